@@ -1,0 +1,1 @@
+"""Above the layers: the command line and what it needs; nothing imports it."""

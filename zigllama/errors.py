@@ -1,0 +1,192 @@
+"""Every exception zigllama raises on purpose, in one tree with `ZigllamaError` at the root.
+
+The module imports nothing, so any layer may use it. An exception carries the numbers that led to it as attributes, and its message
+says them: a reader of the message alone knows what was expected, what was found, and where.
+"""
+
+from __future__ import annotations
+
+
+class ZigllamaError(Exception):
+    """Root of all errors of this package."""
+
+
+# --- input to a function -------------------------------------------------------------------------------------------------------
+
+
+class InvalidArgument(ZigllamaError, ValueError):
+    """An argument has a value the function cannot use."""
+
+
+class ShapeError(InvalidArgument):
+    """Shapes of arrays or tensors do not fit together."""
+
+
+class DTypeError(InvalidArgument):
+    """An array has an element type the function does not take."""
+
+
+class UnknownName(InvalidArgument):
+    """A name (ISA variant, BLAS library, catalogue entry, type) that does not exist; `nearest` is the closest that does."""
+
+    def __init__(self, kind: str, name: str, known: tuple[str, ...] = (), nearest: str | None = None) -> None:
+        self.kind, self.name, self.known, self.nearest = kind, name, known, nearest
+        hint = f"; did you mean {nearest!r}?" if nearest else ""
+        names = f" (known: {', '.join(known)})" if known else ""
+        super().__init__(f"unknown {kind} {name!r}{hint}{names}")
+
+
+# --- model files ---------------------------------------------------------------------------------------------------------------
+
+
+class ModelFileError(ZigllamaError):
+    """A model file cannot be used; every subclass says where and why."""
+
+
+class NotGGUF(ModelFileError):
+    """The file does not begin with the four bytes `GGUF`, or is no regular file, or has a version that is not read."""
+
+
+class Truncated(ModelFileError):
+    """The file ends before the data it announces: `need` bytes against `have`."""
+
+    def __init__(self, what: str, need: int, have: int) -> None:
+        self.what, self.need, self.have = what, need, have
+        super().__init__(f"file is truncated: {what} needs {need} bytes, the file has {have}")
+
+
+class BadMetadata(ModelFileError):
+    """A metadata key or its value is malformed or out of range; `offset` is the byte in the file, -1 where there is none."""
+
+    def __init__(self, key: str, reason: str, offset: int = -1) -> None:
+        self.key, self.reason, self.offset = key, reason, offset
+        where = f" at byte {offset}" if offset >= 0 else ""
+        super().__init__(f"bad metadata {key!r}{where}: {reason}")
+
+
+class BadTensor(ModelFileError):
+    """A tensor's entry is malformed: shape, type, or offset."""
+
+    def __init__(self, tensor: str, reason: str) -> None:
+        self.tensor, self.reason = tensor, reason
+        super().__init__(f"bad tensor {tensor!r}: {reason}")
+
+
+class MissingTensor(ModelFileError):
+    """A tensor that the architecture needs is not in the file."""
+
+    def __init__(self, tensor: str, shape: tuple[int, ...] | None = None) -> None:
+        self.tensor, self.shape = tensor, shape
+        super().__init__(f"missing tensor {tensor!r}" + (f" of shape {shape}" if shape else ""))
+
+
+class TensorShapeMismatch(BadTensor):
+    """A tensor has another shape than the hyper-parameters ask for."""
+
+    def __init__(self, tensor: str, expected: tuple[int, ...], found: tuple[int, ...]) -> None:
+        self.expected, self.found = expected, found
+        super().__init__(tensor, f"expected shape {expected}, found {found}")
+
+
+class UnsupportedType(ModelFileError):
+    """A tensor's number format is unknown or not read."""
+
+    def __init__(self, tensor: str, type_name: str) -> None:
+        self.tensor, self.type_name = tensor, type_name
+        super().__init__(f"tensor {tensor!r} has unsupported type {type_name}")
+
+
+class UnsupportedArchitecture(ModelFileError):
+    """No architecture of that name is registered; `nearest` is the closest that is."""
+
+    def __init__(self, name: str, nearest: str | None = None) -> None:
+        self.name, self.nearest = name, nearest
+        super().__init__(f"unsupported architecture {name!r}" + (f"; nearest is {nearest!r}" if nearest else ""))
+
+
+class UnsupportedTokenizer(ModelFileError):
+    """The file names a tokenizer or pre-tokenizer that is not known; passing one explicitly is the way out."""
+
+    def __init__(self, name: str, hint: str = "") -> None:
+        self.name = name
+        super().__init__(f"unsupported tokenizer {name!r}" + (f"; {hint}" if hint else ""))
+
+
+class TemplateMissing(ModelFileError):
+    """The model has no chat template and none was passed."""
+
+
+class TemplateError(ZigllamaError):
+    """A chat template cannot be rendered: syntax, a forbidden access, or `raise_exception` called by the template itself."""
+
+
+class TemplateLimit(TemplateError):
+    """Rendering a chat template passed its budget of steps, bytes or time."""
+
+    def __init__(self, what: str, limit: float) -> None:
+        self.what, self.limit = what, limit
+        super().__init__(f"chat template exceeded its budget: more than {limit:g} {what}")
+
+
+# --- running -------------------------------------------------------------------------------------------------------------------
+
+
+class OutOfMemory(ZigllamaError, MemoryError):
+    """An allocation failed or would exceed the limit; `need` bytes."""
+
+    def __init__(self, what: str, need: int) -> None:
+        self.what, self.need = what, need
+        super().__init__(f"out of memory: {what} needs {need} bytes")
+
+
+class ContextOverflow(ZigllamaError):
+    """More positions are needed than the context has."""
+
+    def __init__(self, need: int, have: int) -> None:
+        self.need, self.have = need, have
+        super().__init__(f"context overflow: {need} positions are needed, the context has {have}")
+
+
+class NonFinite(ZigllamaError):
+    """The model produced NaN or infinite logits; `op` and `layer` name the first op that did."""
+
+    def __init__(self, op: str, layer: int | None) -> None:
+        self.op, self.layer = op, layer
+        where = "" if layer is None else f" in layer {layer}"
+        super().__init__(f"non-finite values first appear in {op}{where}")
+
+
+class NativeError(ZigllamaError):
+    """The C library refused a call; the message is the C library's own text."""
+
+
+class ISAUnavailable(NativeError):
+    """The ISA variant asked for exists, but this CPU cannot run it."""
+
+
+class MappingFault(NativeError, OSError):
+    """A mapped file changed while it was in use (it shrank, or its disk failed): the bytes that were needed are gone."""
+
+
+class ForkedContext(NativeError):
+    """A context was used in a child process after fork(); threads do not survive a fork, so a new context must be made."""
+
+
+class ContextBusy(NativeError):
+    """A native context is being used by another thread."""
+
+
+class ClosedError(ZigllamaError):
+    """An object was used after close()."""
+
+
+class PullError(ZigllamaError):
+    """A model could not be fetched; the message says what to do."""
+
+
+class ChecksumMismatch(PullError):
+    """A fetched file is not the pinned one."""
+
+    def __init__(self, name: str, expected: str, found: str) -> None:
+        self.name, self.expected, self.found = name, expected, found
+        super().__init__(f"{name}: sha256 is {found}, expected {expected}")

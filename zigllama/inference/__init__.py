@@ -1,0 +1,1 @@
+"""Layer 6: from a model to text."""

@@ -1,0 +1,1 @@
+"""Layer 2: matrix products over plain and quantised numbers."""

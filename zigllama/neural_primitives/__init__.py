@@ -1,0 +1,1 @@
+"""Layer 3: activations, norms, embeddings, rotations."""

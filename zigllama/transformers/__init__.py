@@ -1,0 +1,1 @@
+"""Layer 4: attention, feed-forward, blocks."""
