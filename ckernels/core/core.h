@@ -1,0 +1,84 @@
+/* core.h - what the C files share inside the library: the context, errors, parallel stages, and the table of opcodes.
+ *
+ * What it is not: the public API (include/zl_api.h). Nothing here is seen by Python.
+ */
+#ifndef ZL_CORE_H
+#define ZL_CORE_H
+#include "../include/zl.h"
+#include "../kernels/kernels.h"
+
+/* ---- errors: set the calling thread's text, return the status -------------------------------------------------------------- */
+
+int zl_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- parallel stages ------------------------------------------------------------------------------------------------------
+ * A stage is n chunks of work. Each thread first claims from its own contiguous share, then steals from the others; the caller
+ * takes part and returns when every claimed chunk is done. It never waits for a thread that has not woken. n = 1 (or one thread)
+ * runs in the caller with no synchronisation at all, so small ops cost nothing.
+ */
+typedef void zl_chunk_fn(void *arg, int64_t chunk, int thread);
+void zl_parallel(zl_ctx *ctx, int64_t n_chunks, zl_chunk_fn *fn, void *arg);
+
+const zl_kernels *zl_ctx_kernels(const zl_ctx *ctx);
+
+/* ---- a run: what an op sees ----------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    zl_ctx *ctx;
+    const zl_kernels *k;
+    const zl_tensor *tensors;
+    const zl_step *step;
+    float *arena;            /* base of the program's arena (NULL when eager)                 */
+    int64_t max_rows;        /* capacity of arena tensors, rows                                */
+    uint8_t *shared;         /* scratch for the whole op, 64-byte aligned                      */
+    uint8_t *const *private_;/* scratch per thread, 64-byte aligned                            */
+} zl_run_state;
+
+/* Rows of tensor i in this run, and where its (rows, cols) float32 live. i = -1 gives NULL. */
+static inline int64_t zl_rows_of(const zl_run_state *r, int i) {
+    return r->tensors[i].rows_kind == ZL_ROWS_OUT ? r->step->n_out : r->step->n_rows;
+}
+static inline float *zl_data_of(const zl_run_state *r, int i) {
+    if (i < 0) return NULL;
+    const zl_tensor *t = &r->tensors[i];
+    return t->kind == ZL_ARENA ? r->arena + t->offset * r->max_rows : (float *)t->data;
+}
+
+/* ---- the table of opcodes --------------------------------------------------------------------------------------------------
+ * check: everything that can be known without a step (kinds, shapes, parameters); called once when a program is built.
+ * check_step: what depends on the step (token ids, positions, pages); may be NULL.
+ * scratch: bytes of shared and per-thread scratch for up to `rows` rows; may be NULL.
+ * run: does it; everything was checked before.
+ */
+typedef struct {
+    int code;
+    const char *name;
+    int (*check)(const zl_op *op, const zl_tensor *tensors);
+    int (*check_step)(const zl_op *op, const zl_tensor *tensors, const zl_step *step);
+    void (*scratch)(const zl_ctx *ctx, const zl_op *op, const zl_tensor *tensors, int64_t rows, int64_t *shared, int64_t *private_);
+    void (*run)(zl_run_state *r, const zl_op *op);
+} zl_op_def;
+
+extern const zl_op_def zl_ops_rows[];       /* core/ops_rows.c:      norms, activations, add, softmax, gather, top-k, embed, rope; ends with code 0 */
+extern const zl_op_def zl_ops_linear[];     /* core/ops_linear.c:    linear                                                                   */
+extern const zl_op_def zl_ops_attention[];  /* core/ops_attention.c: kv store, attention                                                      */
+const zl_op_def *zl_op_find(int code);      /* NULL when unknown */
+
+/* Checks shared by the op files. `zl_want_rows(op, tensors, i, cols)`: tensor i exists, is float (T, cols) (cols < 0: any). */
+int zl_want_rows(const char *op, const zl_tensor *tensors, int i, int64_t cols);
+int zl_want_const(const char *op, const zl_tensor *tensors, int i, int64_t n);   /* n values: rows*cols == n */
+int zl_want_kind(const char *op, const zl_tensor *tensors, int i, int kind);
+
+/* ---- weights, as the ops see them (core/weight.c) ---------------------------------------------------------------------------- */
+
+struct zl_weight {
+    int type;
+    int mapped;                /* 1: `data` are the file's rows; 0: `panels` are ours              */
+    int64_t rows, cols;
+    int64_t row_bytes;         /* of one row in the file                                         */
+    const uint8_t *data;       /* mapped form                                                    */
+    uint8_t *panels;           /* panel form: ceil(rows / L) panels of panel_bytes                */
+    int64_t panel_bytes, own_bytes;
+    const zl_kernels *k;       /* the variant whose panel form this is                             */
+};
+#endif

@@ -1,0 +1,205 @@
+/* zl_api.h - the whole C API of zigllama's kernel library, in the subset of C that cffi's cdef reads (no preprocessor lines).
+ *
+ * What it is: one context (threads, ISA variant, error text), weights in their multiplication form, and ops. An op is a row of
+ * numbers (`zl_op`) over numbered tensors (`zl_tensor`); `zl_run` executes a few of them at once (eager), a `zl_program` was
+ * validated once and is replayed with one call per step (tape). What varies from step to step lives only in `zl_step`.
+ *
+ * What it is not: it opens no file, parses no model format, knows no architecture's name, prints nothing and never aborts.
+ *
+ * Every function that can fail returns a zl_status; zl_error() then gives the text, with the numbers in it.
+ * Dimension letters: T rows (tokens) of a step, C channels, H heads, G key/value heads, D head size, V vocabulary.
+ */
+
+enum zl_status {
+    ZL_OK = 0,
+    ZL_E_ARG = 1,       /* an argument is out of range: a null pointer, a negative count, an unknown opcode or flag      */
+    ZL_E_SHAPE = 2,     /* shapes do not fit together                                                                    */
+    ZL_E_TYPE = 3,      /* a number format that this function does not take                                              */
+    ZL_E_MEMORY = 4,    /* an allocation failed                                                                          */
+    ZL_E_ISA = 5,       /* unknown ISA variant                                                                           */
+    ZL_E_ISA_CPU = 6,   /* a known ISA variant that this CPU (or this build) cannot run                                  */
+    ZL_E_THREAD = 7,    /* a thread could not be started or pinned                                                       */
+    ZL_E_FORK = 8,      /* the context was made before a fork() and is used in the child                                 */
+    ZL_E_FAULT = 9,     /* a mapped file changed under us: its bytes could not be read (SIGBUS)                          */
+    ZL_E_BUSY = 10,     /* another thread is running this context                                                        */
+    ZL_E_BOUNDS = 11    /* a token, row, position, page or sequence of the step lies outside its table                   */
+};
+
+/* Number formats carry GGML's own ids. */
+enum zl_type {
+    ZL_TYPE_F32 = 0, ZL_TYPE_F16 = 1, ZL_TYPE_Q4_0 = 2, ZL_TYPE_Q4_1 = 3, ZL_TYPE_Q5_0 = 6, ZL_TYPE_Q5_1 = 7, ZL_TYPE_Q8_0 = 8,
+    ZL_TYPE_Q4_K = 12, ZL_TYPE_Q5_K = 13, ZL_TYPE_Q6_K = 14, ZL_TYPE_BF16 = 30
+};
+
+/* ---- context --------------------------------------------------------------------------------------------------------- */
+
+typedef struct zl_ctx zl_ctx;
+
+/* A context with n_threads threads (the caller of zl_run is one of them; n_threads - 1 workers are started). `isa` is a variant's
+ * name, or NULL / "auto" for the best that the CPU has. `cpus` is NULL or n_threads CPU numbers to pin the workers to. */
+int zl_ctx_new(int n_threads, const char *isa, const int *cpus, zl_ctx **out);
+void zl_ctx_free(zl_ctx *ctx);
+
+/* Text of the last error of the calling thread ("" when there was none). Valid until that thread's next call. */
+const char *zl_error(void);
+
+/* ISA variants compiled into this library, best first: name, and whether this CPU and OS can run it. */
+int zl_isa_count(void);
+const char *zl_isa_name(int i);
+int zl_isa_usable(int i);
+const char *zl_ctx_isa(const zl_ctx *ctx);
+int zl_ctx_threads(const zl_ctx *ctx);
+
+/* The kernels of the dispatch table: how many, their names, and the variant whose body `ctx` runs for kernel i. */
+int zl_kernel_count(void);
+const char *zl_kernel_name(int i);
+const char *zl_kernel_variant(const zl_ctx *ctx, int i);
+
+/* What a context has done since it was made. */
+typedef struct {
+    int64_t runs;          /* calls of zl_run and zl_program_run                     */
+    int64_t program_runs;  /* of these, replays of a program                         */
+    int64_t ops;           /* ops executed                                           */
+    int64_t stages;        /* parallel stages: points where all threads meet         */
+    int64_t chunks;        /* chunks executed                                        */
+    int64_t stolen;        /* of these, by a thread that was not their first owner   */
+} zl_counters;
+int zl_ctx_counters(const zl_ctx *ctx, zl_counters *out);
+
+/* For tests only: worker `thread` sleeps this long before each chunk (0 = off), so that stealing can be shown. */
+int zl_ctx_stall(zl_ctx *ctx, int thread, int microseconds);
+
+/* Aligned memory with huge pages where the kernel grants them; 64-byte aligned, zeroed. */
+int zl_alloc(int64_t bytes, void **out);
+void zl_release(void *p, int64_t bytes);
+
+/* Mapped files: inside a registered range a SIGBUS becomes ZL_E_FAULT of the call that met it, anywhere else it goes to the
+ * handler that was there before. zl_copy is memcpy under that guard. */
+int zl_guard_add(const void *base, int64_t bytes);
+int zl_guard_remove(const void *base);
+int zl_copy(void *dst, const void *src, int64_t bytes);
+
+/* ---- weights --------------------------------------------------------------------------------------------------------- */
+
+typedef struct zl_weight zl_weight;
+
+enum zl_weight_flags {
+    ZL_WEIGHT_MAPPED = 1   /* do not repack: multiply straight from `data`, which the caller keeps alive; same bits */
+};
+
+/* A matrix (rows, cols) in a number format, from its file bytes. Without ZL_WEIGHT_MAPPED it is repacked by all threads into panels
+ * of interleaved rows in memory of its own, and `data` is not used again. */
+int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void *data, int64_t n_bytes, int flags, zl_weight **out);
+void zl_weight_free(zl_weight *w);
+/* Bytes of memory of its own (panels with the padding of the last panel; 0 when mapped). */
+int64_t zl_weight_bytes(const zl_weight *w);
+
+/* ---- number formats, directly ---------------------------------------------------------------------------------------- */
+
+/* file bytes of n values (a multiple of the quant block) -> float32 */
+int zl_dequantize(zl_ctx *ctx, int type, int64_t n, const void *src, int64_t n_bytes, float *dst);
+/* The activation format: x (rows, cols), cols a multiple of 32 -> q int8 (rows, cols), d float (rows, cols/32),
+ * s int16 (rows, cols/32, 2), the sums of q over each half of a quant block. */
+int zl_quantize_activation(zl_ctx *ctx, int64_t rows, int64_t cols, const float *x, int8_t *q, float *d, int16_t *s);
+
+/* ---- the KV cache, as the kernels see it ------------------------------------------------------------------------------ */
+
+/* A page holds 64 consecutive positions of one sequence, for all layers of one cache class (full attention, or one window).
+ *   key page   of (page, layer, kv head): [4 groups][dk channels][16 keys]   lane = key
+ *   value page of (page, layer, kv head): [64 keys][dv channels]             lane = channel
+ *   k: [n_pages][n_layer][n_kv][4][dk][16]     v: [n_pages][n_layer][n_kv][64][dv]
+ */
+typedef struct {
+    int32_t type;                 /* ZL_TYPE_F32 or ZL_TYPE_F16                                                         */
+    int32_t cls;                  /* cache class: which of the step's page tables to use                               */
+    int32_t n_layer, n_kv, dk, dv;
+    int32_t n_pages, reserved;
+    void *k, *v;
+} zl_cache;
+
+/* ---- tensors, ops, steps ---------------------------------------------------------------------------------------------- */
+
+enum zl_tensor_kind {
+    ZL_ARENA = 0,    /* float32 (T, cols) in the program's arena: `offset` floats per row before it                       */
+    ZL_EXTERNAL = 1, /* float32 (T, cols) in caller memory `data`                                                        */
+    ZL_CONST = 2,    /* float32 (rows, cols) constant in caller memory `data`: norm weights, biases, inverse frequencies  */
+    ZL_WEIGHT = 3,   /* `data` is a zl_weight                                                                           */
+    ZL_CACHE = 4     /* `data` is a zl_cache                                                                             */
+};
+enum zl_rows {
+    ZL_ROWS_STEP = 0, /* T = step.n_rows */
+    ZL_ROWS_OUT = 1   /* T = step.n_out  */
+};
+typedef struct {
+    int32_t kind;
+    int32_t rows_kind;   /* zl_rows, for ZL_ARENA and ZL_EXTERNAL              */
+    int64_t rows, cols;  /* rows: of a ZL_CONST; capacity of a ZL_EXTERNAL      */
+    int64_t offset;      /* ZL_ARENA: floats per row before this tensor         */
+    void *data;
+} zl_tensor;
+
+/* Opcodes. in/out are tensor numbers, -1 = absent; ip and fp are parameters. Row-wise ops work on any T including 0. */
+enum zl_opcode {
+    ZL_OP_EMBED = 1,       /* out (T,C) = scale * row token[t] of in[0] (weight); rows whose token is -1 come from step.inputs, unscaled. fp[0] scale */
+    ZL_OP_RMS_NORM = 2,    /* in: x (T, n*m), w const (m)|-1; ip[0] = m, norm over groups of m; fp[0] eps.     x / sqrt(mean x^2 + eps) * w */
+    ZL_OP_LAYER_NORM = 3,  /* in: x, w|-1, b|-1; ip[0] = m; fp[0] eps.                                                                     */
+    ZL_OP_LINEAR = 4,      /* ip[0] = n weights (1..3) sharing in[0] = x (T,K); for i: in[1+3i] = weight, in[2+3i] = bias const|-1,
+                              in[3+3i] = residual (T,N)|-1; out[i] (T,N).  y = x W^T (+ bias) (+ residual), in that order                 */
+    ZL_OP_ROPE = 5,        /* in: x (T, H*D), inverse frequencies const (rot/2); ip: H, D, rot (rotated channels), mode (0 interleaved pairs
+                              (2i,2i+1), 1 half-split (i, i+rot/2)), position plane; fp[0] = scale on cos and sin (1). angle = position * inv_freq[i] */
+    ZL_OP_KV_STORE = 6,    /* in: k (T, G*dk), v (T, G*dv), cache; ip[0] = layer within the class. Writes row t at step.cache_pos[t].     */
+    ZL_OP_ATTENTION = 7,   /* in: q (T, H*dk), cache; ip: layer, H, window (0 = all); fp: scale, softcap (0 = none); out (T, H*dv).
+                              Row t sees cache positions p with first <= p <= step.see_to[t], first = window ? max(0, cache_pos[t]-window+1) : 0 */
+    ZL_OP_UNARY = 8,       /* in: x; ip[0] = zl_unary                                                                                     */
+    ZL_OP_GLU = 9,         /* in: gate, up (T,F); ip[0] = zl_unary: out = act(gate) * up                                                   */
+    ZL_OP_ADD = 10,        /* in: x, y (T,C)                                                                                              */
+    ZL_OP_MUL = 11,        /* in: x, y (T,C)                                                                                              */
+    ZL_OP_SCALE = 12,      /* in: x; fp[0]: out = fp[0] * x                                                                               */
+    ZL_OP_SOFTMAX = 13,    /* in: x (T,C): rows; fp[0] scale on x before                                                                  */
+    ZL_OP_SOFTCAP = 14,    /* in: x; fp[0] = cap: out = cap * tanh(x / cap)                                                               */
+    ZL_OP_GATHER = 15,     /* in: x (T,C) -> out (n_out, C): rows step.out_rows                                                            */
+    ZL_OP_TOP_K = 16       /* in: x (n, V); ip[0] = k (1..4096); out[0] (n,k) values descending, out[1] (n,k) their ids as int32 bits; ties to the lower id.
+                              step.mask: if not NULL, per row a bitmask over V of allowed ids (others count as -inf)                       */
+};
+enum zl_unary {
+    ZL_RELU = 1, ZL_GELU_ERF = 2, ZL_GELU_TANH = 3, ZL_SILU = 4, ZL_TANH = 5, ZL_SIGMOID = 6, ZL_GELU_QUICK = 7, ZL_EXP = 8
+};
+typedef struct {
+    int32_t code;
+    int32_t in[12];
+    int32_t out[4];
+    int32_t ip[8];
+    float fp[4];
+} zl_op;
+
+/* Everything that differs between two runs of the same program. Arrays live as long as the call. */
+typedef struct {
+    int32_t n_rows;               /* T                                                                                   */
+    int32_t n_out;                /* rows whose logits are wanted                                                        */
+    int32_t n_seq;                /* sequences in the page tables                                                        */
+    int32_t n_planes;             /* position planes (1; several for M-RoPE)                                             */
+    int32_t input_cols;           /* C of `inputs`                                                                       */
+    int32_t reserved;
+    const int32_t *tokens;        /* [T] token ids, -1 = take the row of `inputs`                                         */
+    const float *inputs;          /* [T][C] or NULL                                                                      */
+    const int32_t *positions;     /* [n_planes][T] rope positions                                                        */
+    const int32_t *cache_pos;     /* [T] absolute position in the row's sequence                                          */
+    const int32_t *see_to;        /* [T] last cache position the row sees (its own when causal)                           */
+    const int32_t *seq;           /* [T] the row's sequence; the rows of a sequence are adjacent, cache_pos ascending      */
+    const int32_t *out_rows;      /* [n_out]                                                                             */
+    const uint32_t *const *mask;  /* [n_out] NULL or V bits each, for ZL_OP_TOP_K; NULL = no masks                         */
+    const int32_t *tables[8];     /* per cache class: page numbers [n_seq][table_width]; -1 = no page                      */
+    int32_t table_width[8];
+} zl_step;
+
+/* Run n_ops ops now, in order. All tensors are external, constant, weight or cache. Validates, then runs. */
+int zl_run(zl_ctx *ctx, const zl_op *ops, int n_ops, const zl_tensor *tensors, int n_tensors, const zl_step *step);
+
+/* The tape: validated when it is built, for up to max_rows rows per step; owns an arena of arena_cols floats per row. */
+typedef struct zl_program zl_program;
+int zl_program_new(zl_ctx *ctx, const zl_op *ops, int n_ops, const zl_tensor *tensors, int n_tensors, int64_t arena_cols, int max_rows,
+                   zl_program **out);
+void zl_program_free(zl_program *p);
+int zl_program_run(zl_program *p, const zl_step *step);
+/* Where tensor i of the program lives: (rows, cols) float32. */
+float *zl_program_tensor(zl_program *p, int i);

@@ -1,0 +1,24 @@
+/* kernels.h - the dispatch table: one function pointer per kernel, one table per ISA variant.
+ *
+ * A family declares its kernels as a list X(return type, name, (arguments)); the struct, the externs and the list of names that
+ * zl_kernel_name() gives are all made from it, so a kernel cannot be forgotten in one of them. Each family's file is compiled once
+ * per variant with ZL_FN(name) giving every variant its own symbols; kernels/table.c (also once per variant) fills the table.
+ */
+#ifndef ZL_KERNELS_H
+#define ZL_KERNELS_H
+#include <stddef.h>
+#include <stdint.h>
+#include "linear.h"     /* ZL_KERNELS_LINEAR(X)    activation quantiser, panels, products, dequantisers */
+#include "rows.h"       /* ZL_KERNELS_ROWS(X)      norms, activations, softmax, rope, top-k             */
+#include "attention.h"  /* ZL_KERNELS_ATTENTION(X) spans over cache pages                                */
+
+#define ZL_KERNELS(X) ZL_KERNELS_LINEAR(X) ZL_KERNELS_ROWS(X) ZL_KERNELS_ATTENTION(X)
+
+typedef struct zl_kernels {
+    const char *isa;
+    int lanes; /* L of simd.h: rows interleaved in a panel */
+#define ZL_MEMBER(ret, name, args) ret (*name) args;
+    ZL_KERNELS(ZL_MEMBER)
+#undef ZL_MEMBER
+} zl_kernels;
+#endif
