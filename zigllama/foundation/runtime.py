@@ -1,0 +1,204 @@
+"""Ops: one definition, three executions.
+
+An op is written once: its formula (the docstring), its NumPy twin (the function body, the textbook), its opcode, and `lower`, which
+says how a call becomes a row of numbers for the C library. The same call then runs in one of three ways, chosen by its arguments:
+
+    reference   plain NumPy arrays     -> the twin itself
+    eager       `Rows` of EagerRuntime -> one C call, now
+    tape        `Rows` of a recorder   -> one more row on the tape (foundation/tape.py)
+
+so a forward pass is written once and can be run in two ways side by side (see `zigllama.diff`).
+
+A value that flows between ops is a matrix (T, cols) of float32: T rows, one per token of the step. Everything that varies from step
+to step (token ids, positions, pages) is in the `Step`, which ops that need it take as an argument.
+
+What this file is not: it holds no op. Each layer defines its own, beside its formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from zigllama.errors import InvalidArgument, ShapeError
+
+F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
+
+ROWS_STEP, ROWS_OUT = 0, 1  # how many rows a value has: one per token of the step, or one per row whose logits are wanted
+
+
+# --- the step ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Step:
+    """What differs between two runs of the same forward pass. T rows, each a token (or an input row) of some sequence.
+
+    tokens      (T,)   token ids; -1 takes the row of `inputs` instead
+    positions   (n, T) rotary positions, one plane per axis (n = 1 for text)
+    cache_pos   (T,)   absolute position of the row in its sequence: where its key and value are stored
+    see_to      (T,)   the last position the row may see; equal to `cache_pos` for causal attention
+    seq         (T,)   which sequence the row belongs to; rows of one sequence are adjacent, `cache_pos` ascending
+    out_rows    (R,)   rows whose logits are wanted
+    tables      one (n_seq, width) array of page numbers per cache class, -1 where there is no page
+    inputs      (T, C) float rows that stand in for embeddings (images), or None
+    masks       per wanted row None or a bit mask over the vocabulary of the tokens allowed (uint32 words), or None for no masks
+    """
+
+    tokens: I32
+    positions: I32
+    cache_pos: I32
+    see_to: I32
+    seq: I32
+    out_rows: I32
+    tables: list[I32] = field(default_factory=list)
+    inputs: F32 | None = None
+    masks: list[npt.NDArray[np.uint32] | None] | None = None
+    n_seq: int = 1
+    runtime: Any = None  # set by a runtime's `bind`; None means reference
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.tokens.shape[0])
+
+    @property
+    def n_out(self) -> int:
+        return int(self.out_rows.shape[0])
+
+    @classmethod
+    def of_rows(cls, n_rows: int) -> Step:
+        """A step of `n_rows` rows with nothing in it: for ops called on their own. Positions count from 0."""
+        count = np.arange(n_rows, dtype=np.int32)
+        return cls(np.zeros(n_rows, np.int32), count[None, :], count, count, np.zeros(n_rows, np.int32), count)
+
+
+# --- values and lowering -------------------------------------------------------------------------------------------------------
+
+
+class Rows:
+    """A value of the eager runtime or of the tape: (T, cols) float32 that belongs to `runtime`."""
+
+    __slots__ = ("array", "cols", "rows_kind", "runtime", "slot")
+
+    def __init__(self, runtime: Any, cols: int, rows_kind: int = ROWS_STEP, array: F32 | None = None, slot: int = -1) -> None:
+        self.runtime, self.cols, self.rows_kind, self.array, self.slot = runtime, cols, rows_kind, array, slot
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols); rows is -1 on the tape, where it is not known yet."""
+        return (-1 if self.array is None else self.array.shape[0], self.cols)
+
+
+class NativeOperand(Protocol):
+    """What an op argument that is neither rows nor a constant offers: a native weight or cache."""
+
+    def native_operand(self, context: Any) -> tuple[int, int, int, Any]:
+        """(tensor kind, rows, cols, pointer) for this context; the object keeps the memory alive."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A call as the C library takes it: input operands in the opcode's order (None = absent), columns per output, parameters."""
+
+    ins: Sequence[Any]
+    outs: Sequence[int]
+    ints: Sequence[int] = ()
+    floats: Sequence[float] = ()
+    rows_kind: int | None = None  # None: that of the first Rows operand
+
+
+class Runtime(Protocol):
+    """What executes or records a lowered op."""
+
+    name: str
+
+    def execute(self, op: Op, call: Lowered) -> Any: ...
+
+
+REGISTRY: dict[str, Op] = {}
+
+
+class Op:
+    """A named op. Call it with arrays to run its twin, with `Rows` to run or record it natively; `.ref` is the twin."""
+
+    def __init__(self, ref: Callable[..., Any], code: int, lower: Callable[..., Lowered]) -> None:
+        self.ref, self.code, self.lower = ref, code, lower
+        self.name = ref.__name__
+        self.__doc__, self.__name__ = ref.__doc__, ref.__name__
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        runtime = next((r for a in args if (r := getattr(a, "runtime", None)) is not None), None)
+        if runtime is None:
+            return self.ref(*args, **params)
+        return runtime.execute(self, self.lower(*args, **params))
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+def op(code: int, lower: Callable[..., Lowered]) -> Callable[[Callable[..., Any]], Op]:
+    """Make an op of a NumPy function: `@op(code=ZL_OP_..., lower=lambda x, w, *, eps: Lowered(...))`."""
+
+    def wrap(ref: Callable[..., Any]) -> Op:
+        made = Op(ref, code, lower)
+        if made.name in REGISTRY:
+            raise InvalidArgument(f"op {made.name!r} is defined twice")
+        REGISTRY[made.name] = made
+        return made
+
+    return wrap
+
+
+def cols_of(x: Any) -> int:
+    """Columns of a value: of `Rows`, or of a (T, cols) array."""
+    return int(x.cols) if isinstance(x, Rows) else int(x.shape[-1])
+
+
+# --- eager ---------------------------------------------------------------------------------------------------------------------
+
+
+class EagerRuntime:
+    """Runs each op at once, in one call of the C library, for one step.
+
+    >>> rt = EagerRuntime(context, Step.of_rows(len(x)))
+    >>> y = rms_norm(rt.rows(x), w, eps=1e-6).array
+    """
+
+    name = "eager"
+
+    def __init__(self, context: Any, step: Step, observer: Callable[[Op, Any], None] | None = None) -> None:
+        self.context, self.observer = context, observer
+        self.step = step
+        self.native_step = context.make_step(step)
+
+    def bind(self) -> Step:
+        """The step, marked as belonging to this runtime, to be handed to a forward pass."""
+        from dataclasses import replace
+
+        return replace(self.step, runtime=self)
+
+    def rows(self, x: npt.ArrayLike, rows_kind: int = ROWS_STEP) -> Rows:
+        """Wrap a (T, cols) array as a value of this runtime. Raises ShapeError when T is not the step's."""
+        a = np.ascontiguousarray(x, np.float32)
+        want = self.step.n_out if rows_kind == ROWS_OUT else self.step.n_rows
+        if a.ndim != 2 or a.shape[0] != want:
+            raise ShapeError(f"expected a ({want}, cols) array, found shape {a.shape}")
+        return Rows(self, a.shape[1], rows_kind, a)
+
+    def execute(self, op: Op, call: Lowered) -> Any:
+        kind = call.rows_kind
+        if kind is None:
+            kind = next((x.rows_kind for x in call.ins if isinstance(x, Rows)), ROWS_STEP)
+        n = self.step.n_out if kind == ROWS_OUT else self.step.n_rows
+        outs = [Rows(self, cols, kind, np.empty((n, cols), np.float32)) for cols in call.outs]
+        self.context.run_op(op.code, call.ins, outs, call.ints, call.floats, self.native_step)
+        result: Any = outs[0] if len(outs) == 1 else tuple(outs) if outs else None
+        if self.observer is not None:
+            self.observer(op, result)
+        return result
