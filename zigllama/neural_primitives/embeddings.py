@@ -1,0 +1,97 @@
+"""Embeddings: from token ids to rows of channels, and the rotation that tells attention where a row stands.
+
+RoPE (Su et al., 2021, "RoFormer", arXiv 2104.09864) turns pairs of channels of every query and key by an angle that grows with the
+position p. A rotation keeps lengths, and the dot product of a query turned by p with a key turned by q depends on p - q alone: the
+score sees how far apart two tokens are. Pair i turns at the rate inv_freq[i] = base^(-2i/dim) / factor: the first pairs quickly, for
+what is near, the last ones slowly, for what is far.
+
+Two layouts of the pairs are in use, and a model's weights fit one of them only:
+
+    interleaved (GPT-J, GGUF's llama)   channels (2i, 2i + 1)
+    half-split  (NeoX, Hugging Face)    channels (i, i + dim/2)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from zigllama.errors import InvalidArgument, ShapeError
+from zigllama.foundation.opcodes import Opcode
+from zigllama.foundation.runtime import F32, Lowered, Step, cols_of, op
+
+ROPE_INTERLEAVED, ROPE_HALF_SPLIT = 0, 1
+
+
+def rope_frequencies(rope_dim: int, base: float = 10000.0, *, factor: float = 1.0) -> F32:
+    """base^(-2i / rope_dim) / factor for i < rope_dim / 2: radians per position of each pair.   -> (rope_dim / 2,) float32
+
+    factor > 1 is linear scaling (position interpolation, Chen et al., 2023, arXiv 2306.15595): positions shrink, so that a context
+    `factor` times longer spans the angles seen in training. Computed in double, rounded once. Raises InvalidArgument.
+    """
+    if rope_dim < 0 or rope_dim % 2:
+        raise InvalidArgument(f"rope_frequencies: rope_dim is {rope_dim}, want an even number >= 0")
+    if not (np.isfinite(base) and base > 0 and np.isfinite(factor) and factor > 0):
+        raise InvalidArgument(f"rope_frequencies: base {base} and factor {factor} must be finite and > 0")
+    return (float(base) ** (-np.arange(0, rope_dim, 2) / max(rope_dim, 1)) / factor).astype(np.float32)
+
+
+def _lower_rope(
+    x: Any, inv_freq: F32, step: Step, *, heads: int, mode: int, plane: int = 0, scale: float = 1.0
+) -> Lowered:
+    head_dim, rot = _rope_shape(cols_of(x), inv_freq, heads, mode)
+    return Lowered([x, inv_freq], [cols_of(x)], ints=[heads, head_dim, rot, mode, plane], floats=[scale])
+
+
+def _rope_shape(cols: int, inv_freq: F32, heads: int, mode: int) -> tuple[int, int]:
+    """(channels per head, rotated channels per head)"""
+    head_dim, rot = cols // max(heads, 1), 2 * int(inv_freq.shape[0])
+    if heads < 1 or heads * head_dim != cols or rot > head_dim:
+        raise ShapeError(f"rope: {cols} channels in {heads} heads cannot have {rot} channels of each rotated")
+    if mode not in (ROPE_INTERLEAVED, ROPE_HALF_SPLIT):
+        raise InvalidArgument(f"rope: mode is {mode}, want 0 (interleaved) or 1 (half-split)")
+    return head_dim, rot
+
+
+@op(code=Opcode.ROPE, lower=_lower_rope)
+def rope(x: Any, inv_freq: Any, step: Any, *, heads: int, mode: int, plane: int = 0, scale: float = 1.0) -> Any:
+    """(a, b) -> (a cos t - b sin t, b cos t + a sin t) for each pair i of each head, t = position * inv_freq[i].
+
+    x (T, H*D), inv_freq (rot/2,), positions step.positions[plane] (T,) -> (T, H*D); channels beyond rot pass through. `scale`
+    multiplies cos and sin (YaRN's attention factor). The angle is the exact product, taken in double: rounding it to float32 first, as
+    is often done, is off by 1e-3 at position 32,768. Raises ShapeError, InvalidArgument.
+    """
+    head_dim, rot = _rope_shape(cols_of(x), inv_freq, heads, mode)
+    angle = step.positions[plane][:, None, None].astype(np.float64) * inv_freq.astype(np.float64)  # (T, 1, rot/2)
+    cos, sin = (np.cos(angle) * scale).astype(x.dtype), (np.sin(angle) * scale).astype(x.dtype)
+    y = x.reshape(x.shape[0], heads, head_dim).copy()
+    if mode == ROPE_INTERLEAVED:
+        first, second = slice(0, rot, 2), slice(1, rot, 2)
+    else:
+        first, second = slice(0, rot // 2), slice(rot // 2, rot)
+    a, b = y[..., first].copy(), y[..., second].copy()
+    y[..., first], y[..., second] = a * cos - b * sin, b * cos + a * sin
+    return y.reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class RoPE:
+    """A layer's rotation: `RoPE(dim, base, mode)(x, step, heads)`, with its frequencies made once."""
+
+    dim: int
+    base: float = 10000.0
+    mode: int = ROPE_INTERLEAVED
+    factor: float = 1.0
+    scale: float = 1.0
+
+    @cached_property
+    def inv_freq(self) -> F32:
+        """(dim / 2,) radians per position"""
+        return rope_frequencies(self.dim, self.base, factor=self.factor)
+
+    def __call__(self, x: Any, step: Step, heads: int) -> Any:
+        """x (T, heads * D) -> the same shape, rotated to the positions of `step`"""
+        return rope(x, self.inv_freq, step, heads=heads, mode=self.mode, scale=self.scale)

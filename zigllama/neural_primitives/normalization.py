@@ -1,0 +1,98 @@
+"""Normalisation: bring the channels of a row to a common size, so that depth neither explodes nor starves a signal.
+
+    LayerNorm  (Ba, Kiros & Hinton, 2016, arXiv 1607.06450)   takes off the mean, divides by the standard deviation
+    RMSNorm    (Zhang & Sennrich, 2019, arXiv 1910.07467)     divides by the root mean square alone: as good, and cheaper
+
+Both work on each row by itself, or on groups of m channels of a row (m = len(w)): with m the head size this is the query/key norm of
+Gemma 3 and Qwen 3. `eps` keeps a row of zeros from dividing by zero; it is part of a model, so nothing here assumes one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zigllama.errors import InvalidArgument, ShapeError
+from zigllama.foundation.opcodes import Opcode
+from zigllama.foundation.runtime import F32, Lowered, cols_of, op
+
+
+def _group(name: str, x: Any, w: F32 | None, group: int) -> int:
+    """Channels that are normalised together: len(w), or `group`, or all."""
+    cols = cols_of(x)
+    m = int(w.shape[0]) if w is not None else group or cols
+    if m < 1 or cols % m or (group and m != group):
+        raise ShapeError(f"{name}: {cols} channels do not divide into groups of {m} (group asked for: {group})")
+    return m
+
+
+def _lower_rms(x: Any, w: F32 | None, *, eps: float, group: int = 0) -> Lowered:
+    return Lowered([x, w], [cols_of(x)], ints=[_group("rms_norm", x, w, group)], floats=[eps])
+
+
+@op(code=Opcode.RMS_NORM, lower=_lower_rms)
+def rms_norm(x: Any, w: Any, *, eps: float, group: int = 0) -> Any:
+    """x / sqrt(mean(x^2) + eps) * w, over each group of len(w) channels.   x (T, C), w (m,) or None -> (T, C).   Raises ShapeError."""
+    m = _group("rms_norm", x, w, group)
+    g = x.reshape(*x.shape[:-1], x.shape[-1] // m, m)
+    y = g / np.sqrt(np.mean(g * g, axis=-1, keepdims=True) + eps)
+    return (y if w is None else y * w).reshape(x.shape)
+
+
+def _lower_layer(x: Any, w: F32 | None, b: F32 | None = None, *, eps: float, group: int = 0) -> Lowered:
+    return Lowered([x, w, b], [cols_of(x)], ints=[_group("layer_norm", x, w, group)], floats=[eps])
+
+
+@op(code=Opcode.LAYER_NORM, lower=_lower_layer)
+def layer_norm(x: Any, w: Any, b: Any = None, *, eps: float, group: int = 0) -> Any:
+    """(x - mean(x)) / sqrt(var(x) + eps) * w + b, over each group of len(w) channels; var divides by m, not m - 1.
+
+    x (T, C), w and b (m,) or None -> (T, C).   Raises ShapeError.
+    """
+    m = _group("layer_norm", x, w, group)
+    g = x.reshape(*x.shape[:-1], x.shape[-1] // m, m)
+    d = g - g.mean(axis=-1, keepdims=True)
+    y = d / np.sqrt(np.mean(d * d, axis=-1, keepdims=True) + eps)
+    y = y if w is None else y * w
+    return (y if b is None else y + b).reshape(x.shape)
+
+
+def _check_parameters(name: str, w: F32 | None, b: F32 | None, eps: float) -> None:
+    if not (np.isfinite(eps) and eps >= 0):
+        raise InvalidArgument(f"{name}: eps is {eps}, want finite and >= 0")
+    for p in (w, b):
+        if p is not None and p.ndim != 1:
+            raise ShapeError(f"{name}: a parameter has shape {p.shape}, want one dimension")
+    if w is not None and b is not None and w.shape != b.shape:
+        raise ShapeError(f"{name}: weight has shape {w.shape}, bias {b.shape}")
+
+
+@dataclass(frozen=True)
+class RMSNorm:
+    """RMSNorm with its scale: `RMSNorm(w, eps)(x)`. Raises ShapeError, InvalidArgument."""
+
+    weight: F32 | None
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _check_parameters("RMSNorm", self.weight, None, self.eps)
+
+    def __call__(self, x: Any) -> Any:
+        return rms_norm(x, self.weight, eps=self.eps)
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """LayerNorm with its scale and shift: `LayerNorm(w, b, eps)(x)`. Raises ShapeError, InvalidArgument."""
+
+    weight: F32 | None
+    bias: F32 | None = None
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _check_parameters("LayerNorm", self.weight, self.bias, self.eps)
+
+    def __call__(self, x: Any) -> Any:
+        return layer_norm(x, self.weight, self.bias, eps=self.eps)
