@@ -1,1 +1,43 @@
-"""Language models on CPUs, fast and explained."""
+"""Language models on CPUs, fast and explained.
+
+    import zigllama as zl
+
+Importing the package imports no other module of it: a name is fetched from its home when it is first used, so a script
+pays only for what it touches. `_HOMES` below is the whole list. Nothing is printed; `zl.errors.ZigllamaError` is the
+root of all errors.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and editors see
+    from zigllama import errors as errors
+    from zigllama.app.pull import pull as pull
+
+__version__ = "0.1.0"
+
+# public name -> "module" or "module:attribute"
+_HOMES = {
+    "errors": "zigllama.errors",
+    "pull": "zigllama.app.pull:pull",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    """Fetch a public name from its home, once."""
+    try:
+        module, _, attribute = _HOMES[name].partition(":")
+    except KeyError:
+        raise AttributeError(f"module 'zigllama' has no attribute {name!r}") from None
+    found = import_module(module)
+    value: object = getattr(found, attribute) if attribute else found
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
