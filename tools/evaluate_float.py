@@ -45,12 +45,14 @@ def main() -> None:
         if args.check == "llama":
             from oracle.peer import Peer, version
 
-            other = Peer(args.model, n_ctx=max(256, len(ids))).logits(ids)
+            other = np.asarray(Peer(args.model, n_ctx=max(256, len(ids))).logits(ids), np.float64)
         else:
             from oracle.torch_model import TorchModel, version
 
             other = TorchModel(args.model).logits(ids)
-        print(f"{version()}: max difference {max_difference(logits, other):.3g}, mean KL {kl(logits, other).mean():.3g}")
+        print(
+            f"{version()}: max difference {max_difference(logits, other):.3g}, mean KL {kl(logits, other).mean():.3g}"
+        )
     if args.n:
         tokens, gaps = model.greedy(ids, args.n)
         print("greedy", tokens)

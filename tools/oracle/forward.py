@@ -1,23 +1,25 @@
 """The llama and gemma3 forward passes in float64 NumPy, from the papers and from nothing of ours.
 
-Dimension letters: T tokens, P positions up to now, C channels, H heads, G key/value heads, D head size, F feed-forward, V vocabulary.
+Dimension letters: T tokens, P positions up to now, C channels, H heads, G key/value heads, D head size, F
+feed-forward, V vocabulary.
 
-What the two architectures share: pre-norm residual layers, RMSNorm (Zhang & Sennrich, 2019), rotary positions (Su et al., 2021),
-grouped-query attention (Ainslie et al., 2023), a gated feed-forward (Shazeer, 2020). What gemma3 (Gemma 3 report, 2025) adds:
-embeddings times sqrt(C), RMSNorm of every query and key head, norms after attention and feed-forward, tanh-GELU for SiLU, and
-windows of W positions with a rotary base of their own in five layers of six.
+What the two architectures share: pre-norm residual layers, RMSNorm (Zhang & Sennrich, 2019), rotary positions (Su et
+al., 2021), grouped-query attention (Ainslie et al., 2023), a gated feed-forward (Shazeer, 2020). What gemma3 (Gemma 3
+report, 2025) adds: embeddings times sqrt(C), RMSNorm of every query and key head, norms after attention and
+feed-forward, tanh-GELU for SiLU, and windows of W positions with a rotary base of their own in five layers of six.
 
 Where the references might be read in two ways:
 
-- Rotary pairing.  The llama converter permutes the rows of q and k so that GGUF rotates neighbours (2i, 2i+1); gemma3 keeps
-  the halves (i, i + D/2).
-- Window.  Position p sees key j when p - W < j <= p: W keys, itself included.  transformers (`kv_idx > q_idx - sliding_window`) and
-  llama.cpp (`p1 - p0 >= n_swa` is masked) say the same.
+- Rotary pairing.  The llama converter permutes the rows of q and k so that GGUF rotates neighbours (2i, 2i+1); gemma3
+  keeps the halves (i, i + D/2).
+- Window.  Position p sees key j when p - W < j <= p: W keys, itself included.  transformers
+  (`kv_idx > q_idx - sliding_window`) and llama.cpp (`p1 - p0 >= n_swa` is masked) say the same.
 - Gemma's RMSNorm multiplies by (1 + w); the converter has added the 1 already, the file's w is used as it stands.
-- Embedding scale.  sqrt(C) in full precision.  The bfloat16 checkpoint run in bfloat16 rounds it (25.25 for 25.298 at C = 640);
-  in float32 transformers does not, nor does llama.cpp.
+- Embedding scale.  sqrt(C) in full precision.  The bfloat16 checkpoint run in bfloat16 rounds it (25.25 for 25.298
+  at C = 640); in float32 transformers does not, nor does llama.cpp.
 - Attention scale.  1 / sqrt(D), gemma3's `query_pre_attn_scalar` being D in every size but 27B, where it is C / H.
-- Local rotary base.  10,000 when the file has no key `rope.freq_base_swa`; `rope.scaling` belongs to the global layers alone.
+- Local rotary base.  10,000 when the file has no key `rope.freq_base_swa`; `rope.scaling` belongs to the global
+  layers alone.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ SUPPORTED = ("llama", "gemma3")
 
 def rms_norm(x: Array, w: Array, eps: float) -> Array:
     """x / sqrt(mean(x^2) + eps) * w over the last axis."""
-    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * w
+    return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * w)
 
 
 def silu(x: Array) -> Array:
@@ -44,13 +46,13 @@ def silu(x: Array) -> Array:
 
 def gelu_tanh(x: Array) -> Array:
     """The tanh form of GELU (Hendrycks & Gimpel, 2016)."""
-    return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
+    return np.asarray(0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3))))
 
 
 def softmax(x: Array) -> Array:
     """exp(x) / sum(exp(x)) over the last axis."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
 
 
 class Cache:
@@ -185,7 +187,7 @@ class FloatModel:
         return self.softcap * np.tanh(logits / self.softcap) if self.softcap else logits
 
     def logits(self, ids: Sequence[int], rows: Sequence[int] | None = None) -> Array:
-        """Logits at every position, or at the given ones (a whole (T, V) table in float64 can be gigabytes).   -> (rows, V)"""
+        """Logits at every position, or at the given ones: a whole (T, V) can be gigabytes.   -> (rows, V)"""
         hidden = self.hidden(ids, Cache(self.n_layer))
         return self.head(hidden if rows is None else hidden[list(rows)])
 

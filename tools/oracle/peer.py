@@ -1,13 +1,15 @@
 """llama-cpp-python asked the same questions: token ids, logits and greedy continuations of one GGUF file.
 
-A prompt goes in as one micro-batch, which is how the peer is normally used and where its kernels for many columns run; a
-continuation goes one token at a time.  Its cache is f16 by default, its activations int8: both are part of what it is.
+A prompt goes in as one micro-batch, which is how the peer is normally used and where its kernels for many columns
+run; a continuation goes one token at a time.  Its cache is f16 by default, its activations int8: both are part of
+what it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -24,8 +26,8 @@ class Peer:
     """One file loaded by llama.cpp."""
 
     def __init__(self, path: str | Path, n_ctx: int = 1024, n_threads: int = 2, f32_cache: bool = False) -> None:
-        kv = {"type_k": 0, "type_v": 0} if f32_cache else {}  # 0 is GGML_TYPE_F32
-        self.model = llama_cpp.Llama(
+        kv: Any = {"type_k": 0, "type_v": 0} if f32_cache else {}  # 0 is GGML_TYPE_F32
+        self.model: Any = llama_cpp.Llama(
             str(path),
             n_ctx=n_ctx,
             n_batch=n_ctx,

@@ -1,13 +1,15 @@
 """A GGUF file as a transformers model: the second opinion on the float evaluation.
 
-The converters from transformers to GGUF change two things, undone here: rows of llama's q and k are permuted so that rotary pairs become
-neighbours, and gemma3's RMSNorm weights have had 1 added.  Weights are set through `state_dict`, strictly: a tensor too many or too few is an error.
+The converters from transformers to GGUF change two things, undone here: rows of llama's q and k are permuted so that
+rotary pairs become neighbours, and gemma3's RMSNorm weights have had 1 added.  Weights are set through `state_dict`,
+strictly: a tensor too many or too few is an error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,14 +39,18 @@ def version() -> str:
 
 
 def halves(w: Array, n_head: int) -> Array:
-    """Rows of each head from neighbours (0, 1), (2, 3).. back to halves (0, D/2), (1, D/2 + 1)..: the inverse of the converter's step."""
+    """Rows of each head from neighbours (0, 1), (2, 3).. back to halves (0, D/2), (1, D/2 + 1)..: the way back."""
     d = w.shape[0] // n_head
     return w.reshape(n_head, d // 2, 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
 
 def config_of(w: Weights) -> transformers.PretrainedConfig:
     """The transformers configuration that a file's metadata describes."""
-    n_embd, n_head, n_layer = int(w.need("embedding_length")), int(w.need("attention.head_count")), int(w.need("block_count"))
+    n_embd, n_head, n_layer = (
+        int(w.need("embedding_length")),
+        int(w.need("attention.head_count")),
+        int(w.need("block_count")),
+    )
     head_dim = int(w.get("attention.key_length", n_embd // n_head))
     n_vocab = w["token_embd.weight"].shape[0]
     common = {
@@ -81,16 +87,19 @@ def config_of(w: Weights) -> transformers.PretrainedConfig:
 
 
 class TorchModel:
-    """One GGUF file as a transformers model in float64 (its rotary tables stay float32, as the library computes them)."""
+    """One GGUF file as a transformers model in float64 (the library keeps rotary tables and norms in float32)."""
 
     def __init__(self, path: str | Path) -> None:
         w = Weights(path)
         self.config = config_of(w)
         gemma = w.metadata["general.architecture"] == "gemma3"
-        kind = transformers.Gemma3ForCausalLM if gemma else transformers.LlamaForCausalLM
+        kind: Any = transformers.Gemma3ForCausalLM if gemma else transformers.LlamaForCausalLM
         with torch.device("cpu"):
             self.model = kind(self.config).double().eval()
-        state = {"model.embed_tokens.weight": w["token_embd.weight"], "model.norm.weight": w["output_norm.weight"] - gemma}
+        state = {
+            "model.embed_tokens.weight": w["token_embd.weight"],
+            "model.norm.weight": w["output_norm.weight"] - gemma,
+        }
         state["lm_head.weight"] = w["output.weight"] if "output.weight" in w else w["token_embd.weight"]
         names = dict(LAYER_NAMES, ffn_norm="pre_feedforward_layernorm" if gemma else "post_attention_layernorm")
         heads = {"attn_q": self.config.num_attention_heads, "attn_k": self.config.num_key_value_heads}
@@ -105,7 +114,9 @@ class TorchModel:
                 if not gemma and ours in heads:
                     value = halves(value, heads[ours])
                 state[f"model.layers.{i}.{theirs}.weight"] = value
-        self.model.load_state_dict({k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in state.items()}, strict=True)
+        self.model.load_state_dict(
+            {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in state.items()}, strict=True
+        )
 
     def logits(self, ids: Sequence[int], rows: Sequence[int] | None = None) -> Array:
         """Logits at every position, or at the given ones.   -> (rows, V)"""

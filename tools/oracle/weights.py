@@ -1,6 +1,7 @@
 """A GGUF file as a dictionary of metadata and float64 weights, through PyPI's `gguf` package.
 
-Trusted files only: this reader is here to judge ours, and it has none of the checks that a reader of unknown files needs.
+Trusted files only: this reader is here to judge ours, and it has none of the checks that a reader of unknown files
+needs.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ Array = npt.NDArray[np.float64]
 class Weights:
     """Metadata and dequantised tensors of one file.
 
-    A tensor's shape is the NumPy one, slowest axis first: GGUF's (in, out) of a linear layer becomes (out, in), so that the
-    layer is `x @ w.T`.  Values are dequantised to float32 as the format defines them and then widened, which is exact.
+    A tensor's shape is the NumPy one, slowest axis first: GGUF's (in, out) of a linear layer becomes (out, in), so
+    that the layer is `x @ w.T`.  Values are dequantised to float32 as the format defines them and then widened, which
+    is exact.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         reader = gguf.GGUFReader(self.path)
-        # Arrays as long as the vocabulary are left out: decoding 262,144 strings takes longer than the model's arithmetic.
+        # Arrays as long as the vocabulary are left out: decoding 262,144 strings takes longer than the arithmetic.
         self.metadata: dict[str, Any] = {
             key: field.contents() for key, field in reader.fields.items() if len(field.data) <= 4096
         }
