@@ -3,9 +3,9 @@
     pip install gguf numpy llama-cpp-python torch==2.13.0 transformers
     python tools/make_small_golden.py            (from the repository's root; a minute)
 
-Per model: a digest of its file, the token ids of one text (llama.cpp's), the float64 logits at 16 positions (tools/oracle/forward.py;
-the tool stops if transformers disagrees by more than 1e-4), 24 greedy tokens with the distances of the two best logits, and how far
-llama.cpp itself is from these logits.  The engine takes no part.
+Per model: a digest of its file, the token ids of one text (llama.cpp's), the float64 logits at 16 positions (the tool
+stops if transformers disagrees by more than 1e-4), 24 greedy tokens with the distances of the two best logits, and
+how far llama.cpp itself is from these logits.  The engine takes no part.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 import small_models  # noqa: E402
 
 TEXT = (
-    "In the beginning God created the heaven and the earth. And the earth was without form, and void; and darkness was upon the face "
-    "of the deep.\n\n\u201cLet there be light\u201d: caf\u00e9, \u4e16\u754c, \U0001f642, 3,141 - and there was light.\n"
+    "In the beginning God created the heaven and the earth. And the earth was without form, and void; and darkness "
+    "was upon the face of the deep.\n\n\u201cLet there be light\u201d: caf\u00e9, \u4e16\u754c, \U0001f642, 3,141 - "
+    "and there was light.\n"
 )
 N_IDS, N_GREEDY = 160, 24
-ROWS = [0, 1, 2, 7, 23, 24, 25, 40, 63, 64, 65, 100, 127, 128, 129, 159]  # ends of Gemma's window (24) and of spans of 64
+# the ends of Gemma's window (24) and of attention's spans (64) are among the positions kept
+ROWS = [0, 1, 2, 7, 23, 24, 25, 40, 63, 64, 65, 100, 127, 128, 129, 159]
 
 
 def main() -> None:
@@ -68,7 +70,8 @@ def main() -> None:
             }
             print(name, models[name]["transformers_max_difference"], models[name]["peer"])
     about = {
-        "oracle": f"tools/oracle/forward.py in float64, weights dequantised by gguf {package_version('gguf')}, numpy {np.__version__}",
+        "oracle": "tools/oracle/forward.py in float64, weights dequantised by gguf "
+        f"{package_version('gguf')}, numpy {np.__version__}",
         "checked_against": torch_model.version(),
         "peer": peer.version(),
         "command": "python tools/make_small_golden.py",

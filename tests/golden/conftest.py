@@ -1,0 +1,52 @@
+"""What the golden tests share: the engine's `Model`, the golden files, and the small models built once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import small_models
+
+GOLDEN = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session")
+def model_class() -> Any:
+    """`zigllama.Model`."""
+    import zigllama
+
+    model = getattr(zigllama, "Model", None)
+    if model is None:
+        pytest.skip("zigllama.Model cannot be imported: the engine has not landed")
+    return model
+
+
+@pytest.fixture(scope="session")
+def load_golden() -> Callable[[str], tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]]:
+    """Read a golden file: its JSON and its arrays."""
+
+    def load(name: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        about = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+        with np.load(GOLDEN / f"{name}.npz") as arrays:
+            return about, dict(arrays)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Build a small random model, once per session."""
+    folder = tmp_path_factory.mktemp("small_models")
+    built: dict[str, Path] = {}
+
+    def path(name: str) -> Path:
+        if name not in built:
+            built[name] = small_models.build(name, folder)
+        return built[name]
+
+    return path
