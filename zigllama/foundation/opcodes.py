@@ -1,7 +1,7 @@
 """The numbers by which the C library knows its ops and activation functions: `zl_opcode` and `zl_unary` of zl_api.h.
 
-They are repeated here, not read from the extension, so that ops can be defined (and their twins run) without it. A test reads the
-header and fails when the two differ.
+They are repeated here, not read from the extension, so that ops can be defined (and their twins run) without it. A test
+reads the header and fails when the two differ.
 """
 
 from __future__ import annotations

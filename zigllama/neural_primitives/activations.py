@@ -1,11 +1,13 @@
 """Activation functions, and the gated pairs that modern feed-forward networks are built from.
 
-Each function is an op: the formula is its docstring, the NumPy twin its body, and on native values the same call is one C kernel.
-They take a number, an array of any shape, or a native value, and return the same kind. An infinite argument follows the formula as
-IEEE arithmetic does: x * sigmoid(x) at -inf is -inf * 0, which is NaN, for all the functions of that form.
+Each function is an op: the formula is its docstring, the NumPy twin its body, and on native values the same call is one
+C kernel. They take a number, an array of any shape, or a native value, and return the same kind. An infinite argument
+follows the formula as IEEE arithmetic does: x * sigmoid(x) at -inf is -inf * 0, which is NaN, for all the functions of
+that form.
 
-Sources: ReLU Nair & Hinton 2010; GELU Hendrycks & Gimpel 2016 (arXiv 1606.08415); SiLU Elfwing et al. 2017 (1702.03118); gated units
-Dauphin et al. 2016 (1612.08083) and Shazeer 2020, "GLU Variants Improve Transformer" (2002.05202).
+Sources: ReLU Nair & Hinton 2010; GELU Hendrycks & Gimpel 2016 (arXiv 1606.08415); SiLU Elfwing et al. 2017
+(1702.03118); gated units Dauphin et al. 2016 (1612.08083) and Shazeer 2020, "GLU Variants Improve Transformer"
+(2002.05202).
 """
 
 from __future__ import annotations
@@ -75,7 +77,10 @@ def gelu(x: Any) -> Any:
 
 @_unary(Unary.GELU_TANH)
 def gelu_tanh(x: Any) -> Any:
-    """x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): GELU's approximation, off by at most 5e-4; a model uses the one it was trained with"""
+    """x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): GELU approximated, within 5e-4.
+
+    A model uses the form that it was trained with.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
@@ -114,7 +119,8 @@ def _lower_glu(gate: Any, up: Any, *, activation: str = "sigmoid") -> Lowered:
 def glu(gate: Any, up: Any, *, activation: str = "sigmoid") -> Any:
     """act(gate) * up: one half of a projection decides how much of the other passes.   gate, up (T, F) -> (T, F)
 
-    activation "sigmoid" is GLU, "relu" ReGLU, "gelu" or "gelu_tanh" GeGLU, "silu" SwiGLU. Raises ShapeError, UnknownName.
+    activation "sigmoid" is GLU, "relu" ReGLU, "gelu" or "gelu_tanh" GeGLU, "silu" SwiGLU. Raises ShapeError,
+    UnknownName.
     """
     if np.shape(gate) != np.shape(up):
         raise ShapeError(f"glu: gate has shape {np.shape(gate)}, up has shape {np.shape(up)}")
@@ -123,7 +129,10 @@ def glu(gate: Any, up: Any, *, activation: str = "sigmoid") -> Any:
 
 
 def geglu(gate: Any, up: Any, *, approximate: bool = True) -> Any:
-    """gelu(gate) * up; `approximate` takes GELU's tanh form, as the models that use GeGLU do.   (T, F), (T, F) -> (T, F)"""
+    """gelu(gate) * up; `approximate` takes GELU's tanh form, as the models that use GeGLU do.
+
+    (T, F), (T, F) -> (T, F)
+    """
     return glu(gate, up, activation="gelu_tanh" if approximate else "gelu")
 
 

@@ -1,9 +1,9 @@
 """Embeddings: from token ids to rows of channels, and the rotation that tells attention where a row stands.
 
-RoPE (Su et al., 2021, "RoFormer", arXiv 2104.09864) turns pairs of channels of every query and key by an angle that grows with the
-position p. A rotation keeps lengths, and the dot product of a query turned by p with a key turned by q depends on p - q alone: the
-score sees how far apart two tokens are. Pair i turns at the rate inv_freq[i] = base^(-2i/dim) / factor: the first pairs quickly, for
-what is near, the last ones slowly, for what is far.
+RoPE (Su et al., 2021, "RoFormer", arXiv 2104.09864) turns pairs of channels of every query and key by an angle that
+grows with the position p. A rotation keeps lengths, and the dot product of a query turned by p with a key turned by q
+depends on p - q alone: the score sees how far apart two tokens are. Pair i turns at the rate inv_freq[i] =
+base^(-2i/dim) / factor: the first pairs quickly, for what is near, the last ones slowly, for what is far.
 
 Two layouts of the pairs are in use, and a model's weights fit one of them only:
 
@@ -27,10 +27,13 @@ ROPE_INTERLEAVED, ROPE_HALF_SPLIT = 0, 1
 
 
 def rope_frequencies(rope_dim: int, base: float = 10000.0, *, factor: float = 1.0) -> F32:
-    """base^(-2i / rope_dim) / factor for i < rope_dim / 2: radians per position of each pair.   -> (rope_dim / 2,) float32
+    """base^(-2i / rope_dim) / factor for i < rope_dim / 2: radians per position of each pair.
 
-    factor > 1 is linear scaling (position interpolation, Chen et al., 2023, arXiv 2306.15595): positions shrink, so that a context
-    `factor` times longer spans the angles seen in training. Computed in double, rounded once. Raises InvalidArgument.
+    -> (rope_dim / 2,) float32.
+
+    factor > 1 is linear scaling (position interpolation, Chen et al., 2023, arXiv 2306.15595): positions shrink, so
+    that a context `factor` times longer spans the angles seen in training. Computed in double, rounded once. Raises
+    InvalidArgument.
     """
     if rope_dim < 0 or rope_dim % 2:
         raise InvalidArgument(f"rope_frequencies: rope_dim is {rope_dim}, want an even number >= 0")
@@ -60,9 +63,9 @@ def _rope_shape(cols: int, inv_freq: F32, heads: int, mode: int) -> tuple[int, i
 def rope(x: Any, inv_freq: Any, step: Any, *, heads: int, mode: int, plane: int = 0, scale: float = 1.0) -> Any:
     """(a, b) -> (a cos t - b sin t, b cos t + a sin t) for each pair i of each head, t = position * inv_freq[i].
 
-    x (T, H*D), inv_freq (rot/2,), positions step.positions[plane] (T,) -> (T, H*D); channels beyond rot pass through. `scale`
-    multiplies cos and sin (YaRN's attention factor). The angle is the exact product, taken in double: rounding it to float32 first, as
-    is often done, is off by 1e-3 at position 32,768. Raises ShapeError, InvalidArgument.
+    x (T, H*D), inv_freq (rot/2,), positions step.positions[plane] (T,) -> (T, H*D); channels beyond rot pass through.
+    `scale` multiplies cos and sin (YaRN's attention factor). The angle is the exact product, taken in double: rounding
+    it to float32 first, as is often done, is off by 1e-3 at position 32,768. Raises ShapeError, InvalidArgument.
     """
     head_dim, rot = _rope_shape(cols_of(x), inv_freq, heads, mode)
     angle = step.positions[plane][:, None, None].astype(np.float64) * inv_freq.astype(np.float64)  # (T, 1, rot/2)

@@ -1,10 +1,11 @@
 """Normalisation: bring the channels of a row to a common size, so that depth neither explodes nor starves a signal.
 
     LayerNorm  (Ba, Kiros & Hinton, 2016, arXiv 1607.06450)   takes off the mean, divides by the standard deviation
-    RMSNorm    (Zhang & Sennrich, 2019, arXiv 1910.07467)     divides by the root mean square alone: as good, and cheaper
+    RMSNorm    (Zhang & Sennrich, 2019, arXiv 1910.07467)     divides by the root mean square alone: cheaper, as good
 
-Both work on each row by itself, or on groups of m channels of a row (m = len(w)): with m the head size this is the query/key norm of
-Gemma 3 and Qwen 3. `eps` keeps a row of zeros from dividing by zero; it is part of a model, so nothing here assumes one.
+Both work on each row by itself, or on groups of m channels of a row (m = len(w)): with m the head size this is the
+query/key norm of Gemma 3 and Qwen 3. `eps` keeps a row of zeros from dividing by zero; it is part of a model, so
+nothing here assumes one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def _lower_rms(x: Any, w: F32 | None, *, eps: float, group: int = 0) -> Lowered:
 
 @op(code=Opcode.RMS_NORM, lower=_lower_rms)
 def rms_norm(x: Any, w: Any, *, eps: float, group: int = 0) -> Any:
-    """x / sqrt(mean(x^2) + eps) * w, over each group of len(w) channels.   x (T, C), w (m,) or None -> (T, C).   Raises ShapeError."""
+    """x / sqrt(mean(x^2) + eps) * w, over each group of len(w) channels.
+
+    x (T, C), w (m,) or None -> (T, C). Raises ShapeError.
+    """
     m = _group("rms_norm", x, w, group)
     g = x.reshape(*x.shape[:-1], x.shape[-1] // m, m)
     y = g / np.sqrt(np.mean(g * g, axis=-1, keepdims=True) + eps)

@@ -1,7 +1,7 @@
 """Softmax, the soft cap, and top-k: what is done with scores.
 
-A row of scores becomes probabilities by softmax; Gemma 2 keeps scores within a range by a soft cap before that; and of a vocabulary's
-scores a sampler needs only the k largest, so top-k is the last op of a step.
+A row of scores becomes probabilities by softmax; Gemma 2 keeps scores within a range by a soft cap before that; and of
+a vocabulary's scores a sampler needs only the k largest, so top-k is the last op of a step.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from zigllama.foundation.runtime import F32, I32, Lowered, Rows, Step, cols_of, 
 def softmax(x: Any, *, scale: float = 1.0) -> Any:
     """exp(y - max y) / sum exp(y - max y), y = scale * x, row by row.   x (T, C) -> (T, C)
 
-    Taking off the maximum changes nothing in exact arithmetic and keeps exp from overflowing. A row that holds NaN or +inf, or nothing
-    but -inf, gives NaN. `scale` is 1 / temperature of a sampler, or 1 / sqrt(head size) of attention.
+    Taking off the maximum changes nothing in exact arithmetic and keeps exp from overflowing. A row that holds NaN or
+    +inf, or nothing but -inf, gives NaN. `scale` is 1 / temperature of a sampler, or 1 / sqrt(head size) of attention.
     """
     with np.errstate(invalid="ignore"):
         y = x * x.dtype.type(scale)
@@ -31,7 +31,10 @@ def softmax(x: Any, *, scale: float = 1.0) -> Any:
 
 @op(code=Opcode.SOFTCAP, lower=lambda x, *, cap: Lowered([x], [cols_of(x)], floats=[cap]))
 def softcap(x: Any, *, cap: float) -> Any:
-    """cap * tanh(x / cap): the identity near 0, never beyond +-cap (Gemma 2, 2024, arXiv 2408.00118).   x (T, C) -> (T, C)"""
+    """cap * tanh(x / cap): the identity near 0, never beyond +-cap (Gemma 2, 2024, arXiv 2408.00118).
+
+    x (T, C) -> (T, C)
+    """
     return x.dtype.type(cap) * np.tanh(x / x.dtype.type(cap))
 
 
@@ -51,8 +54,8 @@ def top_k(x: Any, step: Step, *, k: int) -> Any:
     """The k largest values of each row, descending, and their ids (Fan, Lewis & Dauphin, 2018, arXiv 1805.04833).
 
     x (T, V) -> values (T, k), ids (T, k) int32; the native op holds the ids as bits in float32, `top_k_ids` reads both.
-    Of equal values the lower id comes first, -0 and +0 are equal, and NaN comes after every number. An id that `step.masks` does not
-    allow counts as -inf. Raises InvalidArgument when k is not within 1 and V.
+    Of equal values the lower id comes first, -0 and +0 are equal, and NaN comes after every number. An id that
+    `step.masks` does not allow counts as -inf. Raises InvalidArgument when k is not within 1 and V.
     """
     n = x.shape[-1]
     if not 1 <= k <= n:
