@@ -1,7 +1,7 @@
 """Every exception zigllama raises on purpose, in one tree with `ZigllamaError` at the root.
 
-The module imports nothing, so any layer may use it. An exception carries the numbers that led to it as attributes, and its message
-says them: a reader of the message alone knows what was expected, what was found, and where.
+The module imports nothing, so any layer may use it. An exception carries the numbers that led to it as attributes, and
+its message says them: a reader of the message alone knows what was expected, what was found, and where.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ class ZigllamaError(Exception):
     """Root of all errors of this package."""
 
 
-# --- input to a function -------------------------------------------------------------------------------------------------------
+# --- input to a function ----------------------------------------------------------------------------------------------
 
 
 class InvalidArgument(ZigllamaError, ValueError):
@@ -27,7 +27,9 @@ class DTypeError(InvalidArgument):
 
 
 class UnknownName(InvalidArgument):
-    """A name (ISA variant, BLAS library, catalogue entry, type) that does not exist; `nearest` is the closest that does."""
+    """A name (ISA variant, BLAS library, catalogue entry, type) that does not exist; `nearest` is the closest that
+    does.
+    """
 
     def __init__(self, kind: str, name: str, known: tuple[str, ...] = (), nearest: str | None = None) -> None:
         self.kind, self.name, self.known, self.nearest = kind, name, known, nearest
@@ -36,7 +38,7 @@ class UnknownName(InvalidArgument):
         super().__init__(f"unknown {kind} {name!r}{hint}{names}")
 
 
-# --- model files ---------------------------------------------------------------------------------------------------------------
+# --- model files ------------------------------------------------------------------------------------------------------
 
 
 class ModelFileError(ZigllamaError):
@@ -56,7 +58,9 @@ class Truncated(ModelFileError):
 
 
 class BadMetadata(ModelFileError):
-    """A metadata key or its value is malformed or out of range; `offset` is the byte in the file, -1 where there is none."""
+    """A metadata key or its value is malformed or out of range; `offset` is the byte in the file, -1 where there is
+    none.
+    """
 
     def __init__(self, key: str, reason: str, offset: int = -1) -> None:
         self.key, self.reason, self.offset = key, reason, offset
@@ -117,7 +121,9 @@ class TemplateMissing(ModelFileError):
 
 
 class TemplateError(ZigllamaError):
-    """A chat template cannot be rendered: syntax, a forbidden access, or `raise_exception` called by the template itself."""
+    """A chat template cannot be rendered: syntax, a forbidden access, or `raise_exception` called by the template
+    itself.
+    """
 
 
 class TemplateLimit(TemplateError):
@@ -128,7 +134,7 @@ class TemplateLimit(TemplateError):
         super().__init__(f"chat template exceeded its budget: more than {limit:g} {what}")
 
 
-# --- running -------------------------------------------------------------------------------------------------------------------
+# --- running ----------------------------------------------------------------------------------------------------------
 
 
 class OutOfMemory(ZigllamaError, MemoryError):
@@ -165,11 +171,13 @@ class ISAUnavailable(NativeError):
 
 
 class MappingFault(NativeError, OSError):
-    """A mapped file changed while it was in use (it shrank, or its disk failed): the bytes that were needed are gone."""
+    """A mapped file changed while it was in use (it shrank, or its disk failed): the bytes that were needed are gone.
+    """
 
 
 class ForkedContext(NativeError):
-    """A context was used in a child process after fork(); threads do not survive a fork, so a new context must be made."""
+    """A context was used in a child process after fork(); threads do not survive a fork, so a new context must be made.
+    """
 
 
 class ContextBusy(NativeError):

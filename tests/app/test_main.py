@@ -14,7 +14,8 @@ import pytest
 import zigllama
 from zigllama import errors
 from zigllama.app import main as main_module
-from zigllama.app.main import VERBS, UsageError, exit_code, main
+from zigllama.app.console import UsageError
+from zigllama.app.main import VERBS, exit_code, main
 
 from .conftest import Shop
 

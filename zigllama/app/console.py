@@ -14,6 +14,10 @@ from types import TracebackType
 from typing import TextIO
 
 
+class UsageError(Exception):
+    """The command line is wrong; the message is one line that says how."""
+
+
 def note(text: str, stream: TextIO | None = None) -> None:
     """One line for the user beside the answer: to stderr, so that stdout can be piped."""
     print(text, file=stream or sys.stderr, flush=True)

@@ -22,17 +22,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from zigllama import errors
-from zigllama.app.console import nearest, note, table
+from zigllama.app.console import UsageError, nearest, note, table
 
 OK, FOUND, USAGE, BAD_MODEL, NO_RESOURCES, DEFECT, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
 
 VERBS = {
     "pull": "fetch a model by name into the cache",
 }
-
-
-class UsageError(Exception):
-    """The command line is wrong; the message is one line that says how."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -152,7 +148,3 @@ def _overview() -> str:
         "A model is a path to a GGUF file or a name that `zigllama pull` knows.\n"
         "For example: zigllama pull smollm2"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
