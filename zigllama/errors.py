@@ -26,6 +26,10 @@ class DTypeError(InvalidArgument):
     """An array has an element type the function does not take."""
 
 
+class IndexOutOfRange(InvalidArgument, IndexError):
+    """An index lies outside the dimension it is for."""
+
+
 class UnknownName(InvalidArgument):
     """A name (ISA variant, BLAS library, catalogue entry, type) that does not exist; `nearest` is the closest that
     does.
