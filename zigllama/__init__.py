@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama import errors as errors
+    from zigllama import gguf as gguf
+    from zigllama.app.estimate import estimate as estimate
     from zigllama.app.pull import pull as pull
 
 __version__ = "0.1.0"
@@ -21,6 +23,8 @@ __version__ = "0.1.0"
 # public name -> "module" or "module:attribute"
 _HOMES = {
     "errors": "zigllama.errors",
+    "estimate": "zigllama.app.estimate:estimate",
+    "gguf": "zigllama.gguf",
     "pull": "zigllama.app.pull:pull",
 }
 

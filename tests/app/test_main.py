@@ -127,10 +127,12 @@ def test_a_verbs_own_code_is_passed_on(verb: Verb) -> None:
     assert main(["probe"]) == 1
 
 
-def test_an_errors_line_breaks_are_flattened(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
-    verb(fail(errors.NotGGUF("first\nsecond")))
+def test_an_errors_text_is_one_line_that_cannot_steer_the_terminal(
+    verb: Verb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb(fail(errors.NotGGUF("first\nsecond \x1b[31m")))
     main(["probe"])
-    assert capsys.readouterr().err == "zigllama probe: first second\n"
+    assert capsys.readouterr().err == "zigllama probe: first second \\x1b[31m\n"
 
 
 def test_a_missing_file_is_named(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,15 @@ def note(text: str, stream: TextIO | None = None) -> None:
     print(text, file=stream or sys.stderr, flush=True)
 
 
+def printable(text: str) -> str:
+    r"""`text` with everything that could steer a terminal written as Python escapes.
+
+    >>> printable("red \x1b[31m")
+    'red \\x1b[31m'
+    """
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that looks most like `name`, or None when none comes near.
 

@@ -22,11 +22,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from zigllama import errors
-from zigllama.app.console import UsageError, nearest, note, table
+from zigllama.app.console import UsageError, nearest, note, printable, table
 
 OK, FOUND, USAGE, BAD_MODEL, NO_RESOURCES, DEFECT, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
 
 VERBS = {
+    "inspect": "a model file's metadata and tensors",
+    "estimate": "how much memory a model will need, part by part",
     "pull": "fetch a model by name into the cache",
 }
 
@@ -123,7 +125,7 @@ def _one_line(error: Exception) -> str:
     """The error's own words; a defect also says what kind it was and how to see more."""
     if isinstance(error, OSError) and not isinstance(error, errors.ZigllamaError) and error.filename is not None:
         return f"{os.fspath(error.filename)}: {(error.strerror or 'cannot be read').lower()}"
-    text = " ".join(str(error).split())
+    text = printable(" ".join(str(error).split()))  # a message may quote a hostile file
     if exit_code(error) == DEFECT:
         return f"internal error, {type(error).__name__}: {text} (--debug shows where)"
     return text

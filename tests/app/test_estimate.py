@@ -1,0 +1,213 @@
+"""`estimate`: the parts are the file's own bytes and the published sizes of LLaMA, and what cannot be is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_models
+
+import zigllama as zl
+from zigllama.app.estimate import Estimate, estimate_tensors, layer_windows, part_of
+from zigllama.app.main import main
+from zigllama.errors import BadMetadata, InvalidArgument, NotGGUF
+from zigllama.foundation.ggml_types import row_bytes, type_by_name
+from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
+
+# LLaMA (Touvron et al., 2023, table 2): width, feed-forward, layers, heads; vocabulary 32,000, context 2,048
+LLAMA = {
+    "7B": (4096, 11008, 32, 32),
+    "13B": (5120, 13824, 40, 40),
+    "30B": (6656, 17920, 60, 52),
+    "65B": (8192, 22016, 80, 64),
+}
+
+
+def llama(name: str, type_name: str) -> tuple[dict[str, Any], list[TensorInfo]]:
+    """Metadata and tensor list of a LLaMA with every matrix in one type."""
+    n_embd, n_ff, n_layer, n_head = LLAMA[name]
+    metadata = {
+        "general.architecture": "llama",
+        "llama.block_count": n_layer,
+        "llama.context_length": 2048,
+        "llama.embedding_length": n_embd,
+        "llama.feed_forward_length": n_ff,
+        "llama.attention.head_count": n_head,
+    }
+
+    def tensors() -> Iterator[TensorInfo]:
+        kind, f32 = type_by_name(type_name), type_by_name("F32")
+
+        def matrix(label: str, rows: int, cols: int) -> TensorInfo:
+            return TensorInfo(f"{label}.weight", (rows, cols), kind, 0, rows * row_bytes(kind, cols))
+
+        def norm(label: str) -> TensorInfo:
+            return TensorInfo(f"{label}.weight", (n_embd,), f32, 0, 4 * n_embd)
+
+        yield matrix("token_embd", 32_000, n_embd)
+        yield matrix("output", 32_000, n_embd)
+        yield norm("output_norm")
+        for i in range(n_layer):
+            for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
+                yield matrix(f"blk.{i}.{part}", n_embd, n_embd)
+            yield matrix(f"blk.{i}.ffn_gate", n_ff, n_embd)
+            yield matrix(f"blk.{i}.ffn_up", n_ff, n_embd)
+            yield matrix(f"blk.{i}.ffn_down", n_embd, n_ff)
+            yield norm(f"blk.{i}.attn_norm")
+            yield norm(f"blk.{i}.ffn_norm")
+
+    return metadata, list(tensors())
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "cache_gb"), [("7B", 6.7, 1.07), ("13B", 13.0, 1.68), ("30B", 32.5, 3.27), ("65B", 65.2, 5.37)]
+)
+def test_llamas_memory_is_what_arithmetic_gives(name: str, billions: float, cache_gb: float) -> None:
+    by_type = {kind: estimate_tensors(*llama(name, kind)) for kind in ("F32", "F16", "Q8_0", "Q4_0")}
+    n_params = by_type["F32"].n_params
+    assert n_params / 1e9 == pytest.approx(billions, abs=0.09)
+    # Norms stay in float32: 2 * n_layer + 1 rows of n_embd, a fiftieth of a percent.
+    for kind, bytes_per_weight in {"F32": 4, "F16": 2, "Q8_0": 34 / 32, "Q4_0": 18 / 32}.items():
+        assert by_type[kind].weights == pytest.approx(n_params * bytes_per_weight, rel=3e-4)
+    assert by_type["F16"]["KV cache"] / 1e9 == pytest.approx(cache_gb, abs=0.005)
+    assert estimate_tensors(*llama(name, "F16"), cache_type="f32")["KV cache"] == 2 * by_type["F16"]["KV cache"]
+
+
+def test_the_parts_of_7b_in_q4_0() -> None:
+    e = estimate_tensors(*llama("7B", "Q4_0"))
+    assert e["embedding"] == e["output"] == 32_000 * 4096 * 18 // 32
+    assert e["attention"] == 32 * 4 * 4096 * 4096 * 18 // 32
+    assert e["feed-forward"] == 32 * 3 * 4096 * 11008 * 18 // 32
+    assert e["norms"] == 65 * 4096 * 4
+    assert e["other"] == 0
+    assert e["KV cache"] == 2048 * 32 * 2 * 4096 * 2
+    assert e.total == sum(p.n_bytes for p in e.parts)
+
+
+@pytest.mark.parametrize("name", ["llama-f32", "llama-mix", "gemma3-f32", "gemma3-mix"])
+def test_every_byte_of_a_file_is_in_a_part(name: str, tmp_path: Path) -> None:
+    path = small_models.build(name, tmp_path)
+    e = zl.estimate(path, n_ctx=100)
+    with GGUFReader(path) as reader:
+        assert e.weights == sum(t.n_bytes for t in reader.tensors.values())
+        assert e.n_params == sum(math.prod(t.shape) for t in reader.tensors.values())
+    shape = small_models.MODELS[name]
+    assert e["other"] == 0
+    assert (e["output"] == 0) == shape.tied
+    assert ("serves as the output" in str(e)) == shape.tied
+
+
+def test_the_cache_is_counted_in_pages_and_windows() -> None:
+    metadata = {
+        "general.architecture": "x",
+        "x.block_count": 6,
+        "x.context_length": 4096,
+        "x.embedding_length": 512,
+        "x.attention.head_count": 8,
+        "x.attention.head_count_kv": 2,
+        "x.attention.key_length": 96,
+        "x.attention.value_length": 32,
+    }
+    per_position = 2 * (96 + 32) * 2
+    assert estimate_tensors(metadata, [], 1)["KV cache"] == 6 * 64 * per_position
+    assert estimate_tensors(metadata, [], 65)["KV cache"] == 6 * 128 * per_position
+    window = {"x.attention.sliding_window": 512, "x.attention.sliding_window_pattern": 3}
+    e = estimate_tensors(metadata | window, [], 4096)
+    # Layers 2 and 5 see everything; 512 positions that slide over pages of 64 touch nine of them.
+    assert e["KV cache"] == (2 * 4096 + 4 * 9 * 64) * per_position
+    assert "4 of 6 layers see 512 positions" in str(e)
+    assert estimate_tensors(metadata | window, [], 256)["KV cache"] == 6 * 256 * per_position
+    # A list of key/value heads, one per layer: 0 heads, no cache.
+    mixed = metadata | {"x.attention.head_count_kv": [2, 0, 2, 0, 0, 0]}
+    assert estimate_tensors(mixed, [], 64)["KV cache"] == 2 * 64 * per_position
+
+
+def test_windows() -> None:
+    base = {"x.attention.sliding_window": 8}
+    assert layer_windows(base, "x", 3) == (0, 0, 0)
+    assert layer_windows(base | {"x.attention.sliding_window_pattern": 2}, "x", 5) == (8, 0, 8, 0, 8)
+    assert layer_windows(base | {"x.attention.sliding_window_pattern": [True, False, True]}, "x", 3) == (8, 0, 8)
+    assert layer_windows({"x.attention.sliding_window_pattern": 2}, "x", 2) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "part"),
+    [
+        ("token_embd.weight", "embedding"),
+        ("token_embd_norm.weight", "norms"),
+        ("position_embd.weight", "embedding"),
+        ("output.weight", "output"),
+        ("output.bias", "output"),
+        ("output_norm.weight", "norms"),
+        ("blk.3.attn_qkv.bias", "attention"),
+        ("blk.3.attn_k_norm.weight", "norms"),
+        ("blk.3.post_ffw_norm.weight", "norms"),
+        ("blk.12.ffn_gate_exps.weight", "feed-forward"),
+        ("blk.0.ssm_in.weight", "other"),
+        ("rope_freqs.weight", "other"),
+    ],
+)
+def test_parts_by_name(tensor: str, part: str) -> None:
+    assert part_of(tensor) == part
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"general.architecture": None}, "general.architecture"),
+        ({"llama.block_count": None}, "llama.block_count"),
+        ({"llama.block_count": 1 << 31}, "llama.block_count"),
+        ({"llama.block_count": 1_000_000}, "llama.block_count"),
+        ({"llama.embedding_length": "wide"}, "llama.embedding_length"),
+        ({"llama.attention.head_count_kv": [1, 2, 3]}, "llama.attention.head_count_kv"),
+        ({"llama.context_length": -1}, "llama.context_length"),
+    ],
+)
+def test_bad_metadata(change: dict[str, Any], key: str) -> None:
+    metadata, tensors = llama("7B", "Q4_0")
+    metadata = {k: v for k, v in (metadata | change).items() if v is not None}
+    with pytest.raises(BadMetadata) as caught:
+        estimate_tensors(metadata, tensors)
+    assert caught.value.key == key
+
+
+def test_bad_arguments(tmp_path: Path) -> None:
+    metadata, tensors = llama("7B", "Q4_0")
+    with pytest.raises(InvalidArgument, match="n_ctx is 0"):
+        estimate_tensors(metadata, tensors, 0)
+    with pytest.raises(InvalidArgument, match="'f8'"):
+        estimate_tensors(metadata, tensors, cache_type="f8")
+    (tmp_path / "no.gguf").write_bytes(b"not a model at all")
+    with pytest.raises(NotGGUF):
+        zl.estimate(tmp_path / "no.gguf")
+    with pytest.raises(KeyError):
+        Estimate((), "x", 0, 1, "f16")["attention"]
+
+
+def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(small_models.build("gemma3-mix", tmp_path))
+    assert main(["estimate", path, "-c", "512"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "context 512" in out
+    assert "it fits" in out
+    assert main(["estimate", "-m", path, "-c", "512", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["total"] == zl.estimate(path, 512).total
+    assert told["available"] > 0
+    assert main(["estimate", path, "-c", "-3"]) == 2
+    assert main(["estimate", path, "-ctk", "q3"]) == 2
+
+
+def test_real_models(smollm2_path: Path, gemma3_path: Path) -> None:
+    smollm2 = zl.estimate(smollm2_path, n_ctx=2048)
+    assert smollm2["KV cache"] == 30 * 2048 * 3 * 2 * 64 * 2
+    assert smollm2["embedding"] == 30_081_024
+    assert smollm2.n_params == 134_515_008
+    gemma = zl.estimate(gemma3_path, n_ctx=2048)
+    assert gemma["embedding"] == 178_257_920
+    assert gemma.weights < gemma3_path.stat().st_size < gemma.total

@@ -1,0 +1,127 @@
+"""Flags that several verbs share, with llama.cpp's names where it has them: which model, how the engine runs, how
+tokens are chosen.
+
+What it is not: a table of defaults. A flag that is not given is not passed on, so the library's own defaults hold; a
+flag goes before the environment, the environment before the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from zigllama.app.catalogue import CATALOGUE, lookup
+from zigllama.app.console import UsageError, note
+from zigllama.app.pull import pull
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The model, as the first argument or as -m."""
+    parser.add_argument("model", nargs="?", help=f"a GGUF file, or a name: {', '.join(CATALOGUE)}")
+    parser.add_argument("-m", "--model", dest="model_flag", metavar="MODEL", help="the same, as a flag")
+
+
+def model_path(args: argparse.Namespace) -> Path:
+    """The file that the arguments mean. A name of the catalogue that is not in the cache is fetched first, with a note.
+
+    Raises UsageError when there is no model or there are two, UnknownName for a word that is neither a file nor a name,
+    and FileNotFoundError for what looks like a path and is not there.
+    """
+    if args.model and args.model_flag and args.model != args.model_flag:
+        raise UsageError(f"two models: {args.model!r} and {args.model_flag!r}")
+    given: str | None = args.model or args.model_flag
+    if given is None:
+        raise UsageError(f"which model? A path to a GGUF file, or a name: {', '.join(CATALOGUE)}")
+    path = Path(given)
+    if given in CATALOGUE and not path.is_file():
+        entry = CATALOGUE[given]
+        if not entry.present:
+            note(f"{given} is not in the cache yet")
+            pull(given)
+        return entry.path
+    if path.exists():
+        return path
+    if os.sep in given or path.suffix:
+        raise FileNotFoundError(2, "No such file", given)
+    return lookup(given).path  # raises, naming the nearest
+
+
+# --- the engine -------------------------------------------------------------------------------------------------------
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """How the model is loaded and run."""
+    add = parser.add_argument_group("engine").add_argument
+    context = "context in tokens (default: the model's, 0 too)"
+    add("-c", "--ctx-size", dest="n_ctx", type=int, metavar="N", help=context)
+    add("-t", "--threads", dest="n_threads", type=int, metavar="N", help="threads (default: see `zigllama doctor`)")
+    add("--backend", choices=["native", "reference"], help="native kernels, or NumPy: slow, for comparison")
+    add("--isa", metavar="NAME", help="instruction set variant (default: the best that this CPU has)")
+
+
+def engine_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `zl.Model` that the flags give."""
+    chosen = {name: getattr(args, name) for name in ("n_ctx", "n_threads", "backend", "isa")}
+    if chosen["n_ctx"] == 0:  # llama.cpp's way to say "the model's own"
+        chosen["n_ctx"] = None
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+# --- generation -------------------------------------------------------------------------------------------------------
+
+# flags, keyword of generate(), type, what it does
+SAMPLING: tuple[tuple[tuple[str, ...], str, type, str], ...] = (
+    (("-s", "--seed"), "seed", int, "seed; -1 draws one, and -v shows it"),
+    (("--temp", "--temperature"), "temperature", float, "0 takes the likeliest token; higher is more surprising"),
+    (("--top-k",), "top_k", int, "only the k likeliest tokens; 0 is off"),
+    (("--top-p",), "top_p", float, "only the likeliest tokens that together have this probability; 1 is off"),
+    (("--min-p",), "min_p", float, "only tokens at least this likely relative to the likeliest; 0 is off"),
+    (("--repeat-penalty",), "repeat_penalty", float, "divides the logits of recent tokens; 1 is off"),
+    (("--repeat-last-n",), "repeat_last_n", int, "how many tokens count as recent; -1 is the whole context"),
+    (("--presence-penalty",), "presence_penalty", float, "taken off the logits of tokens that occurred; 0 is off"),
+    (("--frequency-penalty",), "frequency_penalty", float, "taken off once per occurrence; 0 is off"),
+)
+
+
+def add_generation(parser: argparse.ArgumentParser) -> None:
+    """How much is generated and how tokens are chosen."""
+    add = parser.add_argument_group("generation").add_argument
+    limit = "at most N tokens; -1: no limit but the context"
+    add("-n", "--predict", "--n-predict", dest="max_tokens", type=int, metavar="N", help=limit)
+    for flags, keyword, kind, text in SAMPLING:
+        add(*flags, dest=keyword, type=kind, metavar="N" if kind is int else "X", help=text)
+    stop = "stop before this text; may be repeated"
+    add("-r", "--reverse-prompt", "--stop", dest="stop", action="append", metavar="TEXT", help=stop)
+    add("--ignore-eos", action="store_true", help="go on after an end-of-text token")
+    bias = "add to a token's logit, as 15043+1; may be repeated"
+    add("-l", "--logit-bias", action="append", metavar="ID(+/-)X", help=bias)
+
+
+def generation_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `Model.generate` that the flags give."""
+    names = ["max_tokens", "stop", *(keyword for _, keyword, _, _ in SAMPLING)]
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if options.get("seed") == -1:
+        options["seed"] = None
+    if options.get("max_tokens") == -1:
+        options["max_tokens"] = None
+    if args.ignore_eos:
+        options["ignore_eos"] = True
+    if args.logit_bias:
+        options["logit_bias"] = dict(_bias(word) for word in args.logit_bias)
+    return options
+
+
+def _bias(word: str) -> tuple[int, float]:
+    """`15043+1` or `15043-0.5` as (token id, bias)."""
+    at = max(word.find("+"), word.find("-"))
+    try:
+        return int(word[:at]), float(word[at:])
+    except ValueError:
+        raise UsageError(
+            f"--logit-bias {word!r}: expected a token id and a signed number, as 15043+1 or 15043-0.5"
+        ) from None
