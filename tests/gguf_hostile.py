@@ -92,7 +92,7 @@ def small() -> bytes:
     keys += [key("array.empty", array(F32)), key("strings.empty", strings())]
     keys += [key("general.alignment", scalar(U32, 64))]
     tensors = [tensor("a.weight", (64, 3), 8, 0), tensor("b.bias", (5,), 0, 256)]
-    return File(keys, tensors, bytes(range(256)) + bytes(20), alignment=64).build()
+    return File(keys, tensors, bytes(range(204)) + bytes(52) + bytes(range(20)), alignment=64).build()
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,20 @@ from __future__ import annotations
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.foundation.gguf_header import TensorInfo
-from zigllama.foundation.gguf_metadata import Metadata, StringArray, ValueType
+from zigllama.foundation.gguf_metadata import Metadata, StringArray, Typed, ValueType
+from zigllama.foundation.gguf_writer import TensorData, write
 
-__all__ = ["GGUFReader", "Metadata", "StringArray", "TensorInfo", "ValueType", "open"]
+__all__ = [
+    "GGUFReader",
+    "Metadata",
+    "StringArray",
+    "TensorData",
+    "TensorInfo",
+    "Typed",
+    "ValueType",
+    "open",
+    "write",
+]
 
 
 def open(path: StrPath) -> GGUFReader:

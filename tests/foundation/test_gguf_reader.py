@@ -55,6 +55,20 @@ def test_scalars_and_arrays_of_every_type(path: Path) -> None:
         assert r.metadata.get("nothing") is None
 
 
+def test_the_extremes_of_every_number_type() -> None:
+    extremes = {
+        0: (0, 255), 1: (-128, 127), 2: (0, 65535), 3: (-32768, 32767), 4: (0, 2**32 - 1), 5: (-(2**31), 2**31 - 1),
+        6: (-3.4028234663852886e38, 2.0**-149), 7: (False, True), 10: (0, 2**64 - 1), 11: (-(2**63), 2**63 - 1),
+        12: (-1.7976931348623157e308, 5e-324),
+    }  # fmt: skip
+    keys = [key(f"{kind}.{i}", scalar(kind, v)) for kind, pair in extremes.items() for i, v in enumerate(pair)]
+    keys += [key(f"{kind}", array(kind, *pair)) for kind, pair in extremes.items()]
+    metadata = parse_header(BytesSource(File(keys).build())).metadata
+    for kind, pair in extremes.items():
+        assert (metadata[f"{kind}.0"], metadata[f"{kind}.1"]) == pair
+        assert tuple(metadata[f"{kind}"].tolist()) == pair  # type: ignore[union-attr]
+
+
 def test_strings_of_an_array(path: Path) -> None:
     with GGUFReader(path) as r:
         tokens = r.metadata["tokenizer.ggml.tokens"]

@@ -48,7 +48,9 @@ MIN_ALIGNMENT = 8  # "must be a multiple of 8"
 _UTF8_PIECE = 1 << 16
 _U32_U64 = struct.Struct("<IQ")
 _HEADER = struct.Struct("<4sIQQ")
-_SCALARS = {int(t): (t, struct.Struct("<" + d.char), d.itemsize) for t, d in DTYPES.items()}
+# struct's letters are not NumPy's: of 64-bit integers NumPy calls one "L", which in struct has 4 bytes.
+_LETTERS = dict(zip(["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", "b1"], "BbHhIiQqfd?", strict=True))
+_SCALARS = {int(t): (t, struct.Struct("<" + _LETTERS[d.str[1:]]), d.itemsize) for t, d in DTYPES.items()}
 _TENSOR_REST = [struct.Struct(f"<{n}QIQ") for n in range(MAX_DIMS + 1)]  # by number of dimensions
 _MIN_KEY_BYTES = 8 + 1 + 4 + 1  # a key of one letter and a value of one byte
 _MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8  # a name of one letter and one dimension

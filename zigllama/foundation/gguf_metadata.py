@@ -152,6 +152,14 @@ class StringArray(Sequence[str]):
 Value = bool | int | float | str | StringArray | npt.NDArray[Any]
 
 
+class Typed(NamedTuple):
+    """A value together with the type it has in a file, for the writer: `Typed(7, ValueType.UINT16)`."""
+
+    value: Value | Sequence[Any]
+    type: ValueType
+    element_type: ValueType | None = None  # of an ARRAY
+
+
 class Entry(NamedTuple):
     """One key's value as the header parser leaves it: numbers are ready, the rest is still a place in the header."""
 
@@ -198,6 +206,10 @@ class Metadata(Mapping[str, Value]):
     def element_type_of(self, key: str) -> ValueType | None:
         """The type of an array's elements, None for a single value."""
         return self._entries[key].element_type
+
+    def typed(self) -> dict[str, Typed]:
+        """All values with their types: a dictionary to change and to hand to `write`, which then keeps the types."""
+        return {key: Typed(self[key], e.type, e.element_type) for key, e in self._entries.items()}
 
     def offset_of(self, key: str) -> int:
         """The byte in the file where the value stands, for error messages (`BadMetadata.offset`)."""
