@@ -21,6 +21,28 @@ void zl_parallel(zl_ctx *ctx, int64_t n_chunks, zl_chunk_fn *fn, void *arg);
 
 const zl_kernels *zl_ctx_kernels(const zl_ctx *ctx);
 
+/* Every public function that runs kernels or stages begins and ends with these two. zl_enter refuses a null context, one made before
+ * fork(), and one that a thread is inside already; it sets the float environment of the caller (workers have it set). zl_leave gives
+ * the caller its environment back and passes `status` through:
+ *
+ *      zl_entry e;
+ *      int status = zl_enter(ctx, "zl_dequantize", &e);
+ *      if (status) return status;
+ *      ... zl_parallel(ctx, n, chunk, &job); ...
+ *      return zl_leave(&e, zl_guard_check(src, n_bytes));
+ */
+typedef struct {
+    zl_ctx *ctx;
+    uint64_t fp;
+} zl_entry;
+int zl_enter(zl_ctx *ctx, const char *what, zl_entry *entry);
+int zl_leave(zl_entry *entry, int status);
+
+/* ZL_E_FAULT when these bytes lie in a guarded mapping in which a read failed (the file shrank), now or earlier; else ZL_OK. One
+ * load when nothing ever failed. Call it after reading memory that a caller may have mapped. */
+int zl_guard_check(const void *p, int64_t bytes);
+int zl_any_fault(void); /* whether any registered mapping has lost a page */
+
 /* ---- a run: what an op sees ----------------------------------------------------------------------------------------------- */
 
 typedef struct {

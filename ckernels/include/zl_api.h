@@ -74,10 +74,12 @@ int zl_alloc(int64_t bytes, void **out);
 void zl_release(void *p, int64_t bytes);
 
 /* Mapped files: inside a registered range a SIGBUS becomes ZL_E_FAULT of the call that met it, anywhere else it goes to the
- * handler that was there before. zl_copy is memcpy under that guard. */
+ * handler that was there before. zl_copy is memcpy under that guard. A range in which a read failed stays bad until it is removed. */
 int zl_guard_add(const void *base, int64_t bytes);
 int zl_guard_remove(const void *base);
 int zl_copy(void *dst, const void *src, int64_t bytes);
+/* Pages of the range around `p` that could not be read so far (0 outside any range): for code that reads a mapping by itself. */
+int64_t zl_guard_faults(const void *p);
 
 /* ---- weights --------------------------------------------------------------------------------------------------------- */
 

@@ -21,4 +21,11 @@ typedef struct zl_kernels {
     ZL_KERNELS(ZL_MEMBER)
 #undef ZL_MEMBER
 } zl_kernels;
+
+#ifdef ZL_ISA /* inside a kernel file: prototypes, so that a definition that departs from its list does not compile */
+#include "simd.h"
+#define ZL_PROTOTYPE(ret, name, args) ret ZL_FN(name) args;
+ZL_KERNELS(ZL_PROTOTYPE)
+#undef ZL_PROTOTYPE
+#endif
 #endif

@@ -1,0 +1,16 @@
+/* program.h - a validated list of ops, between program.c (build and run) and step.c (what is checked per step). */
+#ifndef ZL_PROGRAM_H
+#define ZL_PROGRAM_H
+#include "ctx.h"
+
+enum { ZL_CLASSES = 8 /* of zl_step.tables */, ZL_PAGE = 64 /* positions of a cache page */ };
+
+/* What the validator found out about the tensors, so that checking a step costs a few comparisons. */
+typedef struct {
+    int64_t capacity[2];           /* by zl_rows: the fewest rows that an external tensor has room for, and the arena's         */
+    int uses_cache;                /* some tensor is a cache                                                                   */
+    int32_t class_pages[ZL_CLASSES]; /* per cache class the fewest pages that a cache of it has; -1: no cache of that class       */
+} zl_limits;
+
+int zl_check_step(const zl_limits *limits, const zl_step *step); /* step.c */
+#endif

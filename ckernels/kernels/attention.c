@@ -1,0 +1,2 @@
+/* attention.c - kernels: spans over cache pages. Compiled once per ISA variant. */
+#include "kernels.h"

@@ -1,0 +1,2 @@
+/* linear.c - kernels: activation quantiser, panels, products, dequantisers. Compiled once per ISA variant. */
+#include "kernels.h"

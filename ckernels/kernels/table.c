@@ -1,0 +1,17 @@
+/* table.c - the dispatch table of one ISA variant, made from the kernels' lists. Compiled once per variant.
+ *
+ * A kernel that is listed but not written is a link error here, in every variant.
+ */
+#include "kernels.h"
+
+#define ZL_STRING_(x) #x
+#define ZL_STRING(x) ZL_STRING_(x)
+
+extern const zl_kernels ZL_FN(zl_kernels);
+const zl_kernels ZL_FN(zl_kernels) = {
+    .isa = ZL_STRING(ZL_ISA),
+    .lanes = L,
+#define ZL_ENTRY(ret, name, args) .name = ZL_FN(name),
+    ZL_KERNELS(ZL_ENTRY)
+#undef ZL_ENTRY
+};

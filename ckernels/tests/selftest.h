@@ -1,0 +1,23 @@
+/* selftest.h - what the suites of the selftest share: CHECK and the list of suites. A suite returns how many checks failed. */
+#ifndef ZL_SELFTEST_H
+#define ZL_SELFTEST_H
+#include "../core/core.h"
+#include <stdio.h>
+#include <string.h>
+
+/* Counts and prints what does not hold; the suite declares `int failures = 0;`. */
+#define CHECK(condition, ...)                                                  \
+    do {                                                                       \
+        if (!(condition) && failures++ < 20) {                                 \
+            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);    \
+            fprintf(stderr, __VA_ARGS__);                                      \
+            fprintf(stderr, " [%s]\n", zl_error());                            \
+        }                                                                      \
+    } while (0)
+
+int selftest_core(zl_ctx *ctx);
+int selftest_pool(zl_ctx *ctx);
+int selftest_linear(zl_ctx *ctx);
+int selftest_rows(zl_ctx *ctx);
+int selftest_attention(zl_ctx *ctx);
+#endif
