@@ -276,7 +276,7 @@ def test_arguments_that_make_no_valid_file(tmp_path: Path) -> None:
         ({"max_part_bytes": 0}, "max_part_bytes"),
     ):
         with pytest.raises(InvalidArgument, match=says):
-            gguf.write(path, {}, one, **arguments)  # type: ignore[arg-type]
+            gguf.write(path, {}, one, **arguments)
     with pytest.raises(InvalidArgument, match="alignment -1"):
         gguf.write(path, {"general.alignment": "32"}, one)
     with pytest.raises(InvalidArgument, match="twice"):
