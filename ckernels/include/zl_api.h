@@ -104,6 +104,13 @@ int zl_dequantize(zl_ctx *ctx, int type, int64_t n, const void *src, int64_t n_b
  * s int16 (rows, cols/32, 2), the sums of q over each half of a quant block. */
 int zl_quantize_activation(zl_ctx *ctx, int64_t rows, int64_t cols, const float *x, int8_t *q, float *d, int16_t *s);
 
+/* ---- plain float32 products, directly ---------------------------------------------------------------------------------- */
+
+/* out (M,N) = a (M,K) b (K,N), row-major: tiles and vectors, on all threads; each element summed over k ascending. */
+int zl_matmul(zl_ctx *ctx, int64_t m, int64_t k, int64_t n, const float *a, const float *b, float *out);
+/* The same by the textbook's loop, one element at a time on the calling thread: what vectors are measured against. */
+int zl_matmul_scalar(int64_t m, int64_t k, int64_t n, const float *a, const float *b, float *out);
+
 /* ---- the KV cache, as the kernels see it ------------------------------------------------------------------------------ */
 
 /* A page holds 64 consecutive positions of one sequence, for all layers of one cache class (full attention, or one window).

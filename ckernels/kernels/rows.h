@@ -25,5 +25,7 @@
     X(void, softcap, (int64_t n, const float *x, float cap, float *out))                                                               \
     /* the min(k, end-begin) best of x[begin..end) as a heap of rank words (rows_top_k.h); begin is a multiple of 32; mask NULL or     \
      * one bit per element of x; returns how many there are */                                                                         \
-    X(int64_t, top_k, (const float *x, const uint32_t *mask, int64_t begin, int64_t end, int64_t k, uint64_t *heap))
+    X(int64_t, top_k, (const float *x, const uint32_t *mask, int64_t begin, int64_t end, int64_t k, uint64_t *heap))                    \
+    /* (matmul.c) columns begin..end of out (m, n) = a (m, k) b (k, n); begin is a multiple of 2L */                                   \
+    X(void, matmul, (int64_t m, int64_t k, int64_t n, const float *a, const float *b, float *out, int64_t begin, int64_t end))
 #endif

@@ -306,11 +306,36 @@ static void test_ops(zl_ctx *ctx, const zl_kernels *k) {
     free(x), free(y), free(out), free(logits), free(want);
 }
 
+/* ---- the plain product -------------------------------------------------------------------------------------------------------- */
+
+static void test_matmul(zl_ctx *ctx, const zl_kernels *k) {
+    const int sizes[][3] = {{1, 1, 1}, {0, 3, 2}, {3, 0, 5}, {7, 5, 31}, {6, 129, 33}, {13, 1030, 65}, {5, 513, 97}};
+    static float a[13 * 1030], b[1030 * 97], out[13 * 97 + 1], scalar[13 * 97];
+    for (unsigned s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        int m = sizes[s][0], d = sizes[s][1], n = sizes[s][2];
+        fill(a, m * d, -2, 2), fill(b, d * n, -2, 2);
+        out[m * n] = 77;
+        CHECK(zl_matmul(ctx, m, d, n, a, b, out) == ZL_OK && zl_matmul_scalar(m, d, n, a, b, scalar) == ZL_OK, "matmul: %s", zl_error());
+        CHECK(out[m * n] == 77, "matmul (%d, %d, %d) wrote beyond", m, d, n);
+        for (int i = 0; i < m * n; i++) {
+            double want = 0, size = 0;
+            for (int q = 0; q < d; q++) {
+                double p = (double)a[i / n * d + q] * (double)b[q * n + i % n];
+                want += p, size += fabs(p);
+            }
+            CHECK(fabs(out[i] - want) <= (d + 1) * U * size && fabs(scalar[i] - want) <= (d + 1) * U * size,
+                  "matmul (%d, %d, %d) element %d: %g and %g, want %g", m, d, n, i, (double)out[i], (double)scalar[i], want);
+        }
+    }
+    CHECK(zl_matmul(ctx, -1, 2, 3, a, b, out) == ZL_E_SHAPE && zl_matmul(ctx, 1, 2, 3, NULL, b, out) == ZL_E_ARG, "matmul took a bad argument");
+}
+
 int selftest_rows(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx) {
     const zl_kernels *k = zl_ctx_kernels(ctx);
     failures = 0;
     test_unary(k), test_arithmetic(k), test_norms(k), test_softmax(k), test_rope(k), test_top_k(k);
     test_ops(ctx, k);
+    test_matmul(ctx, k);
     return failures;
 }
