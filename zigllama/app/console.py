@@ -33,12 +33,17 @@ def printable(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that looks most like `name`, or None when none comes near.
+    """The known name that begins with `name`, else the one that looks most like it, or None when none comes near.
 
     >>> nearest("--tmp", ["--temp", "--top-k"])
     '--temp'
+    >>> nearest("--top", ["--stop", "--top-k"])
+    '--top-k'
     """
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    names = list(known)
+    if len(name.strip("-")) > 1 and (begun := [n for n in names if n.startswith(name)]):
+        return min(begun, key=len)
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return found[0] if found else None
 
 

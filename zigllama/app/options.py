@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,9 @@ def generation_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _bias(word: str) -> tuple[int, float]:
     """`15043+1` or `15043-0.5` as (token id, bias)."""
-    at = max(word.find("+"), word.find("-"))
+    number, sign, rest = re.fullmatch(r"(\d*)([+-]?)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
     try:
-        return int(word[:at]), float(word[at:])
+        return int(number), float((sign or "?") + rest)
     except ValueError:
         raise UsageError(
             f"--logit-bias {word!r}: expected a token id and a signed number, as 15043+1 or 15043-0.5"

@@ -1,0 +1,102 @@
+"""Shared flags: llama.cpp's spellings become the library's keywords, and what is not given is not passed on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zigllama.app.console import UsageError
+from zigllama.app.main import Parser
+from zigllama.app.options import (
+    add_engine,
+    add_generation,
+    add_model,
+    engine_options,
+    generation_options,
+    model_path,
+)
+from zigllama.errors import UnknownName
+
+from .conftest import Shop
+
+
+def parsed(*words: str) -> Any:
+    parser = Parser(prog="test")
+    add_model(parser)
+    add_engine(parser)
+    add_generation(parser)
+    return parser.parse_all(words)
+
+
+def test_nothing_given_nothing_passed_on() -> None:
+    args = parsed("m.gguf")
+    assert engine_options(args) == {}
+    assert generation_options(args) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("-n 8 --temp 0 -s 1", {"max_tokens": 8, "temperature": 0.0, "seed": 1}),
+        ("--n-predict 8 --temperature 0.5 --seed 7", {"max_tokens": 8, "temperature": 0.5, "seed": 7}),
+        ("-n -1 -s -1", {"max_tokens": None, "seed": None}),
+        ("--top-k 40 --top-p 0.9 --min-p 0.05", {"top_k": 40, "top_p": 0.9, "min_p": 0.05}),
+        ("--repeat-penalty 1.1 --repeat-last-n 64", {"repeat_penalty": 1.1, "repeat_last_n": 64}),
+        ("--presence-penalty 1 --frequency-penalty 2", {"presence_penalty": 1.0, "frequency_penalty": 2.0}),
+        ("-r one --stop two --ignore-eos", {"stop": ["one", "two"], "ignore_eos": True}),
+        ("-l 15043+1 -l 2-0.5 -l 3-inf", {"logit_bias": {15043: 1.0, 2: -0.5, 3: float("-inf")}}),
+    ],
+)
+def test_generation(words: str, expected: dict[str, Any]) -> None:
+    assert generation_options(parsed("m.gguf", *words.split())) == expected
+
+
+def test_engine() -> None:
+    args = parsed("m.gguf", "-c", "2048", "-t", "2", "--backend", "reference", "--isa", "generic")
+    assert engine_options(args) == {"n_ctx": 2048, "n_threads": 2, "backend": "reference", "isa": "generic"}
+    assert engine_options(parsed("m.gguf", "-c", "0")) == {}
+
+
+@pytest.mark.parametrize("word", ["15043", "x+1", "7+y", "", "+1"])
+def test_a_logit_bias_that_is_none(word: str) -> None:
+    with pytest.raises(UsageError, match="15043"):
+        generation_options(parsed("m.gguf", "-l", word))
+
+
+def test_flags_are_not_abbreviated() -> None:
+    with pytest.raises(UsageError, match="did you mean --top-k"):
+        parsed("m.gguf", "--top", "4")
+
+
+def test_the_model_is_a_path_or_a_name(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF")
+    assert model_path(parsed(str(path))) == path
+    assert model_path(parsed("-m", str(path))) == path
+    assert model_path(parsed(str(path), "-m", str(path))) == path
+    with pytest.raises(UsageError, match="two models"):
+        model_path(parsed(str(path), "-m", "other"))
+    with pytest.raises(UsageError, match="which model"):
+        model_path(parsed())
+    with pytest.raises(UnknownName, match="did you mean 'tiny'"):
+        model_path(parsed("tinny"))
+    for missing in ("tiny.gguf", "./tiny", str(tmp_path / "tiny")):
+        with pytest.raises(FileNotFoundError):
+            model_path(parsed(missing))
+
+
+def test_a_name_is_pulled_on_first_use(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()  # a folder of that name is not the model
+    assert model_path(parsed("tiny")).read_bytes() == shop.content["tiny"]
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("tiny is not in the cache yet\nfetching")
+    assert model_path(parsed("tiny")) == shop.one.path
+    assert capsys.readouterr() == ("", "")
+    (tmp_path / "tiny-parts").write_bytes(b"GGUF")  # a file of that name is
+    assert model_path(parsed("tiny-parts")) == Path("tiny-parts")
