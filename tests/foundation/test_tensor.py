@@ -99,7 +99,8 @@ def test_matmul_errors(a: tuple[tuple[int, ...], str], b: tuple[tuple[int, ...],
 
 def test_errors() -> None:
     t = Tensor.zeros((2, 3))
-    for bad in [2, -3, (0, 3), (0, 0, 0)]:
+    bad_indices: list[int | tuple[int, ...]] = [2, -3, (0, 3), (0, 0, 0)]
+    for bad in bad_indices:
         with pytest.raises(IndexOutOfRange):
             t[bad]
     with pytest.raises(IndexError):

@@ -1,7 +1,8 @@
 """Ops: one definition, three executions.
 
-An op is written once: its formula (the docstring), its NumPy twin (the function body, the textbook), its opcode, and `lower`, which
-says how a call becomes a row of numbers for the C library. The same call then runs in one of three ways, chosen by its arguments:
+An op is written once: its formula (the docstring), its NumPy twin (the function body, the textbook), its opcode, and
+`lower`, which says how a call becomes a row of numbers for the C library. The same call then runs in one of three ways,
+chosen by its arguments:
 
     reference   plain NumPy arrays     -> the twin itself
     eager       `Rows` of EagerRuntime -> one C call, now
@@ -9,8 +10,8 @@ says how a call becomes a row of numbers for the C library. The same call then r
 
 so a forward pass is written once and can be run in two ways side by side (see `zigllama.diff`).
 
-A value that flows between ops is a matrix (T, cols) of float32: T rows, one per token of the step. Everything that varies from step
-to step (token ids, positions, pages) is in the `Step`, which ops that need it take as an argument.
+A value that flows between ops is a matrix (T, cols) of float32: T rows, one per token of the step. Everything that
+varies from step to step (token ids, positions, pages) is in the `Step`, which ops that need it take as an argument.
 
 What this file is not: it holds no op. Each layer defines its own, beside its formula.
 """
@@ -29,10 +30,11 @@ from zigllama.errors import InvalidArgument, ShapeError
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 
-ROWS_STEP, ROWS_OUT = 0, 1  # how many rows a value has: one per token of the step, or one per row whose logits are wanted
+# how many rows a value has: one per token of the step, or one per row whose logits are wanted
+ROWS_STEP, ROWS_OUT = 0, 1
 
 
-# --- the step ------------------------------------------------------------------------------------------------------------------
+# --- the step ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -47,7 +49,8 @@ class Step:
     out_rows    (R,)   rows whose logits are wanted
     tables      one (n_seq, width) array of page numbers per cache class, -1 where there is no page
     inputs      (T, C) float rows that stand in for embeddings (images), or None
-    masks       per wanted row None or a bit mask over the vocabulary of the tokens allowed (uint32 words), or None for no masks
+    masks       per wanted row None or a bit mask over the vocabulary of the tokens allowed (uint32 words), or None for
+                no masks
     """
 
     tokens: I32
@@ -77,7 +80,7 @@ class Step:
         return cls(np.zeros(n_rows, np.int32), count[None, :], count, count, np.zeros(n_rows, np.int32), count)
 
 
-# --- values and lowering -------------------------------------------------------------------------------------------------------
+# --- values and lowering ----------------------------------------------------------------------------------------------
 
 
 class Rows:
@@ -85,7 +88,9 @@ class Rows:
 
     __slots__ = ("array", "cols", "rows_kind", "runtime", "slot")
 
-    def __init__(self, runtime: Any, cols: int, rows_kind: int = ROWS_STEP, array: F32 | None = None, slot: int = -1) -> None:
+    def __init__(
+        self, runtime: Any, cols: int, rows_kind: int = ROWS_STEP, array: F32 | None = None, slot: int = -1
+    ) -> None:
         self.runtime, self.cols, self.rows_kind, self.array, self.slot = runtime, cols, rows_kind, array, slot
 
     @property
@@ -104,7 +109,9 @@ class NativeOperand(Protocol):
 
 @dataclass(frozen=True)
 class Lowered:
-    """A call as the C library takes it: input operands in the opcode's order (None = absent), columns per output, parameters."""
+    """A call as the C library takes it: input operands in the opcode's order (None = absent), columns per output,
+    parameters.
+    """
 
     ins: Sequence[Any]
     outs: Sequence[int]
@@ -160,7 +167,7 @@ def cols_of(x: Any) -> int:
     return int(x.cols) if isinstance(x, Rows) else int(x.shape[-1])
 
 
-# --- eager ---------------------------------------------------------------------------------------------------------------------
+# --- eager ------------------------------------------------------------------------------------------------------------
 
 
 class EagerRuntime:
