@@ -135,8 +135,8 @@ static int check_rope(const zl_op *op, const zl_tensor *t) {
     if (heads < 1 || d < 1 || heads * d != t[op->in[0]].cols)
         return zl_fail(ZL_E_SHAPE, "rope: %lld heads of %lld channels are not %lld columns", (long long)heads, (long long)d,
                        (long long)t[op->in[0]].cols);
-    if (rot < 0 || rot > d || rot % 2)
-        return zl_fail(ZL_E_SHAPE, "rope: %lld rotated channels, want an even number up to %lld", (long long)rot, (long long)d);
+    if (rot < 2 || rot > d || rot % 2)
+        return zl_fail(ZL_E_SHAPE, "rope: %lld rotated channels, want an even number from 2 to %lld", (long long)rot, (long long)d);
     if (op->ip[3] != 0 && op->ip[3] != 1) return zl_fail(ZL_E_ARG, "rope: mode is %d, want 0 (interleaved) or 1 (half-split)", op->ip[3]);
     if (op->ip[4] < 0) return zl_fail(ZL_E_ARG, "rope: position plane %d", op->ip[4]);
     return zl_want_const("rope", t, op->in[1], rot / 2);

@@ -35,11 +35,11 @@ def rope_frequencies(rope_dim: int, base: float = 10000.0, *, factor: float = 1.
     that a context `factor` times longer spans the angles seen in training. Computed in double, rounded once. Raises
     InvalidArgument.
     """
-    if rope_dim < 0 or rope_dim % 2:
-        raise InvalidArgument(f"rope_frequencies: rope_dim is {rope_dim}, want an even number >= 0")
+    if rope_dim < 2 or rope_dim % 2:
+        raise InvalidArgument(f"rope_frequencies: rope_dim is {rope_dim}, want an even number >= 2")
     if not (np.isfinite(base) and base > 0 and np.isfinite(factor) and factor > 0):
         raise InvalidArgument(f"rope_frequencies: base {base} and factor {factor} must be finite and > 0")
-    return (float(base) ** (-np.arange(0, rope_dim, 2) / max(rope_dim, 1)) / factor).astype(np.float32)
+    return (float(base) ** (-np.arange(0, rope_dim, 2) / rope_dim) / factor).astype(np.float32)
 
 
 def _lower_rope(
@@ -52,7 +52,7 @@ def _lower_rope(
 def _rope_shape(cols: int, inv_freq: F32, heads: int, mode: int) -> tuple[int, int]:
     """(channels per head, rotated channels per head)"""
     head_dim, rot = cols // max(heads, 1), 2 * int(inv_freq.shape[0])
-    if heads < 1 or heads * head_dim != cols or rot > head_dim:
+    if heads < 1 or heads * head_dim != cols or not 2 <= rot <= head_dim:
         raise ShapeError(f"rope: {cols} channels in {heads} heads cannot have {rot} channels of each rotated")
     if mode not in (ROPE_INTERLEAVED, ROPE_HALF_SPLIT):
         raise InvalidArgument(f"rope: mode is {mode}, want 0 (interleaved) or 1 (half-split)")
