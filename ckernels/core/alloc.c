@@ -33,14 +33,14 @@ int zl_alloc(int64_t bytes, void **out) {
     if (!out) return zl_fail(ZL_E_ARG, "zl_alloc: out is a null pointer");
     *out = NULL;
     if (bytes < 0) return zl_fail(ZL_E_ARG, "zl_alloc: %lld bytes", (long long)bytes);
-    if (bytes > (int64_t)1 << 47) return zl_fail(ZL_E_MEMORY, "zl_alloc: %lld bytes is more than any address space", (long long)bytes);
+    if (bytes > (int64_t)1 << 47) return zl_fail(ZL_E_MEMORY, "zl_alloc (more than an address space) needs %lld bytes", (long long)bytes);
     if (bytes >= MAP_FROM) {
         *out = map_aligned(round_up(bytes, PAGE));
     } else {
         size_t rounded = (size_t)round_up(bytes ? bytes : 1, ALIGNMENT);
         if ((*out = aligned_alloc(ALIGNMENT, rounded))) memset(*out, 0, rounded);
     }
-    return *out ? ZL_OK : zl_fail(ZL_E_MEMORY, "zl_alloc: %lld bytes cannot be had", (long long)bytes);
+    return *out ? ZL_OK : zl_fail(ZL_E_MEMORY, "zl_alloc needs %lld bytes", (long long)bytes);
 }
 
 void zl_release(void *p, int64_t bytes) {

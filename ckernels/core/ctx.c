@@ -75,12 +75,12 @@ int zl_ctx_new(int n_threads, const char *isa, const int *cpus, zl_ctx **out) {
     if (n_threads < 1 || n_threads > ZL_MAX_THREADS)
         return zl_fail(ZL_E_ARG, "zl_ctx_new: %d threads; 1 to %d are possible", n_threads, ZL_MAX_THREADS);
     for (int t = 0; cpus && t < n_threads; t++)
-        if (cpus[t] < 0 || cpus[t] >= 1 << 20) return zl_fail(ZL_E_ARG, "zl_ctx_new: thread %d on CPU %d", t, cpus[t]);
+        if (cpus[t] < 0 || cpus[t] >= ZL_MAX_CPUS) return zl_fail(ZL_E_ARG, "zl_ctx_new: thread %d on CPU %d", t, cpus[t]);
     const zl_kernels *kernels;
     int status = zl_find_variant(isa, &kernels);
     if (status) return status;
     zl_ctx *ctx = aligned_alloc(_Alignof(zl_ctx), sizeof(zl_ctx));
-    if (!ctx) return zl_fail(ZL_E_MEMORY, "zl_ctx_new: %zu bytes", sizeof(zl_ctx));
+    if (!ctx) return zl_fail(ZL_E_MEMORY, "zl_ctx_new needs %zu bytes", sizeof(zl_ctx));
     memset(ctx, 0, sizeof *ctx);
     ctx->kernels = kernels;
     ctx->pid = getpid();
@@ -129,8 +129,9 @@ int zl_ctx_stall(zl_ctx *ctx, int thread, int microseconds) {
 
 int zl_ctx_scratch(zl_ctx *ctx, int64_t shared, int64_t private_) {
     int64_t n = ctx->pool.n_threads, limit = (int64_t)1 << 46;
-    if (shared < 0 || private_ < 0 || shared > limit || private_ > limit / n)
-        return zl_fail(ZL_E_MEMORY, "scratch of %lld + %lld x %lld bytes", (long long)shared, (long long)n, (long long)private_);
+    if (shared < 0 || private_ < 0 || shared > limit || private_ > limit / n) /* no machine has it, and the sum could overflow */
+        return zl_fail(ZL_E_MEMORY, "scratch of %lld bytes and, for each of %lld threads, another needs %lld bytes", (long long)shared,
+                       (long long)n, (long long)private_);
     shared = (shared + 127) & -128; /* two cache lines: threads never share one */
     private_ = (private_ + 127) & -128;
     int64_t need = shared + n * private_;

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-enum { ZL_MAX_THREADS = 512 };
+enum { ZL_MAX_THREADS = 512, ZL_MAX_CPUS = 1 << 20 };
 
 /* ---- the pool (threadpool.c) -------------------------------------------------------------------------------------------------- */
 

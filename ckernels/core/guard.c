@@ -108,7 +108,7 @@ static int add(uintptr_t base, uintptr_t bytes) {
         if (!atomic_load(&t->next)) {
             if (free_entry) break;
             table *more = calloc(1, sizeof *more);
-            if (!more) return zl_fail(ZL_E_MEMORY, "zl_guard_add: a table of %zu bytes", sizeof *more);
+            if (!more) return zl_fail(ZL_E_MEMORY, "zl_guard_add needs %zu bytes", sizeof *more);
             atomic_store(&t->next, more);
         }
     }

@@ -199,7 +199,7 @@ int zl_run(zl_ctx *ctx, const zl_op *ops, int n_ops, const zl_tensor *tensors, i
     const zl_op_def *few[FEW], **defs = few;
     zl_limits limits;
     status = check_lists("zl_run", ops, n_ops, tensors, n_tensors);
-    if (!status && n_ops > FEW && !(defs = malloc((size_t)n_ops * sizeof *defs))) status = zl_fail(ZL_E_MEMORY, "zl_run: %d ops", n_ops);
+    if (!status && n_ops > FEW && !(defs = malloc((size_t)n_ops * sizeof *defs))) status = zl_fail(ZL_E_MEMORY, "zl_run needs %zu bytes", (size_t)n_ops * sizeof *defs);
     if (!status) status = check_all(ops, n_ops, tensors, n_tensors, 0, INT32_MAX, defs, &limits);
     if (!status) {
         zl_run_state run = {.ctx = ctx, .tensors = tensors, .step = step};
@@ -215,7 +215,8 @@ static int build(zl_program *p, const zl_op *ops, const zl_tensor *tensors, int6
     p->ops = malloc(((size_t)p->n_ops + 1) * sizeof *p->ops);
     p->defs = malloc(((size_t)p->n_ops + 1) * sizeof *p->defs);
     p->tensors = malloc(((size_t)p->n_tensors + 1) * sizeof *p->tensors);
-    if (!p->ops || !p->defs || !p->tensors) return zl_fail(ZL_E_MEMORY, "zl_program_new: %d ops, %d tensors", p->n_ops, p->n_tensors);
+    if (!p->ops || !p->defs || !p->tensors)
+        return zl_fail(ZL_E_MEMORY, "zl_program_new needs %zu bytes", (size_t)p->n_ops * sizeof *ops + (size_t)p->n_tensors * sizeof *tensors);
     if (p->n_ops) memcpy(p->ops, ops, (size_t)p->n_ops * sizeof *ops);
     if (p->n_tensors) memcpy(p->tensors, tensors, (size_t)p->n_tensors * sizeof *tensors);
     int status = check_all(p->ops, p->n_ops, p->tensors, p->n_tensors, arena_cols, p->max_rows, p->defs, &p->limits);
@@ -237,7 +238,7 @@ int zl_program_new(zl_ctx *ctx, const zl_op *ops, int n_ops, const zl_tensor *te
     status = zl_enter(ctx, "zl_program_new", &entry);
     if (status) return status;
     zl_program *p = calloc(1, sizeof *p);
-    if (!p) return zl_leave(&entry, zl_fail(ZL_E_MEMORY, "zl_program_new: %zu bytes", sizeof *p));
+    if (!p) return zl_leave(&entry, zl_fail(ZL_E_MEMORY, "zl_program_new needs %zu bytes", sizeof *p));
     p->ctx = ctx, p->n_ops = n_ops, p->n_tensors = n_tensors, p->max_rows = max_rows;
     status = build(p, ops, tensors, arena_cols);
     if (status) zl_program_free(p);

@@ -20,7 +20,7 @@ static int check_adjacent(const zl_step *s) {
     }
     if (rising) return ZL_OK;
     int32_t *ids = malloc((size_t)begun * sizeof *ids);
-    if (!ids) return zl_fail(ZL_E_MEMORY, "step: %d sequence ids", begun);
+    if (!ids) return zl_fail(ZL_E_MEMORY, "a list of sequences needs %zu bytes", (size_t)begun * sizeof *ids);
     int32_t n = 0, twice = -1;
     for (int32_t t = 0; t < s->n_rows; t++)
         if (!t || s->seq[t] != s->seq[t - 1]) ids[n++] = s->seq[t];

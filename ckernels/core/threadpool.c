@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
     SPINS = 2000,          /* pauses before a waiter gives its core away: about 30 to 80 us                       */
@@ -186,18 +187,26 @@ void zl_parallel(zl_ctx *ctx, int64_t n_chunks, zl_chunk_fn *fn, void *arg) {
 static int pin(pthread_t id, int thread, int cpu) {
 #ifdef __linux__
     cpu_set_t *set = CPU_ALLOC((size_t)cpu + 1);
-    if (!set) return zl_fail(ZL_E_MEMORY, "zl_ctx_new: a CPU set of %d bits", cpu + 1);
+    if (!set) return zl_fail(ZL_E_MEMORY, "a CPU set needs %zu bytes", CPU_ALLOC_SIZE((size_t)cpu + 1));
     size_t size = CPU_ALLOC_SIZE((size_t)cpu + 1);
     CPU_ZERO_S(size, set);
     CPU_SET_S((size_t)cpu, size, set);
     int error = pthread_setaffinity_np(id, size, set);
     CPU_FREE(set);
-    if (error) return zl_fail(ZL_E_THREAD, "zl_ctx_new: thread %d cannot be pinned to CPU %d (error %d)", thread, cpu, error);
+    if (error) return zl_fail(ZL_E_THREAD, "thread %d cannot be pinned to CPU %d (error %d)", thread, cpu, error);
     return ZL_OK;
 #else
     (void)id;
-    return zl_fail(ZL_E_THREAD, "zl_ctx_new: this system cannot pin thread %d to CPU %d", thread, cpu);
+    return zl_fail(ZL_E_THREAD, "this system cannot pin thread %d to CPU %d", thread, cpu);
 #endif
+}
+
+int zl_ctx_pin(zl_ctx *ctx, int thread, int cpu) {
+    if (!ctx) return zl_fail(ZL_E_ARG, "zl_ctx_pin: ctx is a null pointer");
+    if (thread < 1 || thread >= ctx->pool.n_threads || cpu < 0 || cpu >= ZL_MAX_CPUS)
+        return zl_fail(ZL_E_ARG, "zl_ctx_pin: worker %d of %d to CPU %d", thread, ctx->pool.n_threads - 1, cpu);
+    if (ctx->pid != getpid()) return zl_fail(ZL_E_FORK, "zl_ctx_pin: the context was made by process %d", (int)ctx->pid);
+    return pin(ctx->pool.lanes[thread].id, thread, cpu);
 }
 
 /* A worker takes no signal that is meant for the program; those that its own instructions raise stay open (a blocked SIGBUS kills). */
@@ -212,7 +221,7 @@ int zl_pool_start(zl_ctx *ctx, int n_threads, const int *cpus) {
     zl_pool *p = &ctx->pool;
     p->n_threads = n_threads;
     p->lanes = aligned_alloc(_Alignof(zl_lane), (size_t)n_threads * sizeof(zl_lane));
-    if (!p->lanes) return zl_fail(ZL_E_MEMORY, "zl_ctx_new: %d lanes of %zu bytes", n_threads, sizeof(zl_lane));
+    if (!p->lanes) return zl_fail(ZL_E_MEMORY, "zl_ctx_new needs %zu bytes", (size_t)n_threads * sizeof(zl_lane));
     memset(p->lanes, 0, (size_t)n_threads * sizeof(zl_lane));
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->work, NULL);

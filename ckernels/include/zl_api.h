@@ -66,6 +66,9 @@ typedef struct {
 } zl_counters;
 int zl_ctx_counters(const zl_ctx *ctx, zl_counters *out);
 
+/* Pin worker `thread` (1 .. n_threads - 1; the caller's own thread is the caller's business) to one CPU. */
+int zl_ctx_pin(zl_ctx *ctx, int thread, int cpu);
+
 /* For tests only: worker `thread` sleeps this long before each chunk (0 = off), so that stealing can be shown. */
 int zl_ctx_stall(zl_ctx *ctx, int thread, int microseconds);
 

@@ -1,13 +1,29 @@
-"""The only door to the C library: everything that touches a C pointer is here.
+"""The only door to the C library: everything that makes or follows a C pointer is here.
 
-Gives `lib`, `ffi` and `check` to the layers of this package, and small owners for what C allocates: a context (threads and ISA
-variant), weights, programs, memory. What it is not: policy. Which ops run on what is `runtime.py`'s business, how many threads
-`threading.py`'s.
+`lib`, `ffi` and `check` for what is rare; owners for what C allocates: `NativeContext` (threads, ISA variant),
+`NativeWeight`, `NativeCache`, `NativeProgram`, and memory as arrays. An owner keeps alive whatever its pointers point
+to; `close()` and `with` are the normal way to let go, garbage collection the net.
+
+What it is not: policy. Which ops run is `runtime.py`'s and the tape's business, how many threads `threading.py`'s.
 """
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn, Self
+
+import numpy as np
+import numpy.typing as npt
+
 from zigllama import errors
+
+from . import native_structs as structs
+from .native_step import StepRecord, want_array
 
 try:
     from zigllama._ckernels import ffi, lib
@@ -17,7 +33,12 @@ except ImportError as e:
         f"or `pip install --no-build-isolation -e .` to work on it ({e})"
     ) from e
 
-__all__ = ["check", "error_text", "ffi", "lib"]
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+Records = npt.NDArray[Any]
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
 def error_text() -> str:
@@ -25,30 +46,423 @@ def error_text() -> str:
     return str(ffi.string(lib.zl_error()).decode("utf-8", "replace"))
 
 
+_EXCEPTIONS: Final[dict[int, type[errors.ZigllamaError]]] = {
+    lib.ZL_E_ARG: errors.InvalidArgument,
+    lib.ZL_E_SHAPE: errors.ShapeError,
+    lib.ZL_E_TYPE: errors.DTypeError,
+    lib.ZL_E_ISA_CPU: errors.ISAUnavailable,
+    lib.ZL_E_THREAD: errors.NativeError,
+    lib.ZL_E_FORK: errors.ForkedContext,
+    lib.ZL_E_FAULT: errors.MappingFault,
+    lib.ZL_E_BUSY: errors.ContextBusy,
+    lib.ZL_E_BOUNDS: errors.InvalidArgument,
+}
+
+
 def check(status: int) -> None:
-    """Raise the exception of a zl_status, with the C library's own text; 0 returns."""
+    """Raise the exception of a zl_status with the C library's own text; ZL_OK returns."""
     if status:
-        raise_status(status)
+        _raise(status)
 
 
-def raise_status(status: int) -> None:
-    """See `check`."""
-    text: str = error_text()
-    table: dict[int, type[errors.ZigllamaError]] = {
-        lib.ZL_E_ARG: errors.InvalidArgument,
-        lib.ZL_E_SHAPE: errors.ShapeError,
-        lib.ZL_E_TYPE: errors.DTypeError,
-        lib.ZL_E_ISA_CPU: errors.ISAUnavailable,
-        lib.ZL_E_FORK: errors.ForkedContext,
-        lib.ZL_E_FAULT: errors.MappingFault,
-        lib.ZL_E_BUSY: errors.ContextBusy,
-        lib.ZL_E_BOUNDS: errors.InvalidArgument,
-    }
-    raise table.get(status, errors.NativeError)(text)
+def _raise(status: int) -> NoReturn:
+    text = error_text()
+    if status == lib.ZL_E_MEMORY:
+        found = re.fullmatch(r"(.*) needs (\d+) bytes", text)
+        raise errors.OutOfMemory(found[1], int(found[2])) if found else errors.OutOfMemory(text, 0)
+    if status == lib.ZL_E_ISA:
+        name = text.partition("'")[2].rstrip("'")
+        known = tuple(isa for isa, _ in isa_variants())
+        raise errors.UnknownName("ISA variant", name, known, next(iter(difflib.get_close_matches(name, known)), None))
+    raise _EXCEPTIONS.get(status, errors.NativeError)(text)
+
+
+# --- memory and addresses --------------------------------------------------------------------------------------------
+
+
+def address_of(array: npt.NDArray[Any]) -> int:
+    """Where a C-contiguous array's bytes begin. The caller keeps the array alive for as long as the number is used."""
+    return int(ffi.cast("uintptr_t", ffi.from_buffer(array)))
+
+
+def alloc_array(n_bytes: int) -> U8:
+    """Zeroed memory as a uint8 array: 64-byte aligned, with huge pages where it is large; untouched pages cost nothing.
+
+    It is given back when the last view of it is gone. Raises OutOfMemory.
+    """
+    out = ffi.new("void **")
+    check(lib.zl_alloc(n_bytes, out))
+    owner = ffi.gc(out[0], lambda p: lib.zl_release(p, n_bytes), n_bytes)
+    return np.frombuffer(ffi.buffer(owner, n_bytes), np.uint8) if n_bytes else np.empty(0, np.uint8)
+
+
+def guard_add(view: npt.NDArray[Any]) -> None:
+    """From now on a lost page of this mapping (its file shrank) is an error of the native call that reads it, and no
+    SIGBUS. Pair it with `guard_remove` before the mapping goes. Raises InvalidArgument where ranges overlap.
+    """
+    if view.nbytes:
+        check(lib.zl_guard_add(ffi.from_buffer(view), view.nbytes))
+
+
+def guard_remove(view: npt.NDArray[Any]) -> None:
+    """Undo `guard_add` of the same view. Raises InvalidArgument when it is not guarded."""
+    if view.nbytes:
+        check(lib.zl_guard_remove(ffi.from_buffer(view)))
+
+
+def guard_faults(view: npt.NDArray[Any]) -> int:
+    """Pages that could not be read in the guarded mapping where the view begins: for code that reads it with NumPy."""
+    return int(lib.zl_guard_faults(ffi.from_buffer(view))) if view.nbytes else 0
+
+
+@contextmanager
+def guarded(view: npt.NDArray[Any]) -> Iterator[None]:
+    """`guard_add` and `guard_remove` around a block."""
+    guard_add(view)
+    try:
+        yield
+    finally:
+        guard_remove(view)
+
+
+def copy_guarded(dst: npt.NDArray[Any], src: npt.NDArray[Any]) -> None:
+    """Copy bytes out of a guarded mapping. Raises MappingFault when pages are gone, ShapeError when sizes differ."""
+    if dst.nbytes != src.nbytes:
+        raise errors.ShapeError(f"copy of {src.nbytes} bytes into {dst.nbytes}")
+    check(lib.zl_copy(ffi.from_buffer(dst, require_writable=True), ffi.from_buffer(src), src.nbytes))
+
+
+# --- what the library is ---------------------------------------------------------------------------------------------
+
+
+def _name(pointer: Any) -> str:
+    return str(ffi.string(pointer).decode("ascii"))
 
 
 def isa_variants() -> list[tuple[str, bool]]:
-    """ISA variants in this build, best first: name, and whether this CPU runs it."""
-    return [(str(ffi.string(lib.zl_isa_name(i)).decode()), bool(lib.zl_isa_usable(i))) for i in range(lib.zl_isa_count())]
+    """The ISA variants of this build, best first: name, and whether this CPU (and its operating system) can run it."""
+    return [(_name(lib.zl_isa_name(i)), bool(lib.zl_isa_usable(i))) for i in range(lib.zl_isa_count())]
 
 
+def kernel_names() -> list[str]:
+    """The kernels of the dispatch table."""
+    return [_name(lib.zl_kernel_name(i)) for i in range(lib.zl_kernel_count())]
+
+
+def kernel_variants(ctx: NativeContext) -> dict[str, str]:
+    """Kernel name -> the ISA variant whose body this context runs."""
+    with ctx.using() as pointer:
+        return {name: _name(lib.zl_kernel_variant(pointer, i)) for i, name in enumerate(kernel_names())}
+
+
+# --- contexts --------------------------------------------------------------------------------------------------------
+
+
+class NativeContext:
+    """Threads and an ISA variant: what native calls run on. One thread at a time may use it.
+
+    n_threads   the calling thread and n_threads - 1 workers
+    isa         a variant's name; None or "auto": ZIGLLAMA_ISA, else the best that the CPU runs
+    cpus        None, or a CPU number per thread to pin the workers to (the first, the caller's, is not used)
+
+    Raises UnknownName and ISAUnavailable for `isa`, InvalidArgument for a number out of range, NativeError when a
+    thread cannot be started or pinned. Use after `close` raises ClosedError, in a forked child ForkedContext, while
+    another thread is inside ContextBusy.
+    """
+
+    def __init__(self, n_threads: int, isa: str | None = None, cpus: Sequence[int] | None = None) -> None:
+        if isa is None or isa == "auto":
+            isa = os.environ.get("ZIGLLAMA_ISA") or "auto"
+        if cpus is not None and len(cpus) != n_threads:
+            raise errors.InvalidArgument(f"{len(cpus)} CPU numbers for {n_threads} threads")
+        out = ffi.new("zl_ctx **")
+        numbers = ffi.NULL if cpus is None else ffi.new("int[]", list(cpus))
+        check(lib.zl_ctx_new(n_threads, isa.encode(), numbers, out))
+        self._pointer: Any = ffi.gc(out[0], lib.zl_ctx_free)
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self.isa = _name(lib.zl_ctx_isa(self._pointer))
+        self.n_threads = n_threads
+
+    def _enter(self) -> Any:
+        """The pointer, with the lock held: `close` in another thread cannot free it meanwhile."""
+        if not self._lock.acquire(blocking=False):
+            if os.getpid() != self._pid:  # the lock was held by a thread that does not exist in this process
+                raise errors.ForkedContext(f"the context belongs to process {self._pid}; make a new one after fork()")
+            raise errors.ContextBusy("another thread is inside this context")
+        if self._pointer is None:
+            self._lock.release()
+            raise errors.ClosedError("the native context is closed")
+        return self._pointer
+
+    @contextmanager
+    def using(self) -> Iterator[Any]:
+        """The C pointer for the length of a block, in which nobody else can use or close the context."""
+        pointer = self._enter()
+        try:
+            yield pointer
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """End the threads. Waits up to 10 s for a call that another thread is in, then raises ContextBusy."""
+        if os.getpid() != self._pid:
+            return  # a child has no threads to end
+        if not self._lock.acquire(timeout=10):
+            raise errors.ContextBusy("the context cannot be closed: another thread is inside it")
+        try:
+            if self._pointer is not None:
+                ffi.release(self._pointer)
+                self._pointer = None
+        finally:
+            self._lock.release()
+
+    @property
+    def closed(self) -> bool:
+        return self._pointer is None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def counters(self) -> dict[str, int]:
+        """What it has done: runs, program_runs, ops, stages, chunks, stolen (see zl_counters)."""
+        with self.using() as pointer:
+            out = ffi.new("zl_counters *")
+            check(lib.zl_ctx_counters(pointer, out))
+        return {name: int(getattr(out, name)) for name, _ in ffi.typeof("zl_counters").fields}
+
+    def pin(self, thread: int, cpu: int) -> None:
+        """Pin a worker (1 .. n_threads - 1) to a CPU. Raises InvalidArgument; NativeError when the system refuses."""
+        with self.using() as pointer:
+            check(lib.zl_ctx_pin(pointer, thread, cpu))
+
+    def stall(self, thread: int, microseconds: int) -> None:
+        """For tests: this thread sleeps so long before each chunk it would take; 0 ends it."""
+        with self.using() as pointer:
+            check(lib.zl_ctx_stall(pointer, thread, microseconds))
+
+    # --- running ---
+
+    def run(self, ops: Records, tensors: Records, step: NativeStep) -> None:
+        """Run ops (record array OP) over tensors (record array TENSOR) now. All memory they name must be alive."""
+        op_pointer, tensor_pointer = ffi.from_buffer("zl_op[]", ops), ffi.from_buffer("zl_tensor[]", tensors)
+        self._run(op_pointer, len(ops), tensor_pointer, len(tensors), step)
+
+    def _run(self, ops: Any, n_ops: int, tensors: Any, n_tensors: int, step: NativeStep) -> None:
+        pointer = self._enter()
+        try:
+            status = lib.zl_run(pointer, ops, n_ops, tensors, n_tensors, step.pointer)
+        finally:
+            self._lock.release()
+        if status:
+            _raise(status)
+
+    def make_step(self, step: Any) -> NativeStep:
+        """The step as C reads it."""
+        return NativeStep(step)
+
+    def run_op(
+        self,
+        code: int,
+        ins: Sequence[Any],
+        outs: Sequence[Any],
+        ints: Sequence[int],
+        floats: Sequence[float],
+        step: NativeStep,
+    ) -> None:
+        """Run one op now, results into the arrays of `outs`. An operand is None (absent), an object with `array` and
+        `rows_kind` (rows), one with `native_operand` (weight, cache), or an array (constant, float32).
+        """
+        fields: list[tuple[int, ...]] = []
+        numbers: list[int] = []
+        kept: list[Any] = []  # constants that had to be copied, until the call is over
+        for x in (*ins, *outs):
+            numbers.append(-1 if x is None else len(fields))
+            if x is not None:
+                fields.append(self._operand(x, kept))
+        op = structs.PACK_OP.pack(*structs.op_fields(code, numbers[: len(ins)], numbers[len(ins) :], ints, floats))
+        tensors = b"".join([structs.PACK_TENSOR.pack(*f) for f in fields])
+        self._run(ffi.from_buffer("zl_op[]", op), 1, ffi.from_buffer("zl_tensor[]", tensors), len(fields), step)
+
+    def _operand(self, x: Any, kept: list[Any]) -> tuple[int, ...]:
+        """The fields of a zl_tensor for one operand of `run_op`."""
+        array = getattr(x, "array", None)
+        if array is not None:
+            want_array(array, np.float32, 2)
+            return (structs.EXTERNAL, x.rows_kind, *array.shape, 0, address_of(array))
+        native = getattr(x, "native_operand", None)
+        if native is not None:
+            kind, rows, cols, data = native(self)
+            address = data if isinstance(data, int) else int(ffi.cast("uintptr_t", data))
+            return (kind, 0, rows, cols, 0, address)
+        constant = np.ascontiguousarray(x, np.float32)
+        kept.append(constant)
+        rows = constant.shape[0] if constant.ndim > 1 else 1
+        return (structs.CONST, 0, rows, constant.size // max(rows, 1), 0, address_of(constant))
+
+
+class NativeStep(StepRecord):
+    """A step as C reads it, with the pointer that every run takes. See StepRecord for `update`."""
+
+    def __init__(self, step: Any) -> None:
+        super().__init__(step, address_of)
+        self.pointer = ffi.from_buffer("zl_step *", self.record)
+
+
+# --- weights, caches, programs ---------------------------------------------------------------------------------------
+
+
+class NativeWeight:
+    """A matrix (rows, cols) in a number format, in the form the C library multiplies it: panels of its own, or, with
+    `mapped`, straight from `data` (uint8, the file's bytes), which is then kept alive.
+
+    Raises ShapeError, DTypeError (a type without kernels), OutOfMemory, MappingFault.
+    """
+
+    def __init__(self, ctx: NativeContext, type_id: int, rows: int, cols: int, data: U8, mapped: bool = False) -> None:
+        want_array(data, np.uint8, 1)
+        out = ffi.new("zl_weight **")
+        buffer = ffi.from_buffer(data)
+        with ctx.using() as pointer:
+            flags = lib.ZL_WEIGHT_MAPPED if mapped else 0
+            status = lib.zl_weight_new(pointer, type_id, rows, cols, buffer, data.nbytes, flags, out)
+        check(status)
+        self.pointer: Any = ffi.gc(out[0], lib.zl_weight_free)
+        self._data = buffer if mapped else None
+        self.type_id, self.rows, self.cols, self.mapped, self.isa = type_id, rows, cols, mapped, ctx.isa
+        self.n_bytes = int(lib.zl_weight_bytes(self.pointer))
+
+    def native_operand(self, context: Any) -> tuple[int, int, int, Any]:
+        """See runtime.NativeOperand. Raises InvalidArgument for a context of another ISA variant: its panels differ."""
+        if self.pointer is None:
+            raise errors.ClosedError("the weight is closed")
+        if context.isa != self.isa:
+            raise errors.InvalidArgument(f"a weight packed for {self.isa} is used in a context of {context.isa}")
+        return structs.WEIGHT, self.rows, self.cols, self.pointer
+
+    def close(self) -> None:
+        """Give its memory back; no op may use it afterwards."""
+        if self.pointer is not None:
+            ffi.release(self.pointer)
+            self.pointer = self._data = None
+
+
+class NativeCache:
+    """Pages of keys and values for all layers of one cache class, as the C library reads them (see zl_cache).
+
+    k (n_pages, n_layer, n_kv, 4, dk, 16), v (n_pages, n_layer, n_kv, 64, dv), float32 or float16. Memory is only used
+    for pages that are written. Raises DTypeError for another type, OutOfMemory.
+    """
+
+    def __init__(self, type_id: int, cls: int, n_layer: int, n_kv: int, dk: int, dv: int, n_pages: int) -> None:
+        if type_id not in (lib.ZL_TYPE_F32, lib.ZL_TYPE_F16):
+            raise errors.DTypeError(f"a cache of type {type_id}: F32 and F16 are possible")
+        dtype = np.dtype(np.float32 if type_id == lib.ZL_TYPE_F32 else np.float16)
+        if min(n_layer, n_kv, dk, dv, n_pages) < 1:
+            raise errors.ShapeError(
+                f"a cache of {n_layer} layers, {n_kv} heads, {dk} and {dv} channels, {n_pages} pages"
+            )
+        heads = (n_pages, n_layer, n_kv)
+        self.k = alloc_array(n_pages * n_layer * n_kv * 64 * dk * dtype.itemsize).view(dtype).reshape(*heads, 4, dk, 16)
+        self.v = alloc_array(n_pages * n_layer * n_kv * 64 * dv * dtype.itemsize).view(dtype).reshape(*heads, 64, dv)
+        self._record = np.zeros(1, structs.CACHE)
+        self._record[0] = (type_id, cls, n_layer, n_kv, dk, dv, n_pages, 0, address_of(self.k), address_of(self.v))
+        self.address = address_of(self._record)
+        self.type_id, self.cls, self.n_layer, self.n_kv = type_id, cls, n_layer, n_kv
+        self.dk, self.dv, self.n_pages = dk, dv, n_pages
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes reserved."""
+        return int(self.k.nbytes + self.v.nbytes)
+
+    def native_operand(self, context: Any) -> tuple[int, int, int, Any]:
+        """See runtime.NativeOperand."""
+        return structs.CACHE_KIND, 0, 0, self.address
+
+
+class NativeProgram:
+    """Ops that were validated once and are replayed with one call per step.
+
+    `ops` and `tensors` are record arrays (OP, TENSOR), `arena_cols` floats per row of scratch for ARENA tensors,
+    `max_rows` the most rows a step may have. `keep` holds whatever the tensors' addresses belong to. Raises as C's
+    validator finds.
+    """
+
+    def __init__(
+        self, ctx: NativeContext, ops: Records, tensors: Records, arena_cols: int, max_rows: int, keep: Any = ()
+    ) -> None:
+        out = ffi.new("zl_program **")
+        op_pointer, tensor_pointer = ffi.from_buffer("zl_op[]", ops), ffi.from_buffer("zl_tensor[]", tensors)
+        with ctx.using() as pointer:
+            status = lib.zl_program_new(
+                pointer, op_pointer, len(ops), tensor_pointer, len(tensors), arena_cols, max_rows, out
+            )
+        check(status)
+        self._pointer: Any = ffi.gc(out[0], lib.zl_program_free)
+        self.ctx, self.max_rows, self._tensors, self._keep = ctx, max_rows, tensors.copy(), keep
+
+    def run(self, step: NativeStep) -> None:
+        """Replay it for one step."""
+        self.ctx._enter()
+        try:
+            if self._pointer is None:
+                raise errors.ClosedError("the program is closed")
+            status = lib.zl_program_run(self._pointer, step.pointer)
+        finally:
+            self.ctx._lock.release()
+        if status:
+            _raise(status)
+
+    def tensor(self, i: int, rows: int | None = None) -> F32:
+        """Tensor i as an array (rows, cols) in place; by default all rows it has room for. Valid until `close`."""
+        if self._pointer is None:
+            raise errors.ClosedError("the program is closed")
+        pointer = lib.zl_program_tensor(self._pointer, i)
+        if pointer == ffi.NULL:
+            raise errors.InvalidArgument(f"tensor {i} of {len(self._tensors)} has no rows to look at")
+        record = self._tensors[i]
+        capacity = self.max_rows if record["kind"] == structs.ARENA else int(record["rows"])
+        rows = capacity if rows is None else rows
+        if not 0 <= rows <= capacity:
+            raise errors.InvalidArgument(f"{rows} rows of tensor {i}, which has room for {capacity}")
+        cols = int(record["cols"])
+        memory = np.frombuffer(ffi.buffer(pointer, capacity * cols * 4), np.float32)
+        return memory.reshape(capacity, cols)[:rows]
+
+    def close(self) -> None:
+        """Give its memory back. Arrays from `tensor` must not be used any more."""
+        with self.ctx._lock:
+            if self._pointer is not None:
+                ffi.release(self._pointer)
+                self._pointer, self._keep = None, ()
+
+
+# --- number formats --------------------------------------------------------------------------------------------------
+
+
+def dequantize(ctx: NativeContext, type_id: int, n: int, src: U8) -> F32:
+    """File bytes of n values -> float32 (n,). Raises ShapeError, DTypeError, MappingFault."""
+    want_array(src, np.uint8, 1)
+    dst = np.empty(n, np.float32)
+    with ctx.using() as pointer:
+        to = ffi.from_buffer("float[]", dst)
+        check(lib.zl_dequantize(pointer, type_id, n, ffi.from_buffer(src), src.nbytes, to))
+    return dst
+
+
+def quantize_activation(ctx: NativeContext, x: F32) -> tuple[npt.NDArray[np.int8], F32, npt.NDArray[np.int16]]:
+    """The activation format: x (rows, cols) -> q int8 (rows, cols), scales d float32 (rows, cols / 32), and the sums of
+    q over each half of a quant block, int16 (rows, cols / 32, 2). Raises ShapeError unless cols is a multiple of 32.
+    """
+    want_array(x, np.float32, 2)
+    rows, cols = x.shape
+    q, d = np.empty((rows, cols), np.int8), np.empty((rows, cols // 32), np.float32)
+    s = np.empty((rows, cols // 32, 2), np.int16)
+    with ctx.using() as pointer:
+        to = ffi.from_buffer("int8_t[]", q), ffi.from_buffer("float[]", d), ffi.from_buffer("int16_t[]", s)
+        check(lib.zl_quantize_activation(pointer, rows, cols, ffi.from_buffer("float[]", x), *to))
+    return q, d, s
