@@ -37,10 +37,11 @@ class Shape:
     extra: dict[str, Value] = field(default_factory=dict)
 
 
+# Gemma's residual stream is of size one (embeddings times sqrt(C)), so that only an epsilon this large leaves a mark.
 GEMMA: dict[str, Value] = {
     "attention.sliding_window": 24,
     "rope.freq_base": 1e6,
-    "attention.layer_norm_rms_epsilon": 1e-6,
+    "attention.layer_norm_rms_epsilon": 1e-3,
 }
 LLAMA: dict[str, Value] = {"rope.freq_base": 20000.0, "attention.layer_norm_rms_epsilon": 3e-5}
 MODELS = {
