@@ -23,7 +23,7 @@ HEADS = [p for p in FILES if p.name.startswith("head_")]
 def test_the_corpus_is_there() -> None:
     assert len(FILES) > 100
     assert {p.name for p in HEADS} == {"head_llama", "head_gemma3"}
-    assert max(p.stat().st_size for p in FILES) <= 4096
+    assert max(p.stat().st_size for p in FILES) <= 2048
 
 
 def test_every_file_of_the_corpus() -> None:

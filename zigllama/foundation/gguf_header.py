@@ -207,14 +207,15 @@ def _read_array(cursor: Cursor, key: str, strings_left: int) -> Entry:
 
 def _check_utf8(buf: bytearray, key: str, start: int, end: int) -> None:
     """Decode piece by piece and keep nothing: one emoji makes four bytes of every letter of a Python string."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    for piece in range(start, max(end, start + 1), _UTF8_PIECE):
-        pending = len(decoder.getstate()[0])  # bytes of a character that the piece before cut off
-        stop = min(piece + _UTF8_PIECE, end)
+    while True:
+        stop = min(start + _UTF8_PIECE, end)
         try:
-            decoder.decode(buf[piece:stop], final=stop == end)
+            _, used = codecs.utf_8_decode(buf[start:stop], "strict", stop == end)
         except UnicodeDecodeError as e:
-            raise BadMetadata(key, f"the string is not UTF-8 ({e.reason})", piece - pending + e.start) from None
+            raise BadMetadata(key, f"the string is not UTF-8 ({e.reason})", start + e.start) from None
+        if stop == end:
+            return
+        start += used  # all but the bytes of a character that the piece's end has cut
 
 
 def _check_boolean(buf: bytearray, key: str, at: int) -> None:
