@@ -53,6 +53,20 @@ def test_no_limit_is_written_in_two_ways(tmp_path: Path, none: str) -> None:
     assert machine.memory_limit(root) is None
 
 
+def test_the_narrowest_group_counts(tmp_path: Path) -> None:
+    files = {
+        "proc/meminfo": MEMINFO,
+        "proc/self/cgroup": "0::/user.slice/job\n",
+        "sys/fs/cgroup/user.slice/memory.max": "3000000000\n",
+        "sys/fs/cgroup/user.slice/memory.current": "2900000000\n",
+        "sys/fs/cgroup/user.slice/job/memory.max": "2000000000\n",
+        "sys/fs/cgroup/user.slice/job/memory.current": "500000000\n",
+    }
+    root = tree(tmp_path, files)
+    assert machine.memory_limit(root) == 2_000_000_000
+    assert machine.available_memory(root) == 100_000_000
+
+
 def test_a_machine_that_says_nothing(tmp_path: Path) -> None:
     facts = (machine.total_memory, machine.available_memory, machine.memory_limit, machine.huge_pages, machine.cpu_name)
     assert [fact(tmp_path) for fact in facts] == [None] * 5

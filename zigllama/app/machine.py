@@ -8,7 +8,7 @@ missing or says nothing: these are facts to show, nothing is decided by them.
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")
 
@@ -33,25 +33,35 @@ def total_memory(root: Path = ROOT) -> int | None:
 
 def available_memory(root: Path = ROOT) -> int | None:
     """Bytes that a new process can have: what the kernel calls available, or less where a control group limits us."""
+    left = [max(limit - used, 0) for limit, used in _memory_groups(root)]
     here = _meminfo(root, "MemAvailable")
-    limit = memory_limit(root)
-    if limit is None:
-        return here
-    used = (
-        _text(root, "sys/fs/cgroup/memory.current") or _text(root, "sys/fs/cgroup/memory/memory.usage_in_bytes") or "0"
-    )
-    left = max(limit - int(used), 0)
-    return left if here is None else min(here, left)
+    return min(left if here is None else [here, *left], default=None)
 
 
 def memory_limit(root: Path = ROOT) -> int | None:
-    """Bytes that the control group allows (version 2 or 1), None without a limit."""
-    text = _text(root, "sys/fs/cgroup/memory.max") or _text(root, "sys/fs/cgroup/memory/memory.limit_in_bytes") or "max"
-    total = total_memory(root)
-    # version 1 writes a huge number for "none"
-    if not text.strip().isdigit() or (total is not None and int(text) >= total):
-        return None
-    return int(text)
+    """Bytes that the control group and the groups around it allow, None without a limit."""
+    return min((limit for limit, _ in _memory_groups(root)), default=None)
+
+
+def _memory_groups(root: Path) -> list[tuple[int, int]]:
+    """(limit, used) of each control group above this process that has a limit, in version 2 and version 1.
+
+    Inside a container the path in /proc/self/cgroup may be the host's; then only the mount's own top is there to read.
+    """
+    total = _meminfo(root, "MemTotal")
+    found = []
+    paths = {line.split(":", 2)[-1] for line in (_text(root, "proc/self/cgroup") or "").splitlines()} | {"/"}
+    folders = {parent for path in paths for parent in [PurePosixPath(path), *PurePosixPath(path).parents]}
+    for mount, limit_file, used_file in (
+        ("sys/fs/cgroup", "memory.max", "memory.current"),
+        ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        for folder in folders:
+            base = f"{mount}{folder}"
+            limit, used = ((_text(root, f"{base}/{name}") or "").strip() for name in (limit_file, used_file))
+            if limit.isdigit() and (total is None or int(limit) < total):  # version 1 writes a huge number for "none"
+                found.append((int(limit), int(used) if used.isdigit() else 0))
+    return found
 
 
 def huge_pages(root: Path = ROOT) -> str | None:

@@ -29,6 +29,7 @@ OK, FOUND, USAGE, BAD_MODEL, NO_RESOURCES, DEFECT, INTERRUPTED = 0, 1, 2, 3, 4, 
 VERBS = {
     "inspect": "a model file's metadata and tensors",
     "estimate": "how much memory a model will need, part by part",
+    "doctor": "what zigllama found on this machine, and what it chose",
     "pull": "fetch a model by name into the cache",
 }
 

@@ -1,0 +1,86 @@
+"""`doctor`: what it says agrees with what the library does, and a wrong setting is a finding with exit code 1."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zigllama
+from zigllama.app.doctor import examine
+from zigllama.app.main import main
+from zigllama.foundation.native import NativeContext, isa_variants
+from zigllama.foundation.threading import default_threads
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("ZIGLLAMA_ISA", "ZIGLLAMA_THREADS", "ZIGLLAMA_BACKEND", "ZIGLLAMA_TAPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ZIGLLAMA_CACHE", str(tmp_path / "cache"))
+
+
+def told(capsys: pytest.CaptureFixture[str], code: int = 0) -> dict[str, Any]:
+    assert main(["doctor", "--json"]) == code
+    out, err = capsys.readouterr()
+    assert err == ""
+    report: dict[str, Any] = json.loads(out)
+    return report
+
+
+def test_what_it_says_is_what_the_library_does(capsys: pytest.CaptureFixture[str]) -> None:
+    report = told(capsys)
+    processor = report["processor"]
+    assert {n.removeprefix("variant "): v for n, v in processor.items() if n.startswith("variant ")} == dict(
+        isa_variants()
+    )
+    with NativeContext(1) as context:
+        assert processor["chosen"] == {"isa": context.isa, "reason": "the best of the usable"}
+    assert len(processor["kernels"]) > 5
+    choice = default_threads()
+    assert report["threads"]["chosen"] == {"n_threads": choice.n_threads, "reason": choice.reason}
+    assert report["memory"]["total"] >= report["memory"]["available"] > 0
+    assert report["version"]["zigllama"] == zigllama.__version__
+    assert report["problems"] == []
+
+
+def test_settings_are_shown_as_the_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ZIGLLAMA_ISA", "generic")
+    monkeypatch.setenv("ZIGLLAMA_THREADS", "3")
+    report = told(capsys)
+    assert report["processor"]["chosen"] == {"isa": "generic", "reason": "ZIGLLAMA_ISA=generic"}
+    assert set(report["processor"]["kernels"].values()) == {"generic"}
+    assert report["threads"]["chosen"] == {"n_threads": 3, "reason": "ZIGLLAMA_THREADS=3"}
+    assert report["environment"]["ZIGLLAMA_ISA"] == "generic"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [("ZIGLLAMA_ISA", "avx3", "unknown ISA variant 'avx3'"), ("ZIGLLAMA_THREADS", "0", "'0'")],
+)
+def test_a_wrong_setting_is_a_finding(
+    name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    problems = told(capsys, code=1)["problems"]
+    assert len(problems) == 1
+    assert says in problems[0]
+    assert main(["doctor"]) == 1
+    assert f"problem: {problems[0]}" in capsys.readouterr().out
+
+
+def test_a_cache_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ZIGLLAMA_CACHE", str(tmp_path / "file"))
+    assert any("ZIGLLAMA_CACHE" in problem for problem in examine().problems)
+
+
+def test_the_text_names_every_fact(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for part in ("chosen", "variant generic", "physical", "huge pages", "smollm2", "no problems found"):
+        assert part in out
+    assert "not in the cache; `zigllama pull smollm2` fetches it" in out

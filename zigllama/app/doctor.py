@@ -1,0 +1,146 @@
+"""What zigllama found on this machine and what it chose, with the reasons: the facts behind `zigllama doctor`.
+
+A choice that cannot be made (a variable that names what does not exist) is a finding, not an exception: a doctor looks
+at the patient as he comes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from zigllama import __version__
+from zigllama.app import machine
+from zigllama.app.catalogue import CATALOGUE, cache_dir
+from zigllama.app.console import size, table
+from zigllama.errors import ZigllamaError
+
+VARIABLES = ("ZIGLLAMA_BACKEND", "ZIGLLAMA_ISA", "ZIGLLAMA_THREADS", "ZIGLLAMA_TAPE", "ZIGLLAMA_CACHE")
+
+
+@dataclass
+class Report:
+    """Facts by section, as (name, value to show, value for JSON), and what is wrong."""
+
+    facts: dict[str, list[tuple[str, str, Any]]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, section: str, name: str, shown: str, value: Any = ...) -> None:
+        """A fact; `value` is for JSON, the shown text where it is left out."""
+        self.facts.setdefault(section, []).append((name, shown, shown if value is ... else value))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for json.dumps."""
+        sections = {section: {name: value for name, _, value in facts} for section, facts in self.facts.items()}
+        return {**sections, "problems": self.problems}
+
+    def __str__(self) -> str:
+        rows = [
+            (section if i == 0 else "", name, shown)
+            for section, facts in self.facts.items()
+            for i, (name, shown, _) in enumerate(facts)
+        ]
+        lines = [table(rows)]
+        lines += [f"problem: {p}" for p in self.problems] or ["no problems found"]
+        return "\n".join(lines)
+
+
+def examine() -> Report:
+    """Look at everything. Takes some milliseconds; starts no thread but the caller's, loads no model."""
+    report = Report()
+    _versions(report)
+    _processor(report)
+    _threads(report)
+    _memory(report)
+    _cache(report)
+    for name in VARIABLES:
+        if name in os.environ:
+            report.add("environment", name, os.environ[name])
+    return report
+
+
+def _versions(report: Report) -> None:
+    report.add("version", "zigllama", __version__)
+    report.add("version", "python", f"{platform.python_version()} ({platform.python_implementation()})")
+    for package in ("numpy", "cffi", "jinja2"):
+        report.add("version", package, metadata.version(package))
+    report.add("version", "system", f"{platform.system()} {platform.release()}, {platform.machine()}")
+
+
+def _processor(report: Report) -> None:
+    """ISA variants: which are built, which this CPU runs, which is taken and why."""
+    report.add("processor", "name", machine.cpu_name() or platform.processor() or "unknown")
+    try:
+        from zigllama.foundation.native import NativeContext, isa_variants, kernel_variants
+    except ImportError as error:
+        report.problems.append(str(error))
+        return
+    for name, usable in isa_variants():
+        report.add("processor", f"variant {name}", "usable" if usable else "built, not usable on this CPU", usable)
+    try:
+        with NativeContext(1) as context:
+            asked = os.environ.get("ZIGLLAMA_ISA") or "auto"
+            why = "the best of the usable" if asked == "auto" else f"ZIGLLAMA_ISA={asked}"
+            bodies = kernel_variants(context)
+            report.add("processor", "chosen", f"{context.isa}: {why}", {"isa": context.isa, "reason": why})
+    except ZigllamaError as error:
+        report.problems.append(str(error))
+        return
+    lower = {name: isa for name, isa in bodies.items() if isa != context.isa}
+    shown = (
+        f"{len(bodies)}, all in {context.isa}"
+        if not lower
+        else f"{len(bodies)}, of these not in {context.isa}: {lower}"
+    )
+    report.add("processor", "kernels", shown, bodies)
+
+
+def _threads(report: Report) -> None:
+    """How many threads, and why; where they may run."""
+    from zigllama.foundation.threading import default_threads
+    from zigllama.foundation.topology import topology
+
+    here = topology()
+    report.add(
+        "threads",
+        "cores",
+        f"{len(here.cores)} physical, {len(here.cpus)} of {here.online} CPUs allowed",
+        len(here.cores),
+    )
+    report.add("threads", "NUMA nodes", str(len(here.nodes)), len(here.nodes))
+    report.add("threads", "quota", "none" if here.quota is None else f"{here.quota:g} CPUs", here.quota)
+    try:
+        choice = default_threads(here)
+    except ZigllamaError as error:
+        report.problems.append(str(error))
+    else:
+        value = {"n_threads": choice.n_threads, "reason": choice.reason}
+        report.add("threads", "chosen", f"{choice.n_threads}: {choice.reason}", value)
+
+
+def _memory(report: Report) -> None:
+    total, available, limit = machine.total_memory(), machine.available_memory(), machine.memory_limit()
+    for name, n_bytes in (("total", total), ("available", available), ("control group limit", limit)):
+        if n_bytes is not None:
+            report.add("memory", name, size(n_bytes), n_bytes)
+    pages = machine.huge_pages()
+    if pages is not None:
+        effect = {"never": "none will be used", "madvise": "used where asked for", "always": "used"}.get(pages, "")
+        report.add("memory", "huge pages", f"{pages}: {effect}", pages)
+
+
+def _cache(report: Report) -> None:
+    """Where models are kept, whether it can be written, and which are there."""
+    folder = cache_dir()
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    report.add("cache", "folder", str(folder))
+    report.add("cache", "free", size(free := shutil.disk_usage(existing).free), free)
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        report.problems.append(f"{existing} cannot be written; ZIGLLAMA_CACHE names another cache folder")
+    for entry in CATALOGUE.values():
+        state = "in the cache" if entry.present else f"not in the cache; `zigllama pull {entry.name}` fetches it"
+        report.add("cache", entry.name, state, entry.present)
