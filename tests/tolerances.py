@@ -9,8 +9,6 @@ All take float64 arrays, the exact values of the float32 inputs, and return abso
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -20,14 +18,16 @@ Array = npt.NDArray[np.float64]
 
 # Relative error of the vector exp, with room over the 1.3 u that the C selftest measures.
 EXP = 3 * U
-# Errors of the activation functions in u: of the result for the first three, of |x| for those of the form x * gate(x).
+# Errors of the activation functions: relative to the result, or to |x| for those of the form x * gate(x).
 # They are the limits of kernels/rows_math.h, which the C selftest holds over all exponents.
-RELATIVE = {"tanh": 4 * U, "sigmoid": 6 * U, "exp": EXP, "relu": 0.0}
+RELATIVE = {"tanh": 4 * U, "sigmoid": 6 * U, "exp": EXP}
 GATED = {"gelu": 4 * U, "gelu_tanh": 6 * U, "silu": 5 * U, "gelu_quick": 6 * U}
 
 
 def activation(name: str, x: Array, result: Array) -> Array:
     """Error of act(x), its exact value being `result`."""
+    if name == "relu":
+        return np.zeros_like(x)
     if name in RELATIVE:
         bound = RELATIVE[name] * np.abs(result) + FLUSH
         # e^-x overflows from 88.7 on: the quotient is then 0, and exactly e^x, below 2^-126.
@@ -42,12 +42,12 @@ def glu(name: str, gate: Array, up: Array, act: Array) -> Array:
 
 
 def softcap(x: Array, cap: float, result: Array) -> Array:
-    """cap * tanh(x / cap): the division moves the argument by u, and x tanh'(x) <= tanh(x); then tanh and one product."""
-    return (RELATIVE["tanh"] + 2 * U) * np.abs(result) + FLUSH * (1 + cap)
+    """cap * tanh(x / cap): the division moves the argument by u, and x tanh'(x) <= tanh(x); tanh; a product."""
+    return np.asarray((RELATIVE["tanh"] + 2 * U) * np.abs(result) + FLUSH * (1 + cap))
 
 
 def rms_norm(x: Array, result: Array, w: Array | None) -> Array:
-    """x * inv * w: the sum of m squares within (m + 1) u, halved by the root; sum/m, + eps, root, 1/root; two products."""
+    """x * inv * w: the sum of m squares within (m + 1) u, halved by the root; sum/m, + eps, root, inverse, products."""
     m = x.shape[-1]
     return ((m + 1) / 2 + 6) * U * np.abs(result) + FLUSH * (1 + (0 if w is None else np.abs(w)))
 
@@ -72,7 +72,7 @@ def layer_norm(x: Array, w: Array | None, b: Array | None, eps: float) -> Array:
     if w is not None:
         bound = bound * np.abs(w) + U * np.abs(d * inv * w)
     final = d * inv * (1 if w is None else w) + (0 if b is None else b)
-    return bound + U * np.abs(final) + FLUSH * (1 + (0 if w is None else np.abs(w)))
+    return np.asarray(bound + U * np.abs(final) + FLUSH * (1 + (0 if w is None else np.abs(w))))
 
 
 def softmax(y: Array, result: Array) -> Array:
@@ -96,10 +96,10 @@ def rope(x: Array, partner: Array, angle: Array, scale: float) -> Array:
     The angle is a double product reduced by pi/2 in two parts: 2^-51 of itself.
     """
     table = 3 * U + np.abs(angle) * 2.0**-51
-    return (table + 3 * U) * (np.abs(x) + np.abs(partner)) * abs(scale) + FLUSH * (1 + abs(scale))
+    return np.asarray((table + 3 * U) * (np.abs(x) + np.abs(partner)) * abs(scale) + FLUSH * (1 + abs(scale)))
 
 
 def product(a: Array, b: Array) -> Array:
     """a (M, K) @ b (K, N), any order of additions, with or without fusing: (K + 1) u sum |a||b|."""
-    k: Any = a.shape[-1]
-    return (k + 1) * U * (np.abs(a) @ np.abs(b)) + (k + 1) * FLUSH
+    k = a.shape[-1]
+    return np.asarray((k + 1) * U * (np.abs(a) @ np.abs(b)) + (k + 1) * FLUSH)
