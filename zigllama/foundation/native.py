@@ -466,3 +466,21 @@ def quantize_activation(ctx: NativeContext, x: F32) -> tuple[npt.NDArray[np.int8
         to = ffi.from_buffer("int8_t[]", q), ffi.from_buffer("float[]", d), ffi.from_buffer("int16_t[]", s)
         check(lib.zl_quantize_activation(pointer, rows, cols, ffi.from_buffer("float[]", x), *to))
     return q, d, s
+
+
+# --- plain products --------------------------------------------------------------------------------------------------
+
+
+def matmul(ctx: NativeContext | None, a: F32, b: F32) -> F32:
+    """a (M, K) @ b (K, N) in float32 by tiles and vectors; without a context by the scalar loop. Raises ShapeError."""
+    a, b = np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b, np.float32)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
+        raise errors.ShapeError(f"matmul: shapes {a.shape} and {b.shape}, want (M, K) and (K, N)")
+    out = np.empty((a.shape[0], b.shape[1]), np.float32)
+    call = (*a.shape, b.shape[1], *(ffi.from_buffer("float[]", m) for m in (a, b, out)))
+    if ctx is None:
+        check(lib.zl_matmul_scalar(*call))
+    else:
+        with ctx.using() as pointer:
+            check(lib.zl_matmul(pointer, *call))
+    return out
