@@ -49,7 +49,7 @@ def softcap(x: Array, cap: float, result: Array) -> Array:
 def rms_norm(x: Array, result: Array, w: Array | None) -> Array:
     """x * inv * w: the sum of m squares within (m + 1) u, halved by the root; sum/m, + eps, root, inverse, products."""
     m = x.shape[-1]
-    return ((m + 1) / 2 + 6) * U * np.abs(result) + FLUSH * (1 + (0 if w is None else np.abs(w)))
+    return np.asarray(((m + 1) / 2 + 6) * U * np.abs(result) + FLUSH * (1 + (0 if w is None else np.abs(w))))
 
 
 def layer_norm(x: Array, w: Array | None, b: Array | None, eps: float) -> Array:
