@@ -17,6 +17,7 @@
 #define LD (L / 2) /* doubles in a register */
 typedef double vd __attribute__((vector_size(8 * LD), may_alias));
 typedef int64_t vl __attribute__((vector_size(8 * LD), may_alias));
+typedef float vh __attribute__((vector_size(4 * LD), may_alias)); /* LD floats: half a register */
 
 /* sin and cos of a: q = round(a / (pi/2)), r = a - q pi/2 in [-pi/4, pi/4], then Taylor-like minimax polynomials (the coefficients of
  * Sun's fdlibm) and the quadrant q mod 4:   0: (s, c)   1: (c, -s)   2: (-s, -c)   3: (-c, s).
@@ -44,23 +45,25 @@ ZL_INLINE void sin_cos(vd a, vd *sine, vd *cosine) {
 void ZL_FN(rope_table)(int64_t half, int32_t position, const float *inv_freq, float scale, int mode, float *table) {
     for (int64_t i = 0; i < half; i += LD) {
         int64_t n = half - i < LD ? half - i : LD;
-        double angle[LD] = {0}, s[LD], c[LD];
-        for (int64_t j = 0; j < n; j++) angle[j] = (double)position * (double)inv_freq[i + j];
-        vd a, vs, vc;
-        memcpy(&a, angle, sizeof a);
-        sin_cos(a, &vs, &vc);
-        memcpy(s, &vs, sizeof s);
-        memcpy(c, &vc, sizeof c);
-        for (int64_t j = 0; j < n; j++) {
-            float cosine = (float)c[j] * scale, sine = (float)s[j] * scale;
-            if (mode == 0) {
-                table[2 * (i + j)] = table[2 * (i + j) + 1] = cosine;
-                table[2 * (half + i + j)] = -sine;
-                table[2 * (half + i + j) + 1] = sine;
-            } else {
-                table[i + j] = cosine;
-                table[half + i + j] = sine;
+        vh f = {0}, s, c;
+        vd vs, vc;
+        if (n == LD) memcpy(&f, inv_freq + i, sizeof f);
+        else memcpy(&f, inv_freq + i, (size_t)n * sizeof(float));
+        sin_cos(__builtin_convertvector(f, vd) * (double)position, &vs, &vc);
+        s = __builtin_convertvector(vs, vh) * scale;
+        c = __builtin_convertvector(vc, vh) * scale;
+        if (mode == 0) {
+            for (int64_t j = 0; j < n; j++) {
+                table[2 * (i + j)] = table[2 * (i + j) + 1] = c[j];
+                table[2 * (half + i + j)] = -s[j];
+                table[2 * (half + i + j) + 1] = s[j];
             }
+        } else if (n == LD) {
+            memcpy(table + i, &c, sizeof c);
+            memcpy(table + half + i, &s, sizeof s);
+        } else {
+            memcpy(table + i, &c, (size_t)n * sizeof(float));
+            memcpy(table + half + i, &s, (size_t)n * sizeof(float));
         }
     }
 }

@@ -56,10 +56,15 @@ int64_t ZL_FN(top_k)(const float *x, const uint32_t *mask, int64_t begin, int64_
         if ((i & (4 * L - 1)) == 0 && i + 4 * L <= end) {
             int32_t threshold = zl_top_key_of(heap[0]);
             vi above = vi_set1(0);
-            for (int j = 0; j < 4; j++) {
-                int64_t at = i + j * L;
-                uint32_t bits = mask ? mask[at >> 5] >> (at & 31) : 0xffffffffu;
-                above |= key_of(vf_load(x + at), bits) > threshold;
+            if (!mask && threshold != ZL_KEY_NAN) { /* floats compare as their keys do, but for a NaN held as the worst */
+                float least = zl_top_value(threshold);
+                for (int j = 0; j < 4; j++) above |= vf_load(x + i + j * L) > least;
+            } else {
+                for (int j = 0; j < 4; j++) {
+                    int64_t at = i + j * L;
+                    uint32_t bits = mask ? mask[at >> 5] >> (at & 31) : 0xffffffffu;
+                    above |= key_of(vf_load(x + at), bits) > threshold;
+                }
             }
             if (!any(above)) {
                 i += 4 * L;

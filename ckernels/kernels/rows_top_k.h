@@ -24,6 +24,13 @@ static inline int32_t zl_top_key(float v) {
     memcpy(&b, &v, sizeof b);
     return b ^ ((b >> 31) & 0x7fffffff);
 }
+/* and back; of the two zeros +0, of the NaNs one */
+static inline float zl_top_value(int32_t key) {
+    int32_t b = key == ZL_KEY_NAN ? 0x7fc00000 : key ^ ((key >> 31) & 0x7fffffff);
+    float v;
+    memcpy(&v, &b, sizeof v);
+    return v;
+}
 static inline uint64_t zl_top_rank(int32_t key, int64_t id) {
     return (uint64_t)((uint32_t)key ^ 0x80000000u) << 32 | (uint32_t)~(uint32_t)id;
 }
