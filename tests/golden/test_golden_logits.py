@@ -7,6 +7,7 @@ lose but rounding.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,18 @@ def test_golden_is_from_outside(name: str, load_golden: Any) -> None:
     for text_name, text in figures["texts"].items():
         assert hashlib.sha256((TEXTS / f"{text_name}.txt").read_bytes()).hexdigest() == text["sha256"]
         assert arrays[f"{text_name}.top_logits"].shape == (len(text["ids"]), 128)
+
+
+def test_the_oracle_does_not_know_the_engine() -> None:
+    """No file of tools/oracle/, and no tool that makes golden files, imports zigllama."""
+    tools = TEXTS.parents[2] / "tools"
+    files = [*(tools / "oracle").glob("*.py"), *tools.glob("make_*golden*.py"), tools / "evaluate_float.py"]
+    assert len(files) >= 8
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] == "zigllama" for name in names), path
 
 
 @pytest.mark.parametrize("name", NAMES)
