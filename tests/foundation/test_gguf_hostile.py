@@ -12,6 +12,7 @@ from gguf_hostile import ARRAY, STRING, U8, Case, File, hostile_cases, key, scal
 
 from zigllama.errors import BadMetadata, ModelFileError, NotGGUF, Truncated
 from zigllama.foundation.byte_source import BytesSource, FileSource
+from zigllama.foundation.gguf_cursor import MAX_HEADER_BYTES
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.foundation.gguf_header import MAX_KEYS, MAX_STRINGS, MAX_TENSORS, Header, parse_header
 
@@ -128,6 +129,22 @@ def test_counts_beyond_the_limits() -> None:
     timed_failure(File([key("k", u32(ARRAY) + u32(STRING) + u64(n))], data=bytes(n * 8)).build(), BadMetadata, str(n))
     half = u32(ARRAY) + u32(STRING) + u64(n // 2 + 1) + bytes(8 * (n // 2 + 1))
     timed_failure(File([key("k", half), key("l", half)]).build(), BadMetadata, "'l'")
+
+
+def test_a_head_larger_than_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """In a sparse file, which has the size and no bytes."""
+    path = tmp_path / "m.gguf"
+    for value in (text("s", MAX_HEADER_BYTES), u32(U8) + u64(MAX_HEADER_BYTES)):
+        kind = STRING if len(value) == 9 else ARRAY
+        path.write_bytes(File([key("k", u32(kind) + value)]).build())
+        os.truncate(path, 2 * MAX_HEADER_BYTES)
+        tracemalloc.start()
+        start = time.perf_counter()
+        with pytest.raises(BadMetadata, match=f"'k'.*larger than {MAX_HEADER_BYTES}"):
+            GGUFReader(path)
+        assert time.perf_counter() - start < SECONDS
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        tracemalloc.stop()
 
 
 def test_the_slowest_legal_heads_stay_below_a_second() -> None:

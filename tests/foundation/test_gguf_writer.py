@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,10 @@ def test_arguments_that_make_no_valid_file(tmp_path: Path) -> None:
         gguf.write(path, {"k" * 65536: 1}, one)
     with pytest.raises(InvalidArgument, match="0 bytes"):
         gguf.write(path, {"": 1}, one)
+    with pytest.raises(InvalidArgument, match="65534 keys and 1 tensors"):
+        gguf.write(path, {f"{i}": 1 for i in range(65534)}, one)
+    with pytest.raises(InvalidArgument, match="0 keys and 65537 tensors"):
+        gguf.write(path, {}, {f"{i}": one["t"] for i in range(65537)})
     with pytest.raises(InvalidArgument, match="65536 parts"):
         gguf.write(
             path, {}, [TensorData(f"{i}", (1,), GGML_TYPES["F32"], bytes(4)) for i in range(65536)], max_part_tensors=1
@@ -332,9 +337,16 @@ def test_the_input_is_no_output(tmp_path: Path) -> None:
 
 
 def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    """All targets are the test's own: with the check broken, a rename over /dev/null would break the machine."""
+    (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
-    for target in ("/dev/null", tmp_path, tmp_path / "fifo"):
-        with pytest.raises(InvalidArgument, match="no regular file"):
-            gguf.write(target, {}, {})
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(tmp_path / "socket"))
+        for name in ("folder", "fifo", "link", "socket"):
+            before = os.lstat(tmp_path / name)
+            with pytest.raises(InvalidArgument, match="no regular file"):
+                gguf.write(tmp_path / name, {}, {})
+            assert os.lstat(tmp_path / name).st_ino == before.st_ino
     with pytest.raises(FileNotFoundError):
         gguf.write(tmp_path / "nowhere" / "m.gguf", {}, {})
