@@ -89,8 +89,8 @@ static int check_tensor(int i, const zl_tensor *t, int64_t arena_cols, zl_limits
     if (t->kind == ZL_ARENA) {
         if (arena_cols == 0) return zl_fail(ZL_E_ARG, "tensor %d: there is no arena", i);
         if (t->offset < 0 || t->offset > arena_cols - t->cols)
-            return zl_fail(ZL_E_BOUNDS, "tensor %d: columns %lld to %lld of an arena of %lld", i, (long long)t->offset,
-                           (long long)t->offset + t->cols, (long long)arena_cols);
+            return zl_fail(ZL_E_BOUNDS, "tensor %d: %lld columns from %lld on in an arena of %lld", i, (long long)t->cols,
+                           (long long)t->offset, (long long)arena_cols);
     } else {
         if (t->rows < 0) return zl_fail(ZL_E_SHAPE, "tensor %d: room for %lld rows", i, (long long)t->rows);
         if (t->rows < limits->capacity[t->rows_kind]) limits->capacity[t->rows_kind] = t->rows;

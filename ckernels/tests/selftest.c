@@ -10,8 +10,8 @@ static const struct {
     const char *name;
     int (*run)(zl_ctx *ctx);
 } suites[] = {
-    {"core", selftest_core},     {"pool", selftest_pool},           {"rows", selftest_rows},
-    {"linear", selftest_linear}, {"attention", selftest_attention},
+    {"core", selftest_core}, {"pool", selftest_pool},     {"program", selftest_program},
+    {"rows", selftest_rows}, {"linear", selftest_linear}, {"attention", selftest_attention},
 };
 enum { N_SUITES = sizeof suites / sizeof suites[0] };
 

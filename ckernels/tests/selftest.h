@@ -17,6 +17,7 @@
 
 int selftest_core(zl_ctx *ctx);
 int selftest_pool(zl_ctx *ctx);
+int selftest_program(zl_ctx *ctx);
 int selftest_linear(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);

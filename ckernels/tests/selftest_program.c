@@ -1,0 +1,229 @@
+/* selftest_program.c - the validator and the tape: every status it can give, and that a program and eager ops give the same bits.
+ *
+ * tools/fuzz_validator.c feeds it random numbers; here each check is named.
+ */
+#include "../core/program.h"
+#include "selftest.h"
+#include <stdlib.h>
+
+static int failures;
+
+enum { T = 5, C = 48 };
+static float x[T * C], y[T * C], out[T * C], weights[C];
+static zl_tensor rows_of(float *data, int64_t rows, int64_t cols, int rows_kind) {
+    return (zl_tensor){.kind = ZL_EXTERNAL, .rows_kind = rows_kind, .rows = rows, .cols = cols, .data = data};
+}
+static zl_tensor constant(float *data, int64_t rows, int64_t cols) { return (zl_tensor){.kind = ZL_CONST, .rows = rows, .cols = cols, .data = data}; }
+static zl_op op_of(int code, int in0, int in1, int out0) {
+    zl_op op = {.code = code};
+    for (int i = 0; i < 12; i++) op.in[i] = -1;
+    for (int i = 0; i < 4; i++) op.out[i] = -1;
+    op.in[0] = in0, op.in[1] = in1, op.out[0] = out0;
+    return op;
+}
+
+/* One ADD over three external tensors, with one thing wrong. */
+typedef struct {
+    zl_tensor t[4];
+    zl_op op;
+    zl_step step;
+} add_case;
+static add_case good(void) {
+    return (add_case){{rows_of(x, T, C, 0), rows_of(y, T, C, 0), rows_of(out, T, C, 0), constant(weights, 1, C)},
+                      op_of(ZL_OP_ADD, 0, 1, 2), {.n_rows = T, .n_out = 0, .n_seq = 1}};
+}
+static int try(zl_ctx *ctx, const add_case *c) { return zl_run(ctx, &c->op, 1, c->t, 4, &c->step); }
+
+#define REJECT(status, change, text)                                                                             \
+    do {                                                                                                         \
+        add_case c = good();                                                                                     \
+        change;                                                                                                  \
+        int got = try(ctx, &c);                                                                                  \
+        CHECK(got == (status), "status %d, want %d, after %s", got, (status), #change);                          \
+        CHECK(strstr(zl_error(), text), "the text does not say '%s' after %s", text, #change);                   \
+    } while (0)
+
+static void test_rejections(zl_ctx *ctx) {
+    add_case fine = good();
+    CHECK(try(ctx, &fine) == ZL_OK, "the good case");
+    /* ops */
+    REJECT(ZL_E_ARG, c.op.code = 0, "opcode 0");
+    REJECT(ZL_E_ARG, c.op.code = 999, "op 0: unknown opcode 999");
+    REJECT(ZL_E_ARG, c.op.code = INT32_MIN, "unknown opcode");
+    REJECT(ZL_E_BOUNDS, c.op.in[0] = 4, "op 0 (add): in[0] is tensor 4 of 4");
+    REJECT(ZL_E_BOUNDS, c.op.in[11] = INT32_MAX, "in[11]");
+    REJECT(ZL_E_BOUNDS, c.op.in[1] = -2, "in[1] is tensor -2");
+    REJECT(ZL_E_BOUNDS, c.op.out[3] = INT32_MIN, "out[3]");
+    REJECT(ZL_E_ARG, c.op.out[0] = 3, "only read");
+    REJECT(ZL_E_ARG, c.op.in[0] = -1, "missing");
+    REJECT(ZL_E_ARG, c.op.in[1] = 3, "constant");
+    /* tensors */
+    REJECT(ZL_E_ARG, c.t[3].kind = 5, "tensor 3: unknown kind 5");
+    REJECT(ZL_E_ARG, c.t[3].kind = -1, "unknown kind -1");
+    REJECT(ZL_E_ARG, c.t[0].data = NULL, "tensor 0 (external): data is a null pointer");
+    REJECT(ZL_E_ARG, c.t[0].rows_kind = 2, "unknown kind of rows 2");
+    REJECT(ZL_E_ARG, c.t[0].kind = ZL_ARENA, "there is no arena");
+    REJECT(ZL_E_SHAPE, c.t[0].cols = 0, "0 columns");
+    REJECT(ZL_E_SHAPE, c.t[0].cols = INT64_MAX, "columns");
+    REJECT(ZL_E_SHAPE, c.t[0].cols = C - 1, "47");
+    REJECT(ZL_E_SHAPE, c.t[0].rows = -1, "room for -1 rows");
+    REJECT(ZL_E_SHAPE, c.t[2].rows = T - 1, "5 rows, there is room for 4");
+    REJECT(ZL_E_SHAPE, c.t[3].rows = 0, "a constant of (0, 48)");
+    REJECT(ZL_E_SHAPE, c.t[3].rows = INT64_MAX, "a constant of");
+    REJECT(ZL_E_SHAPE, (c.t[2].rows_kind = ZL_ROWS_OUT), "differently");
+    /* steps */
+    REJECT(ZL_E_ARG, c.step.n_rows = -1, "n_rows -1");
+    REJECT(ZL_E_ARG, c.step.n_out = INT32_MIN, "negative count");
+    REJECT(ZL_E_ARG, c.step.n_seq = -1, "n_seq -1");
+    REJECT(ZL_E_ARG, c.step.n_planes = -1, "n_planes -1");
+    REJECT(ZL_E_ARG, c.step.input_cols = -1, "input_cols -1");
+    REJECT(ZL_E_SHAPE, c.step.n_rows = T + 1, "6 rows, there is room for 5");
+    REJECT(ZL_E_SHAPE, c.step.n_rows = INT32_MAX, "there is room for 5");
+    /* lists */
+    CHECK(zl_run(NULL, &fine.op, 1, fine.t, 4, &fine.step) == ZL_E_ARG, "no context");
+    CHECK(zl_run(ctx, NULL, 1, fine.t, 4, &fine.step) == ZL_E_ARG, "no ops");
+    CHECK(zl_run(ctx, &fine.op, 1, NULL, 4, &fine.step) == ZL_E_ARG, "no tensors");
+    CHECK(zl_run(ctx, &fine.op, 1, fine.t, 4, NULL) == ZL_E_ARG, "no step");
+    CHECK(zl_run(ctx, &fine.op, -1, fine.t, 4, &fine.step) == ZL_E_ARG && zl_run(ctx, &fine.op, INT32_MAX, fine.t, 4, &fine.step) == ZL_E_ARG,
+          "a number of ops that is none");
+    CHECK(zl_run(ctx, &fine.op, 1, fine.t, -4, &fine.step) == ZL_E_ARG, "-4 tensors");
+    CHECK(zl_run(ctx, NULL, 0, NULL, 0, &fine.step) == ZL_OK, "nothing to do is fine");
+}
+
+/* ---- caches and the rows' places ------------------------------------------------------------------------------------------------- */
+
+static void test_places(zl_ctx *ctx) {
+    enum { R = 6, W = 3, PAGES = 4 };
+    static uint16_t k[PAGES * 64 * 8], v[PAGES * 64 * 8];
+    zl_cache cache = {.type = ZL_TYPE_F16, .cls = 1, .n_layer = 1, .n_kv = 1, .dk = 8, .dv = 8, .n_pages = PAGES, .k = k, .v = v};
+    zl_tensor t = {.kind = ZL_CACHE, .data = &cache};
+    int32_t seq[R] = {2, 2, 2, 0, 0, 1}, pos[R] = {62, 63, 64, 0, 1, 130}, see[R] = {62, 63, 64, 1, 1, 130};
+    int32_t table[3 * W] = {3, -1, -1, -1, -1, 1, 0, 2, -1};
+    zl_step step = {.n_rows = R, .n_seq = 3, .seq = seq, .cache_pos = pos, .see_to = see};
+    step.tables[1] = table, step.table_width[1] = W;
+#define STEP(status, change, undo, text)                                                                                      \
+    do {                                                                                                                      \
+        change;                                                                                                               \
+        int got = zl_run(ctx, NULL, 0, &t, 1, &step);                                                                         \
+        CHECK(got == (status), "status %d, want %d, after %s", got, (status), #change);                                       \
+        CHECK(!got || strstr(zl_error(), text), "the text does not say '%s' after %s", text, #change);                        \
+        undo;                                                                                                                 \
+    } while (0)
+    STEP(ZL_OK, , , "");
+    STEP(ZL_E_ARG, step.seq = NULL, step.seq = seq, "seq");
+    STEP(ZL_E_ARG, step.cache_pos = NULL, step.cache_pos = pos, "cache_pos");
+    STEP(ZL_E_ARG, step.see_to = NULL, step.see_to = see, "see_to");
+    STEP(ZL_E_BOUNDS, seq[5] = 3, seq[5] = 1, "row 5 belongs to sequence 3 of 3");
+    STEP(ZL_E_BOUNDS, seq[0] = -1, seq[0] = 2, "sequence -1");
+    STEP(ZL_E_BOUNDS, pos[3] = -1, pos[3] = 0, "cache position -1");
+    STEP(ZL_E_BOUNDS, see[3] = -1, see[3] = 1, "up to position -1");
+    STEP(ZL_E_ARG, pos[1] = 62, pos[1] = 63, "do not ascend: 62, then 62 in row 1");
+    STEP(ZL_E_ARG, seq[5] = 2, seq[5] = 1, "sequence 2 are not adjacent");
+    STEP(ZL_E_BOUNDS, pos[5] = see[5] = 192, pos[5] = see[5] = 130, "row 5 needs position 192");
+    STEP(ZL_E_BOUNDS, see[0] = INT32_MAX, see[0] = 62, "needs position 2147483647");
+    STEP(ZL_E_BOUNDS, table[2 * W + 1] = -1, table[2 * W + 1] = 2, "has page -1");
+    STEP(ZL_E_BOUNDS, table[0] = PAGES, table[0] = 3, "has page 4, cache class 1 has 4");
+    STEP(ZL_E_ARG, step.tables[1] = NULL, step.tables[1] = table, "no page table for cache class 1");
+    STEP(ZL_E_ARG, step.table_width[1] = 0, step.table_width[1] = W, "no page table");
+    STEP(ZL_E_ARG, step.table_width[1] = INT32_MIN, step.table_width[1] = W, "no page table");
+    STEP(ZL_OK, step.n_rows = 0, step.n_rows = R, "");
+    STEP(ZL_E_TYPE, cache.type = ZL_TYPE_Q8_0, cache.type = ZL_TYPE_F16, "type 8");
+    STEP(ZL_E_ARG, cache.cls = 8, cache.cls = 1, "class 8");
+    STEP(ZL_E_ARG, cache.cls = -1, cache.cls = 1, "class -1");
+    STEP(ZL_E_SHAPE, cache.n_kv = 0, cache.n_kv = 1, "0 heads");
+    STEP(ZL_E_SHAPE, cache.n_pages = -1, cache.n_pages = PAGES, "-1 pages");
+    STEP(ZL_E_SHAPE, cache.dk = cache.n_layer = cache.n_pages = INT32_MAX, (cache.dk = 8, cache.n_layer = 1, cache.n_pages = PAGES), "values");
+    STEP(ZL_E_ARG, cache.v = NULL, cache.v = v, "without memory");
+    STEP(ZL_OK, , , "");
+#undef STEP
+}
+
+/* ---- programs -------------------------------------------------------------------------------------------------------------------- */
+
+static void test_program(zl_ctx *ctx) {
+    zl_counters before, after;
+    /* norm(x) + y: the norm goes through the arena */
+    zl_tensor t[] = {rows_of(x, T, C, 0), rows_of(y, T, C, 0), {.kind = ZL_ARENA, .cols = C, .offset = 3}, rows_of(out, T, C, 0),
+                     constant(weights, 1, C), rows_of(out, T, C, 0)};
+    zl_op ops[2] = {op_of(ZL_OP_RMS_NORM, 0, 4, 2), op_of(ZL_OP_ADD, 2, 1, 3)};
+    ops[0].ip[0] = C, ops[0].fp[0] = 1e-5f;
+    zl_step step = {.n_rows = T, .n_seq = 1};
+    zl_program *p = NULL;
+    for (int i = 0; i < T * C; i++) x[i] = (float)(i % 17) - 8, y[i] = (float)i;
+    for (int i = 0; i < C; i++) weights[i] = 1 + 0.01f * (float)i;
+
+    CHECK(zl_program_new(ctx, ops, 2, t, 5, C + 3, T, &p) == ZL_OK && p, "build");
+    if (!p) return;
+    float *arena = zl_program_tensor(p, 2);
+    CHECK(arena && zl_program_tensor(p, 0) == x && zl_program_tensor(p, 4) == weights, "where tensors are");
+    CHECK(!zl_program_tensor(p, 5) && !zl_program_tensor(p, -1) && !zl_program_tensor(NULL, 0), "tensors that are not there");
+    zl_ctx_counters(ctx, &before);
+    for (int i = 0; i < 3; i++) CHECK(zl_program_run(p, &step) == ZL_OK, "run");
+    zl_ctx_counters(ctx, &after);
+    CHECK(after.runs - before.runs == 3 && after.program_runs - before.program_runs == 3 && after.ops - before.ops == 6, "counters");
+    static float kept[T * C], middle[T * C];
+    memcpy(kept, out, sizeof out);
+    memset(out, 0, sizeof out);
+
+    /* eager, op by op: the same bits */
+    zl_tensor e[] = {t[0], t[1], rows_of(middle, T, C, 0), t[3], t[4]};
+    CHECK(zl_run(ctx, &ops[0], 1, e, 5, &step) == ZL_OK && zl_run(ctx, &ops[1], 1, e, 5, &step) == ZL_OK, "eager");
+    CHECK(!memcmp(kept, out, sizeof out) && !memcmp(middle, arena, sizeof middle), "a program and eager ops differ");
+    zl_ctx_counters(ctx, &before);
+    CHECK(before.runs - after.runs == 2 && before.program_runs == after.program_runs, "eager runs are no program runs");
+
+    /* the program keeps copies: what the caller does to its arrays afterwards changes nothing */
+    memset(ops, 0xff, sizeof ops), memset(t, 0xff, sizeof t[0] * 3);
+    CHECK(zl_program_run(p, &step) == ZL_OK, "run after the caller's arrays are gone");
+    step.n_rows = 2;
+    CHECK(zl_program_run(p, &step) == ZL_OK, "fewer rows");
+    step.n_rows = T + 1;
+    CHECK(zl_program_run(p, &step) == ZL_E_SHAPE, "too many rows");
+    CHECK(zl_program_run(p, NULL) == ZL_E_ARG && zl_program_run(NULL, &step) == ZL_E_ARG, "no step, no program");
+    zl_program_free(p);
+    zl_program_free(NULL);
+
+    add_case c = good();
+    p = (zl_program *)&c;
+    CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, 0, 0, &p) == ZL_E_ARG && !p, "0 rows");
+    CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, 0, INT32_MAX, &p) == ZL_E_ARG && !p, "2^31 rows");
+    CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, -1, 1, &p) == ZL_E_ARG, "-1 arena columns");
+    CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, INT64_MAX, 1, &p) == ZL_E_ARG, "2^63 arena columns");
+    CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, (int64_t)1 << 36, 1 << 20, &p) == ZL_E_MEMORY && !p, "an arena of 2^58 bytes");
+    CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, 0, 1, NULL) == ZL_E_ARG && zl_program_new(NULL, &c.op, 1, c.t, 4, 0, 1, &p) == ZL_E_ARG &&
+              zl_program_new(ctx, NULL, 1, c.t, 4, 0, 1, &p) == ZL_E_ARG, "null pointers");
+    static const struct { int64_t offset, cols; int status; } arena_cases[] = {
+        {0, C, ZL_OK}, {16, C, ZL_OK}, {17, C, ZL_E_BOUNDS}, {-1, C, ZL_E_BOUNDS}, {INT64_MAX, C, ZL_E_BOUNDS}, {INT64_MIN, C, ZL_E_BOUNDS}};
+    for (size_t i = 0; i < sizeof arena_cases / sizeof arena_cases[0]; i++) {
+        c = good();
+        c.t[2] = (zl_tensor){.kind = ZL_ARENA, .cols = arena_cases[i].cols, .offset = arena_cases[i].offset};
+        int status = zl_program_new(ctx, &c.op, 1, c.t, 4, C + 16, T, &p);
+        CHECK(status == arena_cases[i].status, "arena case %d: status %d", (int)i, status);
+        zl_program_free(p), p = NULL;
+    }
+    c = good();
+    c.op.in[0] = 77;
+    CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, 0, T, &p) == ZL_E_BOUNDS && !p, "validated when built");
+}
+
+/* More ops in one eager call than the list on the stack holds. */
+static void test_many_ops(zl_ctx *ctx) {
+    enum { N = 100 };
+    static zl_op ops[N];
+    add_case c = good();
+    for (int i = 0; i < T * C; i++) out[i] = 0, y[i] = 1;
+    for (int i = 0; i < N; i++) ops[i] = op_of(ZL_OP_ADD, 2, 1, 2);
+    CHECK(zl_run(ctx, ops, N, c.t, 4, &c.step) == ZL_OK, "100 ops");
+    int wrong = 0;
+    for (int i = 0; i < T * C; i++) wrong += out[i] != N;
+    CHECK(!wrong, "%d of %d sums differ", wrong, T * C);
+}
+
+int selftest_program(zl_ctx *ctx) {
+    failures = 0;
+    test_rejections(ctx);
+    test_places(ctx);
+    test_program(ctx);
+    test_many_ops(ctx);
+    return failures;
+}
