@@ -43,7 +43,7 @@ def parse_cpu_list(text: str) -> list[int]:
     """The kernel's list format: "0-3,8,10-11" -> [0, 1, 2, 3, 8, 10, 11]. Malformed or absurd parts are left out."""
     found: set[int] = set()
     for part in text.strip().split(","):
-        match = re.fullmatch(r"\s*(\d{1,7})(?:-(\d{1,7}))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,7})(?:-([0-9]{1,7}))?\s*", part)
         if match:
             first, last = int(match[1]), int(match[2] or match[1])
             if first <= last and last - first < 1 << 16:
@@ -81,7 +81,7 @@ def _own_affinity() -> set[int]:
 
 def _nodes(folder: Path, usable: list[int]) -> tuple[tuple[int, ...], ...]:
     """The usable CPUs by NUMA node, in the order of node numbers. Those that no node names go to the first."""
-    numbers = sorted(int(p.name[4:]) for p in _children(folder) if re.fullmatch(r"node\d{1,6}", p.name))
+    numbers = sorted(int(p.name[4:]) for p in _children(folder) if re.fullmatch(r"node[0-9]{1,6}", p.name))
     rest = set(usable)
     nodes: list[list[int]] = []
     for number in numbers:
@@ -125,7 +125,7 @@ def _limit(folder: Path) -> float | None:
     fields = _text(folder / "cpu.max").split()
     if not fields:
         fields = [_text(folder / "cpu.cfs_quota_us").strip(), _text(folder / "cpu.cfs_period_us").strip()]
-    if len(fields) != 2 or not all(re.fullmatch(r"\d{1,18}", f) for f in fields):
+    if len(fields) != 2 or not all(re.fullmatch(r"[0-9]{1,18}", f) for f in fields):
         return None  # "max", "-1", or no such file
     quota, period = (int(f) for f in fields)
     return quota / period if quota > 0 and period > 0 else None
