@@ -1,7 +1,292 @@
-/* selftest_attention.c - checks of the family `attention` (spans over cache pages) without Python. */
+/* selftest_attention.c - checks of the family `attention` without Python: natively, under sanitizers, under qemu.
+ *
+ *      values   every row against softmax in double precision over the whole past, within a bound derived from the sums
+ *      bits     one row per step on one thread = all rows in one step = chunks = several sequences in one step, on any threads
+ *      pages    scattered over the pool, full of NaN before they are written; pages out of the window are taken away
+ *      refusal  bad ops and steps give the status that belongs to them
+ */
 #include "selftest.h"
+#include <math.h>
+#include <stdlib.h>
+
+#define U 5.9604644775390625e-08 /* 2^-24 */
+enum { MAX_POS = 200, MAX_PAGES = 4, SEQS = 2, POOL = SEQS * MAX_PAGES + 3, LAYERS = 2, LAYER = 1 };
+
+static int failures;
+static uint64_t seed;
+static uint32_t next(void) {
+    seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+    return (uint32_t)(seed >> 32);
+}
+static void fill(float *x, int64_t n, float size) {
+    for (int64_t i = 0; i < n; i++) x[i] = size * ((float)(next() >> 8) / 8388608.0f - 1);
+}
+/* ---- one case: shapes, and the data of SEQS sequences of n positions ------------------------------------------------------------ */
+
+typedef struct {
+    int type, n_kv, group, dk, dv, window, n;
+    float scale, softcap;
+} shape;
+
+typedef struct {
+    shape s;
+    float *q, *k, *v;            /* [SEQS][n][heads*dk], [SEQS][n][n_kv*dk], [SEQS][n][n_kv*dv]        */
+    int32_t see_to[SEQS][MAX_POS];
+    zl_cache cache;
+    int32_t table[SEQS][MAX_PAGES];
+    size_t k_bytes, v_bytes;
+} world;
+
+static void *need(size_t n) {
+    void *p = malloc(n ? n : 1);
+    if (!p) fprintf(stderr, "selftest: out of memory\n"), exit(2);
+    return p;
+}
+
+/* Fresh pages: every byte 0xff, which is NaN in both types; the pages of a sequence stand anywhere in the pool. */
+static void reset_pages(world *w) {
+    memset(w->cache.k, 0xff, w->k_bytes);
+    memset(w->cache.v, 0xff, w->v_bytes);
+    for (int i = 0; i < SEQS * MAX_PAGES; i++) w->table[i % SEQS][i / SEQS] = (i * 7 + 3) % POOL;
+}
+
+static world new_world(shape s) {
+    world w = {.s = s};
+    int64_t rows = (int64_t)SEQS * s.n;
+    size_t size = s.type == ZL_TYPE_F16 ? 2 : 4, pages = (size_t)POOL * LAYERS * (size_t)s.n_kv * 64;
+    w.q = need((size_t)(rows * s.n_kv * s.group * s.dk) * 4);
+    w.k = need((size_t)(rows * s.n_kv * s.dk) * 4);
+    w.v = need((size_t)(rows * s.n_kv * s.dv) * 4);
+    fill(w.q, rows * s.n_kv * s.group * s.dk, 2), fill(w.k, rows * s.n_kv * s.dk, 2), fill(w.v, rows * s.n_kv * s.dv, 3);
+    w.k_bytes = pages * (size_t)s.dk * size, w.v_bytes = pages * (size_t)s.dv * size;
+    w.cache = (zl_cache){s.type, 3, LAYERS, s.n_kv, s.dk, s.dv, POOL, 0, need(w.k_bytes), need(w.v_bytes)};
+    for (int i = 0; i < SEQS; i++)
+        for (int t = 0; t < s.n; t++) w.see_to[i][t] = t < 5 && s.n > 9 && i == 1 ? 4 : t; /* a bidirectional prefix in sequence 1 */
+    return w;
+}
+
+static void free_world(world *w) { free(w->q), free(w->k), free(w->v), free(w->cache.k), free(w->cache.v); }
+
+/* ---- running ------------------------------------------------------------------------------------------------------------------- */
+
+/* Store and attend in one step: rows from[i] .. to[i]-1 of each sequence i; out is [SEQS][n][heads*dv]. */
+static int step(zl_ctx *ctx, world *w, const int *from, const int *to, float *out) {
+    const shape *s = &w->s;
+    int heads = s->n_kv * s->group, rows = 0;
+    int64_t qc = (int64_t)heads * s->dk, kc = (int64_t)s->n_kv * s->dk, vc = (int64_t)s->n_kv * s->dv, oc = (int64_t)heads * s->dv;
+    int32_t pos[SEQS * MAX_POS], see[SEQS * MAX_POS], seq[SEQS * MAX_POS];
+    size_t most = SEQS * (size_t)s->n;
+    float *q = need(most * (size_t)qc * 4), *k = need(most * (size_t)kc * 4), *v = need(most * (size_t)vc * 4), *o = need(most * (size_t)oc * 4);
+    for (int i = 0; i < SEQS; i++)
+        for (int t = from[i]; t < to[i]; t++, rows++) {
+            int64_t at = (int64_t)i * s->n + t;
+            pos[rows] = t, see[rows] = w->see_to[i][t], seq[rows] = i;
+            memcpy(q + rows * qc, w->q + at * qc, (size_t)qc * 4);
+            memcpy(k + rows * kc, w->k + at * kc, (size_t)kc * 4);
+            memcpy(v + rows * vc, w->v + at * vc, (size_t)vc * 4);
+        }
+    zl_tensor t[] = {{.kind = ZL_EXTERNAL, .rows = rows, .cols = qc, .data = q},
+                     {.kind = ZL_EXTERNAL, .rows = rows, .cols = kc, .data = k},
+                     {.kind = ZL_EXTERNAL, .rows = rows, .cols = vc, .data = v},
+                     {.kind = ZL_CACHE, .data = &w->cache},
+                     {.kind = ZL_EXTERNAL, .rows = rows, .cols = oc, .data = o}};
+    zl_op ops[] = {{.code = ZL_OP_KV_STORE, .in = {1, 2, 3}, .out = {-1, -1, -1, -1}, .ip = {LAYER}},
+                   {.code = ZL_OP_ATTENTION, .in = {0, 3}, .out = {4, -1, -1, -1}, .ip = {LAYER, heads, s->window}, .fp = {s->scale, s->softcap}}};
+    for (int j = 2; j < 12; j++) ops[1].in[j] = -1;
+    for (int j = 3; j < 12; j++) ops[0].in[j] = -1;
+    zl_step st = {.n_rows = rows, .n_seq = SEQS, .cache_pos = pos, .see_to = see, .seq = seq};
+    st.tables[3] = &w->table[0][0], st.table_width[3] = MAX_PAGES;
+    int status = zl_run(ctx, ops, 2, t, 5, &st);
+    rows = 0;
+    for (int i = 0; i < SEQS; i++)
+        for (int r = from[i]; r < to[i]; r++, rows++) memcpy(out + ((int64_t)i * s->n + r) * oc, o + rows * oc, (size_t)oc * 4);
+    free(q), free(k), free(v), free(o);
+    return status;
+}
+
+/* All positions of both sequences in steps of `chunk` rows (0: everything at once), the sequences together or one after the other. */
+static void run_all(zl_ctx *ctx, world *w, int chunk, int together, float *out) {
+    int n = w->s.n;
+    reset_pages(w);
+    if (chunk == 0) chunk = n;
+    for (int first = 0; first < (together ? 1 : SEQS); first++)
+        for (int t = 0; t < n; t += chunk) {
+            /* a row of the bidirectional prefix needs the keys of the whole prefix: it is one chunk */
+            int from[SEQS] = {0}, to[SEQS] = {0};
+            for (int i = 0; i < SEQS; i++) {
+                if (!together && i != first) continue;
+                from[i] = t, to[i] = t + chunk < n ? t + chunk : n;
+                if (w->see_to[i][0] == 4 && to[i] <= 4) to[i] = from[i];
+                else if (w->see_to[i][0] == 4 && from[i] <= 4) from[i] = 0;
+            }
+            for (int i = 0; i < SEQS && w->s.window; i++) /* what fell out of the window of every row has no page any more */
+                for (int p = 0; p < (from[i] - w->s.window + 1) / 64; p++) w->table[i][p] = -1;
+            int status = step(ctx, w, from, to, out);
+            CHECK(status == ZL_OK, "rows %d..%d: status %d", t, t + chunk, status);
+        }
+}
+
+/* ---- values --------------------------------------------------------------------------------------------------------------------- */
+
+static double stored(const shape *s, float x) {
+    if (s->type == ZL_TYPE_F32) return (double)x;
+    double a = fabs((double)x), step = ldexp(1, a < ldexp(1, -14) ? -24 : ilogb(a) - 10);
+    return copysign(nearbyint(a / step) * step, (double)x);
+}
+
+static void check_row(const world *w, int i, int t, int head, const float *out) {
+    const shape *s = &w->s;
+    int heads = s->n_kv * s->group, g = head / s->group, last = w->see_to[i][t];
+    int first = s->window && t - s->window + 1 > 0 ? t - s->window + 1 : 0;
+    const float *q = w->q + ((int64_t)i * s->n + t) * heads * s->dk + (int64_t)head * s->dk;
+    double x[MAX_POS], top = -INFINITY, sum = 0, error = 0;
+    for (int p = first; p <= last; p++) {
+        const float *k = w->k + (((int64_t)i * s->n + p) * s->n_kv + g) * s->dk;
+        double size = 0;
+        x[p] = 0;
+        for (int c = 0; c < s->dk; c++) x[p] += stored(s, k[c]) * q[c], size += fabs(stored(s, k[c]) * q[c]);
+        x[p] *= (double)s->scale;
+        /* dk products and sums (two roundings each where there is no fused instruction), scale, the difference to the maximum */
+        error = fmax(error, (2 * s->dk + 4) * U * size * (double)s->scale);
+        if (s->softcap > 0) x[p] = (double)s->softcap * tanh(x[p] / (double)s->softcap), error += 8 * U * (double)s->softcap;
+        top = fmax(top, x[p]);
+    }
+    for (int p = first; p <= last; p++) sum += exp(x[p] - top);
+    int spans = last / 64 - first / 64 + 1;
+    /* a weight is off by the errors of two scores, exp, the span's sum (64) and value (64 * 2), and 4 factors per merge */
+    double off = expm1(2 * error) + (3 * 64 + 16 + 12 * spans) * U;
+    for (int c = 0; c < s->dv; c++) {
+        double want = 0, size = 0;
+        for (int p = first; p <= last; p++) {
+            double v = stored(s, w->v[(((int64_t)i * s->n + p) * s->n_kv + g) * s->dv + c]), a = exp(x[p] - top) / sum;
+            want += a * v, size += a * fabs(v);
+        }
+        CHECK(fabs((double)out[c] - want) <= off * size + 1e-30, "type %d, %d x %d heads of %d and %d, window %d: sequence %d row %d head %d channel %d: %g, want %g",
+              s->type, s->n_kv, s->group, s->dk, s->dv, s->window, i, t, head, c, (double)out[c], want);
+    }
+}
+
+static void test_shape(zl_ctx *ctx, zl_ctx *alone, shape s) {
+    world w = new_world(s);
+    size_t heads = (size_t)(s.n_kv * s.group), size = SEQS * (size_t)s.n * heads * (size_t)s.dv;
+    float *want = need(size * 4), *out = need(size * 4);
+    run_all(alone, &w, 1, 0, want);
+    for (int i = 0; i < SEQS; i++)
+        for (int t = 0; t < s.n; t += 1 + t % 7)
+            for (size_t h = 0; h < heads; h++)
+                check_row(&w, i, t, (int)h, want + (((size_t)i * (size_t)s.n + (size_t)t) * heads + h) * (size_t)s.dv);
+    static const int chunks[] = {0, 1, 7, 50, 64};
+    for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++)
+        for (int together = 0; together < 2; together++) {
+            memset(out, 0x55, size * 4);
+            run_all(ctx, &w, chunks[c], together, out);
+            for (size_t i = 0; i < size; i++)
+                if (memcmp(want + i, out + i, 4)) {
+                    CHECK(0, "type %d, %d x %d heads of %d and %d, window %d, chunks of %d, together %d: element %zu is %a, a row alone gives %a",
+                          s.type, s.n_kv, s.group, s.dk, s.dv, s.window, chunks[c], together, i, (double)out[i], (double)want[i]);
+                    break;
+                }
+        }
+    free(want), free(out);
+    free_world(&w);
+}
+
+/* ---- what is not finite ---------------------------------------------------------------------------------------------------------- */
+
+/* A NaN or infinite value or key of a position reaches the rows that see it and no other. */
+static void test_not_finite(zl_ctx *ctx) {
+    for (int where = 0; where < 2; where++)
+        for (int inf = 0; inf < 2; inf++) {
+            world w = new_world((shape){ZL_TYPE_F32, 1, 2, 16, 16, 0, 100, 0.25f, 0});
+            float *a = need(SEQS * 100 * 32 * 4), *b = need(SEQS * 100 * 32 * 4);
+            run_all(ctx, &w, 0, 1, a);
+            (where ? w.v : w.k)[70 * 16 + 3] = inf ? INFINITY : NAN; /* position 70 of sequence 0 */
+            run_all(ctx, &w, 0, 1, b);
+            CHECK(!memcmp(a, b, 70 * 32 * 4), "a row before the %s saw it", inf ? "infinity" : "NaN");
+            CHECK(!memcmp(a + 100 * 32, b + 100 * 32, 100 * 32 * 4), "another sequence saw it");
+            for (int t = 70; t < 100; t++)
+                for (int h = 0; h < 2; h++) {
+                    float seen = b[t * 32 + h * 16 + 3];
+                    /* a key of +inf (-inf) times q: weight 0 where the score is -inf, NaN where it is +inf */
+                    CHECK(where ? !isfinite(seen) : inf || isnan(seen), "row %d head %d does not show it: %g", t, h, (double)seen);
+                }
+            free(a), free(b), free_world(&w);
+        }
+}
+
+/* A row that sees nothing (its window ends before see_to begins) is zero. */
+static void test_nothing_visible(zl_ctx *ctx) {
+    world w = new_world((shape){ZL_TYPE_F16, 1, 3, 8, 12, 10, 150, 0.3f, 0});
+    float out[SEQS * 150 * 36];
+    for (int t = 100; t < 150; t += 2) w.see_to[0][t] = t - 20;
+    memset(out, 0x55, sizeof out);
+    run_all(ctx, &w, 0, 1, out);
+    for (int t = 100; t < 150; t++)
+        for (int c = 0; c < 36; c++) CHECK((out[t * 36 + c] == 0) == (t % 2 == 0), "row %d channel %d is %g", t, c, (double)out[t * 36 + c]);
+    free_world(&w);
+}
+
+/* ---- refusals ------------------------------------------------------------------------------------------------------------------- */
+
+static void test_refusals(zl_ctx *ctx) {
+    float k[3 * 8] = {0}, v[3 * 8] = {0}, q[3 * 16] = {0}, o[3 * 16], pages[2 * 64 * 8] = {0};
+    for (int i = 0; i < 20; i++) {
+        zl_cache c = {ZL_TYPE_F32, 0, 1, 2, 4, 4, 1, 0, pages, pages + 512};
+        zl_tensor t[] = {{.kind = ZL_EXTERNAL, .rows = 3, .cols = 16, .data = q}, {.kind = ZL_EXTERNAL, .rows = 3, .cols = 8, .data = k},
+                         {.kind = ZL_EXTERNAL, .rows = 3, .cols = 8, .data = v}, {.kind = ZL_CACHE, .data = &c},
+                         {.kind = ZL_EXTERNAL, .rows = 3, .cols = 16, .data = o}};
+        zl_op ops[] = {{.code = ZL_OP_KV_STORE, .in = {1, 2, 3, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {-1, -1, -1, -1}},
+                       {.code = ZL_OP_ATTENTION, .in = {0, 3, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {4, -1, -1, -1}, .ip = {0, 4, 0}, .fp = {0.5f}}};
+        int32_t table[] = {0, -1}, pos[] = {3, 4, 9}, see[] = {3, 4, 9}, seq[] = {0, 0, 0};
+        zl_step s = {.n_rows = 3, .n_seq = 1, .cache_pos = pos, .see_to = see, .seq = seq, .tables = {table}, .table_width = {2}};
+        int want = ZL_E_SHAPE;
+        switch (i) {
+        case 0: want = ZL_OK; break;
+        case 1: t[1].cols = 7; break;
+        case 2: t[2].cols = 9; break;
+        case 3: t[0].cols = 15; break;
+        case 4: t[4].cols = 17; break;
+        case 5: ops[1].ip[1] = 3; break;                              /* 3 heads over 2                       */
+        case 6: ops[1].ip[1] = 0; break;
+        case 7: ops[1].ip[1] = -2; break;
+        case 8: t[0].rows_kind = ZL_ROWS_OUT; break;
+        case 9: ops[0].ip[0] = 1, want = ZL_E_BOUNDS; break;          /* layers                               */
+        case 10: ops[1].ip[0] = -1, want = ZL_E_BOUNDS; break;
+        case 11: ops[1].ip[2] = -1, want = ZL_E_ARG; break;           /* window                               */
+        case 12: ops[1].fp[0] = NAN, want = ZL_E_ARG; break;
+        case 13: ops[1].fp[1] = -1, want = ZL_E_ARG; break;
+        case 14: ops[1].out[0] = 0, want = ZL_E_ARG; break;           /* result over the queries              */
+        case 15: ops[1].in[1] = 0, want = ZL_E_ARG; break;            /* no cache                             */
+        case 16: see[2] = 64, want = ZL_E_BOUNDS; break;              /* a page that is not there             */
+        case 17: table[1] = 1, see[2] = 64, want = ZL_E_BOUNDS; break;/* beyond the pool                      */
+        case 18: see[1] = 128, want = ZL_E_BOUNDS; break;             /* beyond the table                     */
+        case 19: ops[0].in[2] = -1, want = ZL_E_ARG; break;
+        }
+        int status = zl_run(ctx, ops, 2, t, 5, &s);
+        CHECK(status == want, "case %d: status %d, want %d", i, status, want);
+    }
+}
 
 int selftest_attention(zl_ctx *ctx) {
-    (void)ctx;
-    return 0;
+    failures = 0;
+    seed = 0x9e3779b97f4a7c15u;
+    zl_ctx *alone;
+    int status = zl_ctx_new(1, zl_ctx_isa(ctx), NULL, &alone);
+    CHECK(status == ZL_OK, "a context of one thread: %d", status);
+    if (status) return failures;
+    const shape shapes[] = {
+        /* type, kv heads, group, dk, dv, window, n, scale, softcap */
+        {ZL_TYPE_F16, 3, 3, 64, 64, 0, 200, 0.125f, 0},  {ZL_TYPE_F16, 1, 4, 256, 256, 70, 150, 0.0625f, 0},
+        {ZL_TYPE_F32, 2, 1, 72, 80, 0, 150, 0.1f, 0},    {ZL_TYPE_F32, 1, 5, 96, 112, 33, 140, 0.1f, 4},
+        {ZL_TYPE_F16, 1, 8, 128, 192, 0, 70, 0.09f, 0},  {ZL_TYPE_F32, 2, 2, 1, 1, 0, 135, 1, 0},
+        {ZL_TYPE_F16, 2, 3, 5, 7, 1, 135, 0.5f, 0},      {ZL_TYPE_F32, 1, 2, 12, 20, 64, 200, 0.3f, 0},
+        {ZL_TYPE_F16, 3, 1, 4, 33, 65, 200, 0.5f, 30},   {ZL_TYPE_F32, 1, 1, 3, 17, 128, 190, 0.5f, 0},
+        {ZL_TYPE_F16, 1, 6, 16, 8, 0, 1, 0.25f, 0},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) test_shape(ctx, alone, shapes[i]);
+    test_not_finite(ctx);
+    test_nothing_visible(ctx);
+    test_refusals(ctx);
+    zl_ctx_free(alone);
+    return failures;
 }
