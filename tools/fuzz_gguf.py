@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -41,7 +42,7 @@ WORDS = (
 
 
 def fuzz(arguments: list[str]) -> None:
-    """Hand over to libFuzzer; never returns."""
+    """Hand over to libFuzzer with the launcher's path and the rest of its command line; never returns."""
     import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     with atheris.instrument_imports(include=["zigllama.foundation"]):
@@ -57,7 +58,7 @@ def fuzz(arguments: list[str]) -> None:
         if done % REPORT_EVERY == 0:
             print(f"executions {done}", file=sys.stderr, flush=True)
 
-    atheris.Setup([sys.argv[0], *arguments], one)
+    atheris.Setup(arguments, one)
     atheris.Fuzz()
 
 
@@ -66,7 +67,12 @@ def child(work: Path, *arguments: str) -> list[str]:
     words = work / "words.dict"
     words.write_text("".join('"' + "".join(f"\\x{b:02x}" for b in w) + '"\n' for w in WORDS))
     common = [f"-max_len={MAX_LEN}", f"-dict={words}", "-timeout=10", f"-artifact_prefix={work}/", "-rss_limit_mb=1024"]
-    return [sys.executable, __file__, "child", *common, *arguments]
+    # A merge starts itself again by its first argument, so that has to be a program.
+    launcher = work / "child"
+    line = shlex.join([sys.executable, str(Path(__file__).resolve()), "child", str(launcher.resolve())])
+    launcher.write_text(f'#!/bin/sh\nexec {line} "$@"\n')
+    launcher.chmod(0o755)
+    return [str(launcher.resolve()), *common, *arguments]
 
 
 # --- the parent: when to stop -----------------------------------------------------------------------------------------
