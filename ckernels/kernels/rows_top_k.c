@@ -31,15 +31,10 @@ ZL_INLINE int any(vi mask) {
 #endif
 }
 
-/* zl_top_key on a vector; `bits` has bit j set where lane j is allowed */
-ZL_INLINE vi key_of(vf v, uint32_t bits) {
-    vi b = vf_bits(v + 0.0f);
-    vi key = b ^ ((b >> 31) & 0x7fffffff);
-    vi nan = v != v;
-    key = (key & ~nan) | (vi_set1(ZL_KEY_NAN) & nan);
+/* lane j -> -1 where bit j of `bits` is set, else 0 */
+ZL_INLINE vi lanes_of(uint32_t bits) {
     const vi lanes = LANES, one = vi_set1(1) << lanes;
-    vi allowed = (vi_set1((int32_t)bits) & one) != 0;
-    return (key & allowed) | (vi_set1(ZL_KEY_MINUS_INF) & ~allowed);
+    return (vi_set1((int32_t)bits) & one) != 0;
 }
 
 ZL_INLINE int32_t key_at(const float *x, const uint32_t *mask, int64_t i) {
@@ -54,17 +49,16 @@ int64_t ZL_FN(top_k)(const float *x, const uint32_t *mask, int64_t begin, int64_
     while (i < end) {
         /* whole blocks of 4L at multiples of 4L: a vector's L bits then lie in one word of the mask */
         if ((i & (4 * L - 1)) == 0 && i + 4 * L <= end) {
+            /* Floats compare as their keys do, and a masked element (-inf) is above no number. Only while a NaN is the worst held,
+             * so that even -inf is above it, the elements are taken one by one. */
             int32_t threshold = zl_top_key_of(heap[0]);
-            vi above = vi_set1(0);
-            if (!mask && threshold != ZL_KEY_NAN) { /* floats compare as their keys do, but for a NaN held as the worst */
-                float least = zl_top_value(threshold);
-                for (int j = 0; j < 4; j++) above |= vf_load(x + i + j * L) > least;
-            } else {
-                for (int j = 0; j < 4; j++) {
-                    int64_t at = i + j * L;
-                    uint32_t bits = mask ? mask[at >> 5] >> (at & 31) : 0xffffffffu;
-                    above |= key_of(vf_load(x + at), bits) > threshold;
-                }
+            float least = zl_top_value(threshold);
+            vi above = vi_set1(threshold == ZL_KEY_NAN ? -1 : 0);
+            for (int j = 0; j < 4; j++) {
+                int64_t at = i + j * L;
+                vi over = vf_load(x + at) > least;
+                if (mask) over &= lanes_of(mask[at >> 5] >> (at & 31));
+                above |= over;
             }
             if (!any(above)) {
                 i += 4 * L;

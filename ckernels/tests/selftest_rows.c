@@ -226,6 +226,7 @@ static void test_top_k(const zl_kernels *k) {
             if (round % 5 == 0 && next() % 4 == 0) x[i] = next() % 2 ? NAN : next() % 2 ? -INFINITY : INFINITY;
             if (x[i] == 0 && next() % 2) x[i] = -0.0f;
             if (round == 7) x[i] = (float)i; /* the worst order */
+            if (round > 50 && i < n - 9) x[i] = NAN; /* NaN is the worst held until the row's end */
         }
         int masked = round % 2;
         for (int i = 0; i < 22; i++) mask[i] = next() & next();
@@ -289,6 +290,25 @@ static void test_ops(zl_ctx *ctx, const zl_kernels *k) {
     CHECK(zl_run(ctx, &op, 1, t, 4, &step) == ZL_E_BOUNDS, "gather of row %d of %d was accepted", T, T);
     rows[1] = 0;
 
+    /* rope on the second plane of positions, enough rows for several chunks */
+    int32_t planes[2 * T];
+    float inv[32], table[128];
+    for (int i = 0; i < T; i++) planes[i] = 1, planes[T + i] = 3 * i + 1;
+    for (int i = 0; i < 32; i++) inv[i] = 1.0f / (float)(1 + i * i);
+    step.positions = planes, step.n_planes = 2;
+    zl_tensor turned[] = {t[0], {ZL_CONST, 0, 1, 32, 0, inv}, t[2]};
+    op = op_of(ZL_OP_ROPE, 0, 1, 2);
+    op.ip[0] = 8, op.ip[1] = 128, op.ip[2] = 64, op.ip[3] = 1, op.ip[4] = 1, op.fp[0] = 1.5f;
+    CHECK(zl_run(ctx, &op, 1, turned, 3, &step) == ZL_OK, "rope: %s", zl_error());
+    for (int i = 0; i < T; i++) {
+        k->rope_table(32, 3 * i + 1, inv, 1.5f, 1, table);
+        k->rope(8, 128, 32, 1, table, x + i * C, want + i * C);
+    }
+    CHECK(same_bits(out, want, T * C), "rope in chunks differs");
+    op.ip[4] = 2;
+    CHECK(zl_run(ctx, &op, 1, turned, 3, &step) == ZL_E_BOUNDS, "rope on position plane 2 of 2 was accepted");
+    step.positions = positions, step.n_planes = 1;
+
     zl_tensor one[] = {external(logits, 1, V, ZL_ROWS_STEP), external(value, 1, K, ZL_ROWS_STEP), external(ids, 1, K, ZL_ROWS_STEP)};
     static uint64_t heap[K];
     for (int i = 0; i < V; i += 97) logits[i] = 2.5f; /* ties across the pieces */
@@ -303,6 +323,19 @@ static void test_ops(zl_ctx *ctx, const zl_kernels *k) {
         memcpy(&id, ids + i, 4);
         CHECK(id == zl_top_id_of(heap[i]) && value[i] == logits[id], "top_k in pieces: place %d is %d, want %d", i, id, zl_top_id_of(heap[i]));
     }
+    uint32_t *mask = calloc(V / 32 + 1, sizeof *mask); /* three ids allowed: the others are -inf, by id */
+    const uint32_t *const masks[] = {mask};
+    mask[1] = 1u << 8, mask[70000 / 32] = 1u << 70000 % 32, mask[2000] = 1;
+    logits[40] = -5, logits[70000] = -4, logits[64000] = NAN;
+    step.mask = masks, step.n_out = 1;
+    CHECK(zl_run(ctx, &op, 1, one, 3, &step) == ZL_OK, "top_k with a mask: %s", zl_error());
+    const int32_t expected[] = {70000, 40, 0, 1, 2};
+    for (int i = 0; i < 5; i++) {
+        int32_t id;
+        memcpy(&id, ids + i, 4);
+        CHECK(id == expected[i] && value[i] == (i == 0 ? -4 : i == 1 ? -5 : -INFINITY), "top_k with a mask: place %d is %d (%g)", i, id, (double)value[i]);
+    }
+    free(mask);
     free(x), free(y), free(out), free(logits), free(want);
 }
 
