@@ -6,7 +6,9 @@
 #include "ctx.h"
 #include "zl_variants.h"
 #include <string.h>
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #ifndef HWCAP_ASIMDDP
 #define HWCAP_ASIMDDP (1 << 20)
@@ -35,8 +37,11 @@ static const char *needs(const char *isa) {
 
 static int cpu_runs(const char *isa) {
 #if defined(__x86_64__)
+    unsigned a, b, c = 0, d;
     __builtin_cpu_init();
-    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    __get_cpuid(1, &a, &b, &c, &d);
+    /* bit_F16C by hand: not every compiler's __builtin_cpu_supports knows the name; its registers are AVX's */
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (c & bit_F16C);
     if (!strcmp(isa, "avx2")) return avx2;
     if (!strcmp(isa, "avx512"))
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
