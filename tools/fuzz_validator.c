@@ -152,13 +152,18 @@ static void break_op(zl_op *op) {
     default: op->fp[below(4)] = hostile_float(); break;
     }
 }
+static int any_tensor(void) { /* mostly one that some op uses */
+    const zl_op *op = &ops[below(n_ops)];
+    int i = one_in(3) ? op->out[below(2)] : op->in[below(4)];
+    return i >= 0 && i < N_TENSORS && !one_in(8) ? i : below(N_TENSORS);
+}
 static void break_tensor(zl_tensor *t) {
     switch (below(6)) {
     case 0: t->kind = one_in(2) ? below(6) : hostile32(); break;
     case 1: t->rows_kind = one_in(2) ? below(3) : hostile32(); break;
     case 2: t->rows = one_in(2) ? below(MAX_T + 2) : hostile64(); break;
     case 3: case 4: t->cols = one_in(2) ? below(130) : hostile64(); break;
-    default: t->offset = one_in(2) ? below(300) : hostile64(); break;
+    default: t->offset = one_in(2) ? below(400) - 100 : hostile64(); break;
     }
 }
 static void break_cache(void) {
@@ -281,7 +286,7 @@ static void run_case(uint64_t number) {
         for (int n = 1 + below(3); n > 0; n--) {
             switch (below(8)) {
             case 0: case 1: case 2: break_op(&ops[below(n_ops)]); break;
-            case 3: case 4: break_tensor(&tensors[below(N_TENSORS)]); break;
+            case 3: case 4: break_tensor(&tensors[any_tensor()]); break;
             case 5: break_cache(); break;
             case 6: break_step(); break;
             default: if (one_in(3)) arena_cols = hostile64(); else n_tensors = below(N_TENSORS + 1); break;
