@@ -1,0 +1,186 @@
+"""`Tokenizer`: text to token ids and back, by the vocabulary of a GGUF file; `StreamDecoder`: ids to text as they come.
+
+    text --special tokens cut out--> parts --tokenizer_bpe.py or tokenizer_spm.py--> ids, with BOS and EOS around them
+
+Which family and which rules apply stands in the file's metadata and is never guessed: a name that is not known raises
+`UnsupportedTokenizer`. Ids are those llama.cpp gives for the same file. Chat templates are not made here.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, Self
+
+from zigllama.errors import IndexOutOfRange, InvalidArgument, UnsupportedTokenizer
+from zigllama.foundation.byte_source import StrPath
+from zigllama.foundation.gguf_format import GGUFReader
+
+from . import pretokenizers
+from .special_tokens import SpecialTokens
+from .tokenizer_bpe import BytePairEncoder
+from .tokenizer_spm import SentencePieceEncoder
+from .vocabulary import CONTROL, PREFIX, UNKNOWN, USER_DEFINED, Vocabulary
+
+
+class Tokenizer:
+    """The tokenizer of a GGUF file; one with a vocabulary and no weights is enough.
+
+        t = Tokenizer("model.gguf")
+        t.encode("Once upon a time")       # [28120, 3714, 253, 655]
+        t.decode(t.encode("Once"))         # "Once"
+        t.n_vocab, t.bos_id, t.eos_id, t.end_ids
+
+    `pre` names a pre-tokenizer (see pretokenizers.py) to use instead of the file's. `add_bos` and `add_eos` tell what
+    `encode` puts around a text; `bos_id` and `eos_id` are None for a vocabulary without them.
+
+    Raises what `GGUFReader` raises; `BadMetadata` for a vocabulary that does not fit together; `UnsupportedTokenizer`.
+    """
+
+    def __init__(self, path: StrPath, pre: str | None = None) -> None:
+        with GGUFReader(path) as reader:
+            self._load(reader.metadata, pre)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any], pre: str | None = None) -> Self:
+        """The same from metadata in memory; arrays may be lists."""
+        tokenizer = cls.__new__(cls)
+        tokenizer._load(metadata, pre)
+        return tokenizer
+
+    def _load(self, metadata: Mapping[str, Any], pre: str | None) -> None:
+        self.model = str(metadata.get(PREFIX + "model", ""))
+        if self.model not in ("gpt2", "llama"):
+            hint = "`tokenizer.ggml.model` must be gpt2 (byte-level BPE) or llama (SentencePiece)"
+            raise UnsupportedTokenizer(self.model or "(none)", hint)
+        vocabulary = self._vocabulary = Vocabulary(metadata)
+        self.pre = str(metadata.get(PREFIX + "pre", "")) if pre is None else pre
+        self._encoder: BytePairEncoder | SentencePieceEncoder
+        if self.model == "gpt2":
+            if not self.pre:
+                hint = "the file has no `tokenizer.ggml.pre`; pass the pre-tokenizer as pre=, for instance pre='gpt-2'"
+                raise UnsupportedTokenizer("(none)", hint)
+            rule = pretokenizers.lookup(self.pre)
+            self._encoder = BytePairEncoder(vocabulary, rule)
+            add_bos, bos, eos, unknown = rule.add_bos, None, None, None
+        else:
+            self._encoder = SentencePieceEncoder(vocabulary, vocabulary.flag("add_space_prefix", True))
+            add_bos, bos, eos, unknown = True, 1, 2, 0  # LLaMA's, where the file does not say
+        self.n_vocab = vocabulary.n
+        self.bos_id = vocabulary.special_id("bos", bos)
+        self.eos_id = vocabulary.special_id("eos", eos)
+        self.unknown_id = vocabulary.special_id("unknown", unknown)
+        self.padding_id = vocabulary.special_id("padding")
+        vocabulary.eos = self.eos_id
+        for name in ("eot", "eom", "fim_pad", "fim_rep", "fim_sep"):
+            vocabulary.special_id(name)  # checked now, used when the ends are asked for
+        self.add_bos = vocabulary.flag("add_bos_token", add_bos) and self.bos_id is not None
+        self.add_eos = vocabulary.flag("add_eos_token", False) and self.eos_id is not None
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end a generation: EOS, end of turn, and whatever else of the kind the vocabulary has."""
+        return self._vocabulary.end_ids
+
+    @cached_property
+    def _kinds(self) -> list[int]:
+        return list(self._vocabulary.effective_types.tolist())
+
+    @cached_property
+    def _user_defined(self) -> SpecialTokens:
+        return self._special(USER_DEFINED)
+
+    @cached_property
+    def _all_special(self) -> SpecialTokens:
+        return self._special(USER_DEFINED, CONTROL, UNKNOWN)
+
+    def _special(self, *kinds: int) -> SpecialTokens:
+        raw = self._vocabulary.tokens.raw
+        return SpecialTokens([(raw(i), i) for i, kind in enumerate(self._kinds) if kind in kinds])
+
+    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """Token ids of a text.
+
+        `add_special`: BOS before it and EOS after it, as far as the file asks for them. `parse_special`: control tokens
+        written in the text (`<|im_end|>`) become those tokens; without it they are text like any other.
+        Raises `InvalidArgument` for a lone surrogate, which no UTF-8 has.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            surrogate = f"lone surrogate U+{ord(text[e.start]):04X} at character {e.start}"
+            raise InvalidArgument(f"text cannot be encoded: {surrogate}") from None
+        ids: list[int] = []
+        if add_special and self.add_bos and self.bos_id is not None:
+            ids.append(self.bos_id)
+        special = self._all_special if parse_special else self._user_defined
+        after_special = True
+        for part in special.partition(text):
+            if isinstance(part, int):
+                ids.append(part)
+                after_special = True
+            else:
+                ids += self._encoder.encode(part, after_special)
+                after_special = False
+        if add_special and self.add_eos and self.eos_id is not None:
+            ids.append(self.eos_id)
+        return ids
+
+    def piece(self, id: int) -> bytes:
+        """The bytes a token stands for; of a control token its name."""
+        return self._encoder.piece(id, self._kind(id))
+
+    def _kind(self, id: int) -> int:
+        if not 0 <= id < self.n_vocab:
+            raise IndexOutOfRange(f"token id {id} is not in a vocabulary of {self.n_vocab}")
+        return self._kinds[id]
+
+    def decode_bytes(self, ids: Iterable[int], special: bool = False) -> bytes:
+        """The bytes of a sequence, without control tokens unless `special`. Raises `IndexOutOfRange`."""
+        parts: list[bytes] = []
+        strip = self._encoder.add_space_prefix  # the space that `encode` puts before a text is not the text's
+        for id in ids:
+            kind = self._kind(id)
+            if kind not in (CONTROL, UNKNOWN, USER_DEFINED):
+                piece = self._encoder.piece(id, kind)
+                parts.append(piece[1:] if strip and piece.startswith(b" ") else piece)
+                strip = False
+                continue
+            if special or kind == USER_DEFINED:
+                parts.append(self._encoder.piece(id, kind))
+            strip = self._encoder.add_space_prefix
+        return b"".join(parts)
+
+    def decode(self, ids: Iterable[int], special: bool = False) -> str:
+        """`decode_bytes` as text. What is not UTF-8, as half a character at the end, becomes U+FFFD."""
+        return self.decode_bytes(ids, special).decode("utf-8", "replace")
+
+    def __repr__(self) -> str:
+        return f"<Tokenizer {self.model} {self.pre or '-'}, {self.n_vocab} tokens>"
+
+
+class StreamDecoder:
+    """Text of a growing sequence of ids, never half a character.
+
+        d = StreamDecoder(tokenizer)
+        "".join(d.push(i) for i in ids) + d.flush()
+
+    Control tokens give no text unless `special`. A space at the start is kept: the ids are taken to follow others.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, special: bool = False) -> None:
+        self._tokenizer, self._special = tokenizer, special
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, id: int) -> str:
+        """The characters that are complete with this token, often "". Raises `IndexOutOfRange`."""
+        if not self._special and self._tokenizer._kind(id) in (CONTROL, UNKNOWN):
+            return ""
+        return self._utf8.decode(self._tokenizer.piece(id))
+
+    def flush(self) -> str:
+        """What is left at the end: "" or U+FFFD for a character that never was completed. Then all starts afresh."""
+        rest = self._utf8.decode(b"", final=True)
+        self._utf8.reset()
+        return rest

@@ -1,0 +1,106 @@
+"""Byte-level byte-pair encoding, as GPT-2, LLaMA 3, Qwen and SmolLM use it (`tokenizer.ggml.model` = `gpt2`).
+
+    " the"  --pre-tokenizer-->  word " the"  --UTF-8-->  20 74 68 65  --letters-->  \u0120 t h e  --merges-->  \u0120the
+
+Every byte has a printable letter of its own (a space's is U+0120), so a vocabulary can be written as text and any text
+can be encoded: nothing is unknown. `tokenizer.ggml.merges` lists the pairs that may be joined, best first.
+
+Source: R. Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016; the alphabet is
+GPT-2's (Radford et al., 2019).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from zigllama.errors import BadMetadata
+
+from .merging import merge
+from .pretokenizers import PreTokenizer, splitter
+from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
+
+WORD_CACHE = 1 << 15  # words whose ids are remembered
+LONGEST_CACHED = 64  # characters; longer words hardly ever come back
+
+
+def byte_letters() -> list[str]:
+    """GPT-2's letter for each byte: itself where Latin-1 prints it, else the next one from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    fresh = iter(range(0x100, 0x200))
+    return [chr(b if b in printable else next(fresh)) for b in range(256)]
+
+
+LETTERS = byte_letters()
+LETTER_BYTES = [letter.encode() for letter in LETTERS]
+BYTE_OF_LETTER = {letter: byte for byte, letter in enumerate(LETTERS)}
+
+
+class BytePairEncoder:
+    """Text to ids and ids to bytes by merges. Special tokens and the ends of a text are tokenizer.py's matter."""
+
+    add_space_prefix = False
+
+    def __init__(self, vocabulary: Vocabulary, rule: PreTokenizer) -> None:
+        self.vocabulary, self.rule = vocabulary, rule
+        self._split = splitter(rule)
+        self._words: dict[str, list[int]] = {}
+        merges = vocabulary.strings("merges")
+        if merges is None:
+            raise BadMetadata(PREFIX + "merges", "missing: byte-level BPE needs its list of merges")
+        self._merges = merges
+
+    @cached_property
+    def _ranks(self) -> dict[bytes, int]:
+        """`left right` to the merge's place in the list, of equal ones the first."""
+        raw = self._merges.raw_list()
+        for i, pair in enumerate(raw):
+            if not 0 < pair.find(b" ", 1) < len(pair) - 1:
+                raise BadMetadata(PREFIX + "merges", f"merge {i} is {pair!r}, not two symbols with a space between")
+        n = len(raw)
+        return dict(zip(reversed(raw), range(n - 1, -1, -1), strict=True))
+
+    def encode(self, text: str, after_special: bool) -> list[int]:
+        """Ids of a text without special tokens."""
+        ids: list[int] = []
+        words = self._words
+        for word in self._split(text):
+            found = words.get(word)
+            if found is None:
+                found = self._encode_word(word)
+                if len(word) <= LONGEST_CACHED:
+                    if len(words) >= WORD_CACHE:
+                        words.clear()
+                    words[word] = found
+            ids += found
+        return ids
+
+    def _encode_word(self, word: str) -> list[int]:
+        symbols = [LETTER_BYTES[b] for b in word.encode()]
+        ids = self.vocabulary.ids
+        if self.rule.ignore_merges:
+            whole = ids.get(b"".join(symbols))
+            if whole is not None:
+                return [whole]
+        get = self._ranks.get
+        found: list[int] = []
+        for symbol in merge(symbols, lambda a, b: get(a + b" " + b)):
+            i = ids.get(symbol)
+            if i is not None:
+                found.append(i)
+                continue
+            # A merge may make what is no token. As llama.cpp does, its ASCII letters are tokens then; a byte for which
+            # the vocabulary has no letter has no id at all.
+            found += [ids[letter] for b in symbol if (letter := bytes((b,))) in ids]
+        return found
+
+    def piece(self, i: int, kind: int) -> bytes:
+        """The bytes of token `i`, which has type `kind`."""
+        if kind == BYTE:
+            return bytes((self.vocabulary.byte_of(i),))
+        raw = self.vocabulary.tokens.raw(i)
+        if kind != NORMAL:
+            return b"" if kind == UNUSED else raw
+        try:
+            return bytes([BYTE_OF_LETTER[letter] for letter in raw.decode()])
+        except (KeyError, UnicodeDecodeError):
+            return raw  # not in the byte alphabet: text as it stands

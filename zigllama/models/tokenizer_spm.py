@@ -1,0 +1,122 @@
+"""SentencePiece BPE, as LLaMA 2, Mistral 7B and Gemma use it (`tokenizer.ggml.model` = `llama`).
+
+    "a cat"  --escape-->  a\u2581cat  --characters-->  a \u2581 c a t  --scores-->  a \u2581cat
+
+Two neighbouring pieces may be joined if the result is a token; the pair whose token has the highest score goes first,
+of equal ones the leftmost. A character that is no token becomes the tokens of its UTF-8 bytes, `<0xE4>` and so on.
+
+There is no pre-tokenizer: the whole text is one word. To be fast all the same, the text is cut where no join can ever
+reach across: before a \u2581 (U+2581) that follows a byte which, in no token, stands before one. The ids are the same.
+
+Source: T. Kudo and J. Richardson, "SentencePiece", 2018.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from zigllama.errors import BadMetadata
+
+from .merging import merge
+from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
+
+SPACE = "\u2581"
+RAW_SPACE = SPACE.encode()
+WORD_CACHE = 1 << 15  # words whose ids are remembered
+LONGEST_CACHED = 128  # bytes
+
+
+class SentencePieceEncoder:
+    """Text to ids and ids to bytes by scores. Special tokens and the ends of a text are tokenizer.py's matter."""
+
+    def __init__(self, vocabulary: Vocabulary, add_space_prefix: bool) -> None:
+        self.vocabulary, self.add_space_prefix = vocabulary, add_space_prefix
+        self._words: dict[bytes, list[int]] = {}
+
+    @cached_property
+    def _ranks(self) -> list[int]:
+        """Place of each token's score, highest first, equal scores at one place."""
+        _, places = np.unique(-self.vocabulary.scores, return_inverse=True)
+        return list(places.tolist())
+
+    @cached_property
+    def _joinable(self) -> frozenset[int]:
+        """Bytes that stand right before a U+2581 inside some token."""
+        tokens = self.vocabulary.tokens
+        data = tokens.data
+        if len(data) < 4:
+            return frozenset()
+        at = np.flatnonzero((data[:-2] == 0xE2) & (data[1:-1] == 0x96) & (data[2:] == 0x81))
+        first = np.zeros(len(data) + 1, bool)
+        first[tokens.starts] = True
+        inside = at[~first[at]]
+        return frozenset(np.unique(data[inside - 1]).tolist())
+
+    @cached_property
+    def _byte_ids(self) -> list[int | None]:
+        """Token of each byte: `<0xHH>`, else the byte itself as text."""
+        ids = self.vocabulary.ids
+        return [ids.get(b"<0x%02X>" % b, ids.get(bytes((b,)))) for b in range(256)]
+
+    def encode(self, text: str, after_special: bool) -> list[int]:
+        """Ids of a text without special tokens. Raises `BadMetadata` if a byte is needed that has no token."""
+        if self.add_space_prefix and after_special:
+            text = " " + text
+        ids: list[int] = []
+        words = self._words
+        for word in self._split(text.replace(" ", SPACE).encode()):
+            found = words.get(word)
+            if found is None:
+                found = self._encode_word(word)
+                if len(word) <= LONGEST_CACHED:
+                    if len(words) >= WORD_CACHE:
+                        words.clear()
+                    words[word] = found
+            ids += found
+        return ids
+
+    def _split(self, text: bytes) -> list[bytes]:
+        joinable = self._joinable
+        first, *rest = text.split(RAW_SPACE)
+        words: list[bytes] = []
+        current = [first]
+        last = first[-1] if first else None  # the byte before the next U+2581; None: the text begins there
+        for part in rest:
+            if last is not None and last not in joinable:
+                words.append(b"".join(current))
+                current = []
+            current += (RAW_SPACE, part)
+            last = part[-1] if part else RAW_SPACE[-1]
+        words.append(b"".join(current))
+        return words
+
+    def _encode_word(self, word: bytes) -> list[int]:
+        ids, ranks = self.vocabulary.ids, self._ranks
+
+        def rank_of(a: bytes, b: bytes) -> int | None:
+            joined = ids.get(a + b)
+            return None if joined is None else ranks[joined]
+
+        found: list[int] = []
+        for piece in merge([c.encode() for c in word.decode()], rank_of):
+            i = ids.get(piece)
+            if i is not None:
+                found.append(i)
+                continue
+            for byte in piece:  # a single character: what was joined is a token
+                of_byte = self._byte_ids[byte]
+                if of_byte is None:
+                    raise BadMetadata(PREFIX + "tokens", f"no token for byte 0x{byte:02X}, and none for {piece!r}")
+                found.append(of_byte)
+        return found
+
+    def piece(self, i: int, kind: int) -> bytes:
+        """The bytes of token `i`, which has type `kind`."""
+        if kind == BYTE:
+            return bytes((self.vocabulary.byte_of(i),))
+        raw = self.vocabulary.tokens.raw(i)
+        if kind == NORMAL:
+            return raw.replace(RAW_SPACE, b" ")
+        return b"" if kind == UNUSED else raw
