@@ -48,7 +48,7 @@ ZL_INLINE vi vi_load(const void *p) { vi v; memcpy(&v, p, sizeof v); return v; }
 ZL_INLINE void vi_store(void *p, vi v) { memcpy(p, &v, sizeof v); }
 ZL_INLINE vb vb_load(const void *p) { vb v; memcpy(&v, p, sizeof v); return v; }
 ZL_INLINE void vb_store(void *p, vb v) { memcpy(p, &v, sizeof v); }
-ZL_INLINE vf vf_set1(float x) { return (vf){0} + x; }
+ZL_INLINE vf vf_set1(float x) { return x - (vf){0}; } /* x - 0 is x, also for -0, so this is one broadcast; 0 + x would be an addition */
 ZL_INLINE vi vi_set1(int32_t x) { return (vi){0} + x; }
 ZL_INLINE vf vf_zero(void) { return (vf){0}; }
 ZL_INLINE vi vf_bits(vf v) { return (vi)v; }          /* the same 32 bits read as integers, and back */
