@@ -12,7 +12,7 @@ import pytest
 import small_models
 
 import zigllama as zl
-from zigllama.app.estimate import Estimate, estimate_tensors, layer_windows, part_of
+from zigllama.app.estimate import Estimate, estimate_tensors, part_of
 from zigllama.app.main import main
 from zigllama.errors import BadMetadata, InvalidArgument, NotGGUF
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
@@ -101,7 +101,7 @@ def test_every_byte_of_a_file_is_in_a_part(name: str, tmp_path: Path) -> None:
     assert ("serves as the output" in str(e)) == shape.tied
 
 
-def test_the_cache_is_counted_in_pages_and_windows() -> None:
+def test_the_cache_is_counted_in_pages() -> None:
     metadata = {
         "general.architecture": "x",
         "x.block_count": 6,
@@ -115,23 +115,9 @@ def test_the_cache_is_counted_in_pages_and_windows() -> None:
     per_position = 2 * (96 + 32) * 2
     assert estimate_tensors(metadata, [], 1)["KV cache"] == 6 * 64 * per_position
     assert estimate_tensors(metadata, [], 65)["KV cache"] == 6 * 128 * per_position
-    window = {"x.attention.sliding_window": 512, "x.attention.sliding_window_pattern": 3}
-    e = estimate_tensors(metadata | window, [], 4096)
-    # Layers 2 and 5 see everything; 512 positions that slide over pages of 64 touch nine of them.
-    assert e["KV cache"] == (2 * 4096 + 4 * 9 * 64) * per_position
-    assert "4 of 6 layers see 512 positions" in str(e)
-    assert estimate_tensors(metadata | window, [], 256)["KV cache"] == 6 * 256 * per_position
     # A list of key/value heads, one per layer: 0 heads, no cache.
     mixed = metadata | {"x.attention.head_count_kv": [2, 0, 2, 0, 0, 0]}
     assert estimate_tensors(mixed, [], 64)["KV cache"] == 2 * 64 * per_position
-
-
-def test_windows() -> None:
-    base = {"x.attention.sliding_window": 8}
-    assert layer_windows(base, "x", 3) == (0, 0, 0)
-    assert layer_windows(base | {"x.attention.sliding_window_pattern": 2}, "x", 5) == (8, 0, 8, 0, 8)
-    assert layer_windows(base | {"x.attention.sliding_window_pattern": [True, False, True]}, "x", 3) == (8, 0, 8)
-    assert layer_windows({"x.attention.sliding_window_pattern": 2}, "x", 2) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ Everything comes from the head of the file (metadata and the list of tensors); n
     feed-forward, norms,     padding of its last panel
     output, other
     KV cache                 layers x positions x key/value heads x (K + V head size) x bytes of a value, in pages of 64
-                             positions; a layer with a sliding window keeps the window's pages only
+                             positions
     activations              the rows of one prefill chunk that are alive at once, and the logits of one row
 
 Source of the parts: the table that LLaMA's memory is usually given in. Its published figures leave out the block scales
@@ -162,7 +162,6 @@ class Sizes:
     n_ff: int
     dk: int
     dv: int
-    windows: tuple[int, ...]  # per layer, 0 sees everything
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Sizes:
@@ -207,41 +206,14 @@ class Sizes:
             n_ff=max(per_layer("feed_forward_length", (0,) * n_layer), default=0),
             dk=number("attention.key_length", head_dim),
             dv=number("attention.value_length", head_dim),
-            windows=layer_windows(metadata, architecture, n_layer),
         )
 
 
-def layer_windows(metadata: Mapping[str, Any], architecture: str, n_layer: int) -> tuple[int, ...]:
-    """The attention window of each layer, 0 = everything, from the file's own keys.
-
-    `sliding_window_pattern` is a number n (every n-th layer sees everything) or a list (which layers have the window).
-    A file with a window and no pattern leaves that to the architecture: then every layer counts as seeing everything,
-    an upper bound.
-    """
-    window = metadata.get(f"{architecture}.attention.sliding_window", 0)
-    pattern = metadata.get(f"{architecture}.attention.sliding_window_pattern")
-    if not isinstance(window, int) or window < 1 or pattern is None:
-        return (0,) * n_layer
-    if isinstance(pattern, int):
-        return tuple(0 if pattern and (i + 1) % pattern == 0 else window for i in range(n_layer))
-    slides = [bool(v) for v in pattern]
-    return tuple(window if i < len(slides) and slides[i] else 0 for i in range(n_layer))
-
-
 def _cache_part(sizes: Sizes, n_ctx: int, cache_type: str) -> Part:
-    width = type_by_name(cache_type).block_bytes
-    total = 0
-    for n_kv, window in zip(sizes.n_head_kv, sizes.windows, strict=True):
-        # A window that slides over pages touches one page more than it fills.
-        positions = min(n_ctx, window + PAGE - 1) if window else n_ctx
-        pages = -(-positions // PAGE)
-        total += pages * PAGE * n_kv * (sizes.dk + sizes.dv) * width
-    windowed = sum(w > 0 for w in sizes.windows)
-    return Part(
-        "KV cache",
-        total,
-        f"{windowed} of {len(sizes.windows)} layers see {max(sizes.windows)} positions" if windowed else "",
-    )
+    """Every layer keeps every position, one with a sliding window too."""
+    positions = -(-n_ctx // PAGE) * PAGE
+    per_position = sum(sizes.n_head_kv) * (sizes.dk + sizes.dv) * type_by_name(cache_type).block_bytes
+    return Part("KV cache", positions * per_position, f"{size(per_position)} a position")
 
 
 def _activation_part(sizes: Sizes, rows: int, n_vocab: int) -> Part:
