@@ -91,16 +91,8 @@ int zl_want_rows(const char *op, const zl_tensor *tensors, int i, int64_t cols);
 int zl_want_const(const char *op, const zl_tensor *tensors, int i, int64_t n);   /* n values: rows*cols == n */
 int zl_want_kind(const char *op, const zl_tensor *tensors, int i, int kind);
 
-/* ---- weights, as the ops see them (core/weight.c) ---------------------------------------------------------------------------- */
+/* ---- weights, as the ops see them (struct zl_weight: kernels/linear.h) ------------------------------------------------------- */
 
-struct zl_weight {
-    int type;
-    int mapped;                /* 1: `data` are the file's rows; 0: `panels` are ours              */
-    int64_t rows, cols;
-    int64_t row_bytes;         /* of one row in the file                                         */
-    const uint8_t *data;       /* mapped form                                                    */
-    uint8_t *panels;           /* panel form: ceil(rows / L) panels of panel_bytes                */
-    int64_t panel_bytes, own_bytes;
-    const zl_kernels *k;       /* the variant whose panel form this is                             */
-};
+/* Row `row` of a weight as floats (w->cols of them), from panels or from the mapped file: the same bits. */
+void zl_weight_row(const zl_weight *w, int64_t row, float *dst);
 #endif

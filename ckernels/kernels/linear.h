@@ -1,6 +1,80 @@
-/* linear.h - the kernels of kernels/linear*.c, as the list that kernels.h makes the dispatch table from. */
+/* linear.h - products with weights: the weight in its multiplication form, what a product reads and writes, and the list of kernels.
+ *
+ *      y (T, N) = x (T, K) W^T (+ bias) (+ residual)            W (N, K): N rows ("outputs") of K columns
+ *
+ * One product is computed by two kernels per class of weights, for few rows of x (decode) and for many (prefill). They
+ * realise the same order of float operations for each element of y, so it makes no difference to the bits which one ran, how the work
+ * was cut, or whether the weight was repacked. The order, for a quantised weight (kernels/formats.h has A, A2, M):
+ *
+ *      acc = 0; for each block of 32 columns, ascending:
+ *          i = sum u q - zero * sum q                     exact integers (of each half, where a format has halves)
+ *          t = float(i) * A  [ t = fma(float(i2), A2, t) ] [ t = fma(M, float(sum q), t) ]
+ *          acc = fma(t, d, acc)                           d, q: the activation block (linear_quantize.c)
+ *      y = acc [+ bias] [+ residual]
+ *
+ * and for F32, F16 and BF16:  acc = 0; for each k ascending: acc = fma(w[k], x[k], acc).
+ */
 #ifndef ZL_KERNELS_LINEAR_H
 #define ZL_KERNELS_LINEAR_H
 #include <stdint.h>
-#define ZL_KERNELS_LINEAR(X)
+
+struct zl_kernels;
+
+struct zl_weight {
+    int type;
+    int mapped;                /* 1: `data` are the file's rows; 0: `panels` are ours               */
+    int64_t rows, cols;
+    int64_t row_bytes;         /* of one row in the file                                          */
+    const uint8_t *data;       /* mapped form                                                     */
+    uint8_t *panels;           /* panel form: ceil(rows / L) panels of panel_bytes                 */
+    int64_t panel_bytes, own_bytes;
+    const struct zl_kernels *k; /* the variant whose panel form this is                             */
+};
+
+/* T rows of x. Quantised, they are stored in strips of `strip` columns, so that the rows of a prefill tile lie side by side:
+ *      q [K / strip][T][strip]    d [K / strip][T][strip / 32]    s [K / strip][T][strip / 32][2]       (the last strip may be narrower)
+ * strip = K is the plain row-major form. */
+typedef struct {
+    int64_t n, cols, strip;
+    const float *x;            /* (T, K), read by float weights    */
+    const int8_t *q;
+    const float *d;
+    const int16_t *s;
+} zl_activation;
+
+typedef struct {
+    float *y;                  /* (T, N)                              */
+    int64_t cols;              /* N                                   */
+    const float *bias;         /* (N) or NULL                         */
+    const float *residual;     /* (T, N) or NULL; may be y itself     */
+} zl_result;
+
+/* Geometry of the kernels for many rows: a tile of TILE_ROWS rows of W and STRIP columns is unpacked into scratch and used for up to
+ * TILE_TOKENS rows of x. FEW: rows of x up to which the other kernels are meant (they take no more), with up to FEW_PANELS at a time. */
+enum { ZL_FEW = 8, ZL_FEW_PANELS = 2, ZL_TILE_ROWS = 64, ZL_STRIP = 512, ZL_TILE_TOKENS = 512, ZL_FLOAT_STRIP = 256 };
+enum {
+    ZL_UNPACKED_BYTES = ZL_TILE_ROWS * ZL_STRIP / 32 * 40,           /* 64 x 512 codes and their scales: 40 KiB; as floats 64 x 256: 64 KiB */
+    ZL_FLOAT_BYTES = ZL_TILE_ROWS * ZL_FLOAT_STRIP * 4,
+    ZL_REPACK_BYTES = 16 * ZL_STRIP * 4 + 4096,                      /* one strip of one panel of a mapped weight, at most 4 bytes a value */
+    ZL_SUMS_BYTES = ZL_TILE_ROWS * ZL_TILE_TOKENS * 4,               /* float accumulators                                    */
+    ZL_MANY_SCRATCH = ZL_FLOAT_BYTES + ZL_REPACK_BYTES + ZL_SUMS_BYTES
+};
+
+#define ZL_KERNELS_LINEAR(X)                                                                                                           \
+    /* (linear_quantize.c) n values, a multiple of 32 -> q (n), d (n/32), s (n/32, 2) */                                               \
+    X(void, quantize_activation, (int64_t n, const float *x, int8_t *q, float *d, int16_t *s))                                         \
+    /* (dequantize.c) file bytes of n values -> floats, bit for bit as ggml */                                                         \
+    X(void, dequantize, (int type, int64_t n, const uint8_t *src, float *dst))                                                         \
+    /* (linear_pack.c) columns [k0, k0 + k) of n <= L file rows, row_bytes apart -> one panel (or that strip of it); k0 begins a       \
+     * quant block of the file */                                                                                                      \
+    X(void, pack, (int type, int64_t n, int64_t k0, int64_t k, const uint8_t *rows, int64_t row_bytes, uint8_t *panel))                \
+    /* one row of a panel back to floats, bit for bit as dequantize */                                                                 \
+    X(void, unpack_row, (int type, int64_t k, const uint8_t *panel, int lane, float *dst))                                             \
+    /* (linear_few.c, linear_float.c) outputs of panels [begin, end) for T <= ZL_FEW rows; scratch: ZL_FEW_PANELS, when w is mapped */ \
+    X(void, few, (const struct zl_weight *w, int64_t begin, int64_t end, const zl_activation *x, const zl_result *r, uint8_t *scratch)) \
+    X(void, few_float, (const struct zl_weight *w, int64_t begin, int64_t end, const zl_activation *x, const zl_result *r, uint8_t *scratch)) \
+    /* (linear_many.c, linear_float.c) the ZL_TILE_ROWS outputs from `row` on (fewer at the end) for rows [t0, t1) of x, at most       \
+     * ZL_TILE_TOKENS; scratch: ZL_MANY_SCRATCH bytes */                                                                               \
+    X(void, many, (const struct zl_weight *w, int64_t row, int64_t t0, int64_t t1, const zl_activation *x, const zl_result *r, uint8_t *scratch)) \
+    X(void, many_float, (const struct zl_weight *w, int64_t row, int64_t t0, int64_t t1, const zl_activation *x, const zl_result *r, uint8_t *scratch))
 #endif

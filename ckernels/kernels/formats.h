@@ -1,0 +1,136 @@
+/* formats.h - number formats in panel form: where the codes, scales and minimums of a quant block are, and how they are unpacked.
+ *
+ * A panel is L rows of a weight, interleaved; a code vector v (v = 0..7) of a block of 32 has byte 4*lane + j = row `lane`, k = 4*v + j.
+ *
+ *      one block of 32 columns                                            bytes per row
+ *      Q4_0   | d f16[L] | nibbles 4 vectors                    |         2 + 16
+ *      Q4_1   | d f16[L] | m f16[L] | nibbles 4                 |         2 + 2 + 16
+ *      Q5_0   | d f16[L] | nibbles 4 | fifth bits 1             |         2 + 16 + 4
+ *      Q5_1   | d f16[L] | m f16[L] | nibbles 4 | fifth bits 1  |         2 + 2 + 16 + 4
+ *      Q8_0   | d f16[L] | bytes 8                              |         2 + 32
+ *
+ *      one superblock of 256 columns: a header, then 8 blocks
+ *      Q4_K   | d f16[L] | dmin f16[L] | scale words 3 vectors | 8 x nibbles 4                    |   4 + 12 + 128
+ *      Q5_K   | d f16[L] | dmin f16[L] | scale words 3 vectors | 8 x (nibbles 4, fifth bits 1)    |   4 + 12 + 160
+ *      Q6_K   | d f16[L] | scale words 4 vectors               | 8 x (nibbles 4, upper pairs 2)   |   2 + 16 + 192
+ *
+ *      nibbles      vector v: low nibble = code vector v, high nibble = code vector v + 4
+ *      fifth bits   bit v of a byte belongs to code vector v
+ *      upper pairs  vector h, bits 2p, 2p+1: code vector 4h + p
+ *      scale words  the row's packed scale bytes as in the file, word w of lane `lane` = its bytes 4w .. 4w+3
+ *
+ * What a weight is worth, from its code u:      Q4_0, Q5_0, Q6_K: A (u - zero)      Q4_1, Q5_1, Q4_K, Q5_K: A u + M      Q8_0: A w
+ * (Q6_K has one A for each half of a block.) M is minus the K-quants' minimum.
+ *
+ * The prefill kernel does not read panels but a scratch of whole bytes ("wide" formats, below), which is filled with the same functions.
+ * `fmt` is a constant wherever these are inlined, so every test on it is decided by the compiler.
+ */
+#ifndef ZL_FORMATS_H
+#define ZL_FORMATS_H
+#include "../include/zl.h"
+#include "simd_int.h"
+
+enum { VB = 4 * L, BLOCK = 32 }; /* bytes of a vector; columns of a block */
+
+/* Wide formats: one block = 8 code vectors, then A, then A2 or M (float vectors). Named by bits and by what the scales are. */
+enum { WIDE_4_ZERO = 1000, WIDE_4_MIN, WIDE_5_ZERO, WIDE_5_MIN, WIDE_6_HALVES, WIDE_8 };
+enum { WIDE_BLOCK = 10 * VB };
+
+ZL_INLINE int wide_of(const int fmt) {
+    return fmt == ZL_TYPE_Q4_0 ? WIDE_4_ZERO : fmt == ZL_TYPE_Q4_1 || fmt == ZL_TYPE_Q4_K ? WIDE_4_MIN
+         : fmt == ZL_TYPE_Q5_0 ? WIDE_5_ZERO : fmt == ZL_TYPE_Q5_1 || fmt == ZL_TYPE_Q5_K ? WIDE_5_MIN
+         : fmt == ZL_TYPE_Q6_K ? WIDE_6_HALVES : WIDE_8;
+}
+ZL_INLINE int is_wide(const int fmt) { return fmt >= WIDE_4_ZERO; }
+ZL_INLINE int wide(const int fmt) { return is_wide(fmt) ? fmt : wide_of(fmt); }
+
+ZL_INLINE int fmt_bits(const int fmt) {
+    int w = wide(fmt);
+    return w <= WIDE_4_MIN ? 4 : w <= WIDE_5_MIN ? 5 : w == WIDE_6_HALVES ? 6 : 8;
+}
+ZL_INLINE int fmt_zero(const int fmt) {
+    int w = wide(fmt);
+    return w == WIDE_4_ZERO ? 8 : w == WIDE_5_ZERO ? 16 : w == WIDE_6_HALVES ? 32 : w == WIDE_8 ? ZL_SIGNED_ZERO : 0;
+}
+ZL_INLINE int fmt_signed(const int fmt) { return wide(fmt) == WIDE_8; }
+ZL_INLINE int fmt_halves(const int fmt) { return wide(fmt) == WIDE_6_HALVES; }
+ZL_INLINE int fmt_min(const int fmt) { return wide(fmt) == WIDE_4_MIN || wide(fmt) == WIDE_5_MIN; }
+
+/* Bytes per row of a header (of a block, or of a K-quant's superblock), and of one block's codes. */
+ZL_INLINE int fmt_super(const int fmt) { return fmt == ZL_TYPE_Q4_K || fmt == ZL_TYPE_Q5_K || fmt == ZL_TYPE_Q6_K; }
+ZL_INLINE int fmt_header(const int fmt) {
+    if (is_wide(fmt)) return 0;
+    return fmt_super(fmt) ? (fmt == ZL_TYPE_Q6_K ? 2 + 16 : 4 + 12) : fmt_min(fmt) ? 4 : 2;
+}
+ZL_INLINE int fmt_codes(const int fmt) { return is_wide(fmt) ? 40 : 4 * fmt_bits(fmt); }
+
+/* Where the codes of block b are. */
+ZL_INLINE const uint8_t *codes_at(const int fmt, const uint8_t *panel, int64_t b) {
+    const int header = L * fmt_header(fmt), codes = L * fmt_codes(fmt);
+    if (fmt_super(fmt)) return panel + (b / 8) * (header + 8 * codes) + header + (b % 8) * codes;
+    return panel + b * (header + codes) + header;
+}
+
+/* Code vector v of the block whose codes are at p: unsigned, or signed + ZL_SIGNED_ZERO. */
+ZL_INLINE vb code(const int fmt, const uint8_t *p, int v) {
+    if (is_wide(fmt)) return vb_load(p + v * VB);
+    if (fmt == ZL_TYPE_Q8_0) return vb_load(p + v * VB) ^ ZL_SIGNED_ZERO; /* flips the sign bit, or nothing */
+    vu w = (vu)vb_load(p + (v % 4) * VB); /* shifts of 32-bit lanes: what crosses a byte is masked away */
+    vu c = (v < 4 ? w : w >> 4) & 0x0f0f0f0fu;
+    if (fmt_bits(fmt) == 5) {
+        vu bits = (vu)vb_load(p + 4 * VB);
+        c |= (v < 4 ? bits << (v < 4 ? 4 - v : 0) : bits >> (v < 4 ? 0 : v - 4)) & 0x10101010u;
+    }
+    if (fmt_bits(fmt) == 6) {
+        const int at = 2 * (v % 4);
+        vu pairs = (vu)vb_load(p + (4 + v / 4) * VB);
+        c |= (at < 4 ? pairs << (at < 4 ? 4 - at : 0) : pairs >> (at < 4 ? 0 : at - 4)) & 0x30303030u;
+    }
+    return (vb)c;
+}
+
+typedef struct {
+    vf a, b; /* A; and A2 of the second half, or M */
+} scales_;
+
+/* Scales of block b. K-quants: A = d * sc, M = (-dmin) * min, each one float product. */
+ZL_INLINE scales_ scales(const int fmt, const uint8_t *panel, int64_t b) {
+    scales_ r = {vf_zero(), vf_zero()};
+    const uint8_t *p = codes_at(fmt, panel, b);
+    if (is_wide(fmt)) {
+        r.a = (vf)vb_load(p + 8 * VB);
+        if (fmt_halves(fmt) || fmt_min(fmt)) r.b = (vf)vb_load(p + 9 * VB);
+        return r;
+    }
+    if (!fmt_super(fmt)) {
+        p -= L * fmt_header(fmt);
+        r.a = vf_from_f16((const uint16_t *)(const void *)p);
+        if (fmt_min(fmt)) r.b = vf_from_f16((const uint16_t *)(const void *)(p + 2 * L));
+        return r;
+    }
+    const int j = (int)(b % 8);
+    p -= L * (fmt_header(fmt) + j * fmt_codes(fmt));
+    vf d = vf_from_f16((const uint16_t *)(const void *)p);
+    if (fmt == ZL_TYPE_Q6_K) { /* 16 int8: of block j the bytes 2j, 2j+1, in word j/2 */
+        vu w = (vu)vb_load(p + 2 * L + (j / 2) * VB) << (16 - 16 * (j % 2));
+        r.a = vi_to_vf((vi)(w << 8) >> 24) * d;
+        r.b = vi_to_vf((vi)w >> 24) * d;
+        return r;
+    }
+    /* Twelve bytes hold 8 scales and 8 minimums of 6 bits. Words w0 w1 w2:
+     *      j < 4    scale = low 6 bits of byte j of w0                    minimum = low 6 bits of byte j of w1
+     *      j >= 4   scale = low nibble of byte j-4 of w2 | upper 2 bits of byte j-4 of w0 << 4     minimum: high nibble, w1 */
+    vf dmin = vf_from_f16((const uint16_t *)(const void *)(p + 2 * L));
+    const uint8_t *words = p + 4 * L;
+    const int at = 8 * (j % 4);
+    vu w0 = (vu)vb_load(words) >> at, w1 = (vu)vb_load(words + VB) >> at, sc = w0 & 63, mn = w1 & 63;
+    if (j >= 4) {
+        vu w2 = (vu)vb_load(words + 2 * VB) >> at;
+        sc = (w2 & 15) | ((w0 >> 2) & 48);
+        mn = ((w2 >> 4) & 15) | ((w1 >> 2) & 48);
+    }
+    r.a = d * vi_to_vf((vi)sc);
+    r.b = -dmin * vi_to_vf((vi)mn);
+    return r;
+}
+#endif
