@@ -26,7 +26,8 @@ from . import native_structs as structs
 from .native_step import StepRecord, want_array
 
 try:
-    from zigllama._ckernels import ffi, lib
+    from zigllama._ckernels import ffi as ffi
+    from zigllama._ckernels import lib as lib
 except ImportError as e:
     raise ImportError(
         "zigllama's C library is not built here: run `pip install .` in the checkout and start Python outside of it, "
