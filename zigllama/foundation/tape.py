@@ -1,0 +1,131 @@
+"""The tape: a forward pass recorded once and replayed by C with a single call per step.
+
+The recorder is a runtime whose values are only numbered slots. Running a forward pass under it yields a list of ops over slots; the
+list is the same for every step, because what varies lives in the step struct. `plan_arena` then gives each slot a place in one arena:
+a slot whose last reader has run leaves its place to a later one (liveness), so the arena holds what is alive at once and no more.
+
+What this file is not: it fuses nothing. A pass is a function from a list of `TapeOp` to a list of `TapeOp` (`passes`), and rules that
+join ops are registered by the layer that owns the ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from zigllama.errors import InvalidArgument
+from zigllama.foundation.runtime import ROWS_STEP, Lowered, Op, Rows, Step
+
+ALIGN = 16  # floats: every slot begins on a cache line when the row count is a multiple of one; C aligns each slot's base
+
+
+@dataclass
+class TapeOp:
+    """One row of the tape. `ins` holds slot numbers for values (as Rows), other operands as they are, None where absent."""
+
+    op: Op
+    ins: list[Any]
+    outs: list[Rows]
+    ints: tuple[int, ...]
+    floats: tuple[float, ...]
+
+
+@dataclass
+class Tape:
+    """A recorded forward pass: ops in order, and the values that must survive the run."""
+
+    ops: list[TapeOp]
+    results: list[Rows]
+    n_slots: int
+    offsets: list[int] = field(default_factory=list)  # floats per row before each slot, filled by plan_arena
+    arena_cols: int = 0
+
+
+class Recorder:
+    """The recording runtime: `execute` runs nothing and appends."""
+
+    name = "tape"
+
+    def __init__(self) -> None:
+        self.ops: list[TapeOp] = []
+        self.n_slots = 0
+
+    def bind(self) -> Step:
+        """A step that belongs to this recorder; its arrays are empty, since no op may look at them while recording."""
+        step = Step.of_rows(0)
+        step.runtime = self
+        return step
+
+    def execute(self, op: Op, call: Lowered) -> Any:
+        kind = call.rows_kind
+        if kind is None:
+            kind = next((x.rows_kind for x in call.ins if isinstance(x, Rows)), ROWS_STEP)
+        outs = []
+        for cols in call.outs:
+            outs.append(Rows(self, cols, kind, slot=self.n_slots))
+            self.n_slots += 1
+        self.ops.append(TapeOp(op, list(call.ins), outs, tuple(call.ints), tuple(call.floats)))
+        return outs[0] if len(outs) == 1 else tuple(outs) if outs else None
+
+
+def record(forward: Callable[[Step], Any], passes: Sequence[Callable[[Tape], Tape]] = ()) -> Tape:
+    """Run `forward(step)` once under a recorder, apply `passes`, and lay out the arena.
+
+    `forward` returns a value or a tuple of values: the results, which stay readable after a replay.
+    """
+    recorder = Recorder()
+    result = forward(recorder.bind())
+    results = list(result) if isinstance(result, tuple) else [result]
+    if not all(isinstance(r, Rows) for r in results):
+        raise InvalidArgument("a recorded forward pass must return rows")
+    tape = Tape(recorder.ops, results, recorder.n_slots)
+    for rewrite in passes:
+        tape = rewrite(tape)
+    plan_arena(tape)
+    return tape
+
+
+def plan_arena(tape: Tape) -> None:
+    """Give every slot an offset (floats per row), reusing the place of slots that are dead.
+
+    First fit over a list of free intervals, in the order of the tape. An op's outputs are placed before its inputs are freed, so no op
+    reads and writes the same place. Every interval is a multiple of ALIGN floats.
+    """
+    last = {}
+    for i, row in enumerate(tape.ops):
+        for value in (*row.ins, *row.outs):
+            if isinstance(value, Rows):
+                last[value.slot] = i
+    for value in tape.results:
+        last[value.slot] = len(tape.ops)
+    offsets = [-1] * tape.n_slots
+    sizes = [0] * tape.n_slots
+    free: list[tuple[int, int]] = []  # (offset, size), ascending, never adjacent
+    top = 0
+    for i, row in enumerate(tape.ops):
+        for out in row.outs:
+            size = -(-out.cols // ALIGN) * ALIGN
+            place = next((k for k, (_, room) in enumerate(free) if room >= size), -1)
+            if place < 0:
+                offset, top = top, top + size
+            else:
+                offset, room = free.pop(place)
+                if room > size:
+                    free.insert(place, (offset + size, room - size))
+            offsets[out.slot], sizes[out.slot] = offset, size
+        dead = {v.slot for v in (*row.ins, *row.outs) if isinstance(v, Rows) and last[v.slot] == i}
+        for slot in dead:
+            free.append((offsets[slot], sizes[slot]))
+        free = _merge(free)
+    tape.offsets, tape.arena_cols = offsets, top
+
+
+def _merge(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for offset, size in sorted(intervals):
+        if merged and merged[-1][0] + merged[-1][1] == offset:
+            merged[-1] = (merged[-1][0], merged[-1][1] + size)
+        else:
+            merged.append((offset, size))
+    return merged
