@@ -1,0 +1,126 @@
+"""Weights, and the products of rows with them: `y = x W^T (+ bias) (+ residual)`.
+
+A `Weight` is a matrix (rows, cols) in some number format, as its file bytes. On native values it is multiplied in the C library's own
+form (panels, or straight from the mapped file); on NumPy arrays by the twin of its format.
+
+What it is not: it knows no block layout. Those are in quantization.py and k_quantization.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zigllama.errors import ShapeError
+from zigllama.foundation.ggml_types import GGMLType, row_bytes, type_by_name
+from zigllama.foundation.opcodes import Opcode
+from zigllama.foundation.runtime import F32, Lowered, op
+
+U8 = npt.NDArray[np.uint8]
+
+
+class Weight:
+    """A matrix W (rows, cols) in a number format.
+
+    type    its `GGMLType`
+    data    its file bytes, uint8 (n_bytes,); row r begins at r * n_bytes / rows
+    name    for error messages
+
+    Raises ShapeError when `data` is not exactly rows * cols values long.
+    """
+
+    def __init__(self, type: GGMLType, rows: int, cols: int, data: U8, name: str = "weight") -> None:
+        need = rows * row_bytes(type, cols)
+        if data.nbytes != need:
+            raise ShapeError(f"{name}: {rows} x {cols} values of {type.name} take {need} bytes, found {data.nbytes}")
+        self.type, self.rows, self.cols, self.name = type, rows, cols, name
+        self.data: U8 = data
+        self._native: dict[int, Any] = {}  # id(context) -> NativeWeight
+
+    @classmethod
+    def from_array(cls, array: npt.ArrayLike, name: str = "weight") -> Weight:
+        """A float32 weight of a (rows, cols) array."""
+        a = np.ascontiguousarray(array, np.float32)
+        if a.ndim != 2:
+            raise ShapeError(f"{name}: expected (rows, cols), found shape {a.shape}")
+        return cls(type_by_name("F32"), *a.shape, a.view(np.uint8).reshape(-1), name)
+
+    def prepare(self, context: Any, *, mapped: bool = False) -> Any:
+        """Bring it into the form that `context` multiplies: panels, or with `mapped` the file's bytes as they are.
+
+        Done once per context; the ops do it when it was not done before. Raises DTypeError, OutOfMemory, MappingFault.
+        """
+        from zigllama.foundation.native import NativeWeight
+
+        made = self._native.get(id(context))
+        if made is None:
+            made = NativeWeight(context, self.type.id, self.rows, self.cols, self.data, mapped)
+            self._native[id(context)] = made
+        return made
+
+    def native_operand(self, context: Any) -> tuple[int, int, int, Any]:
+        """See runtime.NativeOperand."""
+        operand: tuple[int, int, int, Any] = self.prepare(context).native_operand(context)
+        return operand
+
+    def dequantized(self) -> F32:
+        """Its values, float32 (rows, cols), as GGML's dequantisation gives them."""
+        from zigllama.linear_algebra.quantization import dequantize
+
+        return dequantize(self.data, self.type.name).reshape(self.rows, self.cols)
+
+    def close(self) -> None:
+        """Give back the native forms."""
+        while self._native:
+            self._native.popitem()[1].close()
+
+    def __repr__(self) -> str:
+        return f"<Weight {self.name} ({self.rows}, {self.cols}) {self.type.name}>"
+
+
+def _lower_linear(x: Any, weight: Weight, bias: Any = None, residual: Any = None) -> Lowered:
+    return Lowered([x, weight, bias, residual], [weight.rows], ints=[1])
+
+
+@op(code=Opcode.LINEAR, lower=_lower_linear)
+def linear(x: Any, weight: Any, bias: Any = None, residual: Any = None) -> Any:
+    """y = x W^T + bias + residual, the additions in that order and only where given.
+
+    x (T, C), W (N, C), bias (N,), residual (T, N) -> (T, N)
+
+    With a quantised W, x is rounded to 8 bits per value in blocks of 32 first, and the products of a block are summed as integers
+    (see quantization.py); with a float W everything is float32. Raises ShapeError.
+    """
+    from zigllama.linear_algebra.quantization import matmul_twin
+
+    if x.ndim != 2 or x.shape[1] != weight.cols:
+        raise ShapeError(f"linear: x has shape {x.shape}, {weight.name} is ({weight.rows}, {weight.cols})")
+    y = matmul_twin(x, weight.data, weight.type.name, weight.rows)
+    y = y if bias is None else y + bias
+    return y if residual is None else y + residual
+
+
+def _lower_embed(step: Any, weight: Weight, *, scale: float = 1.0) -> Lowered:
+    return Lowered([weight], [weight.cols], floats=[scale])
+
+
+@op(code=Opcode.EMBED, lower=_lower_embed)
+def embed(step: Any, weight: Any, *, scale: float = 1.0) -> Any:
+    """scale * W[token] for each row of the step; rows whose token is -1 are those of `step.inputs`, unscaled.
+
+    W (V, C) -> (T, C). Raises ShapeError for a token outside the vocabulary.
+    """
+    from zigllama.linear_algebra.quantization import dequantize
+
+    tokens = step.tokens
+    if tokens.size and not (-1 <= tokens.min() and tokens.max() < weight.rows):
+        raise ShapeError(f"embed: tokens from {tokens.min()} to {tokens.max()}, the vocabulary has {weight.rows}")
+    rows = weight.data.reshape(weight.rows, -1)[np.maximum(tokens, 0)]
+    y = dequantize(rows.reshape(-1), weight.type.name).reshape(len(tokens), weight.cols) * np.float32(scale)
+    if step.inputs is not None:
+        y = np.where((tokens < 0)[:, None], step.inputs, y)
+    elif (tokens < 0).any():
+        raise ShapeError("embed: a row has no token and the step has no input rows")
+    return y.astype(np.float32)

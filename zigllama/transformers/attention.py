@@ -1,0 +1,129 @@
+"""Attention: every row asks, with its query, what the rows before it hold.
+
+    scores  s[p] = softcap(scale * q . k[p])          for the cache positions p that the row may see
+    weights w    = softmax(s)
+    output  o    = sum_p w[p] v[p]                     (Vaswani et al., 2017, arXiv 1706.03762)
+
+Keys and values live in pages of 64 positions (see interfaces.py), in float32 or float16, and are always read back from there, also
+those of the chunk that is being read: so a prompt read in one chunk or in many gives the same numbers. A key page is stored as
+[4 groups][channel][16 keys], so that one vector register holds one channel of 16 keys; a value page as [key][channel].
+
+H query heads share G <= H key/value heads (Ainslie et al., 2023, arXiv 2305.13245): query head h reads head h * G // H.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zigllama.errors import ShapeError
+from zigllama.foundation.opcodes import Opcode
+from zigllama.foundation.runtime import F32, Lowered, Step, op
+from zigllama.linear_algebra.linear import Weight, linear
+from zigllama.neural_primitives.embeddings import RoPE
+from zigllama.neural_primitives.normalization import rms_norm
+from zigllama.transformers.interfaces import PAGE, Cache
+
+
+@op(code=Opcode.KV_STORE, lower=lambda k, v, step, cache, *, layer: Lowered([k, v, cache], [], ints=[layer]))
+def kv_store(k: Any, v: Any, step: Any, cache: Any, *, layer: int) -> None:
+    """Write row t of k and v at position cache_pos[t] of its sequence.   k (T, G*dk), v (T, G*dv)
+
+    `layer` counts within the cache's class. Raises ShapeError.
+    """
+    n = len(k)
+    if k.shape != (n, cache.n_kv * cache.dk) or v.shape != (n, cache.n_kv * cache.dv):
+        raise ShapeError(f"kv_store: k {k.shape}, v {v.shape}; the cache has {cache.n_kv} heads of {cache.dk} and {cache.dv}")
+    page = step.tables[cache.cls][step.seq, step.cache_pos // PAGE]
+    at = step.cache_pos % PAGE
+    with np.errstate(over="ignore"):
+        cache.k[page, layer, :, at // 16, :, at % 16] = k.reshape(n, cache.n_kv, cache.dk)
+        cache.v[page, layer, :, at, :] = v.reshape(n, cache.n_kv, cache.dv)
+
+
+def _lower_attention(
+    q: Any, step: Any, cache: Any, *, layer: int, heads: int, scale: float, window: int = 0, softcap: float = 0.0
+) -> Lowered:
+    return Lowered([q, cache], [heads * cache.dv], ints=[layer, heads, window], floats=[scale, softcap])
+
+
+@op(code=Opcode.ATTENTION, lower=_lower_attention)
+def attention(
+    q: Any, step: Any, cache: Any, *, layer: int, heads: int, scale: float, window: int = 0, softcap: float = 0.0
+) -> Any:
+    """softmax(softcap(scale * q k^T)) v over the visible positions.   q (T, H*dk) -> (T, H*dv)
+
+    Row t sees positions first <= p <= see_to[t]; first is 0, or max(0, cache_pos[t] - window + 1) with a window. softcap(s) is
+    c tanh(s / c), or s where c is 0. A row that sees nothing gets zeros. Raises ShapeError.
+    """
+    if q.shape[1] != heads * cache.dk or heads % cache.n_kv:
+        raise ShapeError(f"attention: q has shape {q.shape} for {heads} heads of {cache.dk}; {cache.n_kv} key heads")
+    per, out = heads // cache.n_kv, np.zeros((len(q), heads, cache.dv), q.dtype)
+    queries = q.reshape(len(q), cache.n_kv, per, cache.dk)
+    for t in range(len(q)):
+        last = int(step.see_to[t])
+        first = max(0, int(step.cache_pos[t]) - window + 1) if window else 0
+        if last < first:
+            continue
+        keys, values = _read(cache, step, int(step.seq[t]), layer, first, last)
+        s = np.einsum("ghd,gpd->ghp", queries[t], keys) * q.dtype.type(scale)
+        if softcap:
+            s = q.dtype.type(softcap) * np.tanh(s / q.dtype.type(softcap))
+        w = np.exp(s - s.max(axis=-1, keepdims=True))
+        out[t] = (np.einsum("ghp,gpd->ghd", w, values) / w.sum(axis=-1, keepdims=True)).reshape(heads, cache.dv)
+    return out.reshape(len(q), heads * cache.dv)
+
+
+def _read(cache: Any, step: Step, seq: int, layer: int, first: int, last: int) -> tuple[F32, F32]:
+    """Keys (G, P, dk) and values (G, P, dv) of positions first .. last, in float32."""
+    numbers = step.tables[cache.cls][seq, first // PAGE : last // PAGE + 1]
+    k = cache.k[numbers, layer].transpose(1, 0, 2, 4, 3).reshape(cache.n_kv, -1, cache.dk)
+    v = cache.v[numbers, layer].transpose(1, 0, 2, 3).reshape(cache.n_kv, -1, cache.dv)
+    skip = first // PAGE * PAGE
+    part = slice(first - skip, last + 1 - skip)
+    return k[:, part].astype(np.float32), v[:, part].astype(np.float32)
+
+
+@dataclass
+class MultiHeadAttention:
+    """The attention half of a block: project to q, k, v; rotate; store; attend; project back.
+
+    q (H*dk, C), k (G*dk, C), v (G*dv, C), out (C, H*dv) are weights, q_bias .. out_bias vectors or None. q_norm and k_norm (dk,)
+    normalise each head before the rotation (None: they do not). `cache_class` and `layer` say where the keys go.
+    """
+
+    q: Weight
+    k: Weight
+    v: Weight
+    out: Weight
+    heads: int
+    scale: float
+    rope: RoPE | None
+    cache_class: int
+    layer: int
+    kv_heads: int
+    window: int = 0
+    softcap: float = 0.0
+    q_bias: F32 | None = None
+    k_bias: F32 | None = None
+    v_bias: F32 | None = None
+    out_bias: F32 | None = None
+    q_norm: F32 | None = None
+    k_norm: F32 | None = None
+    norm_eps: float = 1e-5
+
+    def __call__(self, x: Any, step: Step, cache: Cache) -> Any:
+        """x (T, C) -> (T, C)"""
+        q, k, v = linear(x, self.q, self.q_bias), linear(x, self.k, self.k_bias), linear(x, self.v, self.v_bias)
+        if self.q_norm is not None:
+            q, k = rms_norm(q, self.q_norm, eps=self.norm_eps), rms_norm(k, self.k_norm, eps=self.norm_eps)
+        if self.rope is not None:
+            q, k = self.rope(q, step, self.heads), self.rope(k, step, self.kv_heads)
+        pages = cache.pages[self.cache_class]
+        kv_store(k, v, step, pages, layer=self.layer)
+        o = attention(
+            q, step, pages, layer=self.layer, heads=self.heads, scale=self.scale, window=self.window, softcap=self.softcap
+        )
+        return linear(o, self.out, self.out_bias)
