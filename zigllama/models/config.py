@@ -1,0 +1,98 @@
+"""Hyper-parameters, read out of a file's metadata and checked: a number that cannot be is an error that names its key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from zigllama.errors import BadMetadata
+
+MAX_LAYERS = 4096  # far above any model; a file that says more is broken or hostile
+MAX_SIZE = 1 << 24
+
+
+class HyperParameters:
+    """The keys of one architecture, `{prefix}.block_count` and so on.
+
+    >>> h = HyperParameters(metadata)
+    >>> h.int("block_count"), h.float("attention.layer_norm_rms_epsilon")
+
+    Every accessor raises BadMetadata for a missing key without default, a wrong type, or a value out of range.
+    """
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self.metadata = metadata
+        self.prefix = str(metadata.get("general.architecture", ""))
+
+    def has(self, key: str) -> bool:
+        """Whether the file has the key."""
+        return f"{self.prefix}.{key}" in self.metadata
+
+    def _get(self, key: str) -> Any:
+        full = f"{self.prefix}.{key}"
+        if full not in self.metadata:
+            raise BadMetadata(full, "missing")
+        return self.metadata[full]
+
+    def int(self, key: str, default: int | None = None, *, low: int = 1, high: int = MAX_SIZE) -> int:
+        """An integer from `low` to `high`."""
+        if default is not None and not self.has(key):
+            return default
+        value = self._get(key)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise BadMetadata(f"{self.prefix}.{key}", f"expected one integer, found {type(value).__name__}")
+        if not low <= value <= high:
+            raise BadMetadata(f"{self.prefix}.{key}", f"{value} is not within {low} and {high}")
+        return value
+
+    def float(self, key: str, default: float | None = None, *, positive: bool = True) -> float:
+        """A finite number, above 0 unless `positive` is False."""
+        if default is not None and not self.has(key):
+            return default
+        value = self._get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BadMetadata(f"{self.prefix}.{key}", f"expected one number, found {type(value).__name__}")
+        if not math.isfinite(value) or (positive and value <= 0):
+            raise BadMetadata(f"{self.prefix}.{key}", f"{value} is not a finite number{' above 0' if positive else ''}")
+        return float(value)
+
+    def sizes(self, n_vocab: int) -> dict[str, Any]:
+        """The sizes that every decoder has, by their names in `Spec`; head counts must divide."""
+        n_layer = self.int("block_count", high=MAX_LAYERS)
+        n_embd, n_head = self.int("embedding_length"), self.int("attention.head_count")
+        n_head_kv = self.int("attention.head_count_kv", n_head)
+        if n_head % n_head_kv:
+            raise BadMetadata(f"{self.prefix}.attention.head_count_kv", f"{n_head_kv} does not divide {n_head} heads")
+        if not self.has("attention.key_length") and n_embd % n_head:
+            raise BadMetadata(f"{self.prefix}.attention.head_count", f"{n_head} does not divide {n_embd} channels")
+        head_dim = self.int("attention.key_length", n_embd // n_head)
+        if self.int("attention.value_length", head_dim) != head_dim:
+            raise BadMetadata(f"{self.prefix}.attention.value_length", f"differs from the key length {head_dim}")
+        return {
+            "n_layer": n_layer,
+            "n_embd": n_embd,
+            "n_head": n_head,
+            "n_head_kv": n_head_kv,
+            "n_ff": self.int("feed_forward_length"),
+            "n_vocab": n_vocab,
+            "n_ctx": self.int("context_length", high=1 << 30),
+            "head_dim": head_dim,
+            "norm_eps": self.float("attention.layer_norm_rms_epsilon", 1e-5),
+        }
+
+    def rope_dim(self, head_dim: int) -> int:
+        """How many channels of a head are rotated: an even number, at most the head."""
+        dim = self.int("rope.dimension_count", head_dim)
+        if dim % 2 or dim > head_dim:
+            raise BadMetadata(f"{self.prefix}.rope.dimension_count", f"{dim} channels of a head of {head_dim}")
+        return dim
+
+    def rope_factor(self) -> float:
+        """Linear scaling of positions, 1 where there is none. Other kinds of scaling are refused by name."""
+        kind = self.metadata.get(f"{self.prefix}.rope.scaling.type", "linear")
+        if kind == "none":
+            return 1.0
+        if kind != "linear":
+            raise BadMetadata(f"{self.prefix}.rope.scaling.type", f"{kind!r} is not supported; 'none' and 'linear' are")
+        return self.float("rope.scaling.factor", 1.0)

@@ -1,0 +1,112 @@
+"""From a GGUF file to a decoder: find the architecture, check the tensors, wrap them as weights.
+
+What it is not: a parser (foundation/gguf_format.py) or a tokenizer (tokenizer.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+
+from zigllama.errors import BadMetadata, TensorShapeMismatch, UnsupportedType
+from zigllama.foundation.byte_source import StrPath
+from zigllama.foundation.ggml_types import type_by_name
+from zigllama.foundation.gguf_format import GGUFReader
+from zigllama.linear_algebra.linear import Weight
+from zigllama.models.config import HyperParameters
+from zigllama.models.decoder import Decoder
+from zigllama.models.registry import architecture
+from zigllama.transformers.spec import Spec
+
+MULTIPLIED = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
+
+
+class GGUFLoader:
+    """A model file, checked against its architecture; `decoder()` gives the model.
+
+        with GGUFLoader("model.gguf") as loader:
+            loader.spec, loader.decoder()
+
+    dequantize   wrap every matrix as float32, so that products are computed in float32 throughout
+
+    Raises the ModelFileErrors: UnsupportedArchitecture, BadMetadata, MissingTensor, TensorShapeMismatch, BadTensor,
+    UnsupportedType, and those of GGUFReader.
+    """
+
+    def __init__(self, path: StrPath, *, dequantize: bool = False) -> None:
+        self.reader = GGUFReader(path)
+        try:
+            self.dequantize = dequantize
+            self.spec = self._check()
+        except BaseException:
+            self.reader.close()
+            raise
+
+    def _check(self) -> Spec:
+        metadata, tensors = self.reader.metadata, self.reader.tensors
+        name = metadata.get("general.architecture")
+        if not isinstance(name, str):
+            raise BadMetadata("general.architecture", "missing or not a string")
+        arch = architecture(name)
+        n_vocab = self._n_vocab()
+        hyper = HyperParameters(metadata)
+        if hyper.int("block_count", low=0, high=1 << 62) > len(tensors):  # before anything is made per layer
+            raise BadMetadata(f"{name}.block_count", f"more layers than the file's {len(tensors)} tensors could fill")
+        spec = arch.spec(hyper, n_vocab)
+        table = arch.tensors(spec)
+        table.check({n: tuple(t.shape) for n, t in tensors.items()})
+        for t in tensors.values():
+            if t.type.name not in (MULTIPLIED if len(t.shape) > 1 else ("F32", "F16", "BF16")):
+                raise UnsupportedType(t.name, t.type.name)
+        return spec
+
+    def _n_vocab(self) -> int:
+        embedding = self.reader.tensor("token_embd.weight")
+        if len(embedding.shape) != 2:
+            raise TensorShapeMismatch("token_embd.weight", (0, 0), tuple(embedding.shape))
+        rows = int(embedding.shape[0])
+        tokens = self.reader.metadata.get("tokenizer.ggml.tokens")
+        if tokens is not None and len(tokens) != rows:
+            raise BadMetadata("tokenizer.ggml.tokens", f"{len(tokens)} words, token_embd.weight has {rows} rows")
+        return rows
+
+    def weight(self, name: str) -> Any:
+        """A tensor as the decoder takes it: `Weight` for a matrix, float32 for a vector."""
+        from zigllama.linear_algebra.quantization import dequantize
+
+        t = self.reader.tensor(name)
+        data = self.reader.tensor_bytes(name)
+        if len(t.shape) == 1:
+            return dequantize(data, t.type.name)
+        rows, cols = t.shape
+        if self.dequantize and t.type.name != "F32":
+            data = dequantize(data, t.type.name).view(np.uint8).reshape(-1)
+            return Weight(type_by_name("F32"), rows, cols, data, name)
+        return Weight(t.type, rows, cols, data, name)
+
+    def weights(self) -> Iterator[tuple[str, Any]]:
+        """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding.
+
+        A tied output is a `Weight` of its own over the same bytes: the embedding is read row by row from the mapped file, the
+        output is multiplied, and only one of the two is ever repacked.
+        """
+        for name in self.reader.tensors:
+            yield name, self.weight(name)
+        if "output.weight" not in self.reader.tensors:
+            yield "output.weight", self.weight("token_embd.weight")
+
+    def decoder(self) -> Decoder:
+        """The decoder, with weights over the mapped file; nothing is repacked yet."""
+        return Decoder(self.spec, dict(self.weights()))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

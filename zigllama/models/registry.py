@@ -1,0 +1,47 @@
+"""Which architectures there are. Each registers itself under its GGUF name, in a file of its own.
+
+The name is only a key to find the definition by: nothing that computes looks at it, so an alias of an architecture gives the same bits.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from zigllama.errors import UnsupportedArchitecture
+from zigllama.models.config import HyperParameters
+from zigllama.models.tensors import TensorTable
+from zigllama.transformers.spec import Spec
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to make a `Spec` of hyper-parameters (and the vocabulary's size), and which tensors the spec asks for."""
+
+    spec: Callable[[HyperParameters, int], Spec]
+    tensors: Callable[[Spec], TensorTable]
+
+
+_MODULES: Mapping[str, str] = {"llama": "llama", "gemma3": "gemma"}
+_REGISTERED: dict[str, Architecture] = {}
+
+
+def register(name: str, architecture: Architecture) -> None:
+    """Make an architecture known by a name; an alias is the same architecture under a second one."""
+    _REGISTERED[name] = architecture
+
+
+def names() -> list[str]:
+    """All names, sorted."""
+    return sorted({*_MODULES, *_REGISTERED})
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of that name. Raises UnsupportedArchitecture with the nearest name."""
+    if name not in _REGISTERED and name in _MODULES:
+        importlib.import_module(f"zigllama.models.{_MODULES[name]}")
+    if name not in _REGISTERED:
+        raise UnsupportedArchitecture(name, next(iter(difflib.get_close_matches(name, names())), None))
+    return _REGISTERED[name]
