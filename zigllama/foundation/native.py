@@ -261,6 +261,11 @@ class NativeContext:
         if status:
             _raise(status)
 
+    @staticmethod
+    def address(data: Any) -> int:
+        """The number of an operand's pointer: of a C pointer, or the number itself."""
+        return data if isinstance(data, int) else int(ffi.cast("uintptr_t", data))
+
     def make_step(self, step: Any) -> NativeStep:
         """The step as C reads it."""
         return NativeStep(step)
@@ -297,8 +302,7 @@ class NativeContext:
         native = getattr(x, "native_operand", None)
         if native is not None:
             kind, rows, cols, data = native(self)
-            address = data if isinstance(data, int) else int(ffi.cast("uintptr_t", data))
-            return (kind, 0, rows, cols, 0, address)
+            return (kind, 0, rows, cols, 0, self.address(data))
         constant = np.ascontiguousarray(x, np.float32)
         kept.append(constant)
         rows = constant.shape[0] if constant.ndim > 1 else 1

@@ -14,8 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from zigllama.errors import InvalidArgument
-from zigllama.foundation.runtime import ROWS_STEP, Lowered, Op, Rows, Step
+from zigllama.foundation import native_structs as structs
+from zigllama.foundation.runtime import F32, ROWS_STEP, Lowered, Op, Rows, Step
 
 ALIGN = 16  # floats: every slot begins on a cache line when the row count is a multiple of one; C aligns each slot's base
 
@@ -129,3 +132,59 @@ def _merge(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((offset, size))
     return merged
+
+
+class TapeProgram:
+    """A tape bound to a native context: `run(step)` replays it, `result(i, rows)` reads a result in place."""
+
+    def __init__(self, tape: Tape, context: Any, max_rows: int) -> None:
+        from zigllama.foundation.native import NativeProgram, address_of
+
+        tensors: list[tuple[int, ...]] = []
+        numbers: dict[Any, int] = {}
+        keep: list[Any] = []
+
+        def number(x: Any) -> int:
+            """The tensor number of an operand; the same operand twice is one tensor."""
+            if x is None:
+                return -1
+            key = ("slot", x.slot) if isinstance(x, Rows) else id(x)
+            if key not in numbers:
+                numbers[key] = len(tensors)
+                tensors.append(operand(x))
+                keep.append(x)
+            return numbers[key]
+
+        def operand(x: Any) -> tuple[int, ...]:
+            if isinstance(x, Rows):
+                return structs.tensor_row(structs.ARENA, rows_kind=x.rows_kind, cols=x.cols, offset=tape.offsets[x.slot])
+            native = getattr(x, "native_operand", None)
+            if native is not None:
+                kind, rows, cols, data = native(context)
+                return structs.tensor_row(kind, rows=rows, cols=cols, address=context.address(data))
+            constant = np.ascontiguousarray(x, np.float32)
+            keep.append(constant)
+            return structs.tensor_row(structs.CONST, rows=1, cols=constant.size, address=address_of(constant))
+
+        rows = [
+            structs.op_row(o.op.code, [number(x) for x in o.ins], [number(x) for x in o.outs], o.ints, o.floats)
+            for o in tape.ops
+        ]
+        ops = np.array(rows, structs.OP)
+        self.max_rows = max_rows
+        self._results = [number(r) for r in tape.results]
+        self._program = NativeProgram(
+            context, ops, np.array(tensors, structs.TENSOR), tape.arena_cols, max_rows, keep=(keep, ops)
+        )
+
+    def run(self, step: Any) -> None:
+        """Replay for one native step (`context.make_step`): a single call of the C library."""
+        self._program.run(step)
+
+    def result(self, i: int, rows: int) -> F32:
+        """Rows of result i, in place: valid until the next run."""
+        return self._program.tensor(self._results[i], rows)
+
+    def close(self) -> None:
+        """Give the arena back."""
+        self._program.close()

@@ -1,0 +1,139 @@
+"""The KV cache: the keys and values of positions already read, so that each step computes one row and not all of them.
+
+Without it, generating n tokens after a prompt of p would read p + (p+1) + ... + (p+n) rows; with it p + n. The memory is cut into
+pages of 64 positions (Kwon et al., 2023, "PagedAttention", arXiv 2309.06180): a sequence holds a list of page numbers per cache class,
+takes a page when it reaches it, and gives its pages back when it ends. Pages are reserved address space until they are written.
+
+What it is not: it computes nothing. `Session` and `Model` decide what is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zigllama.errors import ContextOverflow, InvalidArgument, OutOfMemory
+from zigllama.foundation.ggml_types import type_by_name
+from zigllama.foundation.native import NativeCache
+from zigllama.foundation.runtime import I32, Step
+from zigllama.transformers.interfaces import PAGE, CacheClass, CacheSpec
+
+
+@dataclass
+class CachedSequence:
+    """One sequence in the cache: how many positions it holds, and which tokens they are."""
+
+    slot: int
+    tokens: list[int] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+        return len(self.tokens)
+
+
+class KVCache:
+    """The pages of one cache class: a pool, and a table of page numbers (n_seq, pages per sequence), -1 where there is none."""
+
+    def __init__(self, number: int, spec: CacheClass, n_ctx: int, n_seq: int, type_name: str) -> None:
+        self.spec = spec
+        per_sequence = -(-n_ctx // PAGE)
+        self.pages = NativeCache(
+            type_by_name(type_name).id, number, spec.n_layer, spec.n_kv, spec.dk, spec.dv, per_sequence * n_seq
+        )
+        self.table: I32 = np.full((n_seq, per_sequence), -1, np.int32)
+        self._free = list(range(self.pages.n_pages - 1, -1, -1))
+
+    def grow(self, slot: int, length: int) -> None:
+        """Pages for the first `length` positions of a sequence; all or none. Raises OutOfMemory when the pool is used up."""
+        row = self.table[slot, : -(-length // PAGE)]
+        missing = np.flatnonzero(row < 0)
+        if len(missing) > len(self._free):
+            raise OutOfMemory(f"{len(missing)} pages of the KV cache", len(missing) * self.page_bytes)
+        for i in missing:
+            row[i] = self._free.pop()
+
+    def shrink(self, slot: int, length: int) -> None:
+        """Give back the pages past the first `length` positions."""
+        row = self.table[slot, -(-length // PAGE) :]
+        self._free.extend(int(p) for p in row[row >= 0])
+        row[:] = -1
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of a page, over all layers of the class."""
+        return self.pages.n_bytes // self.pages.n_pages
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the pages in use."""
+        return (self.pages.n_pages - len(self._free)) * self.page_bytes
+
+
+class ModelKVCache:
+    """All cache classes of a model, for `n_seq` sequences of up to `n_ctx` positions.
+
+    type_name   "F16" or "F32": how keys and values are stored
+
+    Satisfies `transformers.interfaces.Cache`. Raises ContextOverflow before anything changes.
+    """
+
+    def __init__(self, spec: CacheSpec, n_ctx: int, *, n_seq: int = 1, type_name: str = "F16") -> None:
+        if n_ctx < 1 or n_seq < 1:
+            raise InvalidArgument(f"a cache of {n_seq} sequences of {n_ctx} positions")
+        self.spec, self.n_ctx, self.n_seq, self.type_name = spec, n_ctx, n_seq, type_name
+        self.classes = [KVCache(i, c, n_ctx, n_seq, type_name) for i, c in enumerate(spec.classes)]
+        self._slots = list(range(n_seq - 1, -1, -1))
+
+    @property
+    def pages(self) -> Sequence[Any]:
+        """Per class, the operand of `kv_store` and `attention`."""
+        return [c.pages for c in self.classes]
+
+    def add(self) -> CachedSequence:
+        """A new, empty sequence. Raises OutOfMemory when all slots are taken."""
+        if not self._slots:
+            raise OutOfMemory(f"a slot for one more than {self.n_seq} sequences", 0)
+        return CachedSequence(self._slots.pop())
+
+    def remove(self, sequence: CachedSequence) -> None:
+        """End a sequence; its pages are free again."""
+        self.truncate(sequence, 0)
+        self._slots.append(sequence.slot)
+
+    def truncate(self, sequence: CachedSequence, length: int) -> None:
+        """Forget everything past the first `length` positions."""
+        del sequence.tokens[length:]
+        for c in self.classes:
+            c.shrink(sequence.slot, len(sequence.tokens))
+
+    def extend(self, sequence: CachedSequence, tokens: Sequence[int]) -> Step:
+        """Make room for `tokens` at the end of a sequence; the step that fills it, wanting the last row's logits.
+
+        Raises ContextOverflow when they do not fit; nothing has changed then.
+        """
+        start, n = sequence.length, len(tokens)
+        if start + n > self.n_ctx:
+            raise ContextOverflow(start + n, self.n_ctx)
+        for c in self.classes:
+            c.grow(sequence.slot, start + n)
+        sequence.tokens.extend(tokens)
+        at = np.arange(start, start + n, dtype=np.int32)
+        return Step(
+            tokens=np.asarray(tokens, np.int32),
+            positions=at[None, :].copy(),
+            cache_pos=at,
+            see_to=at,
+            seq=np.full(n, sequence.slot, np.int32),
+            out_rows=np.array([n - 1], np.int32),
+            tables=[c.table for c in self.classes],
+            n_seq=self.n_seq,
+        )
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the pages in use."""
+        return sum(c.used_bytes for c in self.classes)
