@@ -1,0 +1,95 @@
+"""The engine: runs steps of a decoder, in one of three ways with the same definition.
+
+    tape        recorded once, one call of the C library per step (the default)
+    eager       one call per op (ZIGLLAMA_TAPE=0): the same bits
+    reference   the NumPy twins (backend="reference"): the textbook
+
+What it is not: it knows nothing of text, sampling or sessions.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from zigllama.errors import ClosedError, NonFinite
+from zigllama.foundation.runtime import F32, EagerRuntime, Op, Rows, Step
+from zigllama.foundation.tape import TapeProgram, record
+from zigllama.inference.kv_cache import ModelKVCache
+from zigllama.models.decoder import Decoder
+
+CHUNK = 512  # most rows of a step: prompts are read in chunks of this size
+
+
+class Engine:
+    """A decoder, its cache, and whatever executes them. `run` is safe to call from several threads: calls queue."""
+
+    def __init__(self, decoder: Decoder, cache: ModelKVCache, context: Any | None) -> None:
+        self.decoder, self.cache, self.context = decoder, cache, context
+        self.lock = threading.RLock()
+        self._program: TapeProgram | None = None
+        self._native_step: Any = None
+        self.closed = False
+        self.mode = "reference" if context is None else "eager" if os.environ.get("ZIGLLAMA_TAPE") == "0" else "tape"
+
+    def run(self, step: Step) -> F32:
+        """Logits (R, V) of step.out_rows: valid until the next run, so copy what is kept."""
+        with self.lock:
+            if self.closed:
+                raise ClosedError("the model is closed")
+            if self.context is None:
+                logits: F32 = self.decoder.forward(step, self.cache)
+                return logits
+            if self.mode == "eager":
+                return self._eager(step, None)
+            if self._program is None:
+                tape = record(lambda s: self.decoder.forward(s, self.cache))
+                self._program = TapeProgram(tape, self.context, CHUNK)
+            if self._native_step is None:
+                self._native_step = self.context.make_step(step)
+            else:
+                self._native_step.update(step)
+            self._program.run(self._native_step)
+            return self._program.result(0, step.n_out)
+
+    def _eager(self, step: Step, observer: Callable[[Op, Any], None] | None) -> F32:
+        runtime = EagerRuntime(self.context, step, observer)
+        array: F32 = self.decoder.forward(runtime.bind(), self.cache).array
+        return array
+
+    def blame(self, step: Step) -> NonFinite:
+        """The error for logits that are not finite: the step is run once more, op by op, to name the first op that did it."""
+        layer = -1
+        found: list[NonFinite] = []
+
+        def observe(op: Op, result: Any) -> None:
+            nonlocal layer
+            if op.name == "rope" and layer < 0:
+                layer = 0
+            for value in result if isinstance(result, tuple) else (result,):
+                array = value.array if isinstance(value, Rows) else value
+                if array is not None and not found and not np.isfinite(array).all():
+                    found.append(NonFinite(op.name, max(layer, 0)))
+            if op.name == "kv_store":
+                layer = max(layer, 0)
+            if op.name == "glu":
+                layer += 1
+
+        with self.lock:
+            if self.context is not None:
+                self._eager(step, observe)
+        return found[0] if found else NonFinite("logits", None)
+
+    def close(self) -> None:
+        """Stop: the program, then the context's threads."""
+        with self.lock:
+            if not self.closed:
+                self.closed = True
+                if self._program is not None:
+                    self._program.close()
+                if self.context is not None:
+                    self.context.close()

@@ -1,0 +1,313 @@
+"""`Model`: a model file, ready to be used. It is immutable and may be shared by threads; sequences belong to calls and sessions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+
+from zigllama.errors import InvalidArgument, UnknownName
+from zigllama.foundation.byte_source import StrPath
+from zigllama.foundation.runtime import F32
+from zigllama.inference.engine import CHUNK, Engine
+from zigllama.inference.generation import Event, Result, TextGenerator, drain
+from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
+from zigllama.inference.sampling import split_keywords
+from zigllama.models.chat_templates import ChatTemplates, RenderedChat
+from zigllama.models.decoder import Decoder
+from zigllama.models.gguf import GGUFLoader
+from zigllama.models.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is: sizes in numbers, the file in bytes, the most frequent type of its matrices."""
+
+    architecture: str
+    name: str
+    quantisation: str
+    n_params: int
+    n_bytes: int
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_head_kv: int
+    n_ff: int
+    n_vocab: int
+    n_ctx_train: int
+
+
+class Model:
+    """A model file, loaded.
+
+    n_ctx        positions per sequence; None: what the model was trained for
+    n_threads    None: ZIGLLAMA_THREADS, else physical cores within affinity and quota
+    backend      "native", or "reference" (the NumPy twins: slow, for comparison); None: ZIGLLAMA_BACKEND, else native
+    isa          an ISA variant by name; "auto": ZIGLLAMA_ISA, else the best
+    cache_type   "F16" or "F32"; None: F32 for models of F32 matrices, else F16
+    dequantize   multiply float32 copies of quantised matrices, with float32 activations
+    repack       False: multiply straight from the mapped file (slower, no memory of its own, the same bits)
+    n_seq        sequences that can be under way at once
+    tokenizer    instead of the file's own
+
+    Raises the errors of GGUFLoader, UnknownName, ISAUnavailable, OutOfMemory.
+    """
+
+    def __init__(
+        self,
+        path: StrPath,
+        n_ctx: int | None = None,
+        n_threads: int | None = None,
+        backend: str | None = None,
+        isa: str | None = "auto",
+        blas: str | None = "auto",
+        *,
+        cache_type: str | None = None,
+        dequantize: bool = False,
+        repack: bool = True,
+        n_seq: int = 4,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        backend = backend or os.environ.get("ZIGLLAMA_BACKEND") or "native"
+        if backend not in ("native", "reference"):
+            raise UnknownName("backend", backend, ("native", "reference"))
+        if blas not in (None, "auto", "generic"):
+            raise UnknownName("BLAS library", str(blas), ("auto", "generic"))
+        self._loader = GGUFLoader(path, dequantize=dequantize)
+        self._tokenizer, self._templates, self._guarded = tokenizer, None, []
+        context = None
+        try:
+            spec = self._loader.spec
+            weights = dict(self._loader.weights())
+            self.info = _info(self._loader)
+            if backend == "native":
+                context = _context(n_threads, isa)
+                self._prepare(context, weights, mapped=not repack)
+            kind = cache_type or ("F32" if dequantize or self.info.quantisation == "F32" else "F16")
+            n_ctx = spec.n_ctx if n_ctx is None else n_ctx
+            if n_ctx < 1:
+                raise InvalidArgument(f"n_ctx is {n_ctx}, want at least 1")
+            cache = ModelKVCache(spec.cache_spec(), n_ctx, n_seq=n_seq, type_name=kind)
+        except BaseException:
+            if context is not None:
+                context.close()
+            self._unguard()
+            self._loader.close()
+            raise
+        self.spec, self.n_ctx, self._weights = spec, n_ctx, weights
+        self.decoder = Decoder(spec, weights)
+        self.engine = Engine(self.decoder, cache, context)
+        self.fingerprint = f"isa={context.isa if context else 'numpy'} cache={kind.lower()} float=f32 blas=generic"
+
+    @property
+    def backend(self) -> dict[str, Any]:
+        """What really runs: backend, execution, ISA variant, threads, BLAS library."""
+        c = self.engine.context
+        if c is None:
+            return {"backend": "reference", "execution": "reference", "isa": None, "n_threads": 1, "blas": "numpy"}
+        return {
+            "backend": "native",
+            "execution": self.engine.mode,
+            "isa": c.isa,
+            "n_threads": c.n_threads,
+            "blas": "generic",
+        }
+
+    def _prepare(self, context: Any, weights: Mapping[str, Any], *, mapped: bool) -> None:
+        """Every matrix in its native form. The embedding is only looked up in, row by row: it stays in the mapped file."""
+        from zigllama.foundation.native import guard_add
+        from zigllama.linear_algebra.linear import Weight
+
+        reader = self._loader.reader
+        for part in range(len(reader.paths)):
+            view = reader.mapping(part).view
+            guard_add(view)
+            self._guarded.append(view)
+        for name, weight in weights.items():
+            if isinstance(weight, Weight):
+                weight.prepare(context, mapped=mapped or name == "token_embd.weight")
+                if not mapped and not self._loader.dequantize and name in reader.tensors:
+                    reader.release(name)
+        if "output.weight" not in reader.tensors and not mapped and not self._loader.dequantize:
+            reader.release("token_embd.weight")
+
+    def _unguard(self) -> None:
+        from zigllama.foundation.native import guard_remove
+
+        while self._guarded:
+            guard_remove(self._guarded.pop())
+
+    # --- text ---
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The file's tokenizer, made when first asked for. Raises UnsupportedTokenizer, BadMetadata."""
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer.from_metadata(self._loader.reader.metadata)
+        return self._tokenizer
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        template: str | None = None,
+    ) -> RenderedChat:
+        """The file's template (or one passed, by name or as text) over messages: `.text` and `.ids`.
+
+        What users write never becomes a control token. Raises TemplateMissing, TemplateError, TemplateLimit.
+        """
+        if template is not None or self._templates is None:
+            made = ChatTemplates.from_metadata(self._loader.reader.metadata, self.tokenizer, template=template)
+            if template is not None:
+                return made.render_chat(messages, tools, add_generation_prompt)
+            self._templates = made
+        return self._templates.render_chat(messages, tools, add_generation_prompt)
+
+    # --- numbers ---
+
+    def logits(self, ids: Sequence[int]) -> F32:
+        """Logits (T, V) of every position of `ids`, from position 0; no state is kept.
+
+        Raises ContextOverflow, InvalidArgument for an id outside the vocabulary, NonFinite.
+        """
+        ids = self._ids(ids)
+        out = np.empty((len(ids), self.spec.n_vocab), np.float32)
+        with self._sequence() as sequence:
+            for i in range(0, len(ids), CHUNK):
+                with self.engine.lock:
+                    step = self.engine.cache.extend(sequence, ids[i : i + CHUNK])
+                    step.out_rows = np.arange(step.n_rows, dtype=np.int32)
+                    out[i : i + CHUNK] = self.engine.run(step)
+                    if not np.isfinite(out[i : i + CHUNK].max(initial=0)):
+                        raise self.engine.blame(step)
+        return out
+
+    def _ids(self, ids: Sequence[int]) -> list[int]:
+        ids = [int(i) for i in ids]
+        bad = next((i for i in ids if not 0 <= i < self.spec.n_vocab), None)
+        if bad is not None:
+            raise InvalidArgument(f"token id {bad} is outside the vocabulary of {self.spec.n_vocab}")
+        return ids
+
+    def _sequence(self) -> _Borrowed:
+        return _Borrowed(self.engine)
+
+    # --- generation ---
+
+    def prompt_ids(self, prompt: str | Sequence[int]) -> list[int]:
+        """Text is encoded with the model's special tokens around it; a list of ids is taken as it is."""
+        return self._ids(self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
+
+    def generator(
+        self, *, max_tokens: int | None = None, stop: str | Sequence[str] = (), ignore_eos: bool = False, **sampling: Any
+    ) -> TextGenerator:
+        """A TextGenerator with these options. Raises TypeError for an unknown keyword, InvalidArgument for a bad value."""
+        params = split_keywords(sampling)
+        stop = [stop] if isinstance(stop, str) else list(stop)
+        return TextGenerator(self.engine, self.tokenizer, params, max_tokens, stop, ignore_eos, self.fingerprint)
+
+    @overload
+    def generate(self, prompt: str | Sequence[int], *, stream: Literal[False] = False, **options: Any) -> Result: ...
+
+    @overload
+    def generate(self, prompt: str | Sequence[int], *, stream: Literal[True], **options: Any) -> Iterator[Event]: ...
+
+    def generate(
+        self, prompt: str | Sequence[int], *, stream: bool = False, **options: Any
+    ) -> Result | Iterator[Event]:
+        """Continue a prompt. Options: max_tokens, stop, ignore_eos, and the keywords of SamplingParams.
+
+        With stream=True an iterator of events, whose text is always whole UTF-8; closing it stops.
+        Raises ContextOverflow, InvalidArgument, NonFinite, TypeError for an unknown keyword.
+        """
+        generator, ids = self.generator(**options), self.prompt_ids(prompt)
+        events = self._events(generator, ids)
+        if stream:
+            return events
+        drain(events)
+        assert generator.result is not None
+        return generator.result
+
+    def _events(self, generator: TextGenerator, ids: list[int]) -> Generator[Event, None, Any]:
+        with self._sequence() as sequence:
+            return (yield from generator.stream(sequence, ids))
+
+    def chat(self, messages: str | Sequence[Mapping[str, Any]], **options: Any) -> Result:
+        """Answer messages (or one user's message as text), without keeping state. Options as in `generate`."""
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        return self.generate(self.render_chat(messages).ids, **options)
+
+    def session(self, *, system: str | None = None) -> Any:
+        """A conversation that keeps its place in the cache. See Session."""
+        from zigllama.inference.session import Session
+
+        return Session(self, system)
+
+    def close(self) -> None:
+        """Give threads, memory and the file back. Closing twice is allowed."""
+        self.engine.close()
+        for weight in self._weights.values():
+            if hasattr(weight, "close"):
+                weight.close()
+        self._unguard()
+        self._loader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        i = self.info
+        return f"<Model {i.name!r} {i.architecture} {i.quantisation}, {i.n_params / 1e6:.0f} M parameters>"
+
+
+class _Borrowed:
+    """A sequence of the cache for the length of a block."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __enter__(self) -> CachedSequence:
+        with self.engine.lock:
+            self.sequence = self.engine.cache.add()
+        return self.sequence
+
+    def __exit__(self, *exc: object) -> None:
+        with self.engine.lock:
+            self.engine.cache.remove(self.sequence)
+
+
+def _context(n_threads: int | None, isa: str | None) -> Any:
+    from zigllama.foundation.native import NativeContext
+    from zigllama.foundation.threading import default_threads
+
+    return NativeContext(default_threads().n_threads if n_threads is None else n_threads, isa)
+
+
+def _info(loader: GGUFLoader) -> ModelInfo:
+    metadata, tensors, s = loader.reader.metadata, loader.reader.tensors, loader.spec
+    sizes: dict[str, int] = {}
+    for t in tensors.values():
+        if len(t.shape) > 1:
+            sizes[t.type.name] = sizes.get(t.type.name, 0) + t.n_bytes
+    return ModelInfo(
+        architecture=str(metadata["general.architecture"]),
+        name=str(metadata.get("general.name", "")),
+        quantisation=max(sizes, key=lambda k: sizes[k]),
+        n_params=sum(int(np.prod(t.shape)) for t in tensors.values()),
+        n_bytes=loader.reader.n_bytes,
+        n_layer=s.n_layer,
+        n_embd=s.n_embd,
+        n_head=s.n_head,
+        n_head_kv=s.n_head_kv,
+        n_ff=s.n_ff,
+        n_vocab=s.n_vocab,
+        n_ctx_train=s.n_ctx,
+    )
