@@ -1,0 +1,189 @@
+"""Numbers of few bits: what the blocks mean, and the product of rows with a quantised matrix, as plain NumPy.
+
+A quantised matrix is cut along its rows into quant blocks of 32 values (superblocks of 256 for the K-quants, k_quantization.py). A
+block stores small integer codes and one or two float scales:
+
+    Q4_0   value = d * (u - 8)       u of 4 bits    18 bytes: d f16 | 16 bytes of nibbles
+    Q4_1   value = d * u + m         u of 4 bits    20 bytes: d f16 | m f16 | 16 bytes of nibbles
+    Q5_0   value = d * (u - 16)      u of 5 bits    22 bytes: d f16 | 32 fifth bits | 16 bytes of nibbles
+    Q5_1   value = d * u + m         u of 5 bits    24 bytes: d f16 | m f16 | 32 fifth bits | 16 bytes of nibbles
+    Q8_0   value = d * w             w of 8 bits    34 bytes: d f16 | 32 signed bytes
+
+Byte j of the nibbles holds value j in its low half and value j + 16 in its high half.
+
+The product with a row x of activations rounds x to 8 bits first, by blocks of 32 as well (`quantize_activation`), so that the inner
+sums are sums of small integers, exact in any order; only one multiplication with scales per block is floating point. `matmul_twin`
+does the same steps in the same order as the C kernels.
+
+Formats: ggml's, as PyPI's `gguf` documents them. What this file is not: it quantises no weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zigllama.errors import DTypeError, ShapeError
+from zigllama.foundation.ggml_types import type_by_name
+from zigllama.foundation.runtime import F32
+
+U8 = npt.NDArray[np.uint8]
+I8 = npt.NDArray[np.int8]
+I16 = npt.NDArray[np.int16]
+I32 = npt.NDArray[np.int32]
+
+TINY = np.float32(2.0**-119)  # a quant block of activations below this is zero: 127 / amax would overflow
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """Quant blocks of 32 values, taken apart.   value = A * (u - zero) - B, A once per 16 or 32 values.
+
+    codes (n, 32) int32, zero an integer, scales (n, groups) float32 with groups 1 or 2, minimums (n,) float32 or None
+    """
+
+    codes: I32
+    zero: int
+    scales: F32
+    minimums: F32 | None = None
+
+
+def _f16(raw: U8) -> F32:
+    """Pairs of bytes (n, 2k) as half floats, widened (n, k)."""
+    halves: npt.NDArray[np.float16] = np.ascontiguousarray(raw).view(np.float16)
+    return halves.astype(np.float32)
+
+
+def nibbles(raw: U8) -> I32:
+    """Bytes (n, b) -> (n, 2b): the low halves, then the high halves."""
+    return np.concatenate([raw & 15, raw >> 4], axis=1).astype(np.int32)
+
+
+def _fifth(raw: U8) -> I32:
+    """32 bits (n, 4 bytes) -> (n, 32), each worth 16."""
+    return np.unpackbits(raw, axis=1, bitorder="little").astype(np.int32) << 4
+
+
+def _q4_0(b: U8) -> Unpacked:
+    return Unpacked(nibbles(b[:, 2:]), 8, _f16(b[:, :2]))
+
+
+def _q4_1(b: U8) -> Unpacked:
+    return Unpacked(nibbles(b[:, 4:]), 0, _f16(b[:, :2]), -_f16(b[:, 2:4])[:, 0])
+
+
+def _q5_0(b: U8) -> Unpacked:
+    return Unpacked(nibbles(b[:, 6:]) | _fifth(b[:, 2:6]), 16, _f16(b[:, :2]))
+
+
+def _q5_1(b: U8) -> Unpacked:
+    return Unpacked(nibbles(b[:, 8:]) | _fifth(b[:, 4:8]), 0, _f16(b[:, :2]), -_f16(b[:, 2:4])[:, 0])
+
+
+def _q8_0(b: U8) -> Unpacked:
+    return Unpacked(b[:, 2:].view(np.int8).astype(np.int32), 0, _f16(b[:, :2]))
+
+
+UNPACK: dict[str, Callable[[U8], Unpacked]] = {
+    "Q4_0": _q4_0,
+    "Q4_1": _q4_1,
+    "Q5_0": _q5_0,
+    "Q5_1": _q5_1,
+    "Q8_0": _q8_0,
+}
+
+
+def unpack(data: U8, type_name: str) -> Unpacked:
+    """File bytes of whole blocks -> quant blocks of 32. Raises DTypeError for a type that has none, ShapeError."""
+    from zigllama.linear_algebra import k_quantization
+
+    unpacker = UNPACK.get(type_name) or k_quantization.UNPACK.get(type_name)
+    if unpacker is None:
+        known = (*UNPACK, *k_quantization.UNPACK)
+        raise DTypeError(f"{type_name} is not a quantised type that is read here; these are: {', '.join(known)}")
+    size = type_by_name(type_name).block_bytes
+    if data.nbytes % size:
+        raise ShapeError(f"{data.nbytes} bytes are not whole blocks of {type_name}, {size} bytes each")
+    return unpacker(np.ascontiguousarray(data).reshape(-1, size))
+
+
+def dequantize(data: U8, type_name: str) -> F32:
+    """File bytes -> float32 (n,), bit for bit as ggml: A * (u - zero) - B with each operation rounded to float32.
+
+    F32, F16 and BF16 are widened. Raises DTypeError, ShapeError.
+    """
+    raw = np.ascontiguousarray(data).reshape(-1)
+    if type_name == "F32":
+        return raw.view(np.float32).copy()
+    if type_name == "F16":
+        return raw.view(np.float16).astype(np.float32)
+    if type_name == "BF16":
+        return (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        u = unpack(raw, type_name)
+        scales = np.repeat(u.scales, 32 // u.scales.shape[1], axis=1)
+        values = scales * (u.codes - u.zero).astype(np.float32)
+        if u.minimums is not None:
+            values = values - u.minimums[:, None]
+    return values.reshape(-1)
+
+
+def quantize_activation(x: F32) -> tuple[I8, F32, I16]:
+    """The activation format: rows in blocks of 32 int8 with a float32 scale.
+
+    d = max|x| / 127, q = round(x * (127 / max|x|)) to nearest, ties to even.  x (T, K), K a multiple of 32 ->
+    q (T, K) int8, d (T, K/32) float32, s (T, K/32, 2) int16: the sums of q over each half of a block. A block whose largest
+    magnitude is below 2^-119 is zero; one that holds a NaN or an infinity has d = NaN and q = 0. Raises ShapeError.
+    """
+    if x.ndim != 2 or x.shape[1] % 32:
+        raise ShapeError(f"quantize_activation: shape {x.shape}, want (T, K) with K a multiple of 32")
+    blocks = x.astype(np.float32, copy=False).reshape(x.shape[0], -1, 32)
+    finite = np.isfinite(blocks).all(axis=-1)
+    amax = np.where(finite, np.abs(blocks).max(axis=-1, initial=0), np.float32(1))
+    live = finite & (amax >= TINY)
+    amax = np.where(live, amax, np.float32(1))
+    inverse = np.float32(127) / amax
+    with np.errstate(invalid="ignore", over="ignore"):
+        scaled = np.where(live[..., None], blocks * inverse[..., None], 0)
+    q = np.clip(np.rint(scaled), -127, 127).astype(np.int8)
+    d = np.where(live, amax / np.float32(127), np.where(finite, np.float32(0), np.float32(np.nan))).astype(np.float32)
+    s = q.reshape(*q.shape[:2], 2, 16).sum(axis=-1, dtype=np.int16)
+    return q.reshape(x.shape), d, s
+
+
+def matmul_twin(x: F32, data: U8, type_name: str, rows: int) -> F32:
+    """y = x W^T for a matrix of `rows` rows given as file bytes.   x (T, K) -> (T, rows)
+
+    Quantised W, block of 32 after block, i and X exact integers, everything else float32:
+
+        i = sum (u - zero) q        X = sum q        t = i A   (two 16-value groups: t = i1 A1 + i2 A2)
+        t = t - B X                 y = y + t d
+
+    Float W: float32 products, summed in double and rounded (the kernels sum in float32, in order of k).
+    """
+    if type_name in ("F32", "F16", "BF16"):
+        w = dequantize(data, type_name).reshape(rows, -1)
+        y: F32 = (x.astype(np.float64) @ w.T.astype(np.float64)).astype(np.float32)
+        return y
+    q, d, s = quantize_activation(x)
+    u = unpack(data, type_name)
+    tokens, k = x.shape
+    groups = u.scales.shape[1]
+    codes = (u.codes - u.zero).reshape(rows, k // 32, groups, 32 // groups)
+    scales = u.scales.reshape(rows, k // 32, groups)
+    minimums = None if u.minimums is None else u.minimums.reshape(rows, k // 32)
+    q4 = q.astype(np.float32).reshape(tokens, k // 32, groups, 32 // groups)  # integers below 2^24: exact as floats
+    y = np.zeros((tokens, rows), np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for b in range(k // 32):
+            t = np.zeros((tokens, rows), np.float32)
+            for g in range(groups):
+                i = q4[:, b, g] @ codes[:, b, g].T.astype(np.float32)
+                t = t + i * scales[:, b, g]
+            if minimums is not None:
+                t = t - minimums[:, b] * s[:, b].sum(axis=-1, dtype=np.float32)[:, None]
+            y = y + t * d[:, b, None]
+    return y
