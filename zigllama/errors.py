@@ -175,13 +175,11 @@ class ISAUnavailable(NativeError):
 
 
 class MappingFault(NativeError, OSError):
-    """A mapped file changed while it was in use (it shrank, or its disk failed): the bytes that were needed are gone.
-    """
+    """A mapped file changed while it was in use (it shrank, or its disk failed): the bytes that were needed are gone."""
 
 
 class ForkedContext(NativeError):
-    """A context was used in a child process after fork(); threads do not survive a fork, so a new context must be made.
-    """
+    """A context was used in a child process after fork(); threads do not survive a fork; make a new one."""
 
 
 class ContextBusy(NativeError):

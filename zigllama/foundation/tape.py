@@ -1,11 +1,12 @@
 """The tape: a forward pass recorded once and replayed by C with a single call per step.
 
-The recorder is a runtime whose values are only numbered slots. Running a forward pass under it yields a list of ops over slots; the
-list is the same for every step, because what varies lives in the step struct. `plan_arena` then gives each slot a place in one arena:
-a slot whose last reader has run leaves its place to a later one (liveness), so the arena holds what is alive at once and no more.
+The recorder is a runtime whose values are only numbered slots. Running a forward pass under it yields a list of ops
+over slots; the list is the same for every step, because what varies lives in the step struct. `plan_arena` then gives
+each slot a place in one arena: a slot whose last reader has run leaves its place to a later one (liveness), so the
+arena holds what is alive at once and no more.
 
-What this file is not: it fuses nothing. A pass is a function from a list of `TapeOp` to a list of `TapeOp` (`passes`), and rules that
-join ops are registered by the layer that owns the ops.
+What this file is not: it fuses nothing. A pass is a function from a list of `TapeOp` to a list of `TapeOp` (`passes`),
+and rules that join ops are registered by the layer that owns the ops.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from zigllama.errors import InvalidArgument
 from zigllama.foundation import native_structs as structs
 from zigllama.foundation.runtime import F32, ROWS_STEP, Lowered, Op, Rows, Step
 
-ALIGN = 16  # floats: every slot begins on a cache line when the row count is a multiple of one; C aligns each slot's base
+ALIGN = (
+    16  # floats: every slot begins on a cache line when the row count is a multiple of one; C aligns each slot's base
+)
 
 
 @dataclass
 class TapeOp:
-    """One row of the tape. `ins` holds slot numbers for values (as Rows), other operands as they are, None where absent."""
+    """One row of the tape. `ins` holds slot numbers for values (as Rows), other operands as they are, None where
+    absent."""
 
     op: Op
     ins: list[Any]
@@ -92,8 +96,8 @@ def record(forward: Callable[[Step], Any], passes: Sequence[Callable[[Tape], Tap
 def plan_arena(tape: Tape) -> None:
     """Give every slot an offset (floats per row), reusing the place of slots that are dead.
 
-    First fit over a list of free intervals, in the order of the tape. An op's outputs are placed before its inputs are freed, so no op
-    reads and writes the same place. Every interval is a multiple of ALIGN floats.
+    First fit over a list of free intervals, in the order of the tape. An op's outputs are placed before its inputs are
+    freed, so no op reads and writes the same place. Every interval is a multiple of ALIGN floats.
     """
     last = {}
     for i, row in enumerate(tape.ops):
@@ -157,7 +161,9 @@ class TapeProgram:
 
         def operand(x: Any) -> tuple[int, ...]:
             if isinstance(x, Rows):
-                return structs.tensor_row(structs.ARENA, rows_kind=x.rows_kind, cols=x.cols, offset=tape.offsets[x.slot])
+                return structs.tensor_row(
+                    structs.ARENA, rows_kind=x.rows_kind, cols=x.cols, offset=tape.offsets[x.slot]
+                )
             native = getattr(x, "native_operand", None)
             if native is not None:
                 kind, rows, cols, data = native(context)

@@ -62,7 +62,8 @@ class Engine:
         return array
 
     def blame(self, step: Step) -> NonFinite:
-        """The error for logits that are not finite: the step is run once more, op by op, to name the first op that did it."""
+        """The error for logits that are not finite: the step is run once more, op by op, to name the first op that did
+        it."""
         layer = -1
         found: list[NonFinite] = []
 

@@ -127,7 +127,9 @@ class TextGenerator:
     fingerprint: str = ""
     result: Result | None = None
 
-    def stream(self, sequence: CachedSequence, prompt: Sequence[int], cached: int = 0) -> Generator[Event, None, Result]:
+    def stream(
+        self, sequence: CachedSequence, prompt: Sequence[int], cached: int = 0
+    ) -> Generator[Event, None, Result]:
         """Read `prompt` into the sequence and generate. Closing the generator stops after the present token."""
         if self.max_tokens is not None and self.max_tokens < 0:
             raise InvalidArgument(f"max_tokens is {self.max_tokens}, want >= 0 or None")
@@ -170,13 +172,18 @@ class TextGenerator:
                     yield Event(rest, -1)
         finally:
             ended = clock()
-            self.result = self._result(pieces, ids, reason, len(prompt), cached, first - started, ended - first, sampler)
+            self.result = self._result(
+                pieces, ids, reason, len(prompt), cached, first - started, ended - first, sampler
+            )
         return self.result
 
     def _result(
         self, pieces: list[str], ids: list[int], reason: str, n: int, cached: int, read: float, wrote: float, s: Sampler
     ) -> Result:
-        rate = {"prefill_tps": n / read if read > 0 else 0.0, "decode_tps": (len(ids) - 1) / wrote if wrote > 0 else 0.0}
+        rate = {
+            "prefill_tps": n / read if read > 0 else 0.0,
+            "decode_tps": (len(ids) - 1) / wrote if wrote > 0 else 0.0,
+        }
         return Result(
             text="".join(pieces),
             token_ids=ids,

@@ -1,8 +1,9 @@
 """The KV cache: the keys and values of positions already read, so that each step computes one row and not all of them.
 
-Without it, generating n tokens after a prompt of p would read p + (p+1) + ... + (p+n) rows; with it p + n. The memory is cut into
-pages of 64 positions (Kwon et al., 2023, "PagedAttention", arXiv 2309.06180): a sequence holds a list of page numbers per cache class,
-takes a page when it reaches it, and gives its pages back when it ends. Pages are reserved address space until they are written.
+Without it, generating n tokens after a prompt of p would read p + (p+1) + ... + (p+n) rows; with it p + n. The memory
+is cut into pages of 64 positions (Kwon et al., 2023, "PagedAttention", arXiv 2309.06180): a sequence holds a list of
+page numbers per cache class, takes a page when it reaches it, and gives its pages back when it ends. Pages are reserved
+address space until they are written.
 
 What it is not: it computes nothing. `Session` and `Model` decide what is in it.
 """
@@ -36,7 +37,8 @@ class CachedSequence:
 
 
 class KVCache:
-    """The pages of one cache class: a pool, and a table of page numbers (n_seq, pages per sequence), -1 where there is none."""
+    """The pages of one cache class: a pool, and a table of page numbers (n_seq, pages per sequence), -1 where there is
+    none."""
 
     def __init__(self, number: int, spec: CacheClass, n_ctx: int, n_seq: int, type_name: str) -> None:
         self.spec = spec
@@ -48,7 +50,8 @@ class KVCache:
         self._free = list(range(self.pages.n_pages - 1, -1, -1))
 
     def grow(self, slot: int, length: int) -> None:
-        """Pages for the first `length` positions of a sequence; all or none. Raises OutOfMemory when the pool is used up."""
+        """Pages for the first `length` positions of a sequence; all or none. Raises OutOfMemory when the pool is used
+        up."""
         row = self.table[slot, : -(-length // PAGE)]
         missing = np.flatnonzero(row < 0)
         if len(missing) > len(self._free):

@@ -1,11 +1,12 @@
-"""`Model`: a model file, ready to be used. It is immutable and may be shared by threads; sequences belong to calls and sessions."""
+"""`Model`: a model file, ready to be used. It is immutable and may be shared by threads; sequences belong to calls and
+sessions."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
@@ -16,10 +17,12 @@ from zigllama.inference.engine import CHUNK, Engine
 from zigllama.inference.generation import Event, Result, TextGenerator, drain
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.sampling import split_keywords
-from zigllama.models.chat_templates import ChatTemplates, RenderedChat
 from zigllama.models.decoder import Decoder
 from zigllama.models.gguf import GGUFLoader
 from zigllama.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from zigllama.models.chat_templates import ChatTemplates, RenderedChat
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ class Model:
         if blas not in (None, "auto", "generic"):
             raise UnknownName("BLAS library", str(blas), ("auto", "generic"))
         self._loader = GGUFLoader(path, dequantize=dequantize)
-        self._tokenizer, self._templates, self._guarded = tokenizer, None, []
+        self._tokenizer = tokenizer
+        self._templates: ChatTemplates | None = None
+        self._guarded: list[Any] = []
         context = None
         try:
             spec = self._loader.spec
@@ -117,7 +122,8 @@ class Model:
         }
 
     def _prepare(self, context: Any, weights: Mapping[str, Any], *, mapped: bool) -> None:
-        """Every matrix in its native form. The embedding is only looked up in, row by row: it stays in the mapped file."""
+        """Every matrix in its native form. The embedding is only looked up in, row by row: it stays in the mapped
+        file."""
         from zigllama.foundation.native import guard_add
         from zigllama.linear_algebra.linear import Weight
 
@@ -160,6 +166,8 @@ class Model:
 
         What users write never becomes a control token. Raises TemplateMissing, TemplateError, TemplateLimit.
         """
+        from zigllama.models.chat_templates import ChatTemplates  # jinja2 is only loaded when a chat needs it
+
         if template is not None or self._templates is None:
             made = ChatTemplates.from_metadata(self._loader.reader.metadata, self.tokenizer, template=template)
             if template is not None:
@@ -203,9 +211,15 @@ class Model:
         return self._ids(self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
 
     def generator(
-        self, *, max_tokens: int | None = None, stop: str | Sequence[str] = (), ignore_eos: bool = False, **sampling: Any
+        self,
+        *,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] = (),
+        ignore_eos: bool = False,
+        **sampling: Any,
     ) -> TextGenerator:
-        """A TextGenerator with these options. Raises TypeError for an unknown keyword, InvalidArgument for a bad value."""
+        """A TextGenerator with these options. Raises TypeError for an unknown keyword, InvalidArgument for a bad
+        value."""
         params = split_keywords(sampling)
         stop = [stop] if isinstance(stop, str) else list(stop)
         return TextGenerator(self.engine, self.tokenizer, params, max_tokens, stop, ignore_eos, self.fingerprint)
@@ -240,7 +254,8 @@ class Model:
         """Answer messages (or one user's message as text), without keeping state. Options as in `generate`."""
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        return self.generate(self.render_chat(messages).ids, **options)
+        result: Result = self.generate(self.render_chat(messages).ids, **options)
+        return result
 
     def session(self, *, system: str | None = None) -> Any:
         """A conversation that keeps its place in the cache. See Session."""

@@ -2,10 +2,12 @@
 
     penalties -> logit bias -> top-k -> top-p -> min-p -> temperature -> draw
 
-Each stage narrows or reshapes what the one before left. The order is the field's common one; temperature comes last, so that it changes
-how the kept candidates are weighed and not which ones are kept. Temperature 0 is greedy: the largest logit, of equal ones the lower id.
+Each stage narrows or reshapes what the one before left. The order is the field's common one; temperature comes last, so
+that it changes how the kept candidates are weighed and not which ones are kept. Temperature 0 is greedy: the largest
+logit, of equal ones the lower id.
 
-A draw is a function of (seed, position) alone (a counter-based generator, Salmon et al., 2011): it does not depend on what else runs.
+A draw is a function of (seed, position) alone (a counter-based generator, Salmon et al., 2011): it does not depend on
+what else runs.
 
     top-k   Fan, Lewis & Dauphin 2018 (1805.04833)      top-p   Holtzman et al. 2019 (1904.09751)
     min-p   Nguyen et al. 2024 (2407.01082)             repeat penalty   Keskar et al. 2019 (1909.05858)

@@ -1,6 +1,7 @@
 """A conversation: messages, and the place in the cache where reading them ended.
 
-Each turn renders the whole conversation again and reads only what differs from what the cache holds: usually the new message alone.
+Each turn renders the whole conversation again and reads only what differs from what the cache holds: usually the new
+message alone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Session:
     def chat(self, text: str, *, stream: Literal[True], **options: Any) -> Iterator[Event]: ...
 
     def chat(self, text: str, *, stream: bool = False, **options: Any) -> Result | Iterator[Event]:
-        """Say something; the answer. Options as in `Model.generate`. Raises ContextOverflow, with the conversation as it was."""
+        """Say something; the answer. Options as in `Model.generate`. Raises ContextOverflow, with the conversation as
+        it was."""
         if self._closed:
             raise ClosedError("the session is closed")
         generator = self.model.generator(**options)

@@ -1,7 +1,7 @@
 """Weights, and the products of rows with them: `y = x W^T (+ bias) (+ residual)`.
 
-A `Weight` is a matrix (rows, cols) in some number format, as its file bytes. On native values it is multiplied in the C library's own
-form (panels, or straight from the mapped file); on NumPy arrays by the twin of its format.
+A `Weight` is a matrix (rows, cols) in some number format, as its file bytes. On native values it is multiplied in the C
+library's own form (panels, or straight from the mapped file); on NumPy arrays by the twin of its format.
 
 What it is not: it knows no block layout. Those are in quantization.py and k_quantization.py.
 """
@@ -45,7 +45,8 @@ class Weight:
         a = np.ascontiguousarray(array, np.float32)
         if a.ndim != 2:
             raise ShapeError(f"{name}: expected (rows, cols), found shape {a.shape}")
-        return cls(type_by_name("F32"), *a.shape, a.view(np.uint8).reshape(-1), name)
+        rows, cols = a.shape
+        return cls(type_by_name("F32"), rows, cols, a.reshape(-1).view(np.uint8), name)
 
     def prepare(self, context: Any, *, mapped: bool = False) -> Any:
         """Bring it into the form that `context` multiplies: panels, or with `mapped` the file's bytes as they are.
@@ -90,8 +91,8 @@ def linear(x: Any, weight: Any, bias: Any = None, residual: Any = None) -> Any:
 
     x (T, C), W (N, C), bias (N,), residual (T, N) -> (T, N)
 
-    With a quantised W, x is rounded to 8 bits per value in blocks of 32 first, and the products of a block are summed as integers
-    (see quantization.py); with a float W everything is float32. Raises ShapeError.
+    With a quantised W, x is rounded to 8 bits per value in blocks of 32 first, and the products of a block are summed
+    as integers (see quantization.py); with a float W everything is float32. Raises ShapeError.
     """
     from zigllama.linear_algebra.quantization import matmul_twin
 
@@ -115,7 +116,7 @@ def embed(step: Any, weight: Any, *, scale: float = 1.0) -> Any:
     from zigllama.linear_algebra.quantization import dequantize
 
     tokens = step.tokens
-    if tokens.size and not (-1 <= tokens.min() and tokens.max() < weight.rows):
+    if tokens.size and not (tokens.min() >= -1 and tokens.max() < weight.rows):
         raise ShapeError(f"embed: tokens from {tokens.min()} to {tokens.max()}, the vocabulary has {weight.rows}")
     rows = weight.data.reshape(weight.rows, -1)[np.maximum(tokens, 0)]
     y = dequantize(rows.reshape(-1), weight.type.name).reshape(len(tokens), weight.cols) * np.float32(scale)

@@ -1,7 +1,7 @@
 """Numbers of few bits: what the blocks mean, and the product of rows with a quantised matrix, as plain NumPy.
 
-A quantised matrix is cut along its rows into quant blocks of 32 values (superblocks of 256 for the K-quants, k_quantization.py). A
-block stores small integer codes and one or two float scales:
+A quantised matrix is cut along its rows into quant blocks of 32 values (superblocks of 256 for the K-quants,
+k_quantization.py). A block stores small integer codes and one or two float scales:
 
     Q4_0   value = d * (u - 8)       u of 4 bits    18 bytes: d f16 | 16 bytes of nibbles
     Q4_1   value = d * u + m         u of 4 bits    20 bytes: d f16 | m f16 | 16 bytes of nibbles
@@ -11,9 +11,9 @@ block stores small integer codes and one or two float scales:
 
 Byte j of the nibbles holds value j in its low half and value j + 16 in its high half.
 
-The product with a row x of activations rounds x to 8 bits first, by blocks of 32 as well (`quantize_activation`), so that the inner
-sums are sums of small integers, exact in any order; only one multiplication with scales per block is floating point. `matmul_twin`
-does the same steps in the same order as the C kernels.
+The product with a row x of activations rounds x to 8 bits first, by blocks of 32 as well (`quantize_activation`), so
+that the inner sums are sums of small integers, exact in any order; only one multiplication with scales per block is
+floating point. `matmul_twin` does the same steps in the same order as the C kernels.
 
 Formats: ggml's, as PyPI's `gguf` documents them. What this file is not: it quantises no weights.
 """
@@ -135,8 +135,8 @@ def quantize_activation(x: F32) -> tuple[I8, F32, I16]:
     """The activation format: rows in blocks of 32 int8 with a float32 scale.
 
     d = max|x| / 127, q = round(x * (127 / max|x|)) to nearest, ties to even.  x (T, K), K a multiple of 32 ->
-    q (T, K) int8, d (T, K/32) float32, s (T, K/32, 2) int16: the sums of q over each half of a block. A block whose largest
-    magnitude is below 2^-119 is zero; one that holds a NaN or an infinity has d = NaN and q = 0. Raises ShapeError.
+    q (T, K) int8, d (T, K/32) float32, s (T, K/32, 2) int16: the sums of q over each half of a block. A block whose
+    largest magnitude is below 2^-119 is zero; one that holds a NaN or an infinity has d = NaN and q = 0. Raises ShapeError.
     """
     if x.ndim != 2 or x.shape[1] % 32:
         raise ShapeError(f"quantize_activation: shape {x.shape}, want (T, K) with K a multiple of 32")

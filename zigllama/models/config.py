@@ -1,7 +1,9 @@
-"""Hyper-parameters, read out of a file's metadata and checked: a number that cannot be is an error that names its key."""
+"""Hyper-parameters, read out of a file's metadata and checked: a number that cannot be is an error that names its
+key."""
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -35,29 +37,36 @@ class HyperParameters:
             raise BadMetadata(full, "missing")
         return self.metadata[full]
 
-    def int(self, key: str, default: int | None = None, *, low: int = 1, high: int = MAX_SIZE) -> int:
+    def int(
+        self,
+        key: str,
+        default: builtins.int | None = None,
+        *,
+        low: builtins.int = 1,
+        high: builtins.int = MAX_SIZE,
+    ) -> builtins.int:
         """An integer from `low` to `high`."""
         if default is not None and not self.has(key):
             return default
         value = self._get(key)
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, builtins.int):
             raise BadMetadata(f"{self.prefix}.{key}", f"expected one integer, found {type(value).__name__}")
         if not low <= value <= high:
             raise BadMetadata(f"{self.prefix}.{key}", f"{value} is not within {low} and {high}")
         return value
 
-    def float(self, key: str, default: float | None = None, *, positive: bool = True) -> float:
+    def float(self, key: str, default: builtins.float | None = None, *, positive: bool = True) -> builtins.float:
         """A finite number, above 0 unless `positive` is False."""
         if default is not None and not self.has(key):
             return default
         value = self._get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, builtins.int | builtins.float):
             raise BadMetadata(f"{self.prefix}.{key}", f"expected one number, found {type(value).__name__}")
         if not math.isfinite(value) or (positive and value <= 0):
             raise BadMetadata(f"{self.prefix}.{key}", f"{value} is not a finite number{' above 0' if positive else ''}")
-        return float(value)
+        return builtins.float(value)
 
-    def sizes(self, n_vocab: int) -> dict[str, Any]:
+    def sizes(self, n_vocab: builtins.int) -> dict[str, Any]:
         """The sizes that every decoder has, by their names in `Spec`; head counts must divide."""
         n_layer = self.int("block_count", high=MAX_LAYERS)
         n_embd, n_head = self.int("embedding_length"), self.int("attention.head_count")
@@ -81,14 +90,14 @@ class HyperParameters:
             "norm_eps": self.float("attention.layer_norm_rms_epsilon", 1e-5),
         }
 
-    def rope_dim(self, head_dim: int) -> int:
+    def rope_dim(self, head_dim: builtins.int) -> builtins.int:
         """How many channels of a head are rotated: an even number, at most the head."""
         dim = self.int("rope.dimension_count", head_dim)
         if dim % 2 or dim > head_dim:
             raise BadMetadata(f"{self.prefix}.rope.dimension_count", f"{dim} channels of a head of {head_dim}")
         return dim
 
-    def rope_factor(self) -> float:
+    def rope_factor(self) -> builtins.float:
         """Linear scaling of positions, 1 where there is none. Other kinds of scaling are refused by name."""
         kind = self.metadata.get(f"{self.prefix}.rope.scaling.type", "linear")
         if kind == "none":

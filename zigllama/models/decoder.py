@@ -4,8 +4,8 @@
     x = block(x)                for every layer
     logits = W_out norm(x)      for the rows that are wanted
 
-It is written once and runs in every runtime: on NumPy arrays it is the reference, under the eager runtime one C call per op, under
-the recorder it becomes the tape.
+It is written once and runs in every runtime: on NumPy arrays it is the reference, under the eager runtime one C call
+per op, under the recorder it becomes the tape.
 """
 
 from __future__ import annotations

@@ -68,6 +68,8 @@ class GGUFLoader:
             raise TensorShapeMismatch("token_embd.weight", (0, 0), tuple(embedding.shape))
         rows = int(embedding.shape[0])
         tokens = self.reader.metadata.get("tokenizer.ggml.tokens")
+        if tokens is not None and not hasattr(tokens, "__len__"):
+            raise BadMetadata("tokenizer.ggml.tokens", f"expected an array, found {type(tokens).__name__}")
         if tokens is not None and len(tokens) != rows:
             raise BadMetadata("tokenizer.ggml.tokens", f"{len(tokens)} words, token_embd.weight has {rows} rows")
         return rows
@@ -89,8 +91,8 @@ class GGUFLoader:
     def weights(self) -> Iterator[tuple[str, Any]]:
         """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding.
 
-        A tied output is a `Weight` of its own over the same bytes: the embedding is read row by row from the mapped file, the
-        output is multiplied, and only one of the two is ever repacked.
+        A tied output is a `Weight` of its own over the same bytes: the embedding is read row by row from the mapped
+        file, the output is multiplied, and only one of the two is ever repacked.
         """
         for name in self.reader.tensors:
             yield name, self.weight(name)

@@ -1,7 +1,9 @@
-"""LLaMA (Touvron et al., 2023, arXiv 2302.13971), and what is built like it: SmolLM2, TinyLlama, Mistral without its window.
+"""LLaMA (Touvron et al., 2023, arXiv 2302.13971), and what is built like it: SmolLM2, TinyLlama, Mistral without its
+window.
 
-The reference point: RMSNorm, rotary positions on adjacent channel pairs (the converter has permuted q and k for that), grouped
-key/value heads, SwiGLU, and no biases unless the file has them. Every field of `Spec` has LLaMA's value as its default.
+The reference point: RMSNorm, rotary positions on adjacent channel pairs (the converter has permuted q and k for that),
+grouped key/value heads, SwiGLU, and no biases unless the file has them. Every field of `Spec` has LLaMA's value as its
+default.
 """
 
 from __future__ import annotations

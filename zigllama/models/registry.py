@@ -1,6 +1,7 @@
 """Which architectures there are. Each registers itself under its GGUF name, in a file of its own.
 
-The name is only a key to find the definition by: nothing that computes looks at it, so an alias of an architecture gives the same bits.
+The name is only a key to find the definition by: nothing that computes looks at it, so an alias of an architecture
+gives the same bits.
 """
 
 from __future__ import annotations

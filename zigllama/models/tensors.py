@@ -32,7 +32,8 @@ class TensorTable:
 
 
 def decoder_tensors(spec: Spec) -> TensorTable:
-    """The tensors of a decoder with gated feed-forward, by what its spec says. Matrices are (rows, cols) = (out, in)."""
+    """The tensors of a decoder with gated feed-forward, by what its spec says. Matrices are (rows, cols) = (out,
+    in)."""
     c, f, d = spec.n_embd, spec.n_ff, spec.head_dim
     q, kv = spec.n_head * d, spec.n_head_kv * d
     required: dict[str, Shape] = {"token_embd.weight": (spec.n_vocab, c), "output_norm.weight": (c,)}

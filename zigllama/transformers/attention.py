@@ -4,9 +4,10 @@
     weights w    = softmax(s)
     output  o    = sum_p w[p] v[p]                     (Vaswani et al., 2017, arXiv 1706.03762)
 
-Keys and values live in pages of 64 positions (see interfaces.py), in float32 or float16, and are always read back from there, also
-those of the chunk that is being read: so a prompt read in one chunk or in many gives the same numbers. A key page is stored as
-[4 groups][channel][16 keys], so that one vector register holds one channel of 16 keys; a value page as [key][channel].
+Keys and values live in pages of 64 positions (see interfaces.py), in float32 or float16, and are always read back from
+there, also those of the chunk that is being read: so a prompt read in one chunk or in many gives the same numbers. A
+key page is stored as [4 groups][channel][16 keys], so that one vector register holds one channel of 16 keys; a value
+page as [key][channel].
 
 H query heads share G <= H key/value heads (Ainslie et al., 2023, arXiv 2305.13245): query head h reads head h * G // H.
 """
@@ -35,7 +36,8 @@ def kv_store(k: Any, v: Any, step: Any, cache: Any, *, layer: int) -> None:
     """
     n = len(k)
     if k.shape != (n, cache.n_kv * cache.dk) or v.shape != (n, cache.n_kv * cache.dv):
-        raise ShapeError(f"kv_store: k {k.shape}, v {v.shape}; the cache has {cache.n_kv} heads of {cache.dk} and {cache.dv}")
+        heads = f"{cache.n_kv} heads of {cache.dk} and {cache.dv}"
+        raise ShapeError(f"kv_store: k {k.shape}, v {v.shape}; the cache has {heads}")
     page = step.tables[cache.cls][step.seq, step.cache_pos // PAGE]
     at = step.cache_pos % PAGE
     with np.errstate(over="ignore"):
@@ -55,8 +57,8 @@ def attention(
 ) -> Any:
     """softmax(softcap(scale * q k^T)) v over the visible positions.   q (T, H*dk) -> (T, H*dv)
 
-    Row t sees positions first <= p <= see_to[t]; first is 0, or max(0, cache_pos[t] - window + 1) with a window. softcap(s) is
-    c tanh(s / c), or s where c is 0. A row that sees nothing gets zeros. Raises ShapeError.
+    Row t sees positions first <= p <= see_to[t]; first is 0, or max(0, cache_pos[t] - window + 1) with a window.
+    softcap(s) is c tanh(s / c), or s where c is 0. A row that sees nothing gets zeros. Raises ShapeError.
     """
     if q.shape[1] != heads * cache.dk or heads % cache.n_kv:
         raise ShapeError(f"attention: q has shape {q.shape} for {heads} heads of {cache.dk}; {cache.n_kv} key heads")
@@ -90,8 +92,9 @@ def _read(cache: Any, step: Step, seq: int, layer: int, first: int, last: int) -
 class MultiHeadAttention:
     """The attention half of a block: project to q, k, v; rotate; store; attend; project back.
 
-    q (H*dk, C), k (G*dk, C), v (G*dv, C), out (C, H*dv) are weights, q_bias .. out_bias vectors or None. q_norm and k_norm (dk,)
-    normalise each head before the rotation (None: they do not). `cache_class` and `layer` say where the keys go.
+    q (H*dk, C), k (G*dk, C), v (G*dv, C), out (C, H*dv) are weights, q_bias .. out_bias vectors or None. q_norm and
+    k_norm (dk,) normalise each head before the rotation (None: they do not). `cache_class` and `layer` say where the
+    keys go.
     """
 
     q: Weight
@@ -124,6 +127,13 @@ class MultiHeadAttention:
         pages = cache.pages[self.cache_class]
         kv_store(k, v, step, pages, layer=self.layer)
         o = attention(
-            q, step, pages, layer=self.layer, heads=self.heads, scale=self.scale, window=self.window, softcap=self.softcap
+            q,
+            step,
+            pages,
+            layer=self.layer,
+            heads=self.heads,
+            scale=self.scale,
+            window=self.window,
+            softcap=self.softcap,
         )
         return linear(o, self.out, self.out_bias)

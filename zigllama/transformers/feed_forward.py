@@ -1,6 +1,6 @@
 """The feed-forward half of a block: each row by itself.
 
-    y = W_down (act(W_gate x) * W_up x)            gated (Shazeer, 2020): SwiGLU with SiLU, GeGLU with GELU
+y = W_down (act(W_gate x) * W_up x)      gated (Shazeer, 2020): SwiGLU with SiLU, GeGLU with GELU
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from zigllama.neural_primitives.activations import glu
 
 @dataclass
 class FeedForward:
-    """Gated feed-forward network: `gate`, `up` (F, C) and `down` (C, F) are weights; `activation` names the gate's function."""
+    """Gated feed-forward network: `gate`, `up` (F, C) and `down` (C, F) are weights; `activation` names the gate's
+    function."""
 
     gate: Weight
     up: Weight

@@ -1,8 +1,8 @@
 """What layers 4 and 5 need of a KV cache that layer 6 builds.
 
-A model publishes a `CacheSpec`; whoever runs it makes a cache that fits and hands it in. Layers with the same attention window share a
-cache class, and a class has one page table per sequence: pages that a window has left behind can be used again, while layers that see
-everything keep theirs.
+A model publishes a `CacheSpec`; whoever runs it makes a cache that fits and hands it in. Layers with the same attention
+window share a cache class, and a class has one page table per sequence: pages that a window has left behind can be used
+again, while layers that see everything keep theirs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ PAGE = 64  # positions per page, and the span in which attention is summed
 
 @dataclass(frozen=True)
 class CacheClass:
-    """Layers that share a page table: their window (0 = they see everything), how many, and the sizes of their heads."""
+    """Layers that share a page table: their window (0 = they see everything), how many, and the sizes of their
+    heads."""
 
     window: int
     n_layer: int

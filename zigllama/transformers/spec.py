@@ -1,8 +1,9 @@
 """An architecture as data: how it differs from LLaMA.
 
-`Spec` describes a decoder-only transformer as one value; the single decoder of layer 5 runs whatever it says. The defaults are LLaMA
-(Touvron et al., 2023, arXiv 2302.13971): RMSNorm before each half of a block, rotary positions, SwiGLU, no biases. An architecture's
-own file fills in what is different, and nothing else reads the architecture's name.
+`Spec` describes a decoder-only transformer as one value; the single decoder of layer 5 runs whatever it says. The
+defaults are LLaMA (Touvron et al., 2023, arXiv 2302.13971): RMSNorm before each half of a block, rotary positions,
+SwiGLU, no biases. An architecture's own file fills in what is different, and nothing else reads the architecture's
+name.
 
 Names of hyper-parameters are GGUF's: n_layer, n_embd, n_head, n_head_kv, n_ff, n_vocab, n_ctx, head_dim.
 """
@@ -17,7 +18,8 @@ from zigllama.transformers.interfaces import CacheClass, CacheSpec
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """What differs from layer to layer: the attention window (0: it sees all before it), and its rotation (None: no RoPE)."""
+    """What differs from layer to layer: the attention window (0: it sees all before it), and its rotation (None: no
+    RoPE)."""
 
     window: int
     rope: RoPE | None
