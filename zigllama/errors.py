@@ -175,7 +175,7 @@ class ISAUnavailable(NativeError):
 
 
 class MappingFault(NativeError, OSError):
-    """A mapped file changed while it was in use (it shrank, or its disk failed): the bytes that were needed are gone."""
+    """A mapped file changed while it was in use (it shrank, or its disk failed): bytes that were needed are gone."""
 
 
 class ForkedContext(NativeError):

@@ -136,7 +136,8 @@ def quantize_activation(x: F32) -> tuple[I8, F32, I16]:
 
     d = max|x| / 127, q = round(x * (127 / max|x|)) to nearest, ties to even.  x (T, K), K a multiple of 32 ->
     q (T, K) int8, d (T, K/32) float32, s (T, K/32, 2) int16: the sums of q over each half of a block. A block whose
-    largest magnitude is below 2^-119 is zero; one that holds a NaN or an infinity has d = NaN and q = 0. Raises ShapeError.
+    largest magnitude is below 2^-119 is zero; one that holds a NaN or an infinity has d = NaN and q = 0. Raises
+    ShapeError.
     """
     if x.ndim != 2 or x.shape[1] % 32:
         raise ShapeError(f"quantize_activation: shape {x.shape}, want (T, K) with K a multiple of 32")
