@@ -5,9 +5,10 @@ them: the first cuts the text into matches and what lies between, the next cuts 
 this file is not: it merges nothing and knows no token ids.
 
 The rules speak of Unicode categories, \\p{L} (letters) and \\p{N} (numbers), which Python's `re` does not have. So the
-classes are written out as ranges, from `unicodedata`, the first time a text needs them; `re` turns them into lookup
-tables. A text of ASCII alone, the common case, is cut by the same rules over the ASCII part of each class, which costs
-nothing to prepare. `\\s` is Unicode's White_Space property here: Python's own also holds U+001C to U+001F.
+classes are written out as ranges, from unicode_ranges.py, the first time a text needs them; `re` turns them into lookup
+tables. (`unicodedata` would tie ids to the version of Python.) A text of ASCII alone, the common case, is cut by the
+same rules over the ASCII part of each class, which costs nothing to prepare. `\\s` is Unicode's White_Space property
+here: Python's own also holds U+001C to U+001F.
 
 Source of the rules: `tokenizer.json` of the models named, in the form llama.cpp gives them (src/llama-vocab.cpp): its
 ids are what GGUF files are made for.
@@ -16,13 +17,13 @@ ids are what GGUF files are made for.
 from __future__ import annotations
 
 import re
-import sys
-import unicodedata
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
 from zigllama.errors import UnsupportedTokenizer
+
+from . import unicode_ranges
 
 Splitter = Callable[[str], list[str]]
 
@@ -83,31 +84,27 @@ def lookup(name: str) -> PreTokenizer:
 
 
 @cache
-def _ranges(last: int) -> dict[str, str]:
-    """Each class up to code point `last`, in the form that stands between [ and ]."""
-    runs: dict[str, list[list[int]]] = {category: [] for category in "LNPSM"}
-    for code in range(last + 1):
-        found = runs.get(unicodedata.category(chr(code))[0])
-        if found is None:
-            continue
-        if found and found[-1][1] == code - 1:
-            found[-1][1] = code
-        else:
-            found.append([code, code])
-    spelt = {c: "".join(f"\\U{a:08x}-\\U{b:08x}" for a, b in found) for c, found in runs.items()}
-    return {**spelt, "W": ASCII_WHITE_SPACE if last < 0x80 else WHITE_SPACE}
+def _classes(ascii_only: bool) -> dict[str, str]:
+    """Each class in the form that stands between [ and ], whole or its ASCII part."""
+    spelt = {"W": ASCII_WHITE_SPACE if ascii_only else WHITE_SPACE}
+    for category in "LMNPS":
+        pairs = [r.partition("-") for r in getattr(unicode_ranges, category).split()]
+        ends = [(int(first, 16), int(last or first, 16)) for first, _, last in pairs]
+        kept = [(a, b) for a, b in ends if b < 0x80 or not ascii_only]  # no range crosses the end of ASCII
+        spelt[category] = "".join(f"\\U{a:08x}-\\U{b:08x}" for a, b in kept)
+    return spelt
 
 
 @cache
-def _compiled(stages: tuple[str, ...], last: int) -> list[re.Pattern[str]]:
-    return [re.compile(stage.format_map(_ranges(last)) if "{" in stage else stage) for stage in stages]
+def _compiled(stages: tuple[str, ...], ascii_only: bool) -> list[re.Pattern[str]]:
+    return [re.compile(stage.format_map(_classes(ascii_only)) if "{" in stage else stage) for stage in stages]
 
 
 def splitter(rule: PreTokenizer) -> Splitter:
     """The function that cuts a text into words: `"".join(words) == text`. Time linear in the text's length."""
 
     def split(text: str) -> list[str]:
-        patterns = _compiled(rule.stages, 0x7F if text.isascii() else sys.maxunicode)
+        patterns = _compiled(rule.stages, text.isascii())
         parts = [text]
         for pattern in patterns:
             parts = [word for part in parts for word in _cut(pattern, part)]

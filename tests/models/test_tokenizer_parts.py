@@ -1,0 +1,132 @@
+"""The tokenizers' parts: merging by heap and by scanning, cutting, special tokens, streams, and time on long runs."""
+
+from __future__ import annotations
+
+import re
+import time
+import unicodedata
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import small_vocabularies
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zigllama.models import merging, pretokenizers, unicode_ranges
+from zigllama.models.pretokenizers import PRE_TOKENIZERS, splitter
+from zigllama.models.special_tokens import SpecialTokens
+from zigllama.models.tokenizer import StreamDecoder, Tokenizer
+from zigllama.models.tokenizer_spm import SentencePieceEncoder
+
+BPE = Tokenizer.from_metadata(small_vocabularies.bpe())
+SPM = Tokenizer.from_metadata(small_vocabularies.spm())
+DISTINCT = sorted({rule: name for name, rule in PRE_TOKENIZERS.items()}.values())  # one name for each rule
+
+
+def merge_by_definition(symbols: list[bytes], ranks: dict[bytes, int]) -> list[bytes]:
+    """The rule as it is written down: of all pairs the best, leftmost first, until there is none."""
+    symbols = list(symbols)
+    while True:
+        found = [(ranks[a + b], i) for i, (a, b) in enumerate(pairwise(symbols)) if a + b in ranks]
+        if not found:
+            return symbols
+        at = min(found)[1]
+        symbols[at : at + 2] = [symbols[at] + symbols[at + 1]]
+
+
+@given(
+    symbols=st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=60),
+    ranks=st.dictionaries(st.text("abc", min_size=2, max_size=5).map(str.encode), st.integers(0, 8), max_size=30),
+)
+def test_merging(symbols: list[bytes], ranks: dict[bytes, int]) -> None:
+    """Scanning and the heap give what the definition gives, equal ranks and late better pairs included."""
+    want = merge_by_definition(symbols, ranks)
+    assert merging._scan(list(symbols), lambda a, b: ranks.get(a + b)) == want
+    assert merging._heap(list(symbols), lambda a, b: ranks.get(a + b)) == want
+
+
+@pytest.mark.parametrize("pre", DISTINCT)
+@given(text=st.text(st.one_of(st.sampled_from(" \n'as1.\u00e9"), st.characters(exclude_categories=["Cs"]))))
+def test_words_join_to_the_text(pre: str, text: str) -> None:
+    assert "".join(splitter(PRE_TOKENIZERS[pre])(text)) == text
+
+
+@pytest.mark.parametrize("pre", DISTINCT)
+@given(text=st.text("abcelrstvLS 19'.$<\t\r\n\x1c\x7f", max_size=80))
+def test_ascii_rules_are_the_same_rules(pre: str, text: str) -> None:
+    """The expressions over ASCII cut an ASCII text as those over all of Unicode do."""
+    stages = PRE_TOKENIZERS[pre].stages
+    small, whole = pretokenizers._compiled(stages, True), pretokenizers._compiled(stages, False)
+    assert [p.findall(text) for p in small] == [p.findall(text) for p in whole]
+
+
+def test_ranges_are_unicode() -> None:
+    """The table says what `unicodedata` says about every character that this Python knows."""
+    known: dict[int, str] = {}
+    for category in "LMNPS":
+        for r in getattr(unicode_ranges, category).split():
+            first, _, last = r.partition("-")
+            known.update(dict.fromkeys(range(int(first, 16), int(last or first, 16) + 1), category))
+    version = tuple(map(int, unicodedata.unidata_version.split(".")))
+    newer = version > tuple(map(int, unicode_ranges.UNICODE_VERSION.split(".")))
+    for code in range(0x110000):
+        found = unicodedata.category(chr(code))
+        if found == "Cn" or (newer and code not in known):
+            continue  # assigned in one version only
+        assert known.get(code, found[0]) == found[0] and (found[0] in "CZ" or code in known), hex(code)
+
+
+@given(text=st.text(" ab\u2581theG", max_size=60))
+def test_cuts_of_sentencepiece_change_nothing(text: str) -> None:
+    """The text as one word has the same ids."""
+    encoder = SPM._encoder
+    assert isinstance(encoder, SentencePieceEncoder)
+    whole = encoder._encode_word(text.replace(" ", "\u2581").encode()) if text else []
+    assert encoder.encode(text, False) == whole
+
+
+def test_cuts_respect_tokens_with_inner_spaces() -> None:
+    """A token that spans a space is found although words are cut at spaces."""
+    metadata: dict[str, Any] = dict(small_vocabularies.spm())
+    for key, more in (("tokens", ["a\u2581", "a\u2581t"]), ("scores", [1.0, 2.0]), ("token_type", [1, 1])):
+        metadata[f"tokenizer.ggml.{key}"] = [*metadata[f"tokenizer.ggml.{key}"], *more]
+    t = Tokenizer.from_metadata(metadata)
+    assert t.encode("a th", add_special=False)[0] == t.n_vocab - 1
+
+
+def test_longest_special_token_first() -> None:
+    special = SpecialTokens([(b"\n", 1), (b"\n\n", 2), (b"ab", 3), (b"bcd", 4), (b"", 5), (b"\xff", 6)])
+    assert special.partition("x\n\n\ny") == ["x", 2, 1, "y"]
+    assert special.partition("abcd") == ["a", 4]  # not the leftmost: the longest
+    assert special.partition("") == []
+
+
+def test_space_prefix() -> None:
+    """LLaMA 2's space in front of a text is added by encoding and taken away by decoding, after specials too."""
+    t = Tokenizer.from_metadata({**small_vocabularies.spm(), "tokenizer.ggml.add_space_prefix": True})
+    ids = t.encode("the\nheaven")
+    assert [t.piece(i) for i in ids] == [b"<bos>", b" the", b"\n", b" heaven"]
+    assert t.decode(ids) == "the\nheaven"
+
+
+def test_stream_holds_back_half_characters() -> None:
+    ids = BPE.encode("\U0001f642")
+    stream = StreamDecoder(BPE)
+    assert [stream.push(i) for i in ids] == ["", "", "", "\U0001f642"]
+    assert [stream.push(i) for i in ids[:2]] == ["", ""] and stream.flush() == "\ufffd" and stream.flush() == ""
+    assert re.fullmatch("\ufffd+", BPE.decode(ids[1:3]))
+
+
+@pytest.mark.parametrize("letter", ["a", " ", "\u0301", "\n", "t", "\x00"])
+@pytest.mark.parametrize("t", [BPE, SPM], ids=["bpe", "spm"])
+def test_long_runs(t: Tokenizer, letter: str) -> None:
+    """Four times the text takes about four times the time; 12 leaves room for a busy machine, squares would be 16."""
+
+    def seconds(n: int) -> float:
+        start = time.process_time()
+        assert t.decode(t.encode(letter * n)) == letter * n
+        return time.process_time() - start
+
+    small = min(seconds(10_000) for _ in range(3))
+    assert seconds(40_000) < 12 * max(small, 0.01)
