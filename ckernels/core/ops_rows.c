@@ -41,7 +41,7 @@ static inline void range(const job *j, int64_t chunk, int64_t *lo, int64_t *hi) 
 }
 
 static job job_of(const zl_run_state *r, const zl_op *op) {
-    job j = {r, op, zl_data_of(r, op->in[0]), NULL, NULL, zl_data_of(r, op->out[0]), zl_rows_of(r, op->out[0]),
+    job j = {r, op, op->code == ZL_OP_EMBED ? NULL : zl_data_of(r, op->in[0]), NULL, NULL, zl_data_of(r, op->out[0]), zl_rows_of(r, op->out[0]),
              r->tensors[op->out[0]].cols, 0};
     return j;
 }
@@ -219,6 +219,49 @@ static void run_elements(zl_run_state *r, const zl_op *op) {
     cut(&j, exponentials ? 4 : 1, element_chunk);
 }
 
+/* ---- embedding: rows of a weight, chosen by token --------------------------------------------------------------------------------- */
+
+static int check_embed(const zl_op *op, const zl_tensor *t) {
+    int status = zl_want_kind("embed", t, op->in[0], ZL_WEIGHT);
+    if (status) return status;
+    status = zl_want_rows("embed", t, op->out[0], ((const zl_weight *)t[op->in[0]].data)->cols);
+    if (status == ZL_OK && t[op->out[0]].rows_kind != ZL_ROWS_STEP)
+        return zl_fail(ZL_E_SHAPE, "embed: tokens belong to the rows of the step");
+    return status;
+}
+static int check_step_embed(const zl_op *op, const zl_tensor *t, const zl_step *s) {
+    const zl_weight *w = t[op->in[0]].data;
+    if (s->n_rows > 0 && !s->tokens) return zl_fail(ZL_E_ARG, "embed: the step has no tokens");
+    for (int i = 0; i < s->n_rows; i++) {
+        if (s->tokens[i] < -1 || s->tokens[i] >= w->rows)
+            return zl_fail(ZL_E_BOUNDS, "embed: token %d of the step is %d, the vocabulary has %lld", i, s->tokens[i], (long long)w->rows);
+        if (s->tokens[i] < 0 && (!s->inputs || s->input_cols != w->cols))
+            return zl_fail(ZL_E_SHAPE, "embed: row %d has no token and needs an input of %lld columns, the step has %d", i,
+                           (long long)w->cols, s->inputs ? s->input_cols : 0);
+    }
+    return ZL_OK;
+}
+static void embed_chunk(void *arg, int64_t chunk, int thread) {
+    const job *j = arg;
+    const zl_step *s = j->r->step;
+    int64_t lo, hi;
+    (void)thread;
+    range(j, chunk, &lo, &hi);
+    for (int64_t i = lo; i < hi; i++) {
+        float *out = j->out + i * j->m, factor = j->op->fp[0];
+        if (s->tokens[i] < 0) {
+            memcpy(out, s->inputs + i * j->m, (size_t)j->m * sizeof(float));
+            continue;
+        }
+        zl_weight_row(j->r->tensors[j->op->in[0]].data, s->tokens[i], out);
+        if (factor != 1.0f) j->r->k->scale(j->m, out, factor, out);
+    }
+}
+static void run_embed(zl_run_state *r, const zl_op *op) {
+    job j = job_of(r, op);
+    cut(&j, 2, embed_chunk);
+}
+
 /* ---- choosing rows ----------------------------------------------------------------------------------------------------------------- */
 
 static int check_gather(const zl_op *op, const zl_tensor *t) {
@@ -333,6 +376,7 @@ static void run_top_k(zl_run_state *r, const zl_op *op) {
 /* ---- the table --------------------------------------------------------------------------------------------------------------------- */
 
 const zl_op_def zl_ops_rows[] = {
+    {ZL_OP_EMBED, "embed", check_embed, check_step_embed, NULL, run_embed},
     {ZL_OP_RMS_NORM, "rms_norm", check_rms_norm, NULL, NULL, run_norm},
     {ZL_OP_LAYER_NORM, "layer_norm", check_layer_norm, NULL, NULL, run_norm},
     {ZL_OP_SOFTMAX, "softmax", check_softmax, NULL, NULL, run_softmax},

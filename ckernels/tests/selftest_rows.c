@@ -339,6 +339,37 @@ static void test_ops(zl_ctx *ctx, const zl_kernels *k) {
     free(x), free(y), free(out), free(logits), free(want);
 }
 
+static void test_embed(zl_ctx *ctx, const zl_kernels *k) {
+    enum { V = 21, C = 70, T = 300 };
+    static float table[V * C], inputs[T * C], out[T * C];
+    static int32_t tokens[T];
+    fill(table, V * C, -3, 3), fill(inputs, T * C, -3, 3);
+    for (int i = 0; i < T; i++) tokens[i] = i % 11 == 5 ? -1 : (int32_t)(next() % V);
+    zl_step step = {.n_rows = T, .n_seq = 1, .tokens = tokens, .inputs = inputs, .input_cols = C};
+    for (int mapped = 0; mapped < 2; mapped++) {
+        zl_weight *w = NULL;
+        CHECK(zl_weight_new(ctx, ZL_TYPE_F32, V, C, table, sizeof table, mapped ? ZL_WEIGHT_MAPPED : 0, &w) == ZL_OK, "weight: %s", zl_error());
+        if (!w) return;
+        zl_tensor t[] = {{ZL_WEIGHT, 0, V, C, 0, w}, external(out, T, C, ZL_ROWS_STEP)};
+        zl_op op = op_of(ZL_OP_EMBED, 0, -1, 1);
+        op.fp[0] = 1.5f;
+        CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_OK, "embed: %s", zl_error());
+        for (int i = 0; i < T * C; i++) {
+            float want = tokens[i / C] < 0 ? inputs[i] : 1.5f * table[tokens[i / C] * C + i % C];
+            CHECK(out[i] == want, "embed (mapped %d): row %d, channel %d is %g, want %g", mapped, i / C, i % C, (double)out[i], (double)want);
+        }
+        int32_t kept = tokens[7];
+        tokens[7] = V;
+        CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_BOUNDS, "embed of token %d of %d was accepted", V, V);
+        tokens[7] = -2;
+        CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_BOUNDS, "embed of token -2 was accepted");
+        tokens[7] = kept, step.inputs = NULL;
+        CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_SHAPE, "embed without the inputs that rows need was accepted");
+        step.inputs = inputs;
+        zl_weight_free(w);
+    }
+}
+
 /* ---- the plain product -------------------------------------------------------------------------------------------------------- */
 
 static void test_matmul(zl_ctx *ctx, const zl_kernels *k) {
@@ -369,6 +400,7 @@ int selftest_rows(zl_ctx *ctx) {
     failures = 0;
     test_unary(k), test_arithmetic(k), test_norms(k), test_softmax(k), test_rope(k), test_top_k(k);
     test_ops(ctx, k);
+    test_embed(ctx, k);
     test_matmul(ctx, k);
     return failures;
 }

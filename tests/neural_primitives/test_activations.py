@@ -47,7 +47,8 @@ def test_native_activation(data: st.DataObject, name: str, rows: int, cols: int)
 
 @given(st.data(), NAMES, ROWS, COLS)
 def test_native_glu(data: st.DataObject, name: str, rows: int, cols: int) -> None:
-    gate, up = data.draw(arrays((rows, cols))), data.draw(arrays((rows, cols)))
+    # `up` is finite: infinity times a gate that float32 flushes to zero, and double does not, has no one answer
+    gate, up = data.draw(arrays((rows, cols))), data.draw(arrays((rows, cols), non_finite=False))
     with np.errstate(all="ignore"):
         act = activation_named(name)[0].ref(doubles(gate))
         act = np.where(act > np.finfo(np.float32).max, np.inf, act)  # as float32 has it before the product

@@ -22,7 +22,7 @@ from zigllama.errors import ShapeError, UnknownName
 from zigllama.foundation.opcodes import Opcode, Unary
 from zigllama.foundation.runtime import Lowered, Op, cols_of, op
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])  # NumPy has none; the reference may be slow
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])  # NumPy has none; the reference may be slow
 
 
 def _unary(function: Unary) -> Callable[[Callable[..., Any]], Op]:
@@ -69,10 +69,13 @@ def silu(x: Any) -> Any:
 
 @_unary(Unary.GELU_ERF)
 def gelu(x: Any) -> Any:
-    """x Phi(x) = x/2 (1 + erf(x / sqrt 2)): x times the probability that a standard normal value lies below it"""
+    """x Phi(x) = x/2 (1 + erf(x / sqrt 2)): x times the probability that a standard normal value lies below it.
+
+    Computed as x/2 erfc(-x / sqrt 2), the same without cancellation for x < 0.
+    """
     with np.errstate(invalid="ignore"):
         z = np.asarray(x, np.float64)
-        return _like(x, z / 2 * (1 + _erf(z / math.sqrt(2))))
+        return _like(x, z / 2 * _erfc(-z / math.sqrt(2)))
 
 
 @_unary(Unary.GELU_TANH)
