@@ -17,12 +17,16 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama import gguf as gguf
     from zigllama.app.estimate import estimate as estimate
     from zigllama.app.pull import pull as pull
+    from zigllama.inference.model import Model as Model
+    from zigllama.models.gguf import GGUFLoader as GGUFLoader
     from zigllama.models.tokenizer import Tokenizer as Tokenizer
 
 __version__ = "0.1.0"
 
 # public name -> "module" or "module:attribute"
 _HOMES = {
+    "GGUFLoader": "zigllama.models.gguf:GGUFLoader",
+    "Model": "zigllama.inference.model:Model",
     "Tokenizer": "zigllama.models.tokenizer:Tokenizer",
     "errors": "zigllama.errors",
     "estimate": "zigllama.app.estimate:estimate",

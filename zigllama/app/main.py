@@ -27,6 +27,7 @@ from zigllama.app.console import UsageError, nearest, note, printable, table
 OK, FOUND, USAGE, BAD_MODEL, NO_RESOURCES, DEFECT, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
 
 VERBS = {
+    "run": "continue a prompt",
     "tokenize": "text to tokens: ids, pieces, offsets",
     "inspect": "a model file's metadata and tensors",
     "estimate": "how much memory a model will need, part by part",

@@ -1,0 +1,217 @@
+"""`run` and `chat` with a model that says what it is told to: what is on stdout, on stderr, and in the exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from zigllama.app.main import main
+from zigllama.errors import ContextOverflow, NotGGUF, TemplateMissing
+
+
+class FakeModel:
+    """Answers with `pieces`; an exception among them is raised at its place. Remembers how it was made and asked."""
+
+    pieces: list[str | BaseException]
+    made: list[dict[str, Any]]
+    asked: list[tuple[str, dict[str, Any]]]
+    template: BaseException | None
+    ended: list[str]  # how streams ended: "done" or "closed"
+    info = SimpleNamespace(name="Fake")
+    backend = {"backend": "native", "isa": "generic", "n_threads": 2}  # noqa: RUF012
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        if path.read_bytes() != b"GGUF":
+            raise NotGGUF("the file begins with something else")
+        self.made.append(options)
+
+    def __enter__(self) -> FakeModel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.ended.append("model closed")
+
+    def generate(self, prompt: str, *, stream: bool = False, **options: Any) -> Any:
+        self.asked.append((prompt, options))
+        events = self._stream()
+        if stream:
+            return events
+        try:
+            while True:
+                next(events)
+        except StopIteration as end:
+            return end.value
+
+    def _stream(self) -> Generator[Any, None, Any]:
+        ending = "closed"
+        try:
+            for piece in self.pieces:
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield SimpleNamespace(text=piece, token_id=1)
+            ending = "done"
+        finally:
+            self.ended.append(ending)
+        return SimpleNamespace(
+            text="".join(str(p) for p in self.pieces),
+            token_ids=[1] * len(self.pieces),
+            finish_reason="length",
+            usage={"prompt_tokens": 5, "cached_tokens": 0, "completion_tokens": len(self.pieces)},
+            timings={"prefill_s": 0.1, "decode_s": 0.1, "prefill_tps": 50.0, "decode_tps": 20.0},
+            truncated=False,
+            seed=7,
+            fingerprint="isa=generic",
+        )
+
+    def render_chat(self, messages: object) -> None:
+        if self.template is not None:
+            raise self.template
+
+    def session(self, system: str | None = None) -> Any:
+        self.asked.append(("new session", {"system": system}))
+        return SimpleNamespace(chat=self.generate, close=lambda: self.asked.append(("session closed", {})))
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeModel]:
+    module = ModuleType("zigllama.inference.model")
+    module.Model = FakeModel  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    FakeModel.pieces, FakeModel.made, FakeModel.asked, FakeModel.ended = [" Par", "", "is."], [], [], []
+    FakeModel.template = None
+    return FakeModel
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    return str(tmp_path / "m.gguf")
+
+
+class Input(io.TextIOWrapper):
+    def __init__(self, data: bytes, terminal: bool) -> None:
+        super().__init__(io.BytesIO(data), "utf-8")
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, data: bytes, terminal: bool = False) -> None:
+    monkeypatch.setattr(sys, "stdin", Input(data, terminal))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_answer_is_on_stdout(fake: type[FakeModel], path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", path, "-p", "The capital", "-n", "8", "--temp", "0", "-c", "64", "-t", "2"]) == 0
+    assert capsys.readouterr() == (" Paris.\n", "")
+    assert fake.made == [{"n_ctx": 64, "n_threads": 2}]
+    assert fake.asked == [("The capital", {"max_tokens": 8, "temperature": 0.0})]
+    assert fake.ended == ["done", "model closed"]
+
+
+def test_the_line_is_ended_once(fake: type[FakeModel], path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.pieces = ["a line\n", ""]
+    main(["run", path, "-p", "x"])
+    fake.pieces = [""]
+    main(["run", path, "-p", "x"])
+    assert capsys.readouterr().out == "a line\n"
+
+
+def test_text_is_shown_as_it_comes(fake: type[FakeModel], path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Watched(io.StringIO):
+        def flush(self) -> None:
+            shown.append(self.getvalue())
+
+    monkeypatch.setattr(sys, "stdout", Watched())
+    main(["run", path, "-p", "x"])
+    assert shown[:3] == [" Par", " Paris.", " Paris.\n"]
+
+
+def test_verbose_goes_to_stderr(fake: type[FakeModel], path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", path, "-p", "x", "-v"])
+    out, err = capsys.readouterr()
+    assert out == " Paris.\n"
+    for part in ("prompt 5 tokens", "answer 3 tokens", "seed 7", "2 threads", "isa=generic", "length"):
+        assert part in err
+    assert err.count("\n") == 1
+
+
+def test_json(fake: type[FakeModel], path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", path, "-p", "x", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["text"] == " Paris."
+    assert told["usage"]["prompt_tokens"] == 5
+    assert told["seed"] == 7
+    assert told["backend"]["isa"] == "generic"
+
+
+def test_ctrl_c_ends_the_line_and_the_program(
+    fake: type[FakeModel], path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.pieces = ["half", KeyboardInterrupt()]
+    assert main(["run", path, "-p", "x"]) == 130
+    assert capsys.readouterr() == ("half\n", "zigllama run: interrupted\n")
+    assert fake.ended == ["closed", "model closed"]
+
+
+def test_a_prompt_from_a_pipe(
+    fake: type[FakeModel], path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed(monkeypatch, "zwei\nZeilen äöü\n".encode())
+    assert main(["run", path]) == 0
+    assert fake.asked[0][0] == "zwei\nZeilen äöü"
+
+
+def test_errors_of_run(fake: type[FakeModel], path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"something")
+    assert main(["run", str(tmp_path / "bad.gguf"), "-p", "x"]) == 3
+    assert main(["run", path, "-p", "x", "--tmp", "1"]) == 2
+    assert main(["run", path, "-p", "x", "-f", "y"]) == 2
+    fake.pieces = [ContextOverflow(100, 64)]
+    assert main(["run", path, "-p", "x"]) == 4
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 4
+
+
+# --- real models ------------------------------------------------------------------------------------------------------
+
+
+def test_smollm2_says_paris(smollm2_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(smollm2_path), "-p", "The capital of France is", "-n", "8", "--temp", "0"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(" Paris.")
+    assert err == ""
+
+
+def test_gemma_by_name(gemma3_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "gemma3-270m", "-p", "The capital of France is", "-n", "8", "--temp", "0"]) == 0
+    assert capsys.readouterr() == (" the capital of the country of France.\n", "")
+
+
+def test_a_seed_gives_the_same_text(smollm2_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for seed, threads in (("1", "1"), ("1", "2"), ("2", "2")):
+        words = ["run", str(smollm2_path), "-p", "Once", "-n", "12", "--temp", "1.5", "-s", seed, "-t", threads]
+        assert main([*words, "-c", "64"]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert texts[1] != texts[2]
+
+
+def test_a_prompt_longer_than_the_context(smollm2_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(smollm2_path), "-p", "word " * 100, "-c", "64"]) == 4
+    assert capsys.readouterr().out == ""
