@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from zigllama.app.main import main
-from zigllama.errors import ContextOverflow, NotGGUF, TemplateMissing
+from zigllama.errors import ContextOverflow, NotGGUF
 
 
 class FakeModel:
