@@ -9,12 +9,21 @@ import pytest
 import tolerances
 from hypothesis import given
 from hypothesis import strategies as st
-from native_ops import assert_within, doubles, everywhere
-from strategies import EVEN, ROWS, arrays
+from native_ops import THREADS, GuardedRuntime, assert_within, context, doubles, everywhere, usable_variants
+from strategies import EVEN, ROWS, arrays, guarded_array
 
 from zigllama.errors import InvalidArgument, ShapeError
+from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.runtime import Step
-from zigllama.neural_primitives.embeddings import ROPE_HALF_SPLIT, ROPE_INTERLEAVED, RoPE, rope, rope_frequencies
+from zigllama.linear_algebra.linear import Weight, embed
+from zigllama.neural_primitives.embeddings import (
+    ROPE_HALF_SPLIT,
+    ROPE_INTERLEAVED,
+    RoPE,
+    TokenEmbedding,
+    rope,
+    rope_frequencies,
+)
 
 MODES = st.sampled_from([ROPE_INTERLEAVED, ROPE_HALF_SPLIT])
 POSITIONS = st.one_of(st.integers(0, 600), st.integers(0, 131_072), st.sampled_from([-1, 10**6, 2**31 - 1, -(2**31)]))
@@ -139,3 +148,57 @@ def test_errors() -> None:
             rope_frequencies(**bad)
     with pytest.raises(InvalidArgument, match="plane 1 of 1"):
         list(everywhere(step, rope, [x], rope_frequencies(4), step, heads=2, mode=0, plane=1))
+
+
+# --- token embedding --------------------------------------------------------------------------------------------------
+
+TABLE_TYPES = st.sampled_from(["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q4_K", "Q6_K"])
+
+
+@given(st.data(), TABLE_TYPES, st.integers(1, 40), st.sampled_from([0, 1, 2, 7, 33]), st.booleans(), st.booleans())
+def test_native_embedding(
+    data: st.DataObject, type_name: str, vocab: int, rows: int, mapped: bool, pictures: bool
+) -> None:
+    """Every format, from panels and from file rows: the bits of the twin's decoding."""
+    kind = type_by_name(type_name)
+    cols = data.draw(st.sampled_from([1, 3, 7, 33]) if kind.block_size == 1 else st.just(1)) * kind.block_size
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    file_bytes = guarded_array(rng.integers(0, 256, vocab * row_bytes(kind, cols), np.uint8), np.uint8)
+    step = Step.of_rows(rows)
+    step.tokens = rng.integers(-1 if pictures else 0, vocab, rows, np.int32)
+    step.inputs = rng.normal(size=(rows, cols)).astype(np.float32) if pictures else None
+    scale = data.draw(st.sampled_from([1.0, 24.0]))
+    with np.errstate(all="ignore"):
+        want = embed.ref(step, Weight(kind, vocab, cols, file_bytes), scale=scale)
+    for isa in usable_variants():
+        for n_threads in THREADS:
+            weight = Weight(kind, vocab, cols, file_bytes)
+            weight.prepare(context(isa, n_threads), mapped=mapped)
+            got = embed(GuardedRuntime(context(isa, n_threads), step).bind(), weight, scale=scale).array
+            weight.close()
+            same = (got.view(np.uint32) == want.view(np.uint32)) | (np.isnan(got) & np.isnan(want))
+            assert same.all(), f"{isa}, {n_threads} threads: {np.argwhere(~same)[:3]}"
+
+
+def test_token_embedding() -> None:
+    table = np.random.default_rng(10).normal(size=(50, 8)).astype(np.float32)
+    embedding = TokenEmbedding.from_array(table, scale=2.0)
+    assert (embedding.n_vocab, embedding.n_embd) == (50, 8)
+    np.testing.assert_array_equal(embedding.lookup([3, 49, 3]), 2 * table[[3, 49, 3]])
+    assert embedding.lookup([]).shape == (0, 8)
+    step = Step.of_rows(2)
+    step.tokens = np.array([1, 0], np.int32)
+    np.testing.assert_array_equal(embedding(step), 2 * table[[1, 0]])
+    for bad in (50, -2):
+        with pytest.raises(ShapeError, match="vocabulary has 50"):
+            embedding.lookup([0, bad])
+        step.tokens = np.array([0, bad], np.int32)
+        for isa in usable_variants():
+            with pytest.raises(InvalidArgument, match="vocabulary has 50"):
+                embedding(GuardedRuntime(context(isa, 1), step).bind())
+    with pytest.raises(ShapeError, match="no input rows"):
+        embedding.lookup([-1])
+    step.tokens = np.array([0, -1], np.int32)
+    with pytest.raises(ShapeError, match="needs an input of 8 columns"):
+        embedding(GuardedRuntime(context("generic", 1), step).bind())

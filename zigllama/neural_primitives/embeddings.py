@@ -22,6 +22,7 @@ import numpy as np
 from zigllama.errors import InvalidArgument, ShapeError
 from zigllama.foundation.opcodes import Opcode
 from zigllama.foundation.runtime import F32, Lowered, Step, cols_of, op
+from zigllama.linear_algebra.linear import Weight, embed
 
 ROPE_INTERLEAVED, ROPE_HALF_SPLIT = 0, 1
 
@@ -98,3 +99,39 @@ class RoPE:
     def __call__(self, x: Any, step: Step, heads: int) -> Any:
         """x (T, heads * D) -> the same shape, rotated to the positions of `step`"""
         return rope(x, self.inv_freq, step, heads=heads, mode=self.mode, scale=self.scale)
+
+
+@dataclass(frozen=True)
+class TokenEmbedding:
+    """The table that gives each token its row of channels (Bengio et al., 2003): `TokenEmbedding(weight)(step)`.
+
+    weight   (V, C), in any number format; only the rows that are asked for are read and decoded
+    scale    what each row is multiplied with (Gemma: sqrt(C))
+    """
+
+    weight: Weight
+    scale: float = 1.0
+
+    @classmethod
+    def from_array(cls, table: Any, scale: float = 1.0) -> TokenEmbedding:
+        """From a float (V, C) array. Raises ShapeError."""
+        return cls(Weight.from_array(table, "token embedding"), scale)
+
+    @property
+    def n_vocab(self) -> int:
+        return self.weight.rows
+
+    @property
+    def n_embd(self) -> int:
+        return self.weight.cols
+
+    def __call__(self, step: Step) -> Any:
+        """The rows of step.tokens -> (T, C), in the step's runtime. Raises ShapeError, InvalidArgument."""
+        return embed(step, self.weight, scale=self.scale)
+
+    def lookup(self, ids: Any) -> F32:
+        """The rows of a list of ids -> (T, C) float32, in NumPy. Raises ShapeError for an id outside the vocabulary."""
+        step = Step.of_rows(len(ids))
+        step.tokens = np.asarray(ids, np.int32).reshape(-1)
+        rows: F32 = embed.ref(step, self.weight, scale=self.scale)
+        return rows
