@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from zigllama.app.main import main
 from zigllama.errors import BadMetadata, InvalidArgument, NotGGUF
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
+from zigllama.foundation.tape import record
+from zigllama.inference.engine import CHUNK
+from zigllama.inference.kv_cache import ModelKVCache
+from zigllama.models.gguf import GGUFLoader
 
 # LLaMA (Touvron et al., 2023, table 2): width, feed-forward, layers, heads; vocabulary 32,000, context 2,048
 LLAMA = {
@@ -118,6 +123,25 @@ def test_the_cache_is_counted_in_pages() -> None:
     # A list of key/value heads, one per layer: 0 heads, no cache.
     mixed = metadata | {"x.attention.head_count_kv": [2, 0, 2, 0, 0, 0]}
     assert estimate_tensors(mixed, [], 64)["KV cache"] == 2 * 64 * per_position
+
+
+@pytest.mark.parametrize("name", ["llama-mix", "gemma3-mix"])
+@pytest.mark.parametrize("cache_type", ["f16", "f32"])
+@pytest.mark.parametrize("n_ctx", [1, 64, 100, 1000])
+def test_the_cache_is_as_large_as_the_engine_makes_it(name: str, cache_type: str, n_ctx: int, tmp_path: Path) -> None:
+    path = small_models.build(name, tmp_path)
+    with GGUFLoader(path) as loader:
+        cache = ModelKVCache(loader.spec.cache_spec(), n_ctx, type_name=cache_type.upper())
+    assert zl.estimate(path, n_ctx, cache_type)["KV cache"] == sum(c.pages.n_bytes for c in cache.classes)
+
+
+def test_activations_are_about_what_the_tape_plans(smollm2_path: Path, gemma3_path: Path) -> None:
+    for path in (smollm2_path, gemma3_path):
+        with zl.Model(path, n_ctx=1024, n_threads=1, repack=False) as model:
+            tape = record(partial(model.decoder.forward, cache=model.engine.cache))
+            n_vocab = model.info.n_vocab
+        planned = 4 * (CHUNK * (tape.arena_cols - n_vocab) + n_vocab)  # of the logits one row is touched
+        assert zl.estimate(path, 1024)["activations"] == pytest.approx(planned, rel=0.2)
 
 
 @pytest.mark.parametrize(
