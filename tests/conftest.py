@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import fnmatch
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import small_models
 from hypothesis import HealthCheck, settings
 
 from zigllama.app.catalogue import lookup
@@ -91,3 +93,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         for line in bad:
             reporter.write_line(line)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Build a small random model, once per session."""
+    folder = tmp_path_factory.mktemp("small_models")
+    built: dict[str, Path] = {}
+
+    def path(name: str) -> Path:
+        if name not in built:
+            built[name] = small_models.build(name, folder)
+        return built[name]
+
+    return path

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import small_models
 
 GOLDEN = Path(__file__).resolve().parent
 
@@ -36,17 +35,3 @@ def load_golden() -> Callable[[str], tuple[dict[str, Any], dict[str, npt.NDArray
             return about, dict(arrays)
 
     return load
-
-
-@pytest.fixture(scope="session")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Build a small random model, once per session."""
-    folder = tmp_path_factory.mktemp("small_models")
-    built: dict[str, Path] = {}
-
-    def path(name: str) -> Path:
-        if name not in built:
-            built[name] = small_models.build(name, folder)
-        return built[name]
-
-    return path

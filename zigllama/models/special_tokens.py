@@ -32,6 +32,11 @@ class SpecialTokens:
         for text in self._ids:
             self._groups.setdefault(text[:PREFIX_LENGTH], []).append(text)
 
+    @property
+    def texts(self) -> list[str]:
+        """What is looked for."""
+        return list(self._ids)
+
     def partition(self, text: str) -> list[str | int]:
         """The text's parts in order: an id for each token found, a string for what lies between."""
         present = [t for prefix, group in self._groups.items() if prefix in text for t in group if t in text]

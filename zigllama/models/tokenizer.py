@@ -95,6 +95,10 @@ class Tokenizer:
     def _all_special(self) -> SpecialTokens:
         return self._special(USER_DEFINED, CONTROL, UNKNOWN)
 
+    @cached_property
+    def _control(self) -> SpecialTokens:
+        return self._special(CONTROL, UNKNOWN)
+
     def _special(self, *kinds: int) -> SpecialTokens:
         raw = self._vocabulary.tokens.raw
         return SpecialTokens([(raw(i), i) for i, kind in enumerate(self._kinds) if kind in kinds])
@@ -126,6 +130,25 @@ class Tokenizer:
         if add_special and self.add_eos and self.eos_id is not None:
             ids.append(self.eos_id)
         return ids
+
+    def encode_template(self, text: str, marker: str) -> list[int]:
+        """Token ids of a rendered chat template, whose own text may hold control tokens; nothing is put around it.
+
+        `marker` is a character that the renderer put into what users wrote, so that no control token's text is found
+        there. It is taken out once the control tokens are cut out. See chat_templates.py.
+        """
+        ids: list[int] = []
+        after_special = True
+        for part in self._control.partition(text):
+            for piece in [part] if isinstance(part, int) else self._user_defined.partition(part.replace(marker, "")):
+                ids += [piece] if isinstance(piece, int) else self._encoder.encode(piece, after_special)
+                after_special = isinstance(piece, int)
+        return ids
+
+    @property
+    def control_texts(self) -> list[str]:
+        """The texts of the control tokens."""
+        return self._control.texts
 
     def piece(self, id: int) -> bytes:
         """The bytes a token stands for; of a control token its name."""

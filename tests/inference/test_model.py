@@ -1,0 +1,239 @@
+"""Whole small models: the same bits however they are run, and what generation promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zigllama import errors
+from zigllama.foundation.native import isa_variants
+from zigllama.foundation.runtime import F32, Step
+from zigllama.inference import engine as engine_module
+from zigllama.inference.model import Model
+
+Small = Callable[[str], Path]
+NAMES = ["llama-mix", "llama-q4_k", "llama-f16", "gemma3-mix"]
+USABLE = [name for name, ok in isa_variants() if ok]
+IDS = [int(i) for i in np.random.default_rng(7).integers(3, 200, 150)]
+
+
+def logits(path: Path, **options: Any) -> F32:
+    """Logits of IDS under these options."""
+    with Model(path, **options) as m:
+        return m.logits(IDS)
+
+
+@pytest.fixture(params=NAMES)
+def path(request: pytest.FixtureRequest, small_model: Small) -> Path:
+    """A small model of each kind."""
+    return small_model(request.param)
+
+
+def test_threads_and_repacking_do_not_change_a_bit(path: Path) -> None:
+    want = logits(path, n_threads=1)
+    others: list[dict[str, Any]] = [{"n_threads": 2}, {"n_threads": 3}, {"n_threads": 2, "repack": False}]
+    for options in others:
+        np.testing.assert_array_equal(logits(path, **options), want)
+
+
+def test_eager_gives_the_tapes_bits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    want = logits(path, n_threads=2)
+    monkeypatch.setenv("ZIGLLAMA_TAPE", "0")
+    with Model(path, n_threads=2) as m:
+        assert m.backend["execution"] == "eager"
+        np.testing.assert_array_equal(m.logits(IDS), want)
+
+
+def test_tape_is_one_call_per_step(path: Path) -> None:
+    with Model(path, n_threads=1) as m:
+        m.generate(IDS[:5], max_tokens=1, temperature=0.0, ignore_eos=True)  # records
+        assert m.engine.context is not None
+        before = m.engine.context.counters()
+        m.generate(IDS[:5], max_tokens=9, temperature=0.0, ignore_eos=True)
+        after = m.engine.context.counters()
+    assert after["runs"] - before["runs"] == after["program_runs"] - before["program_runs"] == 9
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 64, 100])
+def test_chunks_do_not_change_a_bit(path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading in chunks of any size, one row at a time included (which is decoding), equals reading at once."""
+    want = logits(path, n_threads=2)
+    with Model(path, n_threads=2) as m:
+        sequence, rows = m.engine.cache.add(), []
+        for i in range(0, len(IDS), chunk):
+            step = m.engine.cache.extend(sequence, IDS[i : i + chunk])
+            step.out_rows = np.arange(step.n_rows, dtype=np.int32)
+            rows.append(m.engine.run(step).copy())
+    np.testing.assert_array_equal(np.concatenate(rows), want)
+
+
+def test_company_does_not_change_a_bit(path: Path) -> None:
+    """Two sequences in one step, of different lengths and starts, give what each gives alone."""
+    want = logits(path, n_threads=2)
+    other = IDS[::-1]
+    with Model(path, n_threads=2) as m:
+        cache = m.engine.cache
+        a, b = cache.add(), cache.add()
+        m.engine.run(cache.extend(b, other[:70]))
+        steps = [cache.extend(a, IDS[:90]), cache.extend(b, other[70:90])]
+        both = Step(
+            tokens=np.concatenate([s.tokens for s in steps]),
+            positions=np.concatenate([s.positions for s in steps], axis=1),
+            cache_pos=np.concatenate([s.cache_pos for s in steps]),
+            see_to=np.concatenate([s.see_to for s in steps]),
+            seq=np.concatenate([s.seq for s in steps]),
+            out_rows=np.arange(110, dtype=np.int32),
+            tables=steps[0].tables,
+            n_seq=steps[0].n_seq,
+        )
+        together = m.engine.run(both).copy()
+        alone = m.logits(other[:90])
+    np.testing.assert_array_equal(together[:90], want[:90])
+    np.testing.assert_array_equal(together[90:], alone[70:])
+
+
+def test_reference_agrees_with_native(path: Path) -> None:
+    """The twins round activations to 8 bits as the kernels do; a sum that differs in its last bit can flip such a
+    rounding.
+
+    A flip moves one product of about K by 1/127 of the block's largest value. Logits of these models are of size one; a
+    quarter of one percent of their spread is a few dozen flips.
+    """
+    ids = IDS[:40]
+    with Model(path, n_threads=2) as m, Model(path, backend="reference") as r:
+        native, reference = m.logits(ids), r.logits(ids)
+        assert r.backend["execution"] == "reference"
+    spread = float(reference.std())
+    assert np.sqrt(np.mean((native - reference) ** 2)) <= 0.0025 * spread
+    assert np.abs(native - reference).max() <= 0.05 * spread
+
+
+@pytest.mark.parametrize("isa", [i for i in USABLE if i != USABLE[0]])
+def test_isa_variants_agree(path: Path, isa: str) -> None:
+    best, other = logits(path, isa=USABLE[0], n_threads=2), logits(path, isa=isa, n_threads=2)
+    assert np.sqrt(np.mean((best - other) ** 2)) <= 0.0025 * best.std()
+
+
+# --- generation ---
+
+
+@pytest.fixture
+def llama(small_model: Small) -> Path:
+    """One model for everything that is about generation."""
+    return small_model("llama-mix")
+
+
+def test_generation_is_greedy_step_by_step(llama: Path) -> None:
+    with Model(llama, n_threads=2) as m:
+        result = m.generate(IDS[:10], max_tokens=12, temperature=0.0, ignore_eos=True)
+        ids = IDS[:10]
+        for token in result.token_ids:
+            assert token == int(m.logits(ids)[-1].argmax())
+            ids = [*ids, token]
+    assert result.finish_reason == "length" and not result.truncated
+    assert result.usage == {"prompt_tokens": 10, "cached_tokens": 0, "completion_tokens": 12}
+    assert "isa=" in result.fingerprint
+
+
+def test_stream_is_the_same_text_and_ends_when_closed(llama: Path) -> None:
+    options: dict[str, Any] = {"max_tokens": 20, "temperature": 1.5, "seed": 3, "ignore_eos": True}
+    with Model(llama, n_threads=2) as m:
+        whole = m.generate(IDS[:10], **options)
+        assert "".join(e.text for e in m.generate(IDS[:10], stream=True, **options)) == whole.text
+        stream = m.generate(IDS[:10], stream=True, **options)
+        next(iter(stream))
+        stream.close()  # type: ignore[attr-defined]
+        assert m.engine.cache.used_bytes == 0
+        assert m.generate(IDS[:10], **options).token_ids == whole.token_ids
+
+
+def test_seeds(llama: Path) -> None:
+    with Model(llama, n_threads=2) as m:
+        draw = [m.generate(IDS[:5], max_tokens=16, temperature=2.0, seed=s, ignore_eos=True) for s in (1, 1, 2)]
+        free = m.generate(IDS[:5], max_tokens=4, temperature=2.0, ignore_eos=True)
+        again = m.generate(IDS[:5], max_tokens=4, temperature=2.0, seed=free.seed, ignore_eos=True)
+    assert draw[0].token_ids == draw[1].token_ids != draw[2].token_ids
+    assert free.token_ids == again.token_ids
+
+
+def test_stop_strings_are_not_in_the_text(llama: Path) -> None:
+    with Model(llama, n_threads=2) as m:
+        whole = m.generate(IDS[:10], max_tokens=24, temperature=0.0, ignore_eos=True)
+        stop = whole.text[3:6]
+        assert stop
+        cut = m.generate(IDS[:10], max_tokens=24, temperature=0.0, ignore_eos=True, stop=[stop])
+    assert cut.finish_reason == "stop" and cut.text == whole.text[: whole.text.index(stop)]
+
+
+def test_overflow_is_an_error_before_anything_is_read(llama: Path) -> None:
+    with Model(llama, n_ctx=64, n_threads=1) as m:
+        with pytest.raises(errors.ContextOverflow) as e:
+            m.generate(IDS[:65], max_tokens=1)
+        assert (e.value.need, e.value.have) == (65, 64) and m.engine.cache.used_bytes == 0
+        full = m.generate(IDS[:60], temperature=0.0, ignore_eos=True)
+        assert full.finish_reason == "length" and len(full.token_ids) == 5
+        with pytest.raises(errors.ContextOverflow):
+            m.logits(IDS)
+
+
+def test_bad_calls(llama: Path) -> None:
+    with Model(llama, n_threads=1) as m:
+        with pytest.raises(TypeError, match="temperature"):
+            m.generate("a", temprature=1)
+        bad_options: list[dict[str, Any]] = [
+            {"top_p": 0.0},
+            {"temperature": -1.0},
+            {"min_p": 2.0},
+            {"max_tokens": -1},
+            {"seed": -1},
+        ]
+        for options in bad_options:
+            with pytest.raises(errors.InvalidArgument):
+                m.generate(IDS[:2], **options)
+        with pytest.raises(errors.InvalidArgument, match="99999"):
+            m.logits([1, 99999])
+        with pytest.raises(errors.InvalidArgument, match="no tokens"):
+            m.generate([], max_tokens=1)
+    with pytest.raises(errors.ClosedError):
+        m.logits([1])
+    bad: list[dict[str, Any]] = [{"backend": "gpu"}, {"blas": "nonesuch"}, {"isa": "nonesuch"}]
+    for wrong in bad:
+        with pytest.raises(errors.UnknownName):
+            Model(llama, **wrong)
+
+
+def test_nan_in_a_scale_is_named(llama: Path, tmp_path: Path) -> None:
+    """A file with a NaN scale loads; the logits it makes raise, naming the op."""
+    from zigllama.foundation.gguf_format import GGUFReader
+
+    with GGUFReader(llama) as r:
+        offset = r.tensors["blk.1.ffn_up.weight"].offset
+    raw = bytearray(llama.read_bytes())
+    raw[offset : offset + 2] = b"\x00\x7e"  # a half-float NaN
+    broken = tmp_path / "nan.gguf"
+    broken.write_bytes(raw)
+    with Model(broken, n_threads=1) as m, pytest.raises(errors.NonFinite) as e:
+        m.logits(IDS[:3])
+    assert e.value.op == "linear" and e.value.layer == 1
+
+
+def test_cancelled_prefill_leaves_the_sequence_alone(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between two chunks of a prompt gives the pages back."""
+    with Model(llama, n_threads=1) as m:
+        monkeypatch.setattr("zigllama.inference.generation.CHUNK", 20)
+        runs = iter(range(10))
+
+        def interrupt(step: Step, run: Callable[[Step], F32] = m.engine.run) -> F32:
+            if next(runs) == 2:
+                raise KeyboardInterrupt
+            return run(step)
+
+        monkeypatch.setattr(m.engine, "run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            m.generate(IDS, max_tokens=1)
+        assert m.engine.cache.used_bytes == 0
+    assert engine_module.CHUNK == 512
