@@ -99,7 +99,7 @@ def test_company_does_not_change_a_bit(path: Path) -> None:
 def assert_close(path: Path, a: F32, b: F32, ids: list[int]) -> None:
     """Two executions of the same arithmetic whose float sums differ in their last bits.
 
-    A last bit can flip the rounding of an activation to 8 bits, or of a key to float16, and what follows from it grows as
+    A last bit can flip the rounding of an activation to 8 bits, or of a key to float16; what follows from it grows as
     any such rounding does. However many flip, the two cannot be further apart than what these roundings cost at all,
     which the same file with float32 activations and cache tells; and the first position, which few roundings precede,
     is far closer.
