@@ -19,10 +19,7 @@ def model_class() -> Any:
     """`zigllama.Model`."""
     import zigllama
 
-    model = getattr(zigllama, "Model", None)
-    if model is None:
-        pytest.skip("zigllama.Model cannot be imported: the engine has not landed")
-    return model
+    return zigllama.Model
 
 
 @pytest.fixture(scope="session")
