@@ -141,7 +141,7 @@ def quantize_activation(x: F32) -> tuple[I8, F32, I16]:
     """
     if x.ndim != 2 or x.shape[1] % 32:
         raise ShapeError(f"quantize_activation: shape {x.shape}, want (T, K) with K a multiple of 32")
-    blocks = x.astype(np.float32, copy=False).reshape(x.shape[0], -1, 32)
+    blocks = x.astype(np.float32, copy=False).reshape(x.shape[0], x.shape[1] // 32, 32)
     finite = np.isfinite(blocks).all(axis=-1)
     amax = np.where(finite, np.abs(blocks).max(axis=-1, initial=0), np.float32(1))
     live = finite & (amax >= TINY)
