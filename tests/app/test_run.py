@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from zigllama.app.main import main
-from zigllama.errors import ContextOverflow, NotGGUF
+from zigllama.errors import ContextOverflow, NotGGUF, TemplateMissing
+from zigllama.inference.model import Model
 
 
 class FakeModel:
@@ -187,6 +188,72 @@ def test_errors_of_run(fake: type[FakeModel], path: str, tmp_path: Path, capsys:
     assert err.count("\n") == 4
 
 
+# --- chat -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_in_a_pipe(
+    fake: type[FakeModel], path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed(monkeypatch, b"second\n\nthird\n")
+    assert main(["chat", path, "-p", "first", "-sys", "be brief", "--temp", "0"]) == 0
+    assert capsys.readouterr() == (" Paris.\n" * 3, "")
+    assert fake.asked[0] == ("new session", {"system": "be brief"})
+    assert [text for text, _ in fake.asked[1:]] == ["first", "second", "third"]
+    assert all(options == {"temperature": 0.0} for _, options in fake.asked[1:])
+
+
+def test_commands(
+    fake: type[FakeModel], path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed(monkeypatch, b"one\n/reset\n/help\ntwo\n/exit\nthree\n")
+    assert main(["chat", path]) == 0
+    assert [text for text, _ in fake.asked] == ["new session", "one", "session closed", "new session", "two"]
+    assert "unknown command '/help'" in capsys.readouterr().err
+
+
+def test_without_a_template_nobody_is_asked(
+    fake: type[FakeModel], path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed(monkeypatch, b"hi\n")
+    fake.template = TemplateMissing("the model has no chat template")
+    assert main(["chat", path]) == 3
+    assert fake.asked == []
+    assert capsys.readouterr() == ("", "zigllama chat: the model has no chat template\n")
+
+
+def test_ctrl_c_on_a_terminal_stops_the_answer_only(
+    fake: type[FakeModel], path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed(monkeypatch, b"", terminal=True)
+    fake.pieces = ["half", KeyboardInterrupt()]
+    lines = iter(["one", "two"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines, None) or (_ for _ in ()).throw(EOFError()))
+    assert main(["chat", path]) == 0
+    out, err = capsys.readouterr()
+    assert out == "half\nhalf\n"
+    assert err.count("this turn is forgotten") == 2
+
+
+def test_ctrl_c_in_a_pipe_ends_the_program(
+    fake: type[FakeModel], path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed(monkeypatch, b"one\ntwo\n")
+    fake.pieces = ["half", KeyboardInterrupt()]
+    assert main(["chat", path]) == 130
+    assert capsys.readouterr() == ("half\n", "zigllama chat: interrupted\n")
+
+
+@pytest.mark.parametrize(("terminal", "code"), [(True, 0), (False, 4)])
+def test_a_full_context(
+    fake: type[FakeModel], path: str, terminal: bool, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed(monkeypatch, b"one\n", terminal)
+    fake.pieces = [ContextOverflow(100, 64)]
+    lines = iter(["one"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines, "/exit"))
+    assert main(["chat", path]) == code
+
+
 # --- real models ------------------------------------------------------------------------------------------------------
 
 
@@ -214,4 +281,24 @@ def test_a_seed_gives_the_same_text(smollm2_path: Path, capsys: pytest.CaptureFi
 
 def test_a_prompt_longer_than_the_context(smollm2_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(smollm2_path), "-p", "word " * 100, "-c", "64"]) == 4
+    assert capsys.readouterr().out == ""
+
+
+def test_a_chat_with_smollm2_in_a_pipe(
+    smollm2_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions = ["What is the capital of France?", "And of Italy?"]
+    feed(monkeypatch, "\n".join(questions).encode())
+    assert main(["chat", str(smollm2_path), "--temp", "0", "-n", "16", "-c", "256", "-sys", "Answer."]) == 0
+    with Model(smollm2_path, n_ctx=256) as model, model.session(system="Answer.") as session:
+        answers = [session.chat(q, temperature=0.0, max_tokens=16).text for q in questions]
+    assert all(answers)
+    assert capsys.readouterr() == ("".join(f"{a}\n" for a in answers), "")
+
+
+def test_a_base_model_has_no_template(
+    gemma3_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed(monkeypatch, b"hi\n")
+    assert main(["chat", str(gemma3_path)]) == 3
     assert capsys.readouterr().out == ""

@@ -28,6 +28,7 @@ OK, FOUND, USAGE, BAD_MODEL, NO_RESOURCES, DEFECT, INTERRUPTED = 0, 1, 2, 3, 4, 
 
 VERBS = {
     "run": "continue a prompt",
+    "chat": "talk with an instruction-tuned model",
     "tokenize": "text to tokens: ids, pieces, offsets",
     "inspect": "a model file's metadata and tensors",
     "estimate": "how much memory a model will need, part by part",

@@ -1,0 +1,91 @@
+"""Talk with an instruction-tuned model, turn by turn. Answers go to stdout.
+
+On a terminal a line is a message; in a pipe every line of standard input is one. Ctrl-C stops an answer, and that turn
+is forgotten; Ctrl-D, /exit or Ctrl-C at the prompt leave; /reset starts afresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+
+from zigllama.app.answer import describe, show
+from zigllama.app.console import UsageError, note
+from zigllama.app.options import (
+    add_engine,
+    add_generation,
+    add_model,
+    engine_options,
+    generation_options,
+    model_path,
+)
+from zigllama.errors import ContextOverflow
+
+PROMPT = "> "
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    group = parser.add_argument_group("conversation")
+    group.add_argument("-sys", "--system-prompt", dest="system", metavar="TEXT", help="what the model is told before")
+    group.add_argument("-p", "--prompt", metavar="TEXT", help="the first message")
+    add_generation(parser)
+    add_engine(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell on stderr what was done, and how fast")
+
+
+def run(args: argparse.Namespace) -> int:
+    options, path = generation_options(args), model_path(args)
+    from zigllama.inference.model import Model
+
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    with Model(path, **engine_options(args)) as model:
+        model.render_chat([{"role": "user", "content": "?"}])  # no template: say so before anybody types
+        if interactive:
+            with contextlib.suppress(ImportError):
+                import readline  # noqa: F401  (line editing and history for input())
+            note(f"{model.info.name or path.name}: /reset starts afresh, /exit or Ctrl-D leaves")
+        first = args.prompt
+        session = model.session(system=args.system)
+        while True:
+            message, first = (first, None) if first is not None else (_next_message(interactive), None)
+            if message is None or message == "/exit":
+                return 0
+            if message == "/reset":
+                session.close()
+                session = model.session(system=args.system)
+                continue
+            if message.startswith("/"):
+                note(f"unknown command {message!r}; there are /reset and /exit")
+                continue
+            if not message:
+                continue
+            try:
+                result = show(session.chat(message, stream=True, **options))
+            except KeyboardInterrupt:
+                if not interactive:
+                    raise
+                note("stopped; this turn is forgotten")
+                continue
+            except ContextOverflow as error:
+                if not interactive:
+                    raise
+                note(f"{error}; /reset starts afresh")
+                continue
+            if args.verbose:
+                note(describe(result, model.backend))
+
+
+def _next_message(interactive: bool) -> str | None:
+    """The next line, None when there are no more. The prompt is shown on a terminal only."""
+    if not interactive:
+        line = sys.stdin.readline()
+        return line.rstrip("\r\n") if line else None
+    try:
+        return input(PROMPT)
+    except (EOFError, KeyboardInterrupt):
+        note("")
+        return None
+    except UnicodeDecodeError:
+        raise UsageError("the terminal sent text that is not UTF-8") from None
