@@ -14,7 +14,7 @@ import zigllama as zl
 
 def run(script: str) -> str:
     """What a fresh Python prints for `script`. Nothing may appear on stderr."""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == ""
     return done.stdout
 

@@ -158,7 +158,7 @@ def test_ctrl_c(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_reader_that_goes_away_is_no_error() -> None:
     script = "import sys; from zigllama.app import main as m; from zigllama.app.verbs import pull\n"
     script += "pull.run = lambda args: [print('x' * 10_000) for _ in range(1000)] and 0\nsys.exit(m.main(['pull']))"
-    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-P", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stderr is not None
     child.stdout.read(10)
@@ -170,7 +170,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "zigllama", "--version"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-P", "-m", "zigllama", "--version"], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, f"zigllama {zigllama.__version__}\n", "")
 
@@ -179,7 +179,7 @@ def test_only_the_verb_that_was_asked_for_is_imported() -> None:
     script = "import sys; from zigllama.app.main import main; main(['pull', '--json'])\n"
     script += "verbs = [m for m in sys.modules if m.startswith('zigllama.app.verbs.')]\n"
     script += "print(verbs, 'numpy' in sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == "['zigllama.app.verbs.pull'] False\n"
 
 

@@ -134,10 +134,12 @@ pathlib.Path(os.environ["ZIGLLAMA_CACHE"], "started").write_text(str(os.getpid()
 time.sleep(600)
 """
 PULLER = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background starts with Ctrl-C ignored
 from zigllama.app import catalogue, pull
 from zigllama.app.main import main
-pull.pip_command = lambda: [sys.executable, "-c", {slow_pip!r}]
+pull.pip_command = lambda: [sys.executable, "-P", "-c", {slow_pip!r}]
 sys.exit(main(["pull", "smollm2"]))
 """
 
@@ -145,7 +147,7 @@ sys.exit(main(["pull", "smollm2"]))
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_download_leaves_nothing(shop: Shop, number: signal.Signals, code: int) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-c", PULLER.format(slow_pip=SLOW_PIP)],
+        [sys.executable, "-P", "-c", PULLER.format(slow_pip=SLOW_PIP)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

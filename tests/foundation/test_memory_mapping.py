@@ -52,7 +52,7 @@ from zigllama.foundation.memory_mapping import MemoryMap
 header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
 assert ctypes.CDLL(None).capset(header, (ctypes.c_uint32 * 6)()) == 0
 """
-    done = subprocess.run([sys.executable, "-c", head + code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", head + code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

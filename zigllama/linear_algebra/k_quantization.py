@@ -21,7 +21,7 @@ from collections.abc import Callable
 import numpy as np
 
 from zigllama.foundation.runtime import F32
-from zigllama.linear_algebra.quantization import I32, U8, Unpacked, _f16
+from zigllama.linear_algebra.quant_blocks import I32, U8, Unpacked, halves
 
 
 def packed_scales(raw: U8) -> tuple[F32, F32]:
@@ -41,7 +41,7 @@ def _four_bits(raw: U8) -> I32:
 def _scaled(b: U8, codes: I32) -> Unpacked:
     """Blocks of Q4_K and Q5_K: codes (n, 8, 32) with the scales of bytes 0..15."""
     sc, mn = packed_scales(b[:, 4:16])
-    d = _f16(b[:, :4])
+    d = halves(b[:, :4])
     return Unpacked(codes.reshape(-1, 32), 0, (d[:, :1] * sc).reshape(-1, 1), (d[:, 1:] * mn).reshape(-1))
 
 
@@ -59,7 +59,7 @@ def _q6_k(b: U8) -> Unpacked:
     nibble = np.stack([low & 15, low >> 4], axis=2).reshape(-1, 2, 4, 32)  # per 128 values: four runs of 32
     pair = high >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3
     codes = (nibble | pair << 4).astype(np.int32).reshape(-1, 32)
-    scales = _f16(b[:, 208:210]) * b[:, 192:208].view(np.int8).astype(np.float32)
+    scales = halves(b[:, 208:210]) * b[:, 192:208].view(np.int8).astype(np.float32)
     return Unpacked(codes, 32, scales.reshape(-1, 2))
 
 

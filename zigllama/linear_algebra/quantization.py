@@ -21,7 +21,6 @@ Formats: ggml's, as PyPI's `gguf` documents them. What this file is not: it quan
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -29,37 +28,13 @@ import numpy.typing as npt
 from zigllama.errors import DTypeError, ShapeError
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.runtime import F32
+from zigllama.linear_algebra import k_quantization
+from zigllama.linear_algebra.quant_blocks import I32, U8, Unpacked, halves, nibbles
 
-U8 = npt.NDArray[np.uint8]
 I8 = npt.NDArray[np.int8]
 I16 = npt.NDArray[np.int16]
-I32 = npt.NDArray[np.int32]
 
 TINY = np.float32(2.0**-119)  # a quant block of activations below this is zero: 127 / amax would overflow
-
-
-@dataclass(frozen=True)
-class Unpacked:
-    """Quant blocks of 32 values, taken apart.   value = A * (u - zero) - B, A once per 16 or 32 values.
-
-    codes (n, 32) int32, zero an integer, scales (n, groups) float32 with groups 1 or 2, minimums (n,) float32 or None
-    """
-
-    codes: I32
-    zero: int
-    scales: F32
-    minimums: F32 | None = None
-
-
-def _f16(raw: U8) -> F32:
-    """Pairs of bytes (n, 2k) as half floats, widened (n, k)."""
-    halves: npt.NDArray[np.float16] = np.ascontiguousarray(raw).view(np.float16)
-    return halves.astype(np.float32)
-
-
-def nibbles(raw: U8) -> I32:
-    """Bytes (n, b) -> (n, 2b): the low halves, then the high halves."""
-    return np.concatenate([raw & 15, raw >> 4], axis=1).astype(np.int32)
 
 
 def _fifth(raw: U8) -> I32:
@@ -68,23 +43,23 @@ def _fifth(raw: U8) -> I32:
 
 
 def _q4_0(b: U8) -> Unpacked:
-    return Unpacked(nibbles(b[:, 2:]), 8, _f16(b[:, :2]))
+    return Unpacked(nibbles(b[:, 2:]), 8, halves(b[:, :2]))
 
 
 def _q4_1(b: U8) -> Unpacked:
-    return Unpacked(nibbles(b[:, 4:]), 0, _f16(b[:, :2]), -_f16(b[:, 2:4])[:, 0])
+    return Unpacked(nibbles(b[:, 4:]), 0, halves(b[:, :2]), -halves(b[:, 2:4])[:, 0])
 
 
 def _q5_0(b: U8) -> Unpacked:
-    return Unpacked(nibbles(b[:, 6:]) | _fifth(b[:, 2:6]), 16, _f16(b[:, :2]))
+    return Unpacked(nibbles(b[:, 6:]) | _fifth(b[:, 2:6]), 16, halves(b[:, :2]))
 
 
 def _q5_1(b: U8) -> Unpacked:
-    return Unpacked(nibbles(b[:, 8:]) | _fifth(b[:, 4:8]), 0, _f16(b[:, :2]), -_f16(b[:, 2:4])[:, 0])
+    return Unpacked(nibbles(b[:, 8:]) | _fifth(b[:, 4:8]), 0, halves(b[:, :2]), -halves(b[:, 2:4])[:, 0])
 
 
 def _q8_0(b: U8) -> Unpacked:
-    return Unpacked(b[:, 2:].view(np.int8).astype(np.int32), 0, _f16(b[:, :2]))
+    return Unpacked(b[:, 2:].view(np.int8).astype(np.int32), 0, halves(b[:, :2]))
 
 
 UNPACK: dict[str, Callable[[U8], Unpacked]] = {
@@ -98,8 +73,6 @@ UNPACK: dict[str, Callable[[U8], Unpacked]] = {
 
 def unpack(data: U8, type_name: str) -> Unpacked:
     """File bytes of whole blocks -> quant blocks of 32. Raises DTypeError for a type that has none, ShapeError."""
-    from zigllama.linear_algebra import k_quantization
-
     unpacker = UNPACK.get(type_name) or k_quantization.UNPACK.get(type_name)
     if unpacker is None:
         known = (*UNPACK, *k_quantization.UNPACK)
