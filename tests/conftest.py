@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import small_models
 from hypothesis import HealthCheck, settings
 
 from zigllama.app.catalogue import lookup
@@ -98,6 +97,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Build a small random model, once per session."""
+    import small_models  # here, because test_skips.py runs this file away from its neighbours
+
     folder = tmp_path_factory.mktemp("small_models")
     built: dict[str, Path] = {}
 
