@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama import errors as errors
     from zigllama import gguf as gguf
+    from zigllama import kernels as kernels
     from zigllama.app.estimate import estimate as estimate
     from zigllama.app.pull import pull as pull
     from zigllama.inference.model import Model as Model
@@ -31,6 +32,7 @@ _HOMES = {
     "errors": "zigllama.errors",
     "estimate": "zigllama.app.estimate:estimate",
     "gguf": "zigllama.gguf",
+    "kernels": "zigllama.kernels",
     "pull": "zigllama.app.pull:pull",
 }
 
