@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama import errors as errors
     from zigllama import gguf as gguf
     from zigllama import kernels as kernels
+    from zigllama.app import diff as diff
     from zigllama.app.estimate import estimate as estimate
     from zigllama.app.pull import pull as pull
     from zigllama.inference.model import Model as Model
@@ -29,6 +30,7 @@ _HOMES = {
     "GGUFLoader": "zigllama.models.gguf:GGUFLoader",
     "Model": "zigllama.inference.model:Model",
     "Tokenizer": "zigllama.models.tokenizer:Tokenizer",
+    "diff": "zigllama.app.diff",
     "errors": "zigllama.errors",
     "estimate": "zigllama.app.estimate:estimate",
     "gguf": "zigllama.gguf",
