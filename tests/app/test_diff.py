@@ -97,6 +97,12 @@ def test_the_end_to_end_run_is_what_a_model_gives(models: dict[str, Path], monke
             np.testing.assert_array_equal(model.logits(IDS[:12]), logits)
 
 
+def test_a_real_model(smollm2_path: Path) -> None:
+    report = diff.model(smollm2_path, "The capital of France is")
+    assert report.ok, str(report)
+    assert sum(n for n, _, _ in report.shares().values()) == 968  # 484 ops of 30 layers, in two steps
+
+
 # --- planted errors ---------------------------------------------------------------------------------------------------
 
 
