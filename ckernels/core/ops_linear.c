@@ -114,17 +114,16 @@ static void few_chunk(void *arg, int64_t chunk, int thread) {
     const int i = weight_of_chunk(j, &chunk);
     const zl_weight *w = j->w[i];
     const int64_t begin = chunk * j->panels[i], end = min64(begin + j->panels[i], ceil_div(w->rows, w->k->lanes));
-    uint8_t *scratch = j->r->private_[thread];
+    uint8_t *own_x = j->r->private_[thread], *scratch = own_x + activation_bytes(PRIVATE_ROWS, j->x.cols);
     if (is_float(w)) {
         w->k->few_float(w, begin, end, &j->x, &j->result[i], scratch);
         return;
     }
     zl_activation x = j->x;
-    if (!x.q) {
-        place_activation(&x, scratch);
+    if (!x.q) { /* its own x stays for the thread's later chunks, of this weight and of the others */
+        place_activation(&x, own_x);
         if (!j->has_x[thread]) quantize_rows(j->r->k, &x, 0, x.n);
         j->has_x[thread] = 1;
-        scratch += activation_bytes(PRIVATE_ROWS, x.cols);
     }
     w->k->few(w, begin, end, &x, &j->result[i], scratch);
 }

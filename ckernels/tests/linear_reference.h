@@ -1,0 +1,144 @@
+/* linear_reference.h - what a product must give, value by value and in scalar code: the number formats read from their file bytes, the
+ * activation format, and the order of float operations. Written from the definitions, not from the kernels: no panel, no vector, no word.
+ */
+#ifndef ZL_LINEAR_REFERENCE_H
+#define ZL_LINEAR_REFERENCE_H
+#include "../core/core.h"
+#include <math.h>
+#include <string.h>
+
+static const int all_types[] = {ZL_TYPE_F32,  ZL_TYPE_F16,  ZL_TYPE_BF16, ZL_TYPE_Q4_0, ZL_TYPE_Q4_1, ZL_TYPE_Q5_0,
+                                ZL_TYPE_Q5_1, ZL_TYPE_Q8_0, ZL_TYPE_Q4_K, ZL_TYPE_Q5_K, ZL_TYPE_Q6_K};
+enum { N_TYPES = sizeof all_types / sizeof all_types[0] };
+
+typedef struct {
+    int cols, bytes; /* of a quant block in the file */
+} geometry;
+static geometry geometry_of(int type) {
+    switch (type) {
+    case ZL_TYPE_F32: return (geometry){1, 4};
+    case ZL_TYPE_F16: case ZL_TYPE_BF16: return (geometry){1, 2};
+    case ZL_TYPE_Q4_0: return (geometry){32, 18};
+    case ZL_TYPE_Q4_1: return (geometry){32, 20};
+    case ZL_TYPE_Q5_0: return (geometry){32, 22};
+    case ZL_TYPE_Q5_1: return (geometry){32, 24};
+    case ZL_TYPE_Q8_0: return (geometry){32, 34};
+    case ZL_TYPE_Q4_K: return (geometry){256, 144};
+    case ZL_TYPE_Q5_K: return (geometry){256, 176};
+    default: return (geometry){256, 210};
+    }
+}
+static int is_quantised(int type) { return geometry_of(type).cols > 1; }
+static int64_t row_bytes_of(int type, int64_t cols) { return cols / geometry_of(type).cols * geometry_of(type).bytes; }
+
+/* A half float by arithmetic: sign * mantissa * 2^exponent. */
+static float half_of(const uint8_t *p) {
+    int h = p[0] | p[1] << 8, e = (h >> 10) & 31, m = h & 1023;
+    float size = e == 31 ? (m ? NAN : INFINITY) : e ? ldexpf((float)(m + 1024), e - 25) : ldexpf((float)m, -24);
+    return h >> 15 ? -size : size;
+}
+static float float_of(const uint8_t *p) { float f; memcpy(&f, p, 4); return f; }
+
+/* Value k of a row: scale * (code - zero) + offset. */
+typedef struct {
+    int code, zero;
+    float scale, offset;
+    int has_offset;
+} value;
+
+static value quant_value(int type, const uint8_t *row, int64_t k) {
+    const geometry g = geometry_of(type);
+    const uint8_t *b = row + k / g.cols * g.bytes;
+    const int i = (int)(k % g.cols), i32 = i % 32, block = i / 32;
+    value v = {0, 0, 0, 0, 0};
+    if (type == ZL_TYPE_Q6_K) {
+        const int half = i / 128, at = i % 128, byte = at % 64;
+        const int low = at < 64 ? b[64 * half + byte] & 15 : b[64 * half + byte] >> 4;
+        v.code = low + 16 * ((b[128 + 32 * half + i32] >> (2 * (at / 32))) & 3);
+        v.zero = 32;
+        v.scale = half_of(b + 208) * (float)(int8_t)b[192 + i / 16];
+    } else if (g.cols == 256) {
+        const uint8_t *s = b + 4, *qs = b + (type == ZL_TYPE_Q5_K ? 48 : 16);
+        int sc = block < 4 ? s[block] % 64 : s[block + 4] % 16 + 16 * (s[block - 4] / 64);
+        int mn = block < 4 ? s[block + 4] % 64 : s[block + 4] / 16 + 16 * (s[block] / 64);
+        v.code = block % 2 ? qs[block / 2 * 32 + i32] >> 4 : qs[block / 2 * 32 + i32] & 15;
+        if (type == ZL_TYPE_Q5_K) v.code += 16 * ((b[16 + i32] >> block) & 1);
+        v.scale = half_of(b) * (float)sc;
+        v.offset = -(half_of(b + 2) * (float)mn);
+        v.has_offset = 1;
+    } else if (type == ZL_TYPE_Q8_0) {
+        v.code = (int8_t)b[2 + i];
+        v.scale = half_of(b);
+    } else {
+        const int five = type == ZL_TYPE_Q5_0 || type == ZL_TYPE_Q5_1;
+        v.has_offset = type == ZL_TYPE_Q4_1 || type == ZL_TYPE_Q5_1;
+        const uint8_t *high = b + 2 + 2 * v.has_offset, *qs = high + 4 * five;
+        v.code = i < 16 ? qs[i] & 15 : qs[i - 16] >> 4;
+        if (five) v.code += 16 * ((high[i / 8] >> (i % 8)) & 1);
+        v.zero = v.has_offset ? 0 : five ? 16 : 8;
+        v.scale = half_of(b);
+        if (v.has_offset) v.offset = half_of(b + 2);
+    }
+    return v;
+}
+
+/* Value k of a row as a float, as ggml has it: a product and a sum, each rounded. */
+static float weight_value(int type, const uint8_t *row, int64_t k) {
+    if (type == ZL_TYPE_F32) return float_of(row + 4 * k);
+    if (type == ZL_TYPE_F16) return half_of(row + 2 * k);
+    if (type == ZL_TYPE_BF16) return float_of((const uint8_t[]){0, 0, row[2 * k], row[2 * k + 1]});
+    value v = quant_value(type, row, k);
+    float y = v.scale * (float)(v.code - v.zero);
+    return v.has_offset ? y + v.offset : y;
+}
+
+/* One activation block. */
+static void quantize_block(const float *x, int8_t *q, float *d, int *sum) {
+    float amax = 0;
+    int finite = 1;
+    for (int i = 0; i < 32; i++) {
+        finite &= isfinite(x[i]) != 0;
+        if (fabsf(x[i]) > amax) amax = fabsf(x[i]);
+    }
+    *sum = 0;
+    *d = !finite ? NAN : amax < 0x1p-119f ? 0 : amax / 127.0f;
+    const float inverse = finite && amax >= 0x1p-119f ? 127.0f / amax : 0;
+    for (int i = 0; i < 32; i++) {
+        float r = inverse != 0 ? nearbyintf(x[i] * inverse) : 0;
+        q[i] = (int8_t)(r > 127 ? 127 : r < -127 ? -127 : r);
+        *sum += q[i];
+    }
+}
+
+/* One output: row of W times row of x, in the order of kernels/linear.h. `fused`: multiply-adds round once. */
+static float output(int type, const uint8_t *row, const float *x, int64_t cols, int fused) {
+    float acc = 0;
+    if (!is_quantised(type)) {
+        for (int64_t k = 0; k < cols; k++) {
+            float w = weight_value(type, row, k);
+            acc = fused ? fmaf(w, x[k], acc) : w * x[k] + acc;
+        }
+        return acc;
+    }
+    for (int64_t b = 0; b < cols / 32; b++) {
+        int8_t q[32];
+        float d, t = 0;
+        int total, width = type == ZL_TYPE_Q6_K ? 16 : 32;
+        value first = quant_value(type, row, b * 32);
+        quantize_block(x + b * 32, q, &d, &total);
+        for (int from = 0; from < 32; from += width) {
+            int sum = 0;
+            float scale = quant_value(type, row, b * 32 + from).scale;
+            for (int i = from; i < from + width; i++) {
+                value v = quant_value(type, row, b * 32 + i);
+                sum += (v.code - v.zero) * q[i];
+            }
+            if (from == 0) t = (float)sum * scale;
+            else t = fused ? fmaf((float)sum, scale, t) : (float)sum * scale + t;
+        }
+        if (first.has_offset) t = fused ? fmaf(first.offset, (float)total, t) : first.offset * (float)total + t;
+        acc = fused ? fmaf(t, d, acc) : t * d + acc;
+    }
+    return acc;
+}
+#endif
