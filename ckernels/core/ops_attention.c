@@ -239,14 +239,16 @@ static int set_ranges(const job *j, const block *b, int64_t span, int32_t *lo, i
 }
 
 /* The pages of a span: as they are, or widened to float32 when more than one tile of queries shares them, or when the values' rows
- * are not whole vectors. The values are the same, so are the bits. */
-static zl_attention_page open_page(const job *j, const block *b, int head, int64_t span, const workspace *w) {
+ * are not whole vectors. The values are the same, so are the bits. `last`: the caller does not go on to the next span. */
+static zl_attention_page open_page(const job *j, const block *b, int head, int64_t span, int last, const workspace *w) {
     const zl_cache *c = j->cache;
     const zl_step *s = j->r->step;
     const zl_kernels *kernels = j->r->k;
-    int64_t page = s->tables[c->cls][(int64_t)s->seq[b->row] * s->table_width[c->cls] + span];
+    const int32_t *pages = s->tables[c->cls] + (int64_t)s->seq[b->row] * s->table_width[c->cls] + span;
+    int64_t page = pages[0], next = last || pages[1] < 0 || pages[1] >= c->n_pages ? page : pages[1];
     int f16 = c->type == ZL_TYPE_F16, many = b->n_rows * j->group > ZL_QUERY_TILE;
-    zl_attention_page p = {page_of(c, c->k, page, j->layer, head, c->dk), page_of(c, c->v, page, j->layer, head, c->dv), c->dv, f16, f16};
+    zl_attention_page p = {page_of(c, c->k, page, j->layer, head, c->dk), page_of(c, c->v, page, j->layer, head, c->dv), c->dv, f16, f16,
+                           page_of(c, c->k, next, j->layer, head, c->dk)};
     if (f16 && many) {
         kernels->kv_load(1, 1, (int64_t)ZL_SPAN * c->dk, p.k, w->k, (int64_t)ZL_SPAN * c->dk);
         p.k = w->k, p.k_f16 = 0;
@@ -277,7 +279,7 @@ static void block_chunk(void *arg, int64_t chunk, int thread) {
     zl_attention a = queries_of(j, &w, n, 1);
     for (int64_t span = b->span; span < b->span + b->n_spans; span++) {
         if (!set_ranges(j, b, span, w.lo, w.hi)) continue;
-        zl_attention_page page = open_page(j, b, head, span, &w);
+        zl_attention_page page = open_page(j, b, head, span, span + 1 == b->span + b->n_spans, &w);
         j->r->k->attention_span(&a, &page);
     }
     for (int i = 0; i < n; i++) j->r->k->attention_finish(dv, w.l[i], w.o[i]);
@@ -289,7 +291,8 @@ static void span_chunk(void *arg, int64_t chunk, int thread) {
     workspace w = carve(j, thread);
     int64_t gathered = -1;
     int n = 0;
-    for (int64_t u = chunk * j->units_per_chunk; u < min64((chunk + 1) * j->units_per_chunk, j->units); u++) {
+    int64_t to = min64((chunk + 1) * j->units_per_chunk, j->units);
+    for (int64_t u = chunk * j->units_per_chunk; u < to; u++) {
         int64_t s = u % j->wave_spans, which = u / j->wave_spans;
         const block *b = &j->blocks[which / j->cache->n_kv];
         int head = (int)(which % j->cache->n_kv);
@@ -299,7 +302,7 @@ static void span_chunk(void *arg, int64_t chunk, int thread) {
         if (seen) {
             for (int i = 0; i < n; i++) w.o[i] = j->part_o + (pair_of(j, b, head, i) * j->wave_spans + s) * j->v_pad;
             zl_attention a = queries_of(j, &w, n, 0);
-            zl_attention_page page = open_page(j, b, head, b->span + j->wave + s, &w);
+            zl_attention_page page = open_page(j, b, head, b->span + j->wave + s, u + 1 == to || j->wave + s + 1 == b->n_spans, &w);
             j->r->k->attention_span(&a, &page);
         }
         for (int i = 0; i < n; i++) {

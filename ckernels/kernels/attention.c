@@ -63,10 +63,16 @@ void ZL_FN(kv_load)(int f16, int64_t rows, int64_t n, const void *src, float *ds
     else load_rows(0, rows, n, src, dst, dst_stride);
 }
 
+/* Decode reads every page once, from memory. The two products take turns, so each fetches for the other: while the keys are read, the
+ * values at the same place of their page; while the values are read, the next span's keys. Prefill's pages are in the cache after
+ * their first tile, so full tiles of float32 (which widened pages are) fetch nothing. */
+#define FETCHES(nq, f16) ((f16) || (nq) < TILE)
+ZL_INLINE void fetch(const void *page, int64_t value, int f16) { __builtin_prefetch((const char *)page + value * (f16 ? 2 : 4), 0, 2); }
+
 /* ---- scores --------------------------------------------------------------------------------------------------------------------- */
 
-/* q [dk][6] of one tile; k one key page [4][dk][16]; writes p [nq][64] for the vectors v0 .. v0+nv-1 of keys. */
-ZL_INLINE void score_tile(int nq, int nv, int f16, int dk, const float *q, const void *k, int v0, float *p) {
+/* q [dk][6] of one tile; k one key page [4][dk][16]; writes p [nq][64] for the vectors v0 .. v0+nv-1 of keys. `ahead`: see above. */
+ZL_INLINE void score_tile(int nq, int nv, int f16, int dk, const float *q, const void *k, const void *ahead, int v0, float *p) {
     vf acc[TILE][8];
 #pragma GCC unroll 8
     for (int i = 0; i < nq; i++)
@@ -78,7 +84,9 @@ ZL_INLINE void score_tile(int nq, int nv, int f16, int dk, const float *q, const
 #pragma GCC unroll 8
         for (int v = 0; v < nv; v++) {
             int j = (v0 + v) * L;
-            key[v] = load_page(f16, k, j / ZL_KEY_GROUP * group + (int64_t)c * ZL_KEY_GROUP + j % ZL_KEY_GROUP);
+            int64_t at = j / ZL_KEY_GROUP * group + (int64_t)c * ZL_KEY_GROUP + j % ZL_KEY_GROUP;
+            key[v] = load_page(f16, k, at);
+            if (FETCHES(nq, f16) && v * L % ZL_KEY_GROUP == 0) fetch(ahead, at, f16);
         }
 #pragma GCC unroll 8
         for (int i = 0; i < nq; i++) {
@@ -94,38 +102,44 @@ ZL_INLINE void score_tile(int nq, int nv, int f16, int dk, const float *q, const
 }
 
 /* The vectors of keys that hold the keys from .. to-1. */
-ZL_INLINE void score_range(int nq, int f16, int dk, const float *q, const void *k, int from, int to, float *p) {
+ZL_INLINE void score_range(int nq, int f16, int dk, const float *q, const void *k, const void *ahead, int from, int to, float *p) {
     enum { ALL = KEY_VECTORS };
     const int wide = WIDE(nq) < ALL ? WIDE(nq) : ALL;
-    for (int v = from / L / wide * wide; v * L < to; v += wide) score_tile(nq, wide, f16, dk, q, k, v, p);
+    for (int v = from / L / wide * wide; v * L < to; v += wide) score_tile(nq, wide, f16, dk, q, k, ahead, v, p);
 }
 
 /* ---- weights -------------------------------------------------------------------------------------------------------------------- */
 
-/* One row: products in p[0..63] -> scores, then weights exp(x - max) in place, for the keys lo .. hi-1 (at least one); other lanes of
- * the vectors that they touch become 0, vectors that they do not touch are left alone (nobody reads them). */
-static void span_weights(float *p, int lo, int hi, float scale, float cap, float *max, float *sum) {
+ZL_INLINE vi seen_lanes(int v, int lo, int hi) {
     vi lane; /* the number of each lane */
     for (int i = 0; i < L; i++) lane[i] = i;
-    int v0 = lo / L, v1 = (hi + L - 1) / L;
-    vf top = vf_set1(NEG_INF), total = vf_zero();
-    for (int v = v0; v < v1; v++) {
+    return (lane + v * L >= lo) & (lane + v * L < hi);
+}
+
+/* One row: products in p[0..63] -> scores in place; their maximum over the keys lo .. hi-1 (at least one). Other lanes of the vectors that
+ * those keys touch become -inf; vectors that they do not touch are left alone, nobody reads them. */
+ZL_INLINE float span_scores(float *p, int lo, int hi, float scale, float cap) {
+    vf top = vf_set1(NEG_INF);
+    for (int v = lo / L; v * L < hi; v++) {
         vf x = vf_load(p + v * L) * scale;
         if (cap > 0) x = vf_tanh(x / cap) * cap;
-        vi seen = (lane + v * L >= lo) & (lane + v * L < hi);
-        x = vf_select(seen, x, vf_set1(NEG_INF));
+        if (v * L < lo || v * L + L > hi) x = vf_select(seen_lanes(v, lo, hi), x, vf_set1(NEG_INF));
         top = vf_max(x, top);
         vf_store(p + v * L, x);
     }
-    float m = vf_hmax(top);
-    for (int v = v0; v < v1; v++) {
-        vi seen = (lane + v * L >= lo) & (lane + v * L < hi);
-        vf e = vf_select(seen, vf_exp(vf_load(p + v * L) - m), vf_zero()); /* m may be infinite or NaN: then exp gives NaN */
+    return vf_hmax(top);
+}
+
+/* Scores -> weights exp(x - max) in place; their sum. Lanes that are not seen get 0 even when the maximum is infinite or NaN. */
+ZL_INLINE float span_weights(float *p, int lo, int hi, float max) {
+    vf total = vf_zero();
+    for (int v = lo / L; v * L < hi; v++) {
+        vf e = vf_exp(vf_load(p + v * L) - max);
+        if (v * L < lo || v * L + L > hi) e = vf_select(seen_lanes(v, lo, hi), e, vf_zero());
         vf_store(p + v * L, e);
         total += e;
     }
-    *max = m;
-    *sum = vf_sum(total);
+    return vf_sum(total);
 }
 
 /* The factors of the merge: of what was there (*a) and of the span (*b); updates m and l. */
@@ -144,6 +158,7 @@ typedef struct {
     int from, common_lo, common_hi, to;
     const int32_t *lo, *hi;
     const float *p;
+    const void *ahead; /* the next keys */
     float *const *o;
     int merge;
     float a[TILE], b[TILE];
@@ -153,6 +168,9 @@ ZL_INLINE void value_key(int nq, int nv, int f16, int ragged, const tile *t, con
     vf x[8];
 #pragma GCC unroll 8
     for (int c = 0; c < nv; c++) x[c] = load_page(f16, v, at + c * L);
+    if (FETCHES(nq, f16))
+#pragma GCC unroll 8
+        for (int c = 0; c < nv; c += f16 ? 32 / L : 16 / L) fetch(t->ahead, at + c * L, f16); /* once per cache line */
 #pragma GCC unroll 8
     for (int i = 0; i < nq; i++) {
         if (ragged && (j < t->lo[i] || j >= t->hi[i])) continue;
@@ -218,17 +236,20 @@ ZL_INLINE void span_tile(int nq, const zl_attention *a, const zl_attention_page 
     float *p = a->p + (int64_t)i0 * SPAN;
     const float *q = a->q + (int64_t)i0 * a->dk;
     t.p = p;
-    if (page->k_f16) score_range(nq, 1, a->dk, q, page->k, t.from, t.to, p);
-    else score_range(nq, 0, a->dk, q, page->k, t.from, t.to, p);
+    t.ahead = page->next_k;
+    if (page->k_f16) score_range(nq, 1, a->dk, q, page->k, page->v, t.from, t.to, p);
+    else score_range(nq, 0, a->dk, q, page->k, page->v, t.from, t.to, p);
+    /* first all maxima, then all sums: the rows' chains of dependent instructions overlap */
+    float top[TILE], sum[TILE] = {0};
+    for (int i = 0; i < nq; i++) top[i] = t.lo[i] < t.hi[i] ? span_scores(p + i * SPAN, t.lo[i], t.hi[i], a->scale, a->softcap) : 0;
     for (int i = 0; i < nq; i++) {
-        float ms, ls;
-        if (t.lo[i] >= t.hi[i]) { /* the common keys meet its weights in accumulators that are thrown away */
-            memset(p + i * SPAN, 0, SPAN * sizeof *p);
-            continue;
-        }
-        span_weights(p + i * SPAN, t.lo[i], t.hi[i], a->scale, a->softcap, &ms, &ls);
-        if (a->merge) merge_factors(&a->m[i0 + i], &a->l[i0 + i], ms, ls, &t.a[i], &t.b[i]);
-        else a->m[i0 + i] = ms, a->l[i0 + i] = ls;
+        if (t.lo[i] < t.hi[i]) sum[i] = span_weights(p + i * SPAN, t.lo[i], t.hi[i], top[i]);
+        else memset(p + i * SPAN, 0, SPAN * sizeof *p); /* the common keys meet these in accumulators that are thrown away */
+    }
+    for (int i = 0; i < nq; i++) {
+        if (t.lo[i] >= t.hi[i]) continue;
+        if (a->merge) merge_factors(&a->m[i0 + i], &a->l[i0 + i], top[i], sum[i], &t.a[i], &t.b[i]);
+        else a->m[i0 + i] = top[i], a->l[i0 + i] = sum[i];
     }
     if (page->v_f16) values(nq, 1, &t, page->v, page->v_stride, a->dv);
     else values(nq, 0, &t, page->v, page->v_stride, a->dv);

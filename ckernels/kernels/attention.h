@@ -44,6 +44,7 @@ typedef struct {
     const void *v;       /* [64][v_stride]: whole vectors of L are read, so v_stride is a multiple of L               */
     int v_stride;
     int k_f16, v_f16;    /* 1: half precision, 0: float32                                                            */
+    const void *next_k;  /* the keys that will be asked for next, to be fetched meanwhile; any address will do         */
 } zl_attention_page;
 
 #define ZL_KERNELS_ATTENTION(X)                                                                                                    \
