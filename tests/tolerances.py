@@ -103,3 +103,23 @@ def product(a: Array, b: Array) -> Array:
     """a (M, K) @ b (K, N), any order of additions, with or without fusing: (K + 1) u sum |a||b|."""
     k = a.shape[-1]
     return np.asarray((k + 1) * U * (np.abs(a) @ np.abs(b)) + (k + 1) * FLUSH)
+
+
+def attention(q: Array, k: Array, v: Array, scale: float, cap: float) -> Array:
+    """softmax(softcap(scale k q)) v of one query over what it sees.   q (dk,), k (P, dk), v (P, dv) -> (dv,)
+
+    A score is a sum of dk products (two roundings each without fusing) and a product with the scale; its distance to
+    the span's maximum, and that maximum's to the largest so far, are rounded once more, each at most twice the largest
+    score. tanh has an error of its own, and no slope above 1. Twice that error e (numerator and denominator) becomes a
+    factor. Then exp, the span's sum of 64 weights, 64 products and sums of values, and per merge two factors (one of
+    them exp) and two operations on the sum and on the values; a weight may be flushed.
+    """
+    size = (abs(scale) * (np.abs(k) @ np.abs(q))).max(initial=0)
+    e = (2 * q.shape[0] + 5) * U * size + (cap * (RELATIVE["tanh"] + 3 * U) if cap else 0)
+    s = scale * (k @ q)
+    s = cap * np.tanh(s / cap) if cap else s
+    w = np.exp(s - s.max())
+    w /= w.sum()
+    spans = len(k) // 64 + 2
+    factor = np.expm1(2 * e) + 2 * EXP + (64 + 2 * 64 + 1) * U + spans * 2 * (EXP + 3 * U)
+    return np.asarray(factor * (w @ np.abs(v)) + FLUSH * (1 + 2 * np.abs(v).sum(0)))

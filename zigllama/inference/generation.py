@@ -63,7 +63,7 @@ def prefill(engine: Engine, sequence: CachedSequence, tokens: Sequence[int]) -> 
     try:
         for i in range(0, len(tokens), CHUNK):
             logits = _step(engine, sequence, tokens[i : i + CHUNK])
-    except BaseException:  # also Ctrl-C between chunks: the sequence is as it was
+    except BaseException:  # also Ctrl-C between chunks: the sequence is as it was, or empty where a window moved on
         engine.cache.truncate(sequence, start)
         raise
     return logits

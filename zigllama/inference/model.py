@@ -95,7 +95,7 @@ class Model:
             n_ctx = spec.n_ctx if n_ctx is None else n_ctx
             if n_ctx < 1:
                 raise InvalidArgument(f"n_ctx is {n_ctx}, want at least 1")
-            cache = ModelKVCache(spec.cache_spec(), n_ctx, n_seq=n_seq, type_name=kind)
+            cache = ModelKVCache(spec.cache_spec(), n_ctx, n_seq=n_seq, type_name=kind, chunk=CHUNK)
         except BaseException:
             if context is not None:
                 context.close()

@@ -52,7 +52,7 @@ class Session:
         common = next((i for i, (a, b) in enumerate(zip(held, ids, strict=False)) if a != b), min(len(held), len(ids)))
         common = min(common, len(ids) - 1)  # the last row must be run, its logits are wanted
         with self.model.engine.lock:
-            self.model.engine.cache.truncate(self._sequence, common)
+            common = self.model.engine.cache.truncate(self._sequence, common)  # less where a window has moved on
         result = yield from generator.stream(self._sequence, ids[common:], cached=common)
         self.messages = [*messages, {"role": "assistant", "content": result.text}]
         return result

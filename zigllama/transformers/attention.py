@@ -21,7 +21,7 @@ import numpy as np
 
 from zigllama.errors import ShapeError
 from zigllama.foundation.opcodes import Opcode
-from zigllama.foundation.runtime import F32, Lowered, Step, op
+from zigllama.foundation.runtime import F32, Lowered, Step, cols_of, op
 from zigllama.linear_algebra.linear import Weight, linear
 from zigllama.neural_primitives.embeddings import RoPE
 from zigllama.neural_primitives.normalization import rms_norm
@@ -45,9 +45,15 @@ def kv_store(k: Any, v: Any, step: Any, cache: Any, *, layer: int) -> None:
         cache.v[page, layer, :, at, :] = v.reshape(n, cache.n_kv, cache.dv)
 
 
+def _check_heads(q: Any, cache: Any, heads: int) -> None:
+    if heads < 1 or heads % cache.n_kv or cols_of(q) != heads * cache.dk:
+        raise ShapeError(f"attention: q has shape {q.shape} for {heads} heads of {cache.dk}; {cache.n_kv} key heads")
+
+
 def _lower_attention(
     q: Any, step: Any, cache: Any, *, layer: int, heads: int, scale: float, window: int = 0, softcap: float = 0.0
 ) -> Lowered:
+    _check_heads(q, cache, heads)
     return Lowered([q, cache], [heads * cache.dv], ints=[layer, heads, window], floats=[scale, softcap])
 
 
@@ -60,8 +66,7 @@ def attention(
     Row t sees positions first <= p <= see_to[t]; first is 0, or max(0, cache_pos[t] - window + 1) with a window.
     softcap(s) is c tanh(s / c), or s where c is 0. A row that sees nothing gets zeros. Raises ShapeError.
     """
-    if q.shape[1] != heads * cache.dk or heads % cache.n_kv:
-        raise ShapeError(f"attention: q has shape {q.shape} for {heads} heads of {cache.dk}; {cache.n_kv} key heads")
+    _check_heads(q, cache, heads)
     per, out = heads // cache.n_kv, np.zeros((len(q), heads, cache.dv), q.dtype)
     queries = q.reshape(len(q), cache.n_kv, per, cache.dk)
     for t in range(len(q)):
