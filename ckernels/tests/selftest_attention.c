@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #define U 5.9604644775390625e-08 /* 2^-24 */
-enum { MAX_POS = 200, MAX_PAGES = 4, SEQS = 2, POOL = SEQS * MAX_PAGES + 3, LAYERS = 2, LAYER = 1 };
+enum { MAX_POS = 900, MAX_PAGES = 15, SEQS = 2, POOL = SEQS * MAX_PAGES + 3, LAYERS = 2, LAYER = 1 };
 
 static int failures;
 static uint64_t seed;
@@ -175,7 +175,7 @@ static void test_shape(zl_ctx *ctx, zl_ctx *alone, shape s) {
         for (int t = 0; t < s.n; t += 1 + t % 7)
             for (size_t h = 0; h < heads; h++)
                 check_row(&w, i, t, (int)h, want + (((size_t)i * (size_t)s.n + (size_t)t) * heads + h) * (size_t)s.dv);
-    static const int chunks[] = {0, 1, 7, 50, 64};
+    static const int chunks[] = {0, 1, 7, 11, 50, 64};
     for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++)
         for (int together = 0; together < 2; together++) {
             memset(out, 0x55, size * 4);
@@ -282,6 +282,8 @@ int selftest_attention(zl_ctx *ctx) {
         {ZL_TYPE_F16, 2, 3, 5, 7, 1, 135, 0.5f, 0},      {ZL_TYPE_F32, 1, 2, 12, 20, 64, 200, 0.3f, 0},
         {ZL_TYPE_F16, 3, 1, 4, 33, 65, 200, 0.5f, 30},   {ZL_TYPE_F32, 1, 1, 3, 17, 128, 190, 0.5f, 0},
         {ZL_TYPE_F16, 1, 6, 16, 8, 0, 1, 0.25f, 0},
+        /* 11 rows on 3 threads: more spans than may wait to be merged at once */
+        {ZL_TYPE_F16, 1, 2, 16, 16, 0, 900, 0.25f, 0},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) test_shape(ctx, alone, shapes[i]);
     test_not_finite(ctx);
