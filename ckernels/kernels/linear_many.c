@@ -39,9 +39,11 @@ ZL_INLINE void widen(const int fmt, const uint8_t *panel, int64_t b0, int64_t n,
     }
 }
 
-/* The strip of 64 rows of W from `row`, columns [k0, k0 + 32 n) -> wide panels, WIDE_PANEL bytes each */
+/* The strip of 64 rows of W from `row`, columns [k0, k0 + 32 n) -> wide panels, WIDE_PANEL bytes each. Panels are multiplied MANY_P at a
+ * time: those that the last such group lacks become zeros, since whatever the scratch held before may be no codes of this format. */
 ZL_INLINE void widen_rows(const int fmt, const struct zl_weight *w, int64_t row, int64_t k0, int64_t n, uint8_t *to, uint8_t *repack) {
-    for (int64_t i = row / L; i < row / L + PANELS && i * L < w->rows; i++, to += WIDE_PANEL) {
+    int64_t i = row / L;
+    for (; i < row / L + PANELS && i * L < w->rows; i++, to += WIDE_PANEL) {
         const uint8_t *panel = w->panels + i * w->panel_bytes;
         int64_t b0 = k0 / BLOCK, rows = w->rows - i * L;
         if (w->mapped) {
@@ -50,6 +52,7 @@ ZL_INLINE void widen_rows(const int fmt, const struct zl_weight *w, int64_t row,
         }
         widen(fmt, panel, b0, n, to);
     }
+    for (; (i - row / L) % MANY_P; i++, to += WIDE_PANEL) memset(to, 0, (size_t)(n * WIDE_BLOCK));
 }
 
 typedef struct {
