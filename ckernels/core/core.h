@@ -41,6 +41,7 @@ int zl_leave(zl_entry *entry, int status);
 /* ZL_E_FAULT when these bytes lie in a guarded mapping in which a read failed (the file shrank), now or earlier; else ZL_OK. One
  * load when nothing ever failed. Call it after reading memory that a caller may have mapped. */
 int zl_guard_check(const void *p, int64_t bytes);
+int zl_guarded(const void *p, int64_t bytes); /* whether these bytes lie in one registered mapping */
 int zl_any_fault(void); /* whether any registered mapping has lost a page */
 
 /* ---- a run: what an op sees ----------------------------------------------------------------------------------------------- */
@@ -51,7 +52,9 @@ typedef struct {
     const zl_tensor *tensors;
     const zl_step *step;
     float *arena;            /* base of the program's arena (NULL when eager)                 */
-    int64_t max_rows;        /* capacity of arena tensors, rows                                */
+    int64_t rows;            /* the step's rows, or its wanted rows where these are more: arena tensors stand this many rows apart,
+                              * so that a step of one row touches no more memory than it needs */
+    int64_t *stride;         /* where the program remembers it (NULL when eager)               */
     uint8_t *shared;         /* scratch for the whole op, 64-byte aligned                      */
     uint8_t *const *private_;/* scratch per thread, 64-byte aligned                            */
 } zl_run_state;
@@ -63,7 +66,7 @@ static inline int64_t zl_rows_of(const zl_run_state *r, int i) {
 static inline float *zl_data_of(const zl_run_state *r, int i) {
     if (i < 0) return NULL;
     const zl_tensor *t = &r->tensors[i];
-    return t->kind == ZL_ARENA ? r->arena + t->offset * r->max_rows : (float *)t->data;
+    return t->kind == ZL_ARENA ? r->arena + t->offset * r->rows : (float *)t->data;
 }
 
 /* ---- the table of opcodes --------------------------------------------------------------------------------------------------

@@ -149,6 +149,11 @@ int64_t zl_guard_faults(const void *base) {
     return r ? atomic_load(&r->faults) : 0;
 }
 
+int zl_guarded(const void *p, int64_t bytes) {
+    range *r = bytes > 0 ? find((uintptr_t)p) : NULL;
+    return r && (uintptr_t)p - atomic_load(&r->base) <= atomic_load(&r->size) - (uintptr_t)bytes && (uintptr_t)bytes <= atomic_load(&r->size);
+}
+
 int zl_any_fault(void) { return atomic_load(&bad_ranges) != 0; }
 
 int zl_guard_check(const void *p, int64_t bytes) {

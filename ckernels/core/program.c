@@ -23,6 +23,7 @@ struct zl_program {
     zl_limits limits;
     float *arena;
     int64_t arena_bytes, max_rows;
+    int64_t stride;           /* rows of the last run: the arena is packed by the rows that a run has, see zl_data_of */
 };
 
 /* ---- checks that the op files share ------------------------------------------------------------------------------------------ */
@@ -180,6 +181,7 @@ static int run_all(zl_run_state *r, const zl_op *ops, const zl_op_def **defs, in
     if (!status) {
         int64_t rows = r->step->n_rows > r->step->n_out ? r->step->n_rows : r->step->n_out;
         status = reserve(r->ctx, ops, defs, n_ops, r->tensors, rows);
+        if (r->stride) *r->stride = r->rows = rows;
     }
     if (status) return status;
     r->k = r->ctx->kernels;
@@ -239,7 +241,7 @@ int zl_program_new(zl_ctx *ctx, const zl_op *ops, int n_ops, const zl_tensor *te
     if (status) return status;
     zl_program *p = calloc(1, sizeof *p);
     if (!p) return zl_leave(&entry, zl_fail(ZL_E_MEMORY, "zl_program_new needs %zu bytes", sizeof *p));
-    p->ctx = ctx, p->n_ops = n_ops, p->n_tensors = n_tensors, p->max_rows = max_rows;
+    p->ctx = ctx, p->n_ops = n_ops, p->n_tensors = n_tensors, p->max_rows = p->stride = max_rows;
     status = build(p, ops, tensors, arena_cols);
     if (status) zl_program_free(p);
     else *out = p;
@@ -257,7 +259,7 @@ int zl_program_run(zl_program *p, const zl_step *step) {
     zl_entry entry;
     int status = zl_enter(p->ctx, "zl_program_run", &entry);
     if (status) return status;
-    zl_run_state run = {.ctx = p->ctx, .tensors = p->tensors, .step = step, .arena = p->arena, .max_rows = p->max_rows};
+    zl_run_state run = {.ctx = p->ctx, .tensors = p->tensors, .step = step, .arena = p->arena, .stride = &p->stride};
     status = run_all(&run, p->ops, p->defs, p->n_ops, p->n_tensors, &p->limits);
     if (!status) atomic_fetch_add_explicit(&p->ctx->program_runs, 1, memory_order_relaxed);
     return zl_leave(&entry, status);
@@ -269,6 +271,6 @@ float *zl_program_tensor(zl_program *p, int i) {
         return NULL;
     }
     const zl_tensor *t = &p->tensors[i];
-    if (t->kind == ZL_ARENA) return p->arena + t->offset * p->max_rows;
+    if (t->kind == ZL_ARENA) return p->arena + t->offset * p->stride;
     return t->kind == ZL_EXTERNAL || t->kind == ZL_CONST ? t->data : NULL;
 }

@@ -3,6 +3,7 @@
  */
 #include "core.h"
 #include <stdlib.h>
+#include <sys/mman.h>
 
 /* Columns and bytes of a quant block in the file; 0 for types that have no kernels. */
 static int64_t block_cols(int type) {
@@ -37,7 +38,15 @@ typedef struct {
     const zl_weight *w;
     const uint8_t *data;
     int64_t panels, per; /* panels in all, and per chunk */
+    int release;         /* let go of the file's pages that were read */
 } pack_job;
+
+/* The whole pages of a mapped file within these bytes leave the resident memory; they are read again from the file where they are touched
+ * again. Without this a large matrix would be in memory twice while it is repacked. */
+static void let_go(const uint8_t *from, const uint8_t *to) {
+    const uintptr_t page = 4096, a = ((uintptr_t)from + page - 1) & ~(page - 1), b = (uintptr_t)to & ~(page - 1);
+    if (b > a) madvise((void *)a, b - a, MADV_DONTNEED); /* a wish: where pages are larger the kernel refuses, and nothing is lost */
+}
 
 /* A chunk of panels. Its rows are read front to back, and the memory is touched first by the thread that writes it. */
 static void pack_chunk(void *arg, int64_t chunk, int thread) {
@@ -48,16 +57,18 @@ static void pack_chunk(void *arg, int64_t chunk, int thread) {
         int64_t row = p * w->k->lanes, n = w->rows - row < w->k->lanes ? w->rows - row : w->k->lanes;
         w->k->pack(w->type, n, 0, w->cols, j->data + row * w->row_bytes, w->row_bytes, w->panels + p * w->panel_bytes);
     }
+    int64_t from = chunk * j->per * w->k->lanes, to = from + j->per * w->k->lanes;
+    if (j->release) let_go(j->data + from * w->row_bytes, j->data + (to < w->rows ? to : w->rows) * w->row_bytes);
 }
 
 static int64_t panels_of(const zl_weight *w) { return (w->rows + w->k->lanes - 1) / w->k->lanes; }
 
-static int build(zl_ctx *ctx, zl_weight *w, const uint8_t *data, int64_t n_bytes) {
+static int build(zl_ctx *ctx, zl_weight *w, const uint8_t *data, int64_t n_bytes, int release) {
     enum { CHUNK_BYTES = 256 << 10 };
     w->own_bytes = panels_of(w) * w->panel_bytes;
     int status = zl_alloc(w->own_bytes, (void **)&w->panels);
     if (status) return status;
-    pack_job j = {w, data, panels_of(w), 1 + CHUNK_BYTES / w->panel_bytes};
+    pack_job j = {w, data, panels_of(w), 1 + CHUNK_BYTES / w->panel_bytes, release};
     zl_parallel(ctx, (j.panels + j.per - 1) / j.per, pack_chunk, &j);
     return zl_guard_check(data, n_bytes);
 }
@@ -66,7 +77,9 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
     if (!out) return zl_fail(ZL_E_ARG, "zl_weight_new: out is a null pointer");
     *out = NULL;
     if (!data) return zl_fail(ZL_E_ARG, "zl_weight_new: data is a null pointer");
-    if (flags & ~ZL_WEIGHT_MAPPED) return zl_fail(ZL_E_ARG, "zl_weight_new: unknown flags %#x", (unsigned)flags);
+    if (flags & ~(ZL_WEIGHT_MAPPED | ZL_WEIGHT_RELEASE)) return zl_fail(ZL_E_ARG, "zl_weight_new: unknown flags %#x", (unsigned)flags);
+    if (flags & ZL_WEIGHT_RELEASE && !zl_guarded(data, n_bytes)) /* memory that is no file's would be lost for good */
+        return zl_fail(ZL_E_ARG, "zl_weight_new: %lld bytes to be released lie in no guarded range", (long long)n_bytes);
     const int64_t block = block_cols(type);
     if (!block) return zl_fail(ZL_E_TYPE, "zl_weight_new: no kernel multiplies type %d", type);
     if (rows < 1 || cols < 1 || rows >= most || cols >= most)
@@ -86,7 +99,7 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
     w->type = type, w->rows = rows, w->cols = cols, w->row_bytes = row_bytes, w->k = zl_ctx_kernels(ctx);
     w->panel_bytes = row_bytes * w->k->lanes;
     if (flags & ZL_WEIGHT_MAPPED) w->mapped = 1, w->data = data;
-    else status = build(ctx, w, data, n_bytes);
+    else status = build(ctx, w, data, n_bytes, flags & ZL_WEIGHT_RELEASE);
     if (status) zl_weight_free(w);
     else *out = w;
     return zl_leave(&entry, status);

@@ -89,7 +89,8 @@ int64_t zl_guard_faults(const void *p);
 typedef struct zl_weight zl_weight;
 
 enum zl_weight_flags {
-    ZL_WEIGHT_MAPPED = 1   /* do not repack: multiply straight from `data`, which the caller keeps alive; same bits */
+    ZL_WEIGHT_MAPPED = 1,  /* do not repack: multiply straight from `data`, which the caller keeps alive; same bits */
+    ZL_WEIGHT_RELEASE = 2  /* `data` lies in a range that zl_guard_add knows, a mapped file: its pages are let go as they are repacked */
 };
 
 /* A matrix (rows, cols) in a number format, from its file bytes. Without ZL_WEIGHT_MAPPED it is repacked by all threads into panels
@@ -213,5 +214,5 @@ int zl_program_new(zl_ctx *ctx, const zl_op *ops, int n_ops, const zl_tensor *te
                    zl_program **out);
 void zl_program_free(zl_program *p);
 int zl_program_run(zl_program *p, const zl_step *step);
-/* Where tensor i of the program lives: (rows, cols) float32. */
+/* Where tensor i of the program lives: (rows, cols) float32. Arena tensors move with the rows of a step: ask again after each run. */
 float *zl_program_tensor(zl_program *p, int i);

@@ -177,6 +177,8 @@ static void test_program(zl_ctx *ctx) {
     CHECK(zl_program_run(p, &step) == ZL_OK, "run after the caller's arrays are gone");
     step.n_rows = 2;
     CHECK(zl_program_run(p, &step) == ZL_OK, "fewer rows");
+    CHECK(zl_program_tensor(p, 2) == arena - 3 * (T - 2) && !memcmp(zl_program_tensor(p, 2), middle, 2 * C * sizeof *middle),
+          "the arena is packed by the rows of the step");
     step.n_rows = T + 1;
     CHECK(zl_program_run(p, &step) == ZL_E_SHAPE, "too many rows");
     CHECK(zl_program_run(p, NULL) == ZL_E_ARG && zl_program_run(NULL, &step) == ZL_E_ARG, "no step, no program");

@@ -322,17 +322,27 @@ class NativeStep(StepRecord):
 
 class NativeWeight:
     """A matrix (rows, cols) in a number format, in the form the C library multiplies it: panels of its own, or, with
-    `mapped`, straight from `data` (uint8, the file's bytes), which is then kept alive.
+    `mapped`, straight from `data` (uint8, the file's bytes), which is then kept alive. With `release`, `data` lies in a
+    mapping under `guard_add`, and its pages leave the resident memory as they are repacked.
 
     Raises ShapeError, DTypeError (a type without kernels), OutOfMemory, MappingFault.
     """
 
-    def __init__(self, ctx: NativeContext, type_id: int, rows: int, cols: int, data: U8, mapped: bool = False) -> None:
+    def __init__(
+        self,
+        ctx: NativeContext,
+        type_id: int,
+        rows: int,
+        cols: int,
+        data: U8,
+        mapped: bool = False,
+        release: bool = False,
+    ) -> None:
         want_array(data, np.uint8, 1)
         out = ffi.new("zl_weight **")
         buffer = ffi.from_buffer(data)
         with ctx.using() as pointer:
-            flags = lib.ZL_WEIGHT_MAPPED if mapped else 0
+            flags = (lib.ZL_WEIGHT_MAPPED if mapped else 0) | (lib.ZL_WEIGHT_RELEASE if release else 0)
             status = lib.zl_weight_new(pointer, type_id, rows, cols, buffer, data.nbytes, flags, out)
         check(status)
         self.pointer: Any = ffi.gc(out[0], lib.zl_weight_free)
@@ -423,7 +433,8 @@ class NativeProgram:
             _raise(status)
 
     def tensor(self, i: int, rows: int | None = None) -> F32:
-        """Tensor i as an array (rows, cols) in place; by default all rows it has room for. Valid until `close`."""
+        """Tensor i as an array (rows, cols) in place; by default all rows it has room for, of which an arena tensor has
+        those of the last run. Valid until the next run: the arena is packed by the rows of a step."""
         if self._pointer is None:
             raise errors.ClosedError("the program is closed")
         pointer = lib.zl_program_tensor(self._pointer, i)

@@ -24,6 +24,10 @@ from zigllama.models.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from zigllama.models.chat_templates import ChatTemplates, RenderedChat
 
+LOGITS_BYTES = (
+    32 << 20
+)  # of one step of `logits`: with a large vocabulary it takes fewer rows
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -134,11 +138,11 @@ class Model:
             self._guarded.append(view)
         for name, weight in weights.items():
             if isinstance(weight, Weight):
-                weight.prepare(context, mapped=mapped or name == "token_embd.weight")
-                if not mapped and not self._loader.dequantize and name in reader.tensors:
-                    reader.release(name)
-        if "output.weight" not in reader.tensors and not mapped and not self._loader.dequantize:
-            reader.release("token_embd.weight")
+                keep = mapped or name == "token_embd.weight"
+                weight.prepare(context, mapped=keep, release=not keep and not self._loader.dequantize)
+        if not mapped:  # what was at the borders of pages, and vectors that were copied
+            for part in range(len(reader.paths)):
+                reader.mapping(part).release()
 
     def _unguard(self) -> None:
         from zigllama.foundation.native import guard_remove
@@ -184,13 +188,14 @@ class Model:
         """
         ids = self._ids(ids)
         out = np.empty((len(ids), self.spec.n_vocab), np.float32)
+        rows = min(CHUNK, max(16, LOGITS_BYTES // out.itemsize // self.spec.n_vocab))
         with self._sequence() as sequence:
-            for i in range(0, len(ids), CHUNK):
+            for i in range(0, len(ids), rows):
                 with self.engine.lock:
-                    step = self.engine.cache.extend(sequence, ids[i : i + CHUNK])
+                    step = self.engine.cache.extend(sequence, ids[i : i + rows])
                     step.out_rows = np.arange(step.n_rows, dtype=np.int32)
-                    out[i : i + CHUNK] = self.engine.run(step)
-                    if not np.isfinite(out[i : i + CHUNK].max(initial=0)):
+                    out[i : i + rows] = self.engine.run(step)
+                    if not np.isfinite(out[i : i + rows].max(initial=0)):
                         raise self.engine.blame(step)
         return out
 
