@@ -5,6 +5,9 @@
  *      more         two stages; a chunk of the second is a tile of 64 outputs by up to 512 rows of x
  *
  * All three give the same bits (kernels/linear.h). Chunks of one thread's share follow each other in memory.
+ *
+ * Gated (ip[1] is an activation): the two weights are gate and up, a chunk makes the same outputs of both and then act(gate) * up of them
+ * while they are in the cache nearest to it: the bits of two products and a glu.
  */
 #include "core.h"
 #include <string.h>
@@ -46,6 +49,12 @@ static int check_linear(const zl_op *op, const zl_tensor *t) {
         for (int j = 0; j < n; j++)
             if (j != i && residual >= 0 && residual == op->out[j]) return zl_fail(ZL_E_ARG, "linear: residual %d is output %d", i, j);
     }
+    if (op->ip[1] == 0) return ZL_OK;
+    if (op->ip[1] < ZL_RELU || op->ip[1] > ZL_EXP) return zl_fail(ZL_E_ARG, "linear: unknown activation %d", op->ip[1]);
+    if (n != 2 || op->in[3] >= 0 || op->in[6] >= 0)
+        return zl_fail(ZL_E_ARG, "linear: an activation joins two weights without residuals, there are %d, residuals %d and %d", n, op->in[3], op->in[6]);
+    if (weight_of(op, t, 0)->rows != weight_of(op, t, 1)->rows)
+        return zl_fail(ZL_E_SHAPE, "linear: gate has %lld rows, up %lld", (long long)weight_of(op, t, 0)->rows, (long long)weight_of(op, t, 1)->rows);
     return ZL_OK;
 }
 
@@ -70,6 +79,8 @@ typedef struct {
     const zl_run_state *r;
     zl_activation x;           /* q, d, s: of all threads, or NULL where each has its own       */
     int n;                     /* weights                                                       */
+    int act;                   /* gate: the activation that joins the two, or 0                 */
+    int cut;                   /* weights that have chunks of their own: n, or 1 when gated      */
     const zl_weight *w[WEIGHTS];
     zl_result result[WEIGHTS];
     int64_t first[WEIGHTS + 1];/* chunks of weight i are first[i] .. first[i + 1] - 1           */
@@ -109,11 +120,17 @@ static int weight_of_chunk(const job *j, int64_t *chunk) {
     return i;
 }
 
-static void few_chunk(void *arg, int64_t chunk, int thread) {
-    job *j = arg;
-    const int i = weight_of_chunk(j, &chunk);
+/* rows t0..t1-1, outputs begin..end-1: gate becomes act(gate) * up */
+static void join(const job *j, int64_t t0, int64_t t1, int64_t begin, int64_t end) {
+    for (int64_t t = t0; t < t1; t++) {
+        float *gate = j->result[0].y + t * j->w[0]->rows + begin;
+        j->r->k->glu(j->act, end - begin, gate, j->result[1].y + t * j->w[0]->rows + begin, gate);
+    }
+}
+
+/* panels begin..end-1 of weight i */
+static void few_panels(job *j, int i, int64_t begin, int64_t end, int thread) {
     const zl_weight *w = j->w[i];
-    const int64_t begin = chunk * j->panels[i], end = min64(begin + j->panels[i], ceil_div(w->rows, w->k->lanes));
     uint8_t *own_x = j->r->private_[thread], *scratch = own_x + activation_bytes(PRIVATE_ROWS, j->x.cols);
     if (is_float(w)) {
         w->k->few_float(w, begin, end, &j->x, &j->result[i], scratch);
@@ -128,12 +145,31 @@ static void few_chunk(void *arg, int64_t chunk, int thread) {
     w->k->few(w, begin, end, &x, &j->result[i], scratch);
 }
 
+static void few_chunk(void *arg, int64_t chunk, int thread) {
+    job *j = arg;
+    const int i = weight_of_chunk(j, &chunk);
+    const zl_weight *w = j->w[i];
+    const int64_t begin = chunk * j->panels[i], end = min64(begin + j->panels[i], ceil_div(w->rows, w->k->lanes));
+    few_panels(j, i, begin, end, thread);
+    if (!j->act) return;
+    few_panels(j, 1, begin, end, thread);
+    join(j, 0, j->x.n, begin * w->k->lanes, min64(end * w->k->lanes, w->rows));
+}
+
+static void many_tile(const job *j, int i, int64_t row, int64_t t0, int64_t t1, int thread) {
+    const zl_weight *w = j->w[i];
+    (is_float(w) ? w->k->many_float : w->k->many)(w, row, t0, t1, &j->x, &j->result[i], j->r->private_[thread]);
+}
+
 static void many_chunk(void *arg, int64_t chunk, int thread) {
     const job *j = arg;
     const int i = weight_of_chunk(j, &chunk);
-    const zl_weight *w = j->w[i];
     const int64_t blocks = ceil_div(j->x.n, j->tokens), row = chunk / blocks * ZL_TILE_ROWS, t0 = chunk % blocks * j->tokens;
-    (is_float(w) ? w->k->many_float : w->k->many)(w, row, t0, min64(t0 + j->tokens, j->x.n), &j->x, &j->result[i], j->r->private_[thread]);
+    const int64_t t1 = min64(t0 + j->tokens, j->x.n);
+    many_tile(j, i, row, t0, t1, thread);
+    if (!j->act) return;
+    many_tile(j, 1, row, t0, t1, thread);
+    join(j, t0, t1, row, min64(row + ZL_TILE_ROWS, j->w[0]->rows));
 }
 
 /* Chunks of panels: an eighth of a thread's share (so that what is stolen at the end is little), but no less than 128 KiB or an eighth of
@@ -144,8 +180,9 @@ static void cut_few(job *j) {
     for (int i = 0; i < j->n; i++) total += ceil_div(j->w[i]->rows, j->w[i]->k->lanes) * j->w[i]->panel_bytes;
     int64_t bytes = max64(min64(CHUNK, total / 8), total / (8 * (int64_t)zl_ctx_threads(j->r->ctx)));
     if (total <= ALONE) bytes = total;
-    for (int i = 0; i < j->n; i++) {
-        j->panels[i] = ceil_div(ceil_div(bytes, j->w[i]->panel_bytes), PANELS) * PANELS;
+    for (int i = 0; i < j->cut; i++) {
+        const int64_t panel = j->w[i]->panel_bytes + (j->act ? j->w[1]->panel_bytes : 0);
+        j->panels[i] = ceil_div(ceil_div(bytes, panel), PANELS) * PANELS;
         j->first[i + 1] = j->first[i] + ceil_div(ceil_div(j->w[i]->rows, j->w[i]->k->lanes), j->panels[i]);
     }
 }
@@ -154,16 +191,16 @@ static void cut_few(job *j) {
 static void cut_many(job *j) {
     enum { PER_THREAD = 8, LEAST = 128, ROUND = 8 };
     int64_t tiles = 0, want = PER_THREAD * (int64_t)zl_ctx_threads(j->r->ctx), blocks = ceil_div(j->x.n, ZL_TILE_TOKENS);
-    for (int i = 0; i < j->n; i++) tiles += ceil_div(j->w[i]->rows, ZL_TILE_ROWS);
+    for (int i = 0; i < j->cut; i++) tiles += ceil_div(j->w[i]->rows, ZL_TILE_ROWS);
     while (tiles * blocks < want && ceil_div(j->x.n, blocks + 1) >= LEAST) blocks++;
     j->tokens = ceil_div(ceil_div(j->x.n, blocks), ROUND) * ROUND;
     blocks = ceil_div(j->x.n, j->tokens);
-    for (int i = 0; i < j->n; i++) j->first[i + 1] = j->first[i] + ceil_div(j->w[i]->rows, ZL_TILE_ROWS) * blocks;
+    for (int i = 0; i < j->cut; i++) j->first[i + 1] = j->first[i] + ceil_div(j->w[i]->rows, ZL_TILE_ROWS) * blocks;
 }
 
 static void run_linear(zl_run_state *r, const zl_op *op) {
     enum { QUANTIZE_CHUNK = 16384 };
-    job j = {.r = r, .n = n_weights(op)};
+    job j = {.r = r, .n = n_weights(op), .act = op->ip[1], .cut = op->ip[1] ? 1 : n_weights(op)};
     int quantised = 0;
     j.x = (zl_activation){.n = zl_rows_of(r, op->in[0]), .cols = r->tensors[op->in[0]].cols, .x = zl_data_of(r, op->in[0])};
     if (j.x.n == 0) return;
@@ -183,7 +220,7 @@ static void run_linear(zl_run_state *r, const zl_op *op) {
     }
     if (many) cut_many(&j);
     else cut_few(&j);
-    zl_parallel(r->ctx, j.first[j.n], many ? many_chunk : few_chunk, &j);
+    zl_parallel(r->ctx, j.first[j.cut], many ? many_chunk : few_chunk, &j);
 }
 
 const zl_op_def zl_ops_linear[] = {

@@ -157,7 +157,8 @@ enum zl_opcode {
     ZL_OP_RMS_NORM = 2,    /* in: x (T, n*m), w const (m)|-1; ip[0] = m, norm over groups of m; fp[0] eps.     x / sqrt(mean x^2 + eps) * w */
     ZL_OP_LAYER_NORM = 3,  /* in: x, w|-1, b|-1; ip[0] = m; fp[0] eps.                                                                     */
     ZL_OP_LINEAR = 4,      /* ip[0] = n weights (1..3) sharing in[0] = x (T,K); for i: in[1+3i] = weight, in[2+3i] = bias const|-1,
-                              in[3+3i] = residual (T,N)|-1; out[i] (T,N).  y = x W^T (+ bias) (+ residual), in that order                 */
+                              in[3+3i] = residual (T,N)|-1; out[i] (T,N).  y = x W^T (+ bias) (+ residual), in that order.
+                              ip[1] = 0, or with n = 2, equal rows N and no residuals a zl_unary: out[0] = act(y0) * y1, out[1] = y1              */
     ZL_OP_ROPE = 5,        /* in: x (T, H*D), inverse frequencies const (rot/2); ip: H, D, rot (rotated channels), mode (0 interleaved pairs
                               (2i,2i+1), 1 half-split (i, i+rot/2)), position plane; fp[0] = scale on cos and sin (1). angle = position * inv_freq[i] */
     ZL_OP_KV_STORE = 6,    /* in: k (T, G*dk), v (T, G*dv), cache; ip[0] = layer within the class. Writes row t at step.cache_pos[t].     */

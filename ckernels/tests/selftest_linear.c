@@ -283,6 +283,37 @@ static void test_shared_x(zl_ctx *ctx) {
     for (int i = 0; i < 3; i++) drop_part(&p[i]), free(out[i]);
 }
 
+/* Gate and up in one op: what two products and a glu give, bit by bit. */
+static void test_gated(zl_ctx *ctx) {
+    enum { COLS = 256, T = 20, ROWS = 333, N = T * ROWS };
+    static float x[T * COLS], bias[ROWS], y[2][N], joined[N];
+    static const int types[][2] = {{ZL_TYPE_Q4_1, ZL_TYPE_Q4_1}, {ZL_TYPE_Q6_K, ZL_TYPE_F16}}, batches[] = {0, 1, 4, 6, 20}, acts[] = {ZL_SILU, ZL_GELU_TANH};
+    for (int i = 0; i < T * COLS; i++) x[i] = uniform(-1, 1);
+    for (int i = 0; i < ROWS; i++) bias[i] = uniform(-1, 1);
+    for (int k = 0; k < 2; k++) {
+        part p[2] = {make_part(ctx, types[k][0], ROWS, COLS), make_part(ctx, types[k][1], ROWS, COLS)};
+        expect(ctx, &p[0], x, T, COLS, bias, NULL), expect(ctx, &p[1], x, T, COLS, NULL, NULL);
+        zl_tensor two[] = {rows_tensor(p[0].want, T, ROWS), rows_tensor(p[1].want, T, ROWS), rows_tensor(joined, T, ROWS)};
+        zl_op glu = {.code = ZL_OP_GLU, .in = {0, 1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {2, -1, -1, -1}, .ip = {acts[k]}};
+        zl_step step = {.n_rows = T, .n_seq = 1};
+        CHECK(zl_run(ctx, &glu, 1, two, 3, &step) == ZL_OK, "glu");
+        for (int b = 0; b < 10; b++) {
+            const int t = batches[b / 2], mapped = b % 2;
+            zl_tensor tensors[] = {rows_tensor(x, T, COLS), {.kind = ZL_WEIGHT, .data = p[0].w[mapped]}, {.kind = ZL_CONST, .rows = 1, .cols = ROWS, .data = bias},
+                                   {.kind = ZL_WEIGHT, .data = p[1].w[mapped]}, rows_tensor(y[0], T, ROWS), rows_tensor(y[1], T, ROWS)};
+            zl_op op = {.code = ZL_OP_LINEAR, .in = {0, 1, 2, -1, 3, -1, -1, -1, -1, -1, -1, -1}, .out = {4, 5, -1, -1}, .ip = {2, acts[k]}};
+            memset(y, 0x7f, sizeof y);
+            step.n_rows = t;
+            CHECK(zl_run(ctx, &op, 1, tensors, 6, &step) == ZL_OK, "gated: %s", zl_error());
+            int64_t at = first_difference(y[0], joined, t * ROWS);
+            CHECK(at < 0, "gated, types %d and %d, %d rows, mapped %d: [%d] is %.9g, want %.9g", types[k][0], types[k][1], t, mapped, (int)at,
+                  (double)y[0][at], (double)joined[at]);
+            CHECK(((uint8_t *)y[0])[t * ROWS * 4] == 0x7f || t == T, "gated: wrote past row %d", t);
+        }
+        drop_part(&p[0]), drop_part(&p[1]);
+    }
+}
+
 /* A value that is not finite makes its own row NaN and leaves the others as they are. */
 static void test_not_finite(zl_ctx *ctx) {
     enum { COLS = 256, T = 12, ROWS = 20 };
@@ -311,7 +342,8 @@ static void test_refused(zl_ctx *ctx) {
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, 0, NULL) == ZL_E_ARG, "out");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, NULL, 36, 0, &w) == ZL_E_ARG && !w, "data");
     CHECK(zl_weight_new(NULL, ZL_TYPE_Q4_0, 2, 32, data, 36, 0, &w) == ZL_E_ARG, "context");
-    CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, 2, &w) == ZL_E_ARG, "flags");
+    CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, 4, &w) == ZL_E_ARG, "flags");
+    CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, ZL_WEIGHT_RELEASE, &w) == ZL_E_ARG, "releasing what no guard knows");
     CHECK(zl_weight_new(ctx, 9, 2, 32, data, 36, 0, &w) == ZL_E_TYPE && zl_weight_new(ctx, -1, 2, 32, data, 36, 0, &w) == ZL_E_TYPE, "types");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 31, data, 36, 0, &w) == ZL_E_SHAPE, "a cut block");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_K, 2, 32, data, 36, 0, &w) == ZL_E_SHAPE, "a cut superblock");
@@ -327,9 +359,11 @@ static void test_refused(zl_ctx *ctx) {
               zl_dequantize(ctx, ZL_TYPE_Q4_0, -32, data, -18, f) == ZL_E_SHAPE && zl_dequantize(ctx, 9, 32, data, 36, f) == ZL_E_TYPE &&
               zl_dequantize(ctx, ZL_TYPE_Q4_0, 32, NULL, 18, f) == ZL_E_ARG && zl_dequantize(ctx, ZL_TYPE_Q4_0, 0, NULL, 0, NULL) == ZL_OK, "dequantize");
 
-    CHECK(zl_weight_new(ctx, ZL_TYPE_F32, 4, 8, data, 128, 0, &w) == ZL_OK, "a good one");
+    zl_weight *other = NULL;
+    CHECK(zl_weight_new(ctx, ZL_TYPE_F32, 4, 8, data, 128, 0, &w) == ZL_OK && zl_weight_new(ctx, ZL_TYPE_F32, 3, 8, data, 96, 0, &other) == ZL_OK, "good ones");
     zl_tensor t[] = {rows_tensor(f, 2, 8), {.kind = ZL_WEIGHT, .data = w}, rows_tensor(f + 64, 2, 4), {.kind = ZL_CONST, .rows = 1, .cols = 3, .data = f},
-                     rows_tensor(f + 128, 2, 7), rows_tensor(f + 256, 2, 4)};
+                     rows_tensor(f + 128, 2, 7), rows_tensor(f + 256, 2, 4), rows_tensor(f + 320, 2, 4), {.kind = ZL_WEIGHT, .data = other},
+                     rows_tensor(f + 384, 2, 3)};
     t[5].rows_kind = ZL_ROWS_OUT;
     const zl_op good = {.code = ZL_OP_LINEAR, .in = {0, 1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {2, -1, -1, -1}, .ip = {1}};
     zl_step step = {.n_rows = 2, .n_seq = 1};
@@ -337,7 +371,7 @@ static void test_refused(zl_ctx *ctx) {
     do { \
         zl_op op = good; \
         change; \
-        CHECK(zl_run(ctx, &op, 1, t, 6, &step) == status, #change); \
+        CHECK(zl_run(ctx, &op, 1, t, 9, &step) == status, #change); \
     } while (0)
     REFUSED(ZL_OK, (void)op);
     REFUSED(ZL_E_ARG, op.ip[0] = 0);
@@ -351,6 +385,15 @@ static void test_refused(zl_ctx *ctx) {
     REFUSED(ZL_E_SHAPE, op.in[3] = 0);     /* a residual of 8 columns      */
     REFUSED(ZL_E_SHAPE, op.out[0] = 5);    /* other rows than x            */
     REFUSED(ZL_E_ARG, (op.ip[0] = 2, op.in[4] = 1, op.out[1] = 2)); /* one output twice */
+    REFUSED(ZL_E_ARG, op.ip[1] = ZL_SILU);  /* a gate without its up        */
+#define GATED(op) (op.ip[0] = 2, op.in[4] = 1, op.out[1] = 6, op.ip[1] = ZL_SILU)
+    REFUSED(ZL_OK, GATED(op));
+    REFUSED(ZL_E_ARG, (GATED(op), op.ip[1] = ZL_EXP + 1));
+    REFUSED(ZL_E_ARG, (GATED(op), op.ip[1] = -1));
+    REFUSED(ZL_E_ARG, (GATED(op), op.in[3] = 2)); /* a residual    */
+    REFUSED(ZL_E_ARG, (GATED(op), op.in[6] = 2));
+    REFUSED(ZL_E_SHAPE, (GATED(op), op.in[4] = 7, op.out[1] = 8)); /* up has 3 rows */
+    zl_weight_free(other);
     zl_weight_free(w);
 }
 
@@ -361,6 +404,7 @@ int selftest_linear(zl_ctx *ctx) {
     test_products(ctx);
     test_extreme_codes(ctx);
     test_shared_x(ctx);
+    test_gated(ctx);
     test_not_finite(ctx);
     test_refused(ctx);
     return failures;

@@ -22,6 +22,7 @@ from zigllama.foundation.tape import record
 from zigllama.inference.engine import CHUNK
 from zigllama.inference.kv_cache import ModelKVCache
 from zigllama.models.gguf import GGUFLoader
+from zigllama.neural_primitives.fusion import FUSIONS
 
 # LLaMA (Touvron et al., 2023, table 2): width, feed-forward, layers, heads; vocabulary 32,000, context 2,048
 LLAMA = {
@@ -138,7 +139,7 @@ def test_the_cache_is_as_large_as_the_engine_makes_it(name: str, cache_type: str
 def test_activations_are_about_what_the_tape_plans(smollm2_path: Path, gemma3_path: Path) -> None:
     for path in (smollm2_path, gemma3_path):
         with zl.Model(path, n_ctx=1024, n_threads=1, repack=False) as model:
-            tape = record(partial(model.decoder.forward, cache=model.engine.cache))
+            tape = record(partial(model.decoder.forward, cache=model.engine.cache), FUSIONS)
             n_vocab = model.info.n_vocab
         planned = 4 * (CHUNK * (tape.arena_cols - n_vocab) + n_vocab)  # of the logits one row is touched
         assert zl.estimate(path, 1024)["activations"] == pytest.approx(planned, rel=0.2)

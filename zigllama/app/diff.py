@@ -30,6 +30,7 @@ from zigllama.inference.kv_cache import ModelKVCache
 from zigllama.linear_algebra.linear import Weight
 from zigllama.models.decoder import Decoder
 from zigllama.models.gguf import GGUFLoader
+from zigllama.neural_primitives.fusion import FUSIONS
 
 # The bound end to end is on a row's root mean square difference over its logits' deviation, in the median over rows:
 # a few rows in which attention hangs in the balance say nothing of the others. With quantised weights every product
@@ -328,7 +329,7 @@ class _Runs:
         cache, steps = self._steps()
         program, rows = None, []
         if side.on_tape:
-            tape = record(lambda step: self.decoder.forward(step, cache))
+            tape = record(lambda step: self.decoder.forward(step, cache), FUSIONS)
             program = TapeProgram(tape, side.context, max(map(len, self.pieces)))
         try:
             for step in steps:

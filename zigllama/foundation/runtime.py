@@ -132,10 +132,13 @@ REGISTRY: dict[str, Op] = {}
 
 
 class Op:
-    """A named op. Call it with arrays to run its twin, with `Rows` to run or record it natively; `.ref` is the twin."""
+    """A named op. Call it with arrays to run its twin, with `Rows` to run or record it natively; `.ref` is the twin.
 
-    def __init__(self, ref: Callable[..., Any], code: int, lower: Callable[..., Lowered]) -> None:
-        self.ref, self.code, self.lower = ref, code, lower
+    `rowwise`: row t of the result depends on row t of the operands and on nothing of the step.
+    """
+
+    def __init__(self, ref: Callable[..., Any], code: int, lower: Callable[..., Lowered], rowwise: bool) -> None:
+        self.ref, self.code, self.lower, self.rowwise = ref, code, lower, rowwise
         self.name = ref.__name__
         self.__doc__, self.__name__ = ref.__doc__, ref.__name__
 
@@ -152,11 +155,11 @@ class Op:
         return f"<op {self.name}>"
 
 
-def op(code: int, lower: Callable[..., Lowered]) -> Callable[[Callable[..., Any]], Op]:
+def op(code: int, lower: Callable[..., Lowered], *, rowwise: bool = False) -> Callable[[Callable[..., Any]], Op]:
     """Make an op of a NumPy function: `@op(code=ZL_OP_..., lower=lambda x, w, *, eps: Lowered(...))`."""
 
     def wrap(ref: Callable[..., Any]) -> Op:
-        made = Op(ref, code, lower)
+        made = Op(ref, code, lower, rowwise)
         if made.name in REGISTRY:
             raise InvalidArgument(f"op {made.name!r} is defined twice")
         REGISTRY[made.name] = made

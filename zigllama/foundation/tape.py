@@ -5,14 +5,13 @@ over slots; the list is the same for every step, because what varies lives in th
 each slot a place in one arena: a slot whose last reader has run leaves its place to a later one (liveness), so the
 arena holds what is alive at once and no more.
 
-What this file is not: it fuses nothing. A pass is a function from a list of `TapeOp` to a list of `TapeOp` (`passes`),
-and rules that join ops are registered by the layer that owns the ops.
+What this file is not: it fuses nothing. A pass is a function from `Tape` to `Tape` (tape_passes.py); the layers that
+own the ops write them, and whoever records says which are applied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,33 +19,7 @@ import numpy as np
 from zigllama.errors import InvalidArgument
 from zigllama.foundation import native_structs as structs
 from zigllama.foundation.runtime import F32, ROWS_STEP, Lowered, Op, Rows, Step
-
-ALIGN = (
-    16  # floats: every slot begins on a cache line when the row count is a multiple of one; C aligns each slot's base
-)
-
-
-@dataclass
-class TapeOp:
-    """One row of the tape. `ins` holds slot numbers for values (as Rows), other operands as they are, None where
-    absent."""
-
-    op: Op
-    ins: list[Any]
-    outs: list[Rows]
-    ints: tuple[int, ...]
-    floats: tuple[float, ...]
-
-
-@dataclass
-class Tape:
-    """A recorded forward pass: ops in order, and the values that must survive the run."""
-
-    ops: list[TapeOp]
-    results: list[Rows]
-    n_slots: int
-    offsets: list[int] = field(default_factory=list)  # floats per row before each slot, filled by plan_arena
-    arena_cols: int = 0
+from zigllama.foundation.tape_passes import Tape, TapeOp, TapePass, plan_arena
 
 
 class Recorder:
@@ -76,7 +49,7 @@ class Recorder:
         return outs[0] if len(outs) == 1 else tuple(outs) if outs else None
 
 
-def record(forward: Callable[[Step], Any], passes: Sequence[Callable[[Tape], Tape]] = ()) -> Tape:
+def record(forward: Callable[[Step], Any], passes: Sequence[TapePass] = ()) -> Tape:
     """Run `forward(step)` once under a recorder, apply `passes`, and lay out the arena.
 
     `forward` returns a value or a tuple of values: the results, which stay readable after a replay.
@@ -91,51 +64,6 @@ def record(forward: Callable[[Step], Any], passes: Sequence[Callable[[Tape], Tap
         tape = rewrite(tape)
     plan_arena(tape)
     return tape
-
-
-def plan_arena(tape: Tape) -> None:
-    """Give every slot an offset (floats per row), reusing the place of slots that are dead.
-
-    First fit over a list of free intervals, in the order of the tape. An op's outputs are placed before its inputs are
-    freed, so no op reads and writes the same place. Every interval is a multiple of ALIGN floats.
-    """
-    last = {}
-    for i, row in enumerate(tape.ops):
-        for value in (*row.ins, *row.outs):
-            if isinstance(value, Rows):
-                last[value.slot] = i
-    for value in tape.results:
-        last[value.slot] = len(tape.ops)
-    offsets = [-1] * tape.n_slots
-    sizes = [0] * tape.n_slots
-    free: list[tuple[int, int]] = []  # (offset, size), ascending, never adjacent
-    top = 0
-    for i, row in enumerate(tape.ops):
-        for out in row.outs:
-            size = -(-out.cols // ALIGN) * ALIGN
-            place = next((k for k, (_, room) in enumerate(free) if room >= size), -1)
-            if place < 0:
-                offset, top = top, top + size
-            else:
-                offset, room = free.pop(place)
-                if room > size:
-                    free.insert(place, (offset + size, room - size))
-            offsets[out.slot], sizes[out.slot] = offset, size
-        dead = {v.slot for v in (*row.ins, *row.outs) if isinstance(v, Rows) and last[v.slot] == i}
-        for slot in dead:
-            free.append((offsets[slot], sizes[slot]))
-        free = _merge(free)
-    tape.offsets, tape.arena_cols = offsets, top
-
-
-def _merge(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for offset, size in sorted(intervals):
-        if merged and merged[-1][0] + merged[-1][1] == offset:
-            merged[-1] = (merged[-1][0], merged[-1][1] + size)
-        else:
-            merged.append((offset, size))
-    return merged
 
 
 class TapeProgram:

@@ -21,6 +21,7 @@ from zigllama.foundation.runtime import F32, EagerRuntime, Op, Rows, Step
 from zigllama.foundation.tape import TapeProgram, record
 from zigllama.inference.kv_cache import ModelKVCache
 from zigllama.models.decoder import Decoder
+from zigllama.neural_primitives.fusion import FUSIONS
 
 CHUNK = 512  # most rows of a step: prompts are read in chunks of this size
 
@@ -47,7 +48,7 @@ class Engine:
             if self.mode == "eager":
                 return self._eager(step, None)
             if self._program is None:
-                tape = record(lambda s: self.decoder.forward(s, self.cache))
+                tape = record(lambda s: self.decoder.forward(s, self.cache), FUSIONS)
                 self._program = TapeProgram(tape, self.context, CHUNK)
             if self._native_step is None:
                 self._native_step = self.context.make_step(step)

@@ -24,9 +24,7 @@ from zigllama.models.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from zigllama.models.chat_templates import ChatTemplates, RenderedChat
 
-LOGITS_BYTES = (
-    32 << 20
-)  # of one step of `logits`: with a large vocabulary it takes fewer rows
+LOGITS_BYTES = 32 << 20  # of one step of `logits`: with a large vocabulary it takes fewer rows
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ What it is not: it knows no block layout. Those are in quantization.py and k_qua
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from zigllama.errors import ShapeError
 from zigllama.foundation.ggml_types import GGMLType, row_bytes, type_by_name
 from zigllama.foundation.opcodes import Opcode
 from zigllama.foundation.runtime import F32, Lowered, op
+from zigllama.foundation.tape_passes import Tape, TapeOp
 
 U8 = npt.NDArray[np.uint8]
 
@@ -86,7 +88,7 @@ def _lower_linear(x: Any, weight: Weight, bias: Any = None, residual: Any = None
     return Lowered([x, weight, bias, residual], [weight.rows], ints=[1])
 
 
-@op(code=Opcode.LINEAR, lower=_lower_linear)
+@op(code=Opcode.LINEAR, lower=_lower_linear, rowwise=True)
 def linear(x: Any, weight: Any, bias: Any = None, residual: Any = None) -> Any:
     """y = x W^T + bias + residual, the additions in that order and only where given.
 
@@ -102,6 +104,27 @@ def linear(x: Any, weight: Any, bias: Any = None, residual: Any = None) -> Any:
     y = matmul_twin(x, weight.data, weight.type.name, weight.rows)
     y = y if bias is None else y + bias
     return y if residual is None else y + residual
+
+
+def share_inputs(tape: Tape) -> Tape:
+    """A pass: products of the same x with up to three weights (q, k, v) become one op, which quantises x once and is
+    one stage of the thread pool instead of three. It takes the place of the first."""
+    ops: list[TapeOp] = []
+    first: dict[tuple[int, int], TapeOp] = {}  # (slot and kind of x) -> the op that others may join
+    for row in tape.ops:
+        alone = row.op is linear and row.ints == (1,) and row.ins[3] is None
+        key = (row.ins[0].slot, row.ins[0].rows_kind) if alone else None
+        group = first.get(key) if key is not None else None
+        if group is not None and group.ints[0] < 3:
+            group.ins += row.ins[1:]
+            group.outs += row.outs
+            group.ints = (group.ints[0] + 1,)
+            continue
+        row = replace(row, ins=list(row.ins), outs=list(row.outs))
+        if key is not None:
+            first[key] = row
+        ops.append(row)
+    return replace(tape, ops=ops)
 
 
 def _lower_embed(step: Any, weight: Weight, *, scale: float = 1.0) -> Lowered:

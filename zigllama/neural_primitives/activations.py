@@ -26,7 +26,7 @@ _erfc = np.vectorize(math.erfc, otypes=[np.float64])  # NumPy has none; the refe
 
 
 def _unary(function: Unary) -> Callable[[Callable[..., Any]], Op]:
-    return op(code=Opcode.UNARY, lower=lambda x: Lowered([x], [cols_of(x)], ints=[function]))
+    return op(code=Opcode.UNARY, lower=lambda x: Lowered([x], [cols_of(x)], ints=[function]), rowwise=True)
 
 
 def _like(x: Any, y: Any) -> Any:
@@ -118,7 +118,7 @@ def _lower_glu(gate: Any, up: Any, *, activation: str = "sigmoid") -> Lowered:
     return Lowered([gate, up], [cols_of(gate)], ints=[activation_named(activation)[1]])
 
 
-@op(code=Opcode.GLU, lower=_lower_glu)
+@op(code=Opcode.GLU, lower=_lower_glu, rowwise=True)
 def glu(gate: Any, up: Any, *, activation: str = "sigmoid") -> Any:
     """act(gate) * up: one half of a projection decides how much of the other passes.   gate, up (T, F) -> (T, F)
 

@@ -16,21 +16,21 @@ def _same_shape(name: str, x: Any, y: Any) -> None:
         raise ShapeError(f"{name}: shapes {np.shape(x)} and {np.shape(y)} differ")
 
 
-@op(code=Opcode.ADD, lower=lambda x, y: Lowered([x, y], [cols_of(x)]))
+@op(code=Opcode.ADD, lower=lambda x, y: Lowered([x, y], [cols_of(x)]), rowwise=True)
 def add(x: Any, y: Any) -> Any:
     """x + y, the residual connection (He et al., 2015).   x, y (T, C) -> (T, C).   Raises ShapeError."""
     _same_shape("add", x, y)
     return x + y
 
 
-@op(code=Opcode.MUL, lower=lambda x, y: Lowered([x, y], [cols_of(x)]))
+@op(code=Opcode.MUL, lower=lambda x, y: Lowered([x, y], [cols_of(x)]), rowwise=True)
 def mul(x: Any, y: Any) -> Any:
     """x * y, element by element.   x, y (T, C) -> (T, C).   Raises ShapeError."""
     _same_shape("mul", x, y)
     return x * y
 
 
-@op(code=Opcode.SCALE, lower=lambda x, *, factor: Lowered([x], [cols_of(x)], floats=[factor]))
+@op(code=Opcode.SCALE, lower=lambda x, *, factor: Lowered([x], [cols_of(x)], floats=[factor]), rowwise=True)
 def scale(x: Any, *, factor: float) -> Any:
     """factor * x.   x (T, C) -> (T, C)"""
     return x * x.dtype.type(factor)

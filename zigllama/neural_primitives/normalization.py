@@ -33,7 +33,7 @@ def _lower_rms(x: Any, w: F32 | None, *, eps: float, group: int = 0) -> Lowered:
     return Lowered([x, w], [cols_of(x)], ints=[_group("rms_norm", x, w, group)], floats=[eps])
 
 
-@op(code=Opcode.RMS_NORM, lower=_lower_rms)
+@op(code=Opcode.RMS_NORM, lower=_lower_rms, rowwise=True)
 def rms_norm(x: Any, w: Any, *, eps: float, group: int = 0) -> Any:
     """x / sqrt(mean(x^2) + eps) * w, over each group of len(w) channels.
 
@@ -49,7 +49,7 @@ def _lower_layer(x: Any, w: F32 | None, b: F32 | None = None, *, eps: float, gro
     return Lowered([x, w, b], [cols_of(x)], ints=[_group("layer_norm", x, w, group)], floats=[eps])
 
 
-@op(code=Opcode.LAYER_NORM, lower=_lower_layer)
+@op(code=Opcode.LAYER_NORM, lower=_lower_layer, rowwise=True)
 def layer_norm(x: Any, w: Any, b: Any = None, *, eps: float, group: int = 0) -> Any:
     """(x - mean(x)) / sqrt(var(x) + eps) * w + b, over each group of len(w) channels; var divides by m, not m - 1.
 

@@ -16,7 +16,7 @@ from zigllama.foundation.opcodes import Opcode
 from zigllama.foundation.runtime import F32, I32, Lowered, Rows, Step, cols_of, op
 
 
-@op(code=Opcode.SOFTMAX, lower=lambda x, *, scale=1.0: Lowered([x], [cols_of(x)], floats=[scale]))
+@op(code=Opcode.SOFTMAX, lower=lambda x, *, scale=1.0: Lowered([x], [cols_of(x)], floats=[scale]), rowwise=True)
 def softmax(x: Any, *, scale: float = 1.0) -> Any:
     """exp(y - max y) / sum exp(y - max y), y = scale * x, row by row.   x (T, C) -> (T, C)
 
@@ -29,7 +29,7 @@ def softmax(x: Any, *, scale: float = 1.0) -> Any:
         return e / e.sum(axis=-1, keepdims=True)
 
 
-@op(code=Opcode.SOFTCAP, lower=lambda x, *, cap: Lowered([x], [cols_of(x)], floats=[cap]))
+@op(code=Opcode.SOFTCAP, lower=lambda x, *, cap: Lowered([x], [cols_of(x)], floats=[cap]), rowwise=True)
 def softcap(x: Any, *, cap: float) -> Any:
     """cap * tanh(x / cap): the identity near 0, never beyond +-cap (Gemma 2, 2024, arXiv 2408.00118).
 
