@@ -217,12 +217,12 @@ def _cache_part(sizes: Sizes, n_ctx: int, cache_type: str) -> Part:
 
 
 def _activation_part(sizes: Sizes, rows: int, n_vocab: int) -> Part:
-    """Alive at once in a layer: the residual, its norm, and the wider of two: q, k, v and attention's result, or gate,
-    up and their product.
+    """Alive at once in a layer: the residual, its norm, and the wider of two: q, k, v and attention's result, or gate
+    and up, whose product takes the gate's place.
     """
     n_head, n_kv = max(sizes.n_head, default=0), max(sizes.n_head_kv, default=0)
     attention = n_head * (sizes.dk + sizes.dv) + n_kv * (sizes.dk + sizes.dv)
-    widest = max(attention, 3 * sizes.n_ff)
+    widest = max(attention, 2 * sizes.n_ff)
     return Part(
         "activations",
         4 * (rows * (2 * sizes.n_embd + widest) + n_vocab),

@@ -321,11 +321,9 @@ class NativeStep(StepRecord):
 
 
 class NativeWeight:
-    """A matrix (rows, cols) in a number format, in the form the C library multiplies it: panels of its own, or, with
-    `mapped`, straight from `data` (uint8, the file's bytes), which is then kept alive. With `release`, `data` lies in a
-    mapping under `guard_add`, and its pages leave the resident memory as they are repacked.
-
-    Raises ShapeError, DTypeError (a type without kernels), OutOfMemory, MappingFault.
+    """A matrix (rows, cols) in a number format, as the C library multiplies it: panels of its own or, with `mapped`, the
+    file's bytes `data` (uint8), kept alive then. With `release`, pages of `data`, a mapping under `guard_add`, are let
+    go as they are repacked. Raises ShapeError, DTypeError (a type without kernels), OutOfMemory, MappingFault.
     """
 
     def __init__(
@@ -342,7 +340,7 @@ class NativeWeight:
         out = ffi.new("zl_weight **")
         buffer = ffi.from_buffer(data)
         with ctx.using() as pointer:
-            flags = (lib.ZL_WEIGHT_MAPPED if mapped else 0) | (lib.ZL_WEIGHT_RELEASE if release else 0)
+            flags = lib.ZL_WEIGHT_MAPPED * mapped | lib.ZL_WEIGHT_RELEASE * release
             status = lib.zl_weight_new(pointer, type_id, rows, cols, buffer, data.nbytes, flags, out)
         check(status)
         self.pointer: Any = ffi.gc(out[0], lib.zl_weight_free)
@@ -434,7 +432,7 @@ class NativeProgram:
 
     def tensor(self, i: int, rows: int | None = None) -> F32:
         """Tensor i as an array (rows, cols) in place; by default all rows it has room for, of which an arena tensor has
-        those of the last run. Valid until the next run: the arena is packed by the rows of a step."""
+        those of the last run. Valid until the next run."""
         if self._pointer is None:
             raise errors.ClosedError("the program is closed")
         pointer = lib.zl_program_tensor(self._pointer, i)
