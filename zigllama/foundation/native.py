@@ -321,9 +321,9 @@ class NativeStep(StepRecord):
 
 
 class NativeWeight:
-    """A matrix (rows, cols) in a number format, as the C library multiplies it: panels of its own or, with `mapped`, the
-    file's bytes `data` (uint8), kept alive then. With `release`, pages of `data`, a mapping under `guard_add`, are let
-    go as they are repacked. Raises ShapeError, DTypeError (a type without kernels), OutOfMemory, MappingFault.
+    """A matrix (rows, cols) in a number format, as the C library multiplies it: panels of its own or, with `mapped`,
+    the file's bytes `data` (uint8), kept alive then. With `release`, pages of `data`, a mapping under `guard_add`,
+    are let go as they are repacked. Raises ShapeError, DTypeError (a type without kernels), OutOfMemory, MappingFault.
     """
 
     def __init__(
