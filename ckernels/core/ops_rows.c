@@ -250,7 +250,7 @@ static void embed_chunk(void *arg, int64_t chunk, int thread) {
     for (int64_t i = lo; i < hi; i++) {
         float *out = j->out + i * j->m, factor = j->op->fp[0];
         if (s->tokens[i] < 0) {
-            memcpy(out, s->inputs + i * j->m, (size_t)j->m * sizeof(float));
+            memmove(out, s->inputs + i * j->m, (size_t)j->m * sizeof(float));
             continue;
         }
         zl_weight_row(j->r->tensors[j->op->in[0]].data, s->tokens[i], out);
@@ -286,8 +286,8 @@ static void gather_chunk(void *arg, int64_t chunk, int thread) {
     int64_t lo, hi;
     (void)thread;
     range(j, chunk, &lo, &hi);
-    for (int64_t i = lo; i < hi; i++)
-        memcpy(j->out + i * j->m, j->x + j->r->step->out_rows[i] * j->m, (size_t)j->m * sizeof(float));
+    for (int64_t i = lo; i < hi; i++) /* a program may lay its tensors over each other: nonsense then, but no undefined behaviour */
+        memmove(j->out + i * j->m, j->x + j->r->step->out_rows[i] * j->m, (size_t)j->m * sizeof(float));
 }
 static void run_gather(zl_run_state *r, const zl_op *op) {
     job j = job_of(r, op);

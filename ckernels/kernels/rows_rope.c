@@ -115,6 +115,6 @@ void ZL_FN(rope)(int64_t heads, int64_t d, int64_t half, int mode, const float *
     for (int64_t h = 0; h < heads; h++, x += d, out += d) {
         if (mode == 0) rotate_pairs(half, table, x, out);
         else rotate_halves(half, table, x, out);
-        if (out != x) memcpy(out + 2 * half, x + 2 * half, (size_t)(d - 2 * half) * sizeof *x);
+        if (out != x) memmove(out + 2 * half, x + 2 * half, (size_t)(d - 2 * half) * sizeof *x);
     }
 }
