@@ -5,11 +5,15 @@ is cut into pages of 64 positions (Kwon et al., 2023, "PagedAttention", arXiv 23
 page numbers per cache class, takes a page when it reaches it, and gives its pages back when it ends. Pages are reserved
 address space until they are written.
 
-Layers with a window of w positions need only the last w: a page that has fallen out of the window of every row to come
-is used again, so such a class holds at most ceil((w + chunk) / 64) + 1 pages per sequence, however long that is. Pages
-are taken back only when that number is reached: until then a sequence can still be shortened to where it needs them.
+Pages are shared. A full page is entered in a tree by the tokens it stands for (prefix_tree.py), and whoever begins with
+the same tokens holds the same page; it stays when its last holder ends, until its room is wanted, least recently used
+first. Whoever writes into a page that is shared or in the tree writes into a copy.
 
-What it is not: it computes nothing. `Session` and `Model` decide what is in it.
+Layers with a window of w positions need only the last w: a page that has fallen out of the window of every row to come
+is given up, so such a class holds at most ceil((w + chunk) / 64) + 1 pages per sequence, however long that is. Pages
+are given up only when that number is reached: until then a sequence can still be shortened to where it needs them.
+
+What it is not: it computes nothing. Sessions and the scheduler decide what is in it. Its pools are in page_pool.py.
 """
 
 from __future__ import annotations
@@ -21,19 +25,27 @@ from typing import Any
 import numpy as np
 
 from zigllama.errors import ClosedError, ContextOverflow, InvalidArgument, OutOfMemory
-from zigllama.foundation.ggml_types import type_by_name
-from zigllama.foundation.native import NativeCache
-from zigllama.foundation.runtime import I32, Step
-from zigllama.transformers.interfaces import PAGE, CacheClass, CacheSpec
+from zigllama.foundation.runtime import Step
+from zigllama.inference.page_pool import KVCache
+from zigllama.inference.prefix_tree import Node, PrefixTree
+from zigllama.transformers.interfaces import PAGE, CacheSpec
+
+__all__ = ["CachedSequence", "KVCache", "ModelKVCache"]
 
 
-@dataclass
+@dataclass(eq=False)
 class CachedSequence:
-    """One sequence in the cache: how many positions it holds, and which tokens they are. `slot` is -1 once it was
-    removed."""
+    """One sequence in the cache: which tokens its positions hold. `slot` is -1 once it was removed.
+
+    reserved    positions it can reach for certain
+    node        its place in the prefix tree, where its first `shared` pages are entered
+    """
 
     slot: int
+    node: Node
     tokens: list[int] = field(default_factory=list)
+    reserved: int = 0
+    shared: int = 0
 
     @property
     def length(self) -> int:
@@ -41,84 +53,40 @@ class CachedSequence:
         return len(self.tokens)
 
 
-class KVCache:
-    """The pages of one cache class: a pool, and a table of page numbers (n_seq, pages per sequence), -1 where there is
-    none. `quota` is the most pages that a sequence holds."""
-
-    def __init__(self, number: int, spec: CacheClass, n_ctx: int, n_seq: int, type_name: str, chunk: int) -> None:
-        self.spec = spec
-        per_sequence = -(-n_ctx // PAGE)
-        self.quota = min(per_sequence, -(-(spec.window + chunk) // PAGE) + 1) if spec.window else per_sequence
-        self.pages = NativeCache(
-            type_by_name(type_name).id, number, spec.n_layer, spec.n_kv, spec.dk, spec.dv, per_sequence * n_seq
-        )
-        self.table: I32 = np.full((n_seq, per_sequence), -1, np.int32)
-        self._free = list(range(self.pages.n_pages - 1, -1, -1))
-
-    def first_needed(self, start: int) -> int:
-        """The first page of which a row at position `start`, or a later one, may see something."""
-        return max(0, start - self.spec.window + 1) // PAGE if self.spec.window else 0
-
-    def grow(self, slot: int, start: int, length: int) -> None:
-        """Pages for the positions start .. length-1 of a sequence; all or none.
-
-        Pages before the window of `start` are used again where the quota asks for it. Raises OutOfMemory when the pool
-        is used up.
-        """
-        row = self.table[slot]
-        missing = [i for i in range(start // PAGE, -(-length // PAGE)) if row[i] < 0]
-        if not missing:
-            return
-        held = np.flatnonzero(row >= 0)
-        over = held[held < self.first_needed(start)][: max(0, len(held) + len(missing) - self.quota)]
-        if len(missing) > len(self._free) + len(over):
-            raise OutOfMemory(f"{len(missing)} pages of the KV cache", len(missing) * self.page_bytes)
-        self._release(row, over)
-        for i in missing:
-            row[i] = self._free.pop()
-
-    def shrink(self, slot: int, length: int) -> None:
-        """Give back the pages past the first `length` positions."""
-        row = self.table[slot]
-        held = np.flatnonzero(row >= 0)
-        self._release(row, held[held >= -(-length // PAGE)])
-
-    def holds(self, slot: int, length: int) -> bool:
-        """Whether all that a row at position `length` may see is there."""
-        return bool((self.table[slot, self.first_needed(length) : -(-length // PAGE)] >= 0).all())
-
-    def _release(self, row: I32, which: Any) -> None:
-        self._free.extend(int(p) for p in row[which])
-        row[which] = -1
-
-    @property
-    def page_bytes(self) -> int:
-        """Bytes of a page, over all layers of the class."""
-        return self.pages.n_bytes // self.pages.n_pages
-
-    @property
-    def used_bytes(self) -> int:
-        """Bytes of the pages in use."""
-        return (self.pages.n_pages - len(self._free)) * self.page_bytes
-
-
 class ModelKVCache:
     """All cache classes of a model, for `n_seq` sequences of up to `n_ctx` positions.
 
-    type_name   "F16" or "F32": how keys and values are stored
-    chunk       the most tokens of one `extend`; what a window class must hold beside its window
+    type_name     "F16" or "F32": how keys and values are stored
+    chunk         the most tokens of one sequence in a step; what a window class must hold beside its window
+    n_positions   positions there is memory for; None: n_seq * n_ctx
+    keep          positions of ended sequences that are kept for others to begin with; None: n_ctx
 
-    Satisfies `transformers.interfaces.Cache`. Raises InvalidArgument, OutOfMemory.
+    Satisfies `transformers.interfaces.Cache`. Not for several threads at once. Raises InvalidArgument, OutOfMemory.
     """
 
     def __init__(
-        self, spec: CacheSpec, n_ctx: int, *, n_seq: int = 1, type_name: str = "F16", chunk: int = 512
+        self,
+        spec: CacheSpec,
+        n_ctx: int,
+        *,
+        n_seq: int = 1,
+        type_name: str = "F16",
+        chunk: int = 512,
+        n_positions: int | None = None,
+        keep: int | None = None,
     ) -> None:
         most = 2**31 - PAGE  # positions and page numbers are 32-bit
-        if not 1 <= n_ctx <= most or not 1 <= n_seq <= most // -(-n_ctx // PAGE) or chunk < 1:
+        per_sequence = -(-n_ctx // PAGE)
+        if not 1 <= n_ctx <= most or not 1 <= n_seq <= most // per_sequence or chunk < 1 or (keep or 0) < 0:
             raise InvalidArgument(f"a cache of {n_seq} sequences of {n_ctx} positions, read {chunk} at a time")
+        n_pages = per_sequence * n_seq if n_positions is None else max(per_sequence, n_positions // PAGE)
+        kept = per_sequence if keep is None else keep // PAGE
         self.spec, self.n_ctx, self.n_seq, self.type_name, self.chunk = spec, n_ctx, n_seq, type_name, chunk
-        self.classes = [KVCache(i, c, n_ctx, n_seq, type_name, chunk) for i, c in enumerate(spec.classes)]
+        self.tree = PrefixTree(len(spec.classes))
+        self.classes = [
+            KVCache(i, c, self.tree, per_sequence, n_seq, min(n_pages, per_sequence * n_seq), type_name, chunk, kept)
+            for i, c in enumerate(spec.classes)
+        ]
         self._slots = list(range(n_seq - 1, -1, -1))
 
     @property
@@ -126,17 +94,57 @@ class ModelKVCache:
         """Per class, the operand of `kv_store` and `attention`."""
         return [c.pages for c in self.classes]
 
-    def add(self) -> CachedSequence:
-        """A new, empty sequence. Raises OutOfMemory when all slots are taken."""
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the pages that sequences hold; a page that several hold counts once."""
+        return sum(c.used_bytes for c in self.classes)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the pages that nobody holds and that are kept for whoever begins with the same tokens."""
+        return sum(c.kept_bytes for c in self.classes)
+
+    # --- sequences ---
+
+    def add(self, reserve: int = 0) -> CachedSequence:
+        """A new, empty sequence, sure of `reserve` positions. Raises OutOfMemory when slots or pages are all taken."""
         if not self._slots:
             raise OutOfMemory(f"a slot for one more than {self.n_seq} sequences", 0)
-        return CachedSequence(self._slots.pop())
+        sequence = CachedSequence(self._slots[-1], self.tree.root)
+        self.reserve(sequence, reserve)
+        self.tree.root.users += 1
+        self._slots.pop()
+        return sequence
+
+    def fork(self, sequence: CachedSequence) -> CachedSequence:
+        """A second sequence with the same positions, in the same pages. Raises OutOfMemory, ClosedError."""
+        _want_open(sequence)
+        twin = self.add(sequence.length)
+        for c in self.classes:
+            c.share(twin.slot, {i: int(p) for i, p in enumerate(c.table[sequence.slot]) if p >= 0})
+        twin.tokens = list(sequence.tokens)
+        self._stand(twin, sequence.node, sequence.shared)
+        return twin
 
     def remove(self, sequence: CachedSequence) -> None:
-        """End a sequence; its pages are free again. Raises ClosedError the second time."""
+        """End a sequence; its pages are free again, or kept. Raises ClosedError the second time."""
         self.truncate(sequence, 0)
+        self.reserve(sequence, 0)
+        sequence.node.users -= 1
         self._slots.append(sequence.slot)
         sequence.slot = -1
+
+    def reserve(self, sequence: CachedSequence, n: int) -> None:
+        """From now on the sequence is sure of room for `n` positions (or those it has). Raises OutOfMemory, with
+        nothing changed: so what was let in can always go on."""
+        n = max(n, sequence.length)
+        more = [c.pages_for(n) - c.pages_for(sequence.reserved) for c in self.classes]
+        for c, pages in zip(self.classes, more, strict=True):
+            if c.promised + pages > c.pages.n_pages:
+                raise OutOfMemory(f"{pages} pages of the KV cache", pages * c.page_bytes)
+        for c, pages in zip(self.classes, more, strict=True):
+            c.promised += pages
+        sequence.reserved = n
 
     def truncate(self, sequence: CachedSequence, length: int) -> int:
         """Forget everything past the first `length` positions; how many are left.
@@ -151,41 +159,120 @@ class ModelKVCache:
         if not all(c.holds(sequence.slot, length) for c in self.classes):
             length = 0
         del sequence.tokens[length:]
+        node, shared = sequence.node, sequence.shared
+        while shared > length // PAGE:
+            assert node.parent is not None
+            node, shared = node.parent, shared - 1
         for c in self.classes:
             c.shrink(sequence.slot, length)
+        self._stand(sequence, node, shared)
         return length
 
-    def extend(self, sequence: CachedSequence, tokens: Sequence[int]) -> Step:
-        """Make room for `tokens` at the end of a sequence; the step that fills it, wanting the last row's logits.
+    # --- steps ---
 
-        Raises ContextOverflow when they do not fit, InvalidArgument for none or for more than a chunk, ClosedError;
-        nothing has changed then.
+    def extend(self, sequence: CachedSequence, tokens: Sequence[int]) -> Step:
+        """`step` for one sequence."""
+        return self.step([(sequence, tokens)])
+
+    def step(self, turns: Sequence[tuple[CachedSequence, Sequence[int]]]) -> Step:
+        """Make room for tokens at the end of each sequence; the step that fills it, wanting each one's last row.
+
+        The rows stand one after another, as many for each sequence as it has tokens: no row is padding. Raises
+        ContextOverflow when tokens do not fit, InvalidArgument for none or for more than a chunk, ClosedError,
+        OutOfMemory; nothing has changed then. When the step was run, `commit`; when it failed, `truncate`.
         """
-        _want_open(sequence)
-        start, n = sequence.length, len(tokens)
-        if not 1 <= n <= self.chunk:
-            raise InvalidArgument(f"{n} tokens at a time; 1 to {self.chunk} are possible")
-        if start + n > self.n_ctx:
-            raise ContextOverflow(start + n, self.n_ctx)
-        for c in self.classes:
-            c.grow(sequence.slot, start, start + n)
-        sequence.tokens.extend(tokens)
-        at = np.arange(start, start + n, dtype=np.int32)
+        for sequence, tokens in turns:
+            _want_open(sequence)
+            n, end = len(tokens), sequence.length + len(tokens)
+            if not 1 <= n <= self.chunk:
+                raise InvalidArgument(f"{n} tokens at a time; 1 to {self.chunk} are possible")
+            if end > self.n_ctx:
+                raise ContextOverflow(end, self.n_ctx)
+            if end > sequence.reserved:
+                self.reserve(sequence, end)
+        ids: list[int] = []
+        at: list[int] = []
+        slots: list[int] = []
+        last: list[int] = []
+        for sequence, tokens in turns:
+            start, n = sequence.length, len(tokens)
+            for c in self.classes:
+                c.grow(sequence.slot, start, start + n)
+            sequence.tokens.extend(tokens)
+            ids.extend(tokens)
+            at.extend(range(start, start + n))
+            slots.extend([sequence.slot] * n)
+            last.append(len(ids) - 1)
+        positions = np.array(at, np.int32)
         return Step(
-            tokens=np.asarray(tokens, np.int32),
-            positions=at[None, :].copy(),
-            cache_pos=at,
-            see_to=at,
-            seq=np.full(n, sequence.slot, np.int32),
-            out_rows=np.array([n - 1], np.int32),
+            tokens=np.array(ids, np.int32),
+            positions=positions.reshape(1, -1).copy(),
+            cache_pos=positions,
+            see_to=positions,
+            seq=np.array(slots, np.int32),
+            out_rows=np.array(last, np.int32),
             tables=[c.table for c in self.classes],
             n_seq=self.n_seq,
         )
 
-    @property
-    def used_bytes(self) -> int:
-        """Bytes of the pages in use."""
-        return sum(c.used_bytes for c in self.classes)
+    # --- prefixes ---
+
+    def commit(self, sequence: CachedSequence) -> None:
+        """All positions of the sequence are written: its full pages may be found by others from now on.
+
+        Where the tree has a page for the same tokens already, the sequence holds that one and its own is free: the bits
+        are the same. Rows that are no tokens (images, -1) and what follows them are nobody else's.
+        """
+        while sequence.shared < sequence.length // PAGE:
+            i = sequence.shared
+            key = tuple(sequence.tokens[i * PAGE : (i + 1) * PAGE])
+            if min(key) < 0:
+                return
+            node = self.tree.add(sequence.node, key)
+            for c in self.classes:
+                c.publish(sequence.slot, i, node)
+            self._stand(sequence, node, i + 1)
+
+    def adopt(self, sequence: CachedSequence, tokens: Sequence[int]) -> int:
+        """Begin with pages that are there: the sequence holds the first of `tokens`, and afterwards perhaps more of
+        them, without a row having been run. The last is never taken over, since its logits are wanted. Returns how many
+        it holds. Raises OutOfMemory when it may not hold so many.
+        """
+        have = sequence.length
+        first = have // PAGE
+        if have % PAGE or sequence.shared != first:  # in the middle of a page of its own: nothing to join on to
+            return have
+        wanted = tokens[: len(tokens) - 1]
+        path = self.tree.path(sequence.node, wanted, first)
+        whole = next((k for k in range(len(path), 0, -1) if self._reach(path[:k], first, (first + k) * PAGE)), 0)
+        path, length = path[:whole], (first + whole) * PAGE
+        node = path[-1] if path else sequence.node
+        if not have:  # a page that begins like the rest: to be copied when it is written to
+            near, n = self.tree.nearest(node, wanted[length : length + PAGE])
+            if near is not None and self._reach([*path, near], first, length + n):
+                path, length = [*path, near], length + n
+        if length == have:
+            return have
+        if length > sequence.reserved:
+            self.reserve(sequence, length)
+        for c in self.classes:
+            c.join(sequence.slot, first, path, length)
+        sequence.tokens.extend(tokens[have:length])
+        self._stand(sequence, node, first + whole)
+        return length
+
+    def _reach(self, path: list[Node], first: int, length: int) -> bool:
+        """Whether every class has what a row at position `length` may see of the pages `first`, `first` + 1, ..."""
+        return all(
+            node.pages[c.number] >= 0 for c in self.classes for node in path[max(0, c.first_needed(length) - first) :]
+        )
+
+    def _stand(self, sequence: CachedSequence, node: Node, shared: int) -> None:
+        before = sequence.node
+        node.users += 1
+        before.users -= 1
+        sequence.node, sequence.shared = node, shared
+        self.tree.prune(before)
 
 
 def _want_open(sequence: CachedSequence) -> None:
