@@ -190,6 +190,10 @@ class ClosedError(ZigllamaError):
     """An object was used after close()."""
 
 
+class SessionBusy(ZigllamaError):
+    """A session was spoken to while it was in the middle of an answer."""
+
+
 class PullError(ZigllamaError):
     """A model could not be fetched; the message says what to do."""
 

@@ -151,7 +151,7 @@ def test_stream_is_the_same_text_and_ends_when_closed(llama: Path) -> None:
         assert "".join(e.text for e in m.generate(IDS[:10], stream=True, **options)) == whole.text
         stream = m.generate(IDS[:10], stream=True, **options)
         next(iter(stream))
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
         assert m.engine.cache.used_bytes == 0
         assert m.generate(IDS[:10], **options).token_ids == whole.token_ids
 
@@ -229,7 +229,7 @@ def test_nan_in_a_scale_is_named(llama: Path, tmp_path: Path) -> None:
 def test_cancelled_prefill_leaves_the_sequence_alone(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C between two chunks of a prompt gives the pages back."""
     with Model(llama, n_threads=1) as m:
-        monkeypatch.setattr("zigllama.inference.generation.CHUNK", 20)
+        monkeypatch.setattr("zigllama.inference.batching.CHUNK", 20)
         runs = iter(range(10))
 
         def interrupt(step: Step, run: Callable[[Step], F32] = m.engine.run) -> F32:

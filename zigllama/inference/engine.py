@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from zigllama.errors import ClosedError, NonFinite
+from zigllama.errors import ClosedError, ForkedContext, NonFinite
 from zigllama.foundation.runtime import F32, EagerRuntime, Op, Rows, Step
 from zigllama.foundation.tape import TapeProgram, record
 from zigllama.inference.kv_cache import ModelKVCache
@@ -26,22 +26,65 @@ from zigllama.neural_primitives.fusion import FUSIONS
 CHUNK = 512  # most rows of a step: prompts are read in chunks of this size
 
 
+class Turnstile:
+    """A lock that serves in order of arrival, and its holder again at once.
+
+    With Python's own, whoever releases a lock and wants it back wins: a thread that runs steps would starve all others.
+    """
+
+    def __init__(self) -> None:
+        self._next, self._lock = threading.Lock(), threading.Lock()
+        self._holder, self._depth = 0, 0
+
+    def __enter__(self) -> Self:
+        me = threading.get_ident()
+        if self._holder != me:
+            with self._next:  # the one who is next waits here, the others behind him
+                self._lock.acquire()
+            self._holder = me
+        self._depth += 1
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._holder = 0
+            self._lock.release()
+
+
 class Engine:
-    """A decoder, its cache, and whatever executes them. `run` is safe to call from several threads: calls queue."""
+    """A decoder, its cache, and whatever executes them. Whoever uses either holds `lock`; `run` takes it."""
 
     def __init__(self, decoder: Decoder, cache: ModelKVCache, context: Any | None) -> None:
         self.decoder, self.cache, self.context = decoder, cache, context
-        self.lock = threading.RLock()
+        self.lock = Turnstile()
+        self.pid = os.getpid()
         self._program: TapeProgram | None = None
         self._native_step: Any = None
         self.closed = False
         self.mode = "reference" if context is None else "eager" if os.environ.get("ZIGLLAMA_TAPE") == "0" else "tape"
 
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that made the engine: its threads and locks are not here."""
+        return os.getpid() != self.pid
+
+    def check_process(self) -> None:
+        """Raises ForkedContext in a forked child: to be called before any lock is taken."""
+        if self.forked:
+            raise ForkedContext(f"the model was loaded by process {self.pid}; load it again after fork()")
+
+    def check(self) -> None:
+        """Raises ForkedContext in a forked child, ClosedError after `close`."""
+        self.check_process()
+        if self.closed:
+            raise ClosedError("the model is closed")
+
     def run(self, step: Step) -> F32:
-        """Logits (R, V) of step.out_rows: valid until the next run, so copy what is kept."""
+        """Logits (R, V) of step.out_rows: valid until the next run, so copy what is kept. Raises ClosedError,
+        ForkedContext, and what the ops raise."""
         with self.lock:
-            if self.closed:
-                raise ClosedError("the model is closed")
+            self.check()
             if self.context is None:
                 logits: F32 = self.decoder.forward(step, self.cache)
                 return logits
@@ -87,7 +130,9 @@ class Engine:
         return found[0] if found else NonFinite("logits", None)
 
     def close(self) -> None:
-        """Stop: the program, then the context's threads."""
+        """Stop: the program, then the context's threads. In a forked child there is nothing to stop."""
+        if self.forked:
+            return
         with self.lock:
             if not self.closed:
                 self.closed = True

@@ -1,21 +1,16 @@
-"""Generation: read the prompt, then one token after another, until something says stop.
+"""Generation: one token after another, until something says stop; and the tokens as text.
 
-What it is not: it knows no model. It takes an engine that turns a step into logits, and a sequence in the cache.
+What it is not: it runs nothing. It is handed rows of logits, one by one, and says what they were read as; who runs the
+model, and for how many at once, is batching.py's business.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-
-from zigllama.errors import ContextOverflow, InvalidArgument
+from zigllama.errors import InvalidArgument
 from zigllama.foundation.runtime import F32
-from zigllama.inference.engine import CHUNK, Engine
-from zigllama.inference.kv_cache import CachedSequence
 from zigllama.inference.sampling import Sampler, SamplingParams
 from zigllama.models.tokenizer import StreamDecoder, Tokenizer
 
@@ -32,8 +27,9 @@ class Event:
 class Result:
     """What was generated, and how.
 
-    finish_reason   "stop" (end token or stop string), "length" (max_tokens, or the context is full)
-    usage           prompt_tokens, cached_tokens, completion_tokens
+    finish_reason   "stop" (end token or stop string), "length" (max_tokens, or the context is full), "cancelled",
+                    "deadline"
+    usage           prompt_tokens, cached_tokens (of the prompt, and not read again), completion_tokens
     timings         prefill_s, decode_s, prefill_tps, decode_tps (seconds; tokens per second)
     truncated       whether the prompt was cut: never, unless asked for
     fingerprint     what the bits depend on: ISA variant, cache type, how float weights are computed, BLAS library
@@ -48,35 +44,6 @@ class Result:
     fingerprint: str
     sampling: SamplingParams = field(repr=False)
     seed: int = 0
-
-
-def prefill(engine: Engine, sequence: CachedSequence, tokens: Sequence[int]) -> F32:
-    """Read tokens into a sequence, in chunks; the logits (V,) of the last, valid until the next run.
-
-    Raises ContextOverflow before anything is read, InvalidArgument when there is nothing to read.
-    """
-    if not tokens:
-        raise InvalidArgument("the prompt has no tokens: there is nothing to continue")
-    if sequence.length + len(tokens) > engine.cache.n_ctx:
-        raise ContextOverflow(sequence.length + len(tokens), engine.cache.n_ctx)
-    start = sequence.length
-    try:
-        for i in range(0, len(tokens), CHUNK):
-            logits = _step(engine, sequence, tokens[i : i + CHUNK])
-    except BaseException:  # also Ctrl-C between chunks: the sequence is as it was, or empty where a window moved on
-        engine.cache.truncate(sequence, start)
-        raise
-    return logits
-
-
-def _step(engine: Engine, sequence: CachedSequence, tokens: Sequence[int]) -> F32:
-    """One run; its last row's logits. Raises NonFinite."""
-    with engine.lock:
-        step = engine.cache.extend(sequence, tokens)
-        logits: F32 = engine.run(step)[0]
-        if not np.isfinite(logits.max()):  # NaN and +inf reach the maximum
-            raise engine.blame(step)
-        return logits
 
 
 class Stopper:
@@ -110,97 +77,62 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
-@dataclass
 class TextGenerator:
-    """Generates from an engine: `for event in generator.stream(sequence, prompt)`, then `.result`.
+    """One answer as it is written: `take` a row of logits after another until `finish_reason` says why it ended.
 
-    max_tokens   None: until the context is full
+    max_tokens   None: until the context of `n_ctx` positions is full
     ignore_eos   go on past end tokens
+
+    Raises InvalidArgument.
     """
 
-    engine: Engine
-    tokenizer: Tokenizer
-    params: SamplingParams
-    max_tokens: int | None = None
-    stop: Sequence[str] = ()
-    ignore_eos: bool = False
-    fingerprint: str = ""
-    result: Result | None = None
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        params: SamplingParams,
+        n_ctx: int,
+        *,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        ignore_eos: bool = False,
+    ) -> None:
+        if max_tokens is not None and max_tokens < 0:
+            raise InvalidArgument(f"max_tokens is {max_tokens}, want >= 0 or None")
+        self.n_ctx, self.max_tokens, self.ignore_eos = n_ctx, max_tokens, ignore_eos
+        self.sampler = Sampler(params)
+        self.token_ids: list[int] = []
+        self.finish_reason: str | None = None
+        self._tokenizer = tokenizer
+        self._decoder, self._stopper = StreamDecoder(tokenizer), Stopper(stop)
+        self._pieces: list[str] = []
 
-    def stream(
-        self, sequence: CachedSequence, prompt: Sequence[int], cached: int = 0
-    ) -> Generator[Event, None, Result]:
-        """Read `prompt` into the sequence and generate. Closing the generator stops after the present token."""
-        if self.max_tokens is not None and self.max_tokens < 0:
-            raise InvalidArgument(f"max_tokens is {self.max_tokens}, want >= 0 or None")
-        sampler, decoder, stopper = Sampler(self.params), StreamDecoder(self.tokenizer), Stopper(self.stop)
-        ids: list[int] = []
-        pieces: list[str] = []
-        reason = "cancelled"
-        clock = time.perf_counter
-        started = clock()
-        limit = self.engine.cache.n_ctx if self.max_tokens is None else self.max_tokens
-        first = started
-        try:
-            logits = prefill(self.engine, sequence, prompt)
-            first = clock()
-            while True:
-                if len(ids) >= limit:
-                    reason = "length"
-                    break
-                token = sampler(logits, sequence.tokens, sequence.length)
-                if token in self.tokenizer.end_ids and not self.ignore_eos:
-                    reason = "stop"
-                    break
-                ids.append(token)
-                text = stopper.push(decoder.push(token))
-                pieces.append(text)
-                yield Event(text, token)
-                if stopper.found:
-                    reason = "stop"
-                    break
-                if sequence.length >= self.engine.cache.n_ctx:
-                    reason = "length"
-                    break
-                if len(ids) < limit:
-                    logits = _step(self.engine, sequence, [token])
-            if not stopper.found:
-                rest = stopper.push(decoder.flush())
-                rest += "" if stopper.found else stopper.flush()
-                if rest:
-                    pieces.append(rest)
-                    yield Event(rest, -1)
-        finally:
-            ended = clock()
-            self.result = self._result(
-                pieces, ids, reason, len(prompt), cached, first - started, ended - first, sampler
-            )
-        return self.result
+    @property
+    def text(self) -> str:
+        """What was written so far."""
+        return "".join(self._pieces)
 
-    def _result(
-        self, pieces: list[str], ids: list[int], reason: str, n: int, cached: int, read: float, wrote: float, s: Sampler
-    ) -> Result:
-        rate = {
-            "prefill_tps": n / read if read > 0 else 0.0,
-            "decode_tps": (len(ids) - 1) / wrote if wrote > 0 else 0.0,
-        }
-        return Result(
-            text="".join(pieces),
-            token_ids=ids,
-            finish_reason=reason,
-            usage={"prompt_tokens": n + cached, "cached_tokens": cached, "completion_tokens": len(ids)},
-            timings={"prefill_s": read, "decode_s": wrote, **rate},
-            truncated=False,
-            fingerprint=self.fingerprint,
-            sampling=self.params,
-            seed=s.seed,
-        )
+    def take(self, logits: F32, history: Sequence[int]) -> list[Event]:
+        """What follows `history`, by its logits (V,): a token at most. It is in `token_ids`, unless it says end."""
+        if self.max_tokens is not None and len(self.token_ids) >= self.max_tokens:
+            return self.end("length")
+        token = self.sampler(logits, history, len(history))
+        if not self.ignore_eos and token in self._tokenizer.end_ids:
+            return self.end("stop")
+        self.token_ids.append(token)
+        events = [self._say(self._stopper.push(self._decoder.push(token)), token)]
+        if self._stopper.found:
+            self.finish_reason = "stop"
+        elif len(self.token_ids) == self.max_tokens or len(history) >= self.n_ctx:
+            events += self.end("length")
+        return events
 
+    def end(self, reason: str) -> list[Event]:
+        """It ends here: what was held back."""
+        self.finish_reason = reason
+        rest = self._stopper.push(self._decoder.flush())
+        rest += "" if self._stopper.found else self._stopper.flush()
+        return [self._say(rest, -1)] if rest else []
 
-__all__ = ["Event", "Result", "Stopper", "TextGenerator", "prefill"]
-
-
-def drain(stream: Generator[Event, None, Any]) -> None:
-    """Run a stream to its end."""
-    for _ in stream:
-        pass
+    def _say(self, text: str, token: int) -> Event:
+        self._pieces.append(text)
+        return Event(text, token)

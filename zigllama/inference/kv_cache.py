@@ -18,13 +18,15 @@ What it is not: it computes nothing. Sessions and the scheduler decide what is i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from zigllama.errors import ClosedError, ContextOverflow, InvalidArgument, OutOfMemory
+from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.runtime import Step
 from zigllama.inference.page_pool import KVCache
 from zigllama.inference.prefix_tree import Node, PrefixTree
@@ -88,6 +90,16 @@ class ModelKVCache:
             for i, c in enumerate(spec.classes)
         ]
         self._slots = list(range(n_seq - 1, -1, -1))
+
+    @classmethod
+    def within_memory(cls, spec: CacheSpec, n_ctx: int, *, n_seq: int, type_name: str, **options: Any) -> Self:
+        """With memory for `n_seq` whole contexts, or as many as half of the machine's holds; for one in any case."""
+        number, pages = type_by_name(type_name), -(-n_ctx // PAGE)
+        values = PAGE * sum(c.n_layer * c.n_kv * (c.dk + c.dv) for c in spec.classes)
+        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        room //= values * number.block_bytes // number.block_size  # bytes of a page of every class
+        n_positions = PAGE * max(pages, min(pages * n_seq, room))
+        return cls(spec, n_ctx, n_seq=n_seq, type_name=type_name, n_positions=n_positions, **options)
 
     @property
     def pages(self) -> Sequence[Any]:

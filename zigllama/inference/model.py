@@ -4,8 +4,7 @@ sessions."""
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
@@ -13,10 +12,14 @@ import numpy as np
 from zigllama.errors import InvalidArgument, UnknownName
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.runtime import F32
+from zigllama.inference.batching import BatchProcessor
 from zigllama.inference.engine import CHUNK, Engine
-from zigllama.inference.generation import Event, Result, TextGenerator, drain
+from zigllama.inference.generation import Event, Result, TextGenerator
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
+from zigllama.inference.model_info import model_info
+from zigllama.inference.request import Reading, Writing
 from zigllama.inference.sampling import split_keywords
+from zigllama.inference.streaming import Handle, StreamingGenerator, agenerate
 from zigllama.models.decoder import Decoder
 from zigllama.models.gguf import GGUFLoader
 from zigllama.models.tokenizer import Tokenizer
@@ -25,24 +28,6 @@ if TYPE_CHECKING:
     from zigllama.models.chat_templates import ChatTemplates, RenderedChat
 
 LOGITS_BYTES = 32 << 20  # of one step of `logits`: with a large vocabulary it takes fewer rows
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a model is: sizes in numbers, the file in bytes, the most frequent type of its matrices."""
-
-    architecture: str
-    name: str
-    quantisation: str
-    n_params: int
-    n_bytes: int
-    n_layer: int
-    n_embd: int
-    n_head: int
-    n_head_kv: int
-    n_ff: int
-    n_vocab: int
-    n_ctx_train: int
 
 
 class Model:
@@ -55,7 +40,9 @@ class Model:
     cache_type   "F16" or "F32"; None: F32 for models of F32 matrices, else F16
     dequantize   multiply float32 copies of quantised matrices, with float32 activations
     repack       False: multiply straight from the mapped file (slower, no memory of its own, the same bits)
-    n_seq        sequences that can be under way at once
+    n_seq        sequences there is a place for: sessions, and requests that run; memory only as far as it is used
+    max_batch    requests that run at once; others wait their turn
+    keep         tokens of ended sequences whose place in the cache is kept for prompts that begin alike; None: n_ctx
     tokenizer    instead of the file's own
 
     Raises the errors of GGUFLoader, UnknownName, ISAUnavailable, OutOfMemory.
@@ -73,7 +60,9 @@ class Model:
         cache_type: str | None = None,
         dequantize: bool = False,
         repack: bool = True,
-        n_seq: int = 4,
+        n_seq: int = 64,
+        max_batch: int = 32,
+        keep: int | None = None,
         tokenizer: Tokenizer | None = None,
     ) -> None:
         backend = backend or os.environ.get("ZIGLLAMA_BACKEND") or "native"
@@ -89,15 +78,17 @@ class Model:
         try:
             spec = self._loader.spec
             weights = dict(self._loader.weights())
-            self.info = _info(self._loader)
+            self.info = model_info(self._loader)
             if backend == "native":
                 context = _context(n_threads, isa)
                 self._prepare(context, weights, mapped=not repack)
             kind = cache_type or ("F32" if dequantize or self.info.quantisation == "F32" else "F16")
             n_ctx = spec.n_ctx if n_ctx is None else n_ctx
-            if n_ctx < 1:
-                raise InvalidArgument(f"n_ctx is {n_ctx}, want at least 1")
-            cache = ModelKVCache(spec.cache_spec(), n_ctx, n_seq=n_seq, type_name=kind, chunk=CHUNK)
+            if n_ctx < 1 or max_batch < 1:
+                raise InvalidArgument(f"n_ctx is {n_ctx}, max_batch {max_batch}, want at least 1")
+            cache = ModelKVCache.within_memory(
+                spec.cache_spec(), n_ctx, n_seq=n_seq, type_name=kind, chunk=CHUNK, keep=keep
+            )
         except BaseException:
             if context is not None:
                 context.close()
@@ -107,6 +98,7 @@ class Model:
         self.spec, self.n_ctx, self._weights = spec, n_ctx, weights
         self.decoder = Decoder(spec, weights)
         self.engine = Engine(self.decoder, cache, context)
+        self.scheduler = BatchProcessor(self.engine, min(max_batch, n_seq))
         self.fingerprint = f"isa={context.isa if context else 'numpy'} cache={kind.lower()} float=f32 blas=generic"
 
     @property
@@ -187,14 +179,10 @@ class Model:
         ids = self._ids(ids)
         out = np.empty((len(ids), self.spec.n_vocab), np.float32)
         rows = min(CHUNK, max(16, LOGITS_BYTES // out.itemsize // self.spec.n_vocab))
-        with self._sequence() as sequence:
-            for i in range(0, len(ids), rows):
-                with self.engine.lock:
-                    step = self.engine.cache.extend(sequence, ids[i : i + rows])
-                    step.out_rows = np.arange(step.n_rows, dtype=np.int32)
-                    out[i : i + rows] = self.engine.run(step)
-                    if not np.isfinite(out[i : i + rows].max(initial=0)):
-                        raise self.engine.blame(step)
+        if ids:
+            request = Reading(ids, out, self.n_ctx, rows)
+            self.scheduler.submit(request, alone=True)
+            self.scheduler.finish(request)
         return out
 
     def _ids(self, ids: Sequence[int]) -> list[int]:
@@ -203,9 +191,6 @@ class Model:
         if bad is not None:
             raise InvalidArgument(f"token id {bad} is outside the vocabulary of {self.spec.n_vocab}")
         return ids
-
-    def _sequence(self) -> _Borrowed:
-        return _Borrowed(self.engine)
 
     # --- generation ---
 
@@ -225,33 +210,80 @@ class Model:
         value."""
         params = split_keywords(sampling)
         stop = [stop] if isinstance(stop, str) else list(stop)
-        return TextGenerator(self.engine, self.tokenizer, params, max_tokens, stop, ignore_eos, self.fingerprint)
+        return TextGenerator(
+            self.tokenizer, params, self.n_ctx, max_tokens=max_tokens, stop=stop, ignore_eos=ignore_eos
+        )
+
+    def request(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        lookup: bool | int = False,
+        deadline: float | None = None,
+        reuse: bool = True,
+        sequence: CachedSequence | None = None,
+        **options: Any,
+    ) -> Writing:
+        """A request for the scheduler with the options of `generate`; `sequence`: one that already holds the prompt's
+        beginning. Raises what `generate` raises before anything is run."""
+        return Writing(
+            self.prompt_ids(prompt),
+            self.generator(**options),
+            fingerprint=self.fingerprint,
+            lookup=lookup,
+            deadline=deadline,
+            adopt=reuse,
+            sequence=sequence,
+        )
 
     @overload
     def generate(self, prompt: str | Sequence[int], *, stream: Literal[False] = False, **options: Any) -> Result: ...
 
     @overload
-    def generate(self, prompt: str | Sequence[int], *, stream: Literal[True], **options: Any) -> Iterator[Event]: ...
+    def generate(self, prompt: str | Sequence[int], *, stream: Literal[True], **options: Any) -> StreamingGenerator: ...
 
     def generate(
         self, prompt: str | Sequence[int], *, stream: bool = False, **options: Any
-    ) -> Result | Iterator[Event]:
-        """Continue a prompt. Options: max_tokens, stop, ignore_eos, and the keywords of SamplingParams.
+    ) -> Result | StreamingGenerator:
+        """Continue a prompt. Options: max_tokens, stop, ignore_eos, the keywords of SamplingParams, and
+
+            lookup      guess from what was written before (prompt_lookup.py): True, or how many tokens; the same text
+            deadline    seconds after which it ends, with what there is: finish_reason "deadline"
+            reuse       False: read the whole prompt, whatever is in the cache
 
         With stream=True an iterator of events, whose text is always whole UTF-8; closing it stops.
         Raises ContextOverflow, InvalidArgument, NonFinite, TypeError for an unknown keyword.
         """
-        generator, ids = self.generator(**options), self.prompt_ids(prompt)
-        events = self._events(generator, ids)
-        if stream:
-            return events
-        drain(events)
-        assert generator.result is not None
-        return generator.result
+        events = StreamingGenerator(self.scheduler, self.request(prompt, **options))
+        return events if stream else events.run()
 
-    def _events(self, generator: TextGenerator, ids: list[int]) -> Generator[Event, None, Any]:
-        with self._sequence() as sequence:
-            return (yield from generator.stream(sequence, ids))
+    def submit(self, prompt: str | Sequence[int], **options: Any) -> Handle:
+        """Continue a prompt while the caller does something else: `handle.result()`, `handle.cancel()`, or iterate over
+        its events. Options and errors as in `generate`."""
+        request = self.request(prompt, **options)
+        self.scheduler.submit(request)
+        return Handle(self.scheduler, request)
+
+    def generate_batch(self, prompts: Sequence[str | Sequence[int]], **options: Any) -> list[Result]:
+        """Continue many prompts together, with the same options: each result is what `generate` gives alone, bit for
+        bit. Raises what `generate` raises for the first that fails; the others are cancelled."""
+        handles: list[Handle] = []
+        try:
+            for request in [self.request(prompt, **options) for prompt in prompts]:
+                self.scheduler.submit(request)
+                handles.append(Handle(self.scheduler, request))
+            return [handle.result() for handle in handles]
+        finally:
+            for handle in handles:
+                handle.cancel()
+
+    def agenerate(
+        self, prompt: str | Sequence[int], *, stream: Literal[True] = True, **options: Any
+    ) -> AsyncIterator[Event]:
+        """The events of `generate(stream=True)` for `async for`; the event loop is never blocked. Leaving it stops."""
+        if not stream:
+            raise InvalidArgument("agenerate gives events as they come: stream can only be True")
+        return agenerate(self.scheduler, self.request(prompt, **options))
 
     def chat(self, messages: str | Sequence[Mapping[str, Any]], **options: Any) -> Result:
         """Answer messages (or one user's message as text), without keeping state. Options as in `generate`."""
@@ -268,6 +300,7 @@ class Model:
 
     def close(self) -> None:
         """Give threads, memory and the file back. Closing twice is allowed."""
+        self.scheduler.close()
         self.engine.close()
         for weight in self._weights.values():
             if hasattr(weight, "close"):
@@ -286,46 +319,8 @@ class Model:
         return f"<Model {i.name!r} {i.architecture} {i.quantisation}, {i.n_params / 1e6:.0f} M parameters>"
 
 
-class _Borrowed:
-    """A sequence of the cache for the length of a block."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    def __enter__(self) -> CachedSequence:
-        with self.engine.lock:
-            self.sequence = self.engine.cache.add()
-        return self.sequence
-
-    def __exit__(self, *exc: object) -> None:
-        with self.engine.lock:
-            self.engine.cache.remove(self.sequence)
-
-
 def _context(n_threads: int | None, isa: str | None) -> Any:
     from zigllama.foundation.native import NativeContext
     from zigllama.foundation.threading import default_threads
 
     return NativeContext(default_threads().n_threads if n_threads is None else n_threads, isa)
-
-
-def _info(loader: GGUFLoader) -> ModelInfo:
-    metadata, tensors, s = loader.reader.metadata, loader.reader.tensors, loader.spec
-    sizes: dict[str, int] = {}
-    for t in tensors.values():
-        if len(t.shape) > 1:
-            sizes[t.type.name] = sizes.get(t.type.name, 0) + t.n_bytes
-    return ModelInfo(
-        architecture=str(metadata["general.architecture"]),
-        name=str(metadata.get("general.name", "")),
-        quantisation=max(sizes, key=lambda k: sizes[k]),
-        n_params=sum(int(np.prod(t.shape)) for t in tensors.values()),
-        n_bytes=loader.reader.n_bytes,
-        n_layer=s.n_layer,
-        n_embd=s.n_embd,
-        n_head=s.n_head,
-        n_head_kv=s.n_head_kv,
-        n_ff=s.n_ff,
-        n_vocab=s.n_vocab,
-        n_ctx_train=s.n_ctx,
-    )

@@ -84,6 +84,9 @@ def nearest_keyword(name: str, known: Sequence[str]) -> TypeError:
     return TypeError(f"unknown keyword {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
+OTHERS = ("max_tokens", "stop", "ignore_eos", "stream", "lookup", "deadline", "reuse")  # keywords beside these
+
+
 class Sampler:
     """Chooses tokens for one sequence. `params.seed` None is replaced by a random seed, kept in `seed`."""
 
@@ -151,5 +154,5 @@ def split_keywords(keywords: Mapping[str, Any]) -> SamplingParams:
     known = SamplingParams.names()
     for name in keywords:
         if name not in known:
-            raise nearest_keyword(name, (*known, "max_tokens", "stop", "ignore_eos", "stream"))
+            raise nearest_keyword(name, (*known, *OTHERS))
     return SamplingParams(**{k: v for k, v in keywords.items() if v is not None})

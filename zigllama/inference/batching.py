@@ -1,0 +1,305 @@
+"""The scheduler: many requests, one engine. Each step carries a row of every sequence that writes, and pieces of the
+prompts that are being read; who has finished leaves, who waits enters, between any two steps (Yu et al., 2022, "Orca").
+
+    step      | a | b | c |  d d d d d d  |  e e e e e e  |      a, b, c write a token each, d and e read their prompts
+    next step | a | c | d |  e e e e e e  |  f f f f f f  |      b has ended, d writes, f was let in
+
+Rows are ragged: a step holds as many rows of each sequence as it has tokens to run. Padding all to the longest would
+compute rows that nobody asked for and, worse, make what a sequence costs depend on its company. What it computes does
+not depend on company either way: rows do not mix but through their own sequence's pages, and the order of every sum is
+fixed (tests compare the bits).
+
+Decoding goes first and always; the rest of the step is dealt out to readers in turns of TURN rows, beginning with
+another one each time. Two prompts that go on with the same page are not both run: the second waits a step and takes the
+page over.
+
+Who runs it: one thread at a time. A lone `generate` drives the engine in its own thread, which costs no hand-over; as
+soon as there is company a thread of the scheduler's does, for all, until nobody is left. Readers that are slow pause
+their own sequence and nobody else's.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from zigllama.errors import ClosedError, OutOfMemory
+from zigllama.foundation.runtime import F32
+from zigllama.inference.engine import CHUNK, Engine
+from zigllama.inference.prefix_tree import Key
+from zigllama.inference.request import Request
+
+TURN = 128  # rows of a prompt before another prompt has its turn
+SHARED = 128  # rows of prompts in a step that others decode in: what they wait for
+Turns = list[tuple[Request, list[int]]]
+
+_running: weakref.WeakSet[BatchProcessor] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:  # a thread must not be inside C while the interpreter takes everything down
+    for processor in list(_running):
+        processor.close()
+
+
+class BatchProcessor:
+    """Runs requests on an engine, at most `max_batch` at once; others wait in order of arrival.
+
+    `submit` hands one over, `wait` blocks until it has news. Both may be called from any thread.
+    """
+
+    def __init__(self, engine: Engine, max_batch: int) -> None:
+        self.engine, self.cache, self.max_batch = engine, engine.cache, max_batch
+        self.active: list[Request] = []  # changed by the driver alone: who holds the engine's lock
+        self.waiting: deque[Request] = deque()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._news = False  # something happened that a sleeping thread should look at
+        self._thread: threading.Thread | None = None
+        self._first_reader = 0
+        self._closed = False
+
+    # --- one step for everybody ---
+
+    def step(self) -> bool:
+        """The finished leave, the waiting enter, writers write a token, readers read on. False: nothing to run."""
+        with self.engine.lock:
+            self._leave()
+            self._enter()
+            turns = self._turns()
+            if turns:
+                self._run(turns)
+                self._leave()
+            return bool(turns)
+
+    def _turns(self) -> Turns:
+        """Who runs which tokens next: rows of writers first, then prompts in turns."""
+        writers = [r for r in self.active if not r.reading and not r.paused]
+        turns = [(r, r.next_rows(CHUNK // len(writers))) for r in writers]
+        room = min(SHARED, CHUNK - sum(len(rows) for _, rows in turns)) if turns else CHUNK
+        readers = self._readers()
+        share = dict.fromkeys(readers, 0)
+        most = {r: min(r.n_due, r.reading_most) for r in readers}
+        while room and (hungry := [r for r in readers if share[r] < most[r]]):
+            for r in hungry:
+                rows = min(TURN, room, most[r] - share[r])
+                share[r], room = share[r] + rows, room - rows
+        return turns + [(r, r.next_rows(n)) for r, n in share.items() if n]
+
+    def _readers(self) -> list[Request]:
+        """Those who read, another one first each time, without those whose next page somebody before them makes."""
+        everybody = [r for r in self.active if r.reading and not r.paused]
+        self._first_reader += 1
+        turn = self._first_reader % max(1, len(everybody))
+        readers, made = [], set[tuple[int, Key]]()
+        for r in everybody[turn:] + everybody[:turn]:
+            assert r.sequence is not None
+            if r.adopt:
+                before = r.sequence.length
+                r.cached += max(0, min(self.cache.adopt(r.sequence, r.tokens), r.n_prompt) - before)
+            page = (id(r.sequence.node), r.next_page())
+            if r.adopt and page[1] and page in made:
+                continue
+            made.add(page)
+            readers.append(r)
+        return readers
+
+    def _run(self, turns: Turns) -> None:
+        """One run of the engine. Where it fails, each is run alone: an error is its own and nobody else's."""
+        starts = [r.sequence.length for r, _ in turns if r.sequence is not None]
+        wanted = [r.wanted(len(tokens)) for r, tokens in turns]
+        try:
+            step = self.cache.step([(r.sequence, tokens) for r, tokens in turns if r.sequence is not None])
+            ends = step.out_rows + 1
+            rows = [np.arange(end - n, end, dtype=np.int32) for end, n in zip(ends, wanted, strict=True)]
+            step.out_rows = np.concatenate(rows)
+            logits = self.engine.run(step)
+        except BaseException as error:
+            for (r, _), start in zip(turns, starts, strict=True):
+                if r.sequence is not None:
+                    self.cache.truncate(r.sequence, start)
+            if not isinstance(error, Exception):
+                raise  # Ctrl-C in the thread of a lone `generate`
+            if len(turns) == 1:
+                turns[0][0].fail(error)
+            for turn in turns if len(turns) > 1 else ():
+                self._run([turn])
+            return
+        fine = np.isfinite(logits.max(axis=1)) if len(logits) else np.ones(0, bool)  # NaN and +inf reach the maximum
+        at = 0
+        for (r, tokens), n, start in zip(turns, wanted, starts, strict=True):
+            mine = slice(at, at + n)
+            at += n
+            self._hand_over(r, tokens, start, logits[mine] if fine[mine].all() else None)
+
+    def _hand_over(self, r: Request, tokens: list[int], start: int, logits: F32 | None) -> None:
+        """A request takes its rows; what it was run in vain for is forgotten, the rest may be found by others."""
+        assert r.sequence is not None
+        try:
+            if logits is None:
+                self.cache.truncate(r.sequence, start)
+                error = self.engine.blame(self.cache.extend(r.sequence, tokens))
+                self.cache.truncate(r.sequence, start)
+                raise error
+            right = r.take(logits, len(tokens))
+            self.cache.truncate(r.sequence, start + right)
+            self.cache.commit(r.sequence)
+        except Exception as error:
+            r.fail(error)
+        self._tell(r)
+
+    # --- coming and going ---
+
+    def submit(self, request: Request, *, alone: bool = False) -> None:
+        """Hand a request over. With `alone` the caller is going to `wait` for it, and drives while it has no company.
+
+        Raises ClosedError, ForkedContext.
+        """
+        self.engine.check()
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the model is closed")
+            request.changed = threading.Condition(self._lock)
+            company = bool(self.active or self.waiting)
+            self.waiting.append(request)
+            if self._thread is None and (company or not alone):
+                _running.add(self)
+                self._thread = threading.Thread(target=self._main, name="zigllama-engine", daemon=True)
+                self._thread.start()
+            self.wake()
+
+    def _enter(self) -> None:
+        """Let in who waited longest, while there is a place and room for all that he may need."""
+        while self.waiting and len(self.active) < self.max_batch:
+            r = self.waiting[0]
+            try:
+                if r.sequence is None:
+                    r.sequence = self.cache.add(r.reserve)
+                else:
+                    self.cache.reserve(r.sequence, r.reserve)
+                r.cached = r.sequence.length
+            except OutOfMemory as error:
+                if self.active:
+                    return  # somebody will leave
+                r.fail(error)
+            with self._lock:
+                self.waiting.popleft()
+                self.active.append(r)
+            if r.error is not None:
+                self._leave()
+
+    def _leave(self) -> None:
+        """Who ended, was cancelled or is too late goes, and gives back what was his; then his reader knows."""
+        now = time.monotonic()
+        for r in [*self.active, *self.waiting]:
+            if not r.ended and r.cancelled:
+                r.stop("cancelled")
+            elif not r.ended and r.deadline is not None and now >= r.deadline:
+                r.stop("deadline")
+            if not r.ended:
+                continue
+            if r.sequence is not None and r.sequence.slot >= 0:
+                if r.owned:
+                    self.cache.remove(r.sequence)
+                else:
+                    self.cache.reserve(r.sequence, 0)
+            with self._lock:
+                (self.active if r in self.active else self.waiting).remove(r)
+                r.done = True
+            self._tell(r)
+
+    def _tell(self, r: Request) -> None:
+        with self._lock:
+            r.changed.notify_all()
+        if r.listener is not None:
+            r.listener()
+
+    # --- who drives ---
+
+    def wait(self, request: Request, ready: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Until `ready()`: runs steps here while there is no thread for it, else sleeps. False when time ran out."""
+        self.engine.check_process()
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._lock:
+                if ready():
+                    return True
+                left = None if until is None else until - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                if self._thread is not None:
+                    request.changed.wait(left)
+                    continue
+            self.step()
+
+    def finish(self, request: Request) -> None:
+        """Until it has ended. Raises what ended it; when the wait is broken off (Ctrl-C), so is the request."""
+        try:
+            self.wait(request, lambda: request.done)
+        except BaseException:
+            request.cancelled = True
+            self.settle(request)
+            raise
+        if request.error is not None:
+            raise request.error
+
+    def settle(self, request: Request) -> None:
+        """Until a cancelled request has given back what it had."""
+        if self.engine.forked:
+            return
+        self.wait(request, lambda: request.done)
+
+    def wake(self) -> None:
+        """Something changed: look again."""
+        with self._lock:
+            self._news = True
+            self._changed.notify_all()
+
+    def _main(self) -> None:
+        """The thread: steps until nobody is left, sleeping while all wait for their readers."""
+        try:
+            while True:
+                with self._lock:
+                    self._news = False
+                worked = self.step()
+                with self._lock:
+                    if not self.active and not self.waiting:
+                        self._thread = None
+                        return
+                    if not worked and not self._news:
+                        self._changed.wait(self._until_deadline())
+        except BaseException as error:  # a defect: nobody may be left waiting for a thread that is gone
+            self._abandon(error)
+
+    def _until_deadline(self) -> float | None:
+        times = [r.deadline for r in (*self.active, *self.waiting) if r.deadline is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _abandon(self, error: BaseException) -> None:
+        with self._lock:
+            self._thread = None
+            for r in [*self.active, *self.waiting]:
+                r.fail(r.error or error)
+        with self.engine.lock:
+            self._leave()
+
+    def close(self) -> None:
+        """Every request ends with ClosedError, and the thread. Closing twice is allowed."""
+        if self.engine.forked:
+            return
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+            for r in [*self.active, *self.waiting]:
+                r.fail(ClosedError("the model is closed"))
+        with self.engine.lock:
+            self._leave()
+        self.wake()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()

@@ -1,0 +1,223 @@
+"""A request on its way through the scheduler: what it wants to run next, and what it makes of the logits.
+
+    waiting -> reading (its prompt, in chunks) -> writing (a token per step) -> ended
+
+`tokens` is everything known of its text; its sequence in the cache holds the first `sequence.length` of them, and the
+rest is to be run. That is a prompt at first and one token later on; after a step that failed, or whose draft was wrong,
+it is simply more again.
+
+What it is not: a thread or a loop. `BatchProcessor` calls it, in whatever thread drives the engine; readers talk to it
+through streaming.py.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zigllama.errors import ContextOverflow, InvalidArgument
+from zigllama.foundation.runtime import F32
+from zigllama.inference.generation import Event, Result, TextGenerator
+from zigllama.inference.kv_cache import CachedSequence
+from zigllama.inference.prefix_tree import Key
+from zigllama.inference.prompt_lookup import PromptLookup
+from zigllama.transformers.interfaces import PAGE
+
+BUFFER = 32  # events that may wait for a reader before the sequence pauses
+
+
+class Request:
+    """Reads `tokens`; subclasses say what for.
+
+    reserve    positions it may need in all
+    sequence   one that belongs to a session and outlives the request, or None: one is made for it
+    adopt      whether pages of others may be taken over
+    deadline   seconds from now after which it ends, or None
+
+    Raises InvalidArgument when there is nothing to read, ContextOverflow when it cannot fit.
+    """
+
+    reading_most = 512  # rows of a chunk
+
+    def __init__(
+        self,
+        tokens: Sequence[int],
+        n_ctx: int,
+        *,
+        reserve: int,
+        sequence: CachedSequence | None = None,
+        adopt: bool = True,
+        deadline: float | None = None,
+    ) -> None:
+        if not tokens:
+            raise InvalidArgument("the prompt has no tokens: there is nothing to continue")
+        if len(tokens) > n_ctx:
+            raise ContextOverflow(len(tokens), n_ctx)
+        if deadline is not None and not deadline >= 0:
+            raise InvalidArgument(f"deadline is {deadline}, want seconds >= 0 or None")
+        self.tokens, self.n_prompt = list(tokens), len(tokens)
+        self.reserve = min(n_ctx, max(reserve, len(tokens)))
+        self.sequence, self.owned, self.adopt = sequence, sequence is None, adopt
+        self.submitted = time.monotonic()
+        self.deadline = None if deadline is None else self.submitted + deadline
+        self.cancelled = False  # set by anybody, at any time
+        self.ended = False  # nothing more is to be run
+        self.error: BaseException | None = None
+        self.cached = 0
+        # what a reader sees, under the scheduler's lock
+        self.events: deque[Event] = deque()
+        self.done = False
+        self.bounded = False  # somebody reads event by event: wait for him
+        self.changed: threading.Condition
+        self.listener: Callable[[], None] | None = None
+
+    # --- what the scheduler asks ---
+
+    @property
+    def n_due(self) -> int:
+        """Tokens that are known and not run."""
+        assert self.sequence is not None
+        return len(self.tokens) - self.sequence.length
+
+    @property
+    def reading(self) -> bool:
+        """Whether the prompt (or what was lost of it) is not run yet."""
+        return self.n_due > 1 or len(self.tokens) == self.n_prompt
+
+    @property
+    def paused(self) -> bool:
+        """Whether it waits for its reader."""
+        return self.bounded and len(self.events) >= BUFFER
+
+    def next_rows(self, most: int) -> list[int]:
+        """The tokens to run next, `most` at most."""
+        assert self.sequence is not None
+        start = self.sequence.length
+        return self.tokens[start : start + most]
+
+    def next_page(self) -> Key:
+        """The tokens of the page it is going to fill, () where that is not a whole page of its prompt."""
+        assert self.sequence is not None
+        start = self.sequence.length
+        whole = start % PAGE == 0 and self.n_due > PAGE
+        return tuple(self.tokens[start : start + PAGE]) if whole else ()
+
+    def wanted(self, n: int) -> int:
+        """Of the last of the next `n` rows, how many have logits it wants."""
+        return int(n >= self.n_due)
+
+    def take(self, logits: F32, n: int) -> int:
+        """n rows were run, the logits (R, V) are those of the wanted ones; how many rows were right to run."""
+        raise NotImplementedError
+
+    def stop(self, reason: str) -> None:
+        """It ends for a reason from outside: "cancelled" or "deadline"."""
+        self.ended = True
+
+    def fail(self, error: BaseException) -> None:
+        """It ends with an error, which its reader will get."""
+        self.error, self.ended = error, True
+
+
+class Writing(Request):
+    """Continues a prompt. `result` is there when it has ended without an error."""
+
+    def __init__(
+        self,
+        tokens: Sequence[int],
+        generator: TextGenerator,
+        *,
+        fingerprint: str,
+        lookup: bool | int = False,
+        **options: Any,
+    ) -> None:
+        n_ctx, most = generator.n_ctx, generator.max_tokens
+        reserve = n_ctx if most is None else len(tokens) + most
+        super().__init__(tokens, n_ctx, reserve=reserve, **options)
+        self.generator, self.fingerprint = generator, fingerprint
+        self.result: Result | None = None
+        self._lookup = PromptLookup(*(() if lookup is True else (lookup,))) if lookup is not False else None
+        self._began = self._first = 0.0
+
+    def next_rows(self, most: int) -> list[int]:
+        """As Request; with prompt lookup, the last known token and a draft."""
+        if not self._began:
+            self._began = time.monotonic()
+        if self._lookup is None or self.reading:
+            return super().next_rows(most)
+        room = self.reserve - len(self.tokens)
+        if self.generator.max_tokens is not None:
+            room = min(room, self.generator.max_tokens - len(self.generator.token_ids) - 1)
+        return [self.tokens[-1], *self._lookup.draft(self.tokens, max(0, min(most - 1, room)))]
+
+    def wanted(self, n: int) -> int:
+        """The last of a prompt; all rows of a draft."""
+        return n - self.n_due + 1 if n >= self.n_due else 0
+
+    def take(self, logits: F32, n: int) -> int:
+        """Each row gives a token; the next row counts if it was fed that token."""
+        assert self.sequence is not None
+        fed = self.sequence.tokens  # of which the last n were run now
+        right = n - len(logits)
+        self._first = self._first or time.monotonic()
+        for row in logits:
+            right += 1
+            self.events.extend(self.generator.take(row, self.tokens))
+            if self.generator.finish_reason is not None:
+                self._end()
+                break
+            token = self.generator.token_ids[-1]
+            self.tokens.append(token)
+            if right < n and fed[right - n] != token:
+                break
+        return right
+
+    def stop(self, reason: str) -> None:
+        """As Request; what was written so far is the result."""
+        self.events.extend(self.generator.end(reason))
+        self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        now = time.monotonic()
+        began = self._began or now
+        first = self._first or now
+        n, read, wrote = len(self.generator.token_ids), first - began, now - first
+        rate = {
+            "prefill_tps": (self.n_prompt - self.cached) / read if read > 0 else 0.0,
+            "decode_tps": (n - 1) / wrote if wrote > 0 and n else 0.0,
+        }
+        self.result = Result(
+            text=self.generator.text,
+            token_ids=self.generator.token_ids,
+            finish_reason=str(self.generator.finish_reason),
+            usage={"prompt_tokens": self.n_prompt, "cached_tokens": self.cached, "completion_tokens": n},
+            timings={"prefill_s": read, "decode_s": wrote, **rate},
+            truncated=False,
+            fingerprint=self.fingerprint,
+            sampling=self.generator.sampler.params,
+            seed=self.generator.sampler.seed,
+        )
+
+
+class Reading(Request):
+    """Reads tokens for the logits of all of them: `out` (T, V) is filled. Nothing is taken from the cache."""
+
+    def __init__(self, tokens: Sequence[int], out: F32, n_ctx: int, rows: int) -> None:
+        super().__init__(tokens, n_ctx, reserve=len(tokens), adopt=False)
+        self.out, self.reading_most = out, rows
+
+    def wanted(self, n: int) -> int:
+        """All of them."""
+        return n
+
+    def take(self, logits: F32, n: int) -> int:
+        """Keep them."""
+        assert self.sequence is not None
+        end = self.sequence.length
+        self.out[end - n : end] = logits
+        self.ended = end == len(self.tokens)
+        return n
