@@ -194,6 +194,22 @@ class SessionBusy(ZigllamaError):
     """A session was spoken to while it was in the middle of an answer."""
 
 
+class SessionFileError(ZigllamaError):
+    """A saved session cannot be used, or not be saved there: the file and why."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"saved session {path}: {reason}")
+
+
+class SessionMismatch(SessionFileError):
+    """A session was saved by another model, or by the same one on another ISA variant or with another cache."""
+
+    def __init__(self, path: str, what: str, expected: str, found: str) -> None:
+        self.what, self.expected, self.found = what, expected, found
+        super().__init__(path, f"its {what} is {found!r}, here it is {expected!r}")
+
+
 class PullError(ZigllamaError):
     """A model could not be fetched; the message says what to do."""
 

@@ -83,6 +83,10 @@ class GGUFReader:
         info = self.tensor(name)
         return self.mapping(info.part).view[info.offset : info.offset + info.n_bytes]
 
+    def read_at(self, part: int, offset: int, n: int) -> bytes:
+        """Up to `n` bytes of a part's file by pread, which no change of the file can turn into a fault."""
+        return self._sources[part].read_at(offset, n)
+
     def mapping(self, part: int = 0) -> MemoryMap:
         """The mapping of the file (of one part), for advice, locking and `release`. Made at the first call."""
         if self._closed:

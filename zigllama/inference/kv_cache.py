@@ -41,6 +41,7 @@ class CachedSequence:
 
     reserved    positions it can reach for certain
     node        its place in the prefix tree, where its first `shared` pages are entered
+    private     none of its pages are to be entered: what they hold was not computed here
     """
 
     slot: int
@@ -48,6 +49,7 @@ class CachedSequence:
     tokens: list[int] = field(default_factory=list)
     reserved: int = 0
     shared: int = 0
+    private: bool = False
 
     @property
     def length(self) -> int:
@@ -134,7 +136,7 @@ class ModelKVCache:
         twin = self.add(sequence.length)
         for c in self.classes:
             c.share(twin.slot, {i: int(p) for i, p in enumerate(c.table[sequence.slot]) if p >= 0})
-        twin.tokens = list(sequence.tokens)
+        twin.tokens, twin.private = list(sequence.tokens), sequence.private
         self._stand(twin, sequence.node, sequence.shared)
         return twin
 
@@ -171,6 +173,7 @@ class ModelKVCache:
         if not all(c.holds(sequence.slot, length) for c in self.classes):
             length = 0
         del sequence.tokens[length:]
+        sequence.private = sequence.private and length > 0
         node, shared = sequence.node, sequence.shared
         while shared > length // PAGE:
             assert node.parent is not None
@@ -235,7 +238,7 @@ class ModelKVCache:
         Where the tree has a page for the same tokens already, the sequence holds that one and its own is free: the bits
         are the same. Rows that are no tokens (images, -1) and what follows them are nobody else's.
         """
-        while sequence.shared < sequence.length // PAGE:
+        while sequence.shared < sequence.length // PAGE and not sequence.private:
             i = sequence.shared
             key = tuple(sequence.tokens[i * PAGE : (i + 1) * PAGE])
             if min(key) < 0:

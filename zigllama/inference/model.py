@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
@@ -100,6 +101,13 @@ class Model:
         self.engine = Engine(self.decoder, cache, context)
         self.scheduler = BatchProcessor(self.engine, min(max_batch, n_seq))
         self.fingerprint = f"isa={context.isa if context else 'numpy'} cache={kind.lower()} float=f32 blas=generic"
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells this file from any other: see session_file.model_digest."""
+        from zigllama.inference.session_file import model_digest
+
+        return model_digest(self._loader.reader)
 
     @property
     def backend(self) -> dict[str, Any]:

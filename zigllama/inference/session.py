@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from zigllama.errors import ClosedError, SessionBusy
+from zigllama.foundation.byte_source import StrPath
 from zigllama.inference.generation import Event, Result
 from zigllama.inference.prefix_tree import common_prefix
+from zigllama.inference.session_file import Head, SavedSession, save, saved_length
 from zigllama.inference.streaming import StreamingGenerator
 
 if TYPE_CHECKING:
@@ -39,9 +42,9 @@ class Session:
     def chat(self, text: str, *, stream: bool = False, **options: Any) -> Result | Iterator[Event]:
         """Say something; the answer. Options as in `Model.generate`. Raises ContextOverflow, with the conversation as
         it was; SessionBusy while another answer is being written."""
+        self.model.engine.check()
         if self._closed:
             raise ClosedError("the session is closed")
-        self.model.engine.check()
         turn = self._turn(text, options)
         if stream:
             return turn
@@ -53,9 +56,7 @@ class Session:
                 return result
 
     def _turn(self, text: str, options: dict[str, Any]) -> Generator[Event, None, Result]:
-        if not self._busy.acquire(blocking=False):
-            raise SessionBusy("another answer of this session is being written")
-        try:
+        with self._exclusive():
             messages = [*self.messages, {"role": "user", "content": text}]
             ids = self.model.render_chat(messages).ids
             request = self.model.request(ids, sequence=self._sequence, **options)
@@ -65,6 +66,63 @@ class Session:
             result = yield from StreamingGenerator(self.model.scheduler, request)
             self.messages = [*messages, {"role": "assistant", "content": result.text}]
             return result
+
+    # --- on the disk ---
+
+    def save(self, path: StrPath) -> None:
+        """Write the conversation and what was read of it to a file, whole or not at all (session_file.py).
+
+        Raises SessionBusy, ClosedError, OSError, OutOfMemory when there is no slot left to hold its pages meanwhile.
+        """
+        with self._exclusive():
+            cache, lock = self.model.engine.cache, self.model.engine.lock
+            with lock:
+                held = cache.fork(self._sequence)  # the pages stay as they are, and nobody else has to wait
+            try:
+                save(path, self._head(saved_length(cache, held)), cache, held)
+            finally:
+                with lock:
+                    cache.remove(held)
+
+    def load(self, path: StrPath) -> None:
+        """Go on with a conversation that was saved, in place of this one.
+
+        Raises SessionFileError, SessionMismatch, SessionBusy, ClosedError, OutOfMemory, OSError, with this conversation
+        as it was.
+        """
+        with self._exclusive():
+            cache, lock = self.model.engine.cache, self.model.engine.lock
+            with SavedSession(path, cache, self.model.spec.n_vocab, self._head(0)) as saved:
+                with lock:
+                    made = cache.add(len(saved.tokens))
+                try:
+                    with lock:
+                        made.private = True
+                        for i in range(0, len(saved.tokens), cache.chunk):
+                            cache.extend(made, saved.tokens[i : i + cache.chunk])
+                    saved.fill(made.slot)
+                except BaseException:
+                    with lock:
+                        cache.remove(made)
+                    raise
+                with lock:
+                    cache.remove(self._sequence)
+                self._sequence, self.messages = made, saved.head.messages
+
+    def _head(self, n_tokens: int) -> Head:
+        m = self.model
+        return Head(m.digest, m.fingerprint, m.engine.cache.type_name, n_tokens, self.messages)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Nothing else happens to the session. Raises SessionBusy, ClosedError, ForkedContext."""
+        self.model.engine.check()
+        if self._closed:
+            raise ClosedError("the session is closed")
+        if not self._busy.acquire(blocking=False):
+            raise SessionBusy("another answer of this session is being written")
+        try:
+            yield
         finally:
             self._busy.release()
 
