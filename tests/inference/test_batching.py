@@ -205,7 +205,7 @@ class Gate:
 
 def test_cancel_takes_effect_within_a_chunk_of_the_prompt(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Model(llama, n_threads=1, n_ctx=1024) as m:
-        monkeypatch.setattr("zigllama.inference.batching.CHUNK", 100)
+        monkeypatch.setattr("zigllama.inference.turns.CHUNK", 100)
         gate = Gate(m, monkeypatch)
         handle = m.submit((TEXT * 3)[:1000], max_tokens=5)
         gate.advance(2)
@@ -320,6 +320,36 @@ def test_alone_the_callers_thread_drives(llama: Path, monkeypatch: pytest.Monkey
         ids.clear()
         m.generate_batch([TEXT[:5]], max_tokens=3, temperature=0.0)
         assert len(set(ids)) == 1 and threading.get_ident() not in ids
+
+
+def test_a_visitor_gets_in_while_a_thread_runs_steps(llama: Path) -> None:
+    """The engine's lock is served in order of arrival, and re-entered at once by its holder."""
+    with Model(llama, n_threads=1, n_ctx=1024) as m:
+        handle = m.submit([5], temperature=0.0, ignore_eos=True)
+        waits = []
+        for _ in range(20):
+            begun = time.monotonic()
+            with m.engine.lock, m.engine.lock:
+                waits.append(time.monotonic() - begun)
+        handle.cancel()
+        assert handle.result(timeout=20).finish_reason == "cancelled"
+        assert sorted(waits)[10] < 0.1
+
+
+@pytest.mark.parametrize("how", ["eager", "reference"])
+def test_other_ways_to_run(how: str, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of which nobody wants a row, batches and drafts, op by op and in NumPy."""
+    monkeypatch.setattr("zigllama.inference.turns.CHUNK", 40)
+    if how == "eager":
+        monkeypatch.setenv("ZIGLLAMA_TAPE", "0")
+    with Model(llama, n_threads=1, n_ctx=256, backend="reference" if how == "reference" else None) as m:
+        assert m.backend["execution"] == how
+        keywords: dict[str, Any] = {"max_tokens": 4, "temperature": 1.0, "seed": 2, "ignore_eos": True}
+        want = m.generate(TEXT[:100], **keywords)
+        [one, two] = m.generate_batch([TEXT[:100], [5, 6] * 8], lookup=True, **keywords)
+        assert len(one.token_ids) == len(two.token_ids) == len(want.token_ids) == 4
+        if how == "eager":  # NumPy's own products do not promise the same bits for other shapes
+            assert one.token_ids == want.token_ids
 
 
 def test_async(llama: Path) -> None:

@@ -229,7 +229,7 @@ def test_nan_in_a_scale_is_named(llama: Path, tmp_path: Path) -> None:
 def test_cancelled_prefill_leaves_the_sequence_alone(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C between two chunks of a prompt gives the pages back."""
     with Model(llama, n_threads=1) as m:
-        monkeypatch.setattr("zigllama.inference.batching.CHUNK", 20)
+        monkeypatch.setattr("zigllama.inference.turns.CHUNK", 20)
         runs = iter(range(10))
 
         def interrupt(step: Step, run: Callable[[Step], F32] = m.engine.run) -> F32:
@@ -242,3 +242,20 @@ def test_cancelled_prefill_leaves_the_sequence_alone(llama: Path, monkeypatch: p
             m.generate(IDS, max_tokens=1)
         assert m.engine.cache.used_bytes == 0
     assert engine_module.CHUNK == 512
+
+
+def test_the_cache_saves_the_work_of_reading_again(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows run for 100 tokens after a prompt of 150: one each. Without a cache every step would run all before it."""
+    rows = 0
+    with Model(llama, n_ctx=512, n_threads=2) as m:
+        run = m.engine.run
+
+        def count(step: Step) -> F32:
+            nonlocal rows
+            rows += step.n_rows
+            return run(step)
+
+        monkeypatch.setattr(m.engine, "run", count)
+        m.generate(IDS, max_tokens=100, temperature=0.0, ignore_eos=True)
+    assert rows == 150 + 99
+    assert rows < 0.05 * sum(range(150, 250))

@@ -9,9 +9,7 @@ compute rows that nobody asked for and, worse, make what a sequence costs depend
 not depend on company either way: rows do not mix but through their own sequence's pages, and the order of every sum is
 fixed (tests compare the bits).
 
-Decoding goes first and always; the rest of the step is dealt out to readers in turns of TURN rows, beginning with
-another one each time. Two prompts that go on with the same page are not both run: the second waits a step and takes the
-page over.
+Who is in a step with how many rows is turns.py's business: decoding first and always, then prompts in turns.
 
 Who runs it: one thread at a time. A lone `generate` drives the engine in its own thread, which costs no hand-over; as
 soon as there is company a thread of the scheduler's does, for all, until nobody is left. Readers that are slow pause
@@ -21,6 +19,7 @@ their own sequence and nobody else's.
 from __future__ import annotations
 
 import atexit
+import math
 import threading
 import time
 import weakref
@@ -31,13 +30,9 @@ import numpy as np
 
 from zigllama.errors import ClosedError, OutOfMemory
 from zigllama.foundation.runtime import F32
-from zigllama.inference.engine import CHUNK, Engine
-from zigllama.inference.prefix_tree import Key
+from zigllama.inference.engine import Engine
 from zigllama.inference.request import Request
-
-TURN = 128  # rows of a prompt before another prompt has its turn
-SHARED = 128  # rows of prompts in a step that others decode in: what they wait for
-Turns = list[tuple[Request, list[int]]]
+from zigllama.inference.turns import Turns, TurnTaking
 
 _running: weakref.WeakSet[BatchProcessor] = weakref.WeakSet()
 
@@ -62,7 +57,7 @@ class BatchProcessor:
         self._changed = threading.Condition(self._lock)
         self._news = False  # something happened that a sleeping thread should look at
         self._thread: threading.Thread | None = None
-        self._first_reader = 0
+        self._turns = TurnTaking(self.cache)
         self._closed = False
 
     # --- one step for everybody ---
@@ -72,43 +67,11 @@ class BatchProcessor:
         with self.engine.lock:
             self._leave()
             self._enter()
-            turns = self._turns()
+            turns = self._turns.plan(self.active)
             if turns:
                 self._run(turns)
                 self._leave()
             return bool(turns)
-
-    def _turns(self) -> Turns:
-        """Who runs which tokens next: rows of writers first, then prompts in turns."""
-        writers = [r for r in self.active if not r.reading and not r.paused]
-        turns = [(r, r.next_rows(CHUNK // len(writers))) for r in writers]
-        room = min(SHARED, CHUNK - sum(len(rows) for _, rows in turns)) if turns else CHUNK
-        readers = self._readers()
-        share = dict.fromkeys(readers, 0)
-        most = {r: min(r.n_due, r.reading_most) for r in readers}
-        while room and (hungry := [r for r in readers if share[r] < most[r]]):
-            for r in hungry:
-                rows = min(TURN, room, most[r] - share[r])
-                share[r], room = share[r] + rows, room - rows
-        return turns + [(r, r.next_rows(n)) for r, n in share.items() if n]
-
-    def _readers(self) -> list[Request]:
-        """Those who read, another one first each time, without those whose next page somebody before them makes."""
-        everybody = [r for r in self.active if r.reading and not r.paused]
-        self._first_reader += 1
-        turn = self._first_reader % max(1, len(everybody))
-        readers, made = [], set[tuple[int, Key]]()
-        for r in everybody[turn:] + everybody[:turn]:
-            assert r.sequence is not None
-            if r.adopt:
-                before = r.sequence.length
-                r.cached += max(0, min(self.cache.adopt(r.sequence, r.tokens), r.n_prompt) - before)
-            page = (id(r.sequence.node), r.next_page())
-            if r.adopt and page[1] and page in made:
-                continue
-            made.add(page)
-            readers.append(r)
-        return readers
 
     def _run(self, turns: Turns) -> None:
         """One run of the engine. Where it fails, each is run alone: an error is its own and nobody else's."""
@@ -116,9 +79,9 @@ class BatchProcessor:
         wanted = [r.wanted(len(tokens)) for r, tokens in turns]
         try:
             step = self.cache.step([(r.sequence, tokens) for r, tokens in turns if r.sequence is not None])
-            ends = step.out_rows + 1
-            rows = [np.arange(end - n, end, dtype=np.int32) for end, n in zip(ends, wanted, strict=True)]
-            step.out_rows = np.concatenate(rows)
+            ends = [last + 1 for last in step.out_rows.tolist()]
+            rows = [row for end, n in zip(ends, wanted, strict=True) for row in range(end - n, end)]
+            step.out_rows = np.array(rows, np.int32)
             logits = self.engine.run(step)
         except BaseException as error:
             for (r, _), start in zip(turns, starts, strict=True):
@@ -131,12 +94,11 @@ class BatchProcessor:
             for turn in turns if len(turns) > 1 else ():
                 self._run([turn])
             return
-        fine = np.isfinite(logits.max(axis=1)) if len(logits) else np.ones(0, bool)  # NaN and +inf reach the maximum
+        fine = [math.isfinite(row.max()) for row in logits]  # NaN and +inf reach the maximum
         at = 0
         for (r, tokens), n, start in zip(turns, wanted, starts, strict=True):
-            mine = slice(at, at + n)
+            self._hand_over(r, tokens, start, logits[at : at + n] if all(fine[at : at + n]) else None)
             at += n
-            self._hand_over(r, tokens, start, logits[mine] if fine[mine].all() else None)
 
     def _hand_over(self, r: Request, tokens: list[int], start: int, logits: F32 | None) -> None:
         """A request takes its rows; what it was run in vain for is forgotten, the rest may be found by others."""
@@ -148,7 +110,8 @@ class BatchProcessor:
                 self.cache.truncate(r.sequence, start)
                 raise error
             right = r.take(logits, len(tokens))
-            self.cache.truncate(r.sequence, start + right)
+            if right < len(tokens):
+                self.cache.truncate(r.sequence, start + right)
             self.cache.commit(r.sequence)
         except Exception as error:
             r.fail(error)

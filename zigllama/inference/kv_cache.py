@@ -221,7 +221,7 @@ class ModelKVCache:
         positions = np.array(at, np.int32)
         return Step(
             tokens=np.array(ids, np.int32),
-            positions=positions.reshape(1, -1).copy(),
+            positions=positions.reshape(1, -1),
             cache_pos=positions,
             see_to=positions,
             seq=np.array(slots, np.int32),
