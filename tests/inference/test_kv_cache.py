@@ -234,6 +234,11 @@ def test_only_so_much_is_kept() -> None:
         cache.remove(s)
         assert [len(c._kept) for c in cache.classes] == [3, 3]
     check(cache, [])
+    cache = ModelKVCache(spec(0), 1000, n_seq=2, keep=192)
+    s = cache.add()
+    fill(cache, s, list(range(300)))
+    cache.remove(s)
+    assert cache.adopt(cache.add(), list(range(300))) == 192  # the beginning is what is worth keeping
 
 
 def test_a_fork_shares_until_one_of_them_writes() -> None:

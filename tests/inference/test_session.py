@@ -47,6 +47,7 @@ def test_a_saved_session_goes_on_with_the_same_bits(path: Path, tmp_path: Path) 
     with Model(path, n_threads=2, n_ctx=1024) as m, m.session(system="be brief") as s:
         for text in TURNS[:2]:
             s.chat(text, **OPTIONS)
+            assert s._sequence.reserved == s._sequence.length  # between turns it may have no more than it holds
         s.save(file)
         held = s._sequence.length
         want = s.chat(TURNS[2], **OPTIONS)
