@@ -70,6 +70,7 @@ static int build(zl_ctx *ctx, zl_weight *w, const uint8_t *data, int64_t n_bytes
     if (status) return status;
     pack_job j = {w, data, panels_of(w), 1 + CHUNK_BYTES / w->panel_bytes, release};
     zl_parallel(ctx, (j.panels + j.per - 1) / j.per, pack_chunk, &j);
+    if (release) let_go(data, data + n_bytes); /* a fault maps its neighbours too: pages at the edges of chunks have come back */
     return zl_guard_check(data, n_bytes);
 }
 
