@@ -58,8 +58,8 @@ static int check_linear(const zl_op *op, const zl_tensor *t) {
     return ZL_OK;
 }
 
-/* Bytes of `rows` quantised rows of k columns: q, then d, then s. */
-static int64_t activation_bytes(int64_t rows, int64_t k) { return lines(rows * k) + 2 * lines(rows * ceil_div(k, 32) * 4); }
+/* Bytes of `rows` quantised rows of k columns. */
+static int64_t activation_bytes(int64_t rows, int64_t k) { return lines(rows * ceil_div(k, 32) * ZL_X_WORDS * 4); }
 
 static void scratch_linear(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {
     const int64_t k = t[op->in[0]].cols;
@@ -77,7 +77,7 @@ static void scratch_linear(const zl_ctx *ctx, const zl_op *op, const zl_tensor *
 
 typedef struct {
     const zl_run_state *r;
-    zl_activation x;           /* q, d, s: of all threads, or NULL where each has its own       */
+    zl_activation x;           /* blocks: of all threads, or NULL where each has its own        */
     int n;                     /* weights                                                       */
     int act;                   /* gate: the activation that joins the two, or 0                 */
     int cut;                   /* weights that have chunks of their own: n, or 1 when gated      */
@@ -87,23 +87,13 @@ typedef struct {
     int64_t panels[WEIGHTS];   /* per chunk, when rows are few                                  */
     int64_t tokens;            /* per chunk, when rows are many                                 */
     uint8_t *has_x;            /* per thread: its own quantised x is there                      */
-    int64_t quantize_rows;     /* per chunk of the stage that quantises                         */
+    int64_t quantize_rows;     /* per chunk of the stage that quantises: whole groups           */
 } job;
 
-static void place_activation(zl_activation *x, uint8_t *at) {
-    x->q = (int8_t *)at;
-    x->d = (float *)(void *)(at + lines(x->n * x->cols));
-    x->s = (int16_t *)(void *)(at + lines(x->n * x->cols) + lines(x->n * (x->cols / 32) * 4));
-}
-
-/* Rows t0..t1-1 of x into x's quantised form, strip by strip. */
+/* Rows t0..t1-1 of x into its quantised form at x->blocks. t0 begins a group. */
 static void quantize_rows(const zl_kernels *k, const zl_activation *x, int64_t t0, int64_t t1) {
-    for (int64_t t = t0; t < t1; t++) {
-        for (int64_t k0 = 0; k0 < x->cols; k0 += x->strip) {
-            const int64_t width = min64(x->strip, x->cols - k0), at = k0 * x->n + t * width;
-            k->quantize_activation(width, x->x + t * x->cols + k0, (int8_t *)x->q + at, (float *)x->d + at / 32, (int16_t *)x->s + at / 16);
-        }
-    }
+    for (int64_t t = t0; t < t1; t += k->group)
+        k->quantize_group(min64(k->group, t1 - t), x->cols, x->x + t * x->cols, (int32_t *)x->blocks + t * (x->cols / 32) * ZL_X_WORDS);
 }
 
 static void quantize_chunk(void *arg, int64_t chunk, int thread) {
@@ -137,8 +127,8 @@ static void few_panels(job *j, int i, int64_t begin, int64_t end, int thread) {
         return;
     }
     zl_activation x = j->x;
-    if (!x.q) { /* its own x stays for the thread's later chunks, of this weight and of the others */
-        place_activation(&x, own_x);
+    if (!x.blocks) { /* its own x stays for the thread's later chunks, of this weight and of the others */
+        x.blocks = (const int32_t *)(const void *)own_x;
         if (!j->has_x[thread]) quantize_rows(j->r->k, &x, 0, x.n);
         j->has_x[thread] = 1;
     }
@@ -210,12 +200,11 @@ static void run_linear(zl_run_state *r, const zl_op *op) {
         quantised |= !is_float(j.w[i]);
     }
     const int many = j.x.n > ZL_FEW;
-    j.x.strip = many ? min64(ZL_STRIP, j.x.cols) : j.x.cols;
     j.has_x = r->shared;
     memset(j.has_x, 0, (size_t)zl_ctx_threads(r->ctx));
     if (quantised && j.x.n > PRIVATE_ROWS) {
-        place_activation(&j.x, r->shared + lines(zl_ctx_threads(r->ctx)));
-        j.quantize_rows = max64(1, QUANTIZE_CHUNK / j.x.cols);
+        j.x.blocks = (const int32_t *)(const void *)(r->shared + lines(zl_ctx_threads(r->ctx)));
+        j.quantize_rows = ceil_div(max64(1, QUANTIZE_CHUNK / j.x.cols), r->k->group) * r->k->group;
         zl_parallel(r->ctx, ceil_div(j.x.n, j.quantize_rows), quantize_chunk, &j);
     }
     if (many) cut_many(&j);

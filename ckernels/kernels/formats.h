@@ -20,7 +20,7 @@
  *      scale words  the row's packed scale bytes as in the file, word w of lane `lane` = its bytes 4w .. 4w+3
  *
  * What a weight is worth, from its code u:      Q4_0, Q5_0, Q6_K: A (u - zero)      Q4_1, Q5_1, Q4_K, Q5_K: A u + M      Q8_0: A w
- * (Q6_K has one A for each half of a block.) M is minus the K-quants' minimum.
+ * (Q6_K has one A for each half of a block.) M is minus the K-quants' minimum; the kernels hold -M, since x comes with minus its sums.
  *
  * The prefill kernel does not read panels but a scratch of whole bytes ("wide" formats, below), which is filled with the same functions.
  * `fmt` is a constant wherever these are inlined, so every test on it is decided by the compiler.
@@ -32,7 +32,7 @@
 
 enum { VB = 4 * L, BLOCK = 32 }; /* bytes of a vector; columns of a block */
 
-/* Wide formats: one block = 8 code vectors, then A, then A2 or M (float vectors). Named by bits and by what the scales are. */
+/* Wide formats: one block = 8 code vectors, then A, then A2 or -M (float vectors). Named by bits and by what the scales are. */
 enum { WIDE_4_ZERO = 1000, WIDE_4_MIN, WIDE_5_ZERO, WIDE_5_MIN, WIDE_6_HALVES, WIDE_8 };
 enum { WIDE_BLOCK = 10 * VB };
 
@@ -90,10 +90,10 @@ ZL_INLINE vb code(const int fmt, const uint8_t *p, int v) {
 }
 
 typedef struct {
-    vf a, b; /* A; and A2 of the second half, or M */
+    vf a, b; /* A; and A2 of the second half, or -M */
 } scales_;
 
-/* Scales of block b. K-quants: A = d * sc, M = (-dmin) * min, each one float product. */
+/* Scales of block b. K-quants: A = d * sc, -M = dmin * min, each one float product. */
 ZL_INLINE scales_ scales(const int fmt, const uint8_t *panel, int64_t b) {
     scales_ r = {vf_zero(), vf_zero()};
     const uint8_t *p = codes_at(fmt, panel, b);
@@ -105,7 +105,7 @@ ZL_INLINE scales_ scales(const int fmt, const uint8_t *panel, int64_t b) {
     if (!fmt_super(fmt)) {
         p -= L * fmt_header(fmt);
         r.a = vf_from_f16((const uint16_t *)(const void *)p);
-        if (fmt_min(fmt)) r.b = vf_from_f16((const uint16_t *)(const void *)(p + 2 * L));
+        if (fmt_min(fmt)) r.b = -vf_from_f16((const uint16_t *)(const void *)(p + 2 * L));
         return r;
     }
     const int j = (int)(b % 8);
@@ -130,7 +130,7 @@ ZL_INLINE scales_ scales(const int fmt, const uint8_t *panel, int64_t b) {
         mn = ((w2 >> 4) & 15) | ((w1 >> 2) & 48);
     }
     r.a = d * vi_to_vf((vi)sc);
-    r.b = -dmin * vi_to_vf((vi)mn);
+    r.b = dmin * vi_to_vf((vi)mn);
     return r;
 }
 #endif

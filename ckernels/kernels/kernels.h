@@ -16,7 +16,8 @@
 
 typedef struct zl_kernels {
     const char *isa;
-    int lanes; /* L of simd.h: rows interleaved in a panel */
+    int lanes; /* L of simd.h: rows interleaved in a panel                             */
+    int group; /* ZL_GROUP of simd_int.h: rows of quantised x interleaved, see linear.h */
 #define ZL_MEMBER(ret, name, args) ret (*name) args;
     ZL_KERNELS(ZL_MEMBER)
 #undef ZL_MEMBER

@@ -31,15 +31,18 @@ struct zl_weight {
     const struct zl_kernels *k; /* the variant whose panel form this is                             */
 };
 
-/* T rows of x. Quantised, they are stored in strips of `strip` columns, so that the rows of a prefill tile lie side by side:
- *      q [K / strip][T][strip]    d [K / strip][T][strip / 32]    s [K / strip][T][strip / 32][2]       (the last strip may be narrower)
- * strip = K is the plain row-major form. */
+/* T rows of x. Quantised, they stand in groups: as many rows as a tile of the variant takes (the last group: what is left), interleaved so
+ * that a tile reads all it needs of x forwards from one pointer. A group of g rows, per block of 32 columns:
+ *
+ *      word        0 .. 7            8        9            10               11
+ *               | q, 4 a word  | d (float) | -sum q | -sum q[0..15] | -sum q[16..31] |        int32; of row n at (12 block + word) g + n
+ *
+ * Row t of the first group begins at `blocks`; a row takes 12 K / 32 words, so the group that begins with row t begins at t times that. */
+enum { ZL_X_WORDS = 12, ZL_X_D = 8, ZL_X_SUM = 9, ZL_X_HALF = 10 };
 typedef struct {
-    int64_t n, cols, strip;
+    int64_t n, cols;
     const float *x;            /* (T, K), read by float weights    */
-    const int8_t *q;
-    const float *d;
-    const int16_t *s;
+    const int32_t *blocks;     /* quantised, or NULL                */
 } zl_activation;
 
 typedef struct {
@@ -63,6 +66,8 @@ enum {
 #define ZL_KERNELS_LINEAR(X)                                                                                                           \
     /* (linear_quantize.c) n values, a multiple of 32 -> q (n), d (n/32), s (n/32, 2) */                                               \
     X(void, quantize_activation, (int64_t n, const float *x, int8_t *q, float *d, int16_t *s))                                         \
+    /* (linear_quantize.c) the same of g rows, `cols` floats apart, as one group of a zl_activation; g at most the variant's `group` */ \
+    X(void, quantize_group, (int64_t g, int64_t cols, const float *x, int32_t *to))                                                    \
     /* (dequantize.c) file bytes of n values -> floats, bit for bit as ggml */                                                         \
     X(void, dequantize, (int type, int64_t n, const uint8_t *src, float *dst))                                                         \
     /* (linear_pack.c) columns [k0, k0 + k) of n <= L file rows, row_bytes apart -> one panel (or that strip of it); k0 begins a       \

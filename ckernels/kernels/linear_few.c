@@ -6,34 +6,45 @@
 #include "linear_store.h"
 #include "linear_tile.h"
 
-/* Rows of x go 4, 2 and 1 at a time over the same two panels, which after the first time come from the L2 cache: unpacking again is
- * cheaper than code for every number of rows. */
-enum { FEW_P = 2, FEW_N = 4 };
+enum { FEW_P = 2 };
 
-/* N rows of x from row n0 on */
-ZL_INLINE void few_n(const int fmt, const int N, const struct zl_weight *w, const uint8_t *const *panel, int64_t at, int64_t end, int64_t n0,
-                     const zl_activation *x, const zl_result *r) {
-    const int64_t k = x->cols, from = n0 * k;
-    const tile_x xs = {x->q + from, x->d + from / BLOCK, x->s + from / BLOCK * 2, k, k / BLOCK};
-    vf acc[FEW_P * FEW_N];
-    UNROLL for (int i = 0; i < FEW_P * N; i++) acc[i] = vf_zero();
-    tile(fmt, FEW_P, N, 1, panel, 0, w->cols / BLOCK, &xs, acc);
+typedef struct {
+    const struct zl_weight *w;
+    const uint8_t *panel[FEW_P];
+    int64_t at, end;           /* the number of the first panel, and of the last one + 1 */
+    const zl_activation *x;
+    const zl_result *r;
+} few_job;
+
+/* N rows of x from row t + i on, of the group of g rows that begins with row t */
+ZL_INLINE void few_n(const int fmt, const int N, const few_job *j, int64_t t, int64_t i, const int64_t g) {
+    const int64_t blocks = j->w->cols / BLOCK;
+    vf acc[FEW_P * ZL_GROUP];
+    UNROLL for (int a = 0; a < FEW_P * N; a++) acc[a] = vf_zero();
+    tile(fmt, FEW_P, N, 1, j->panel, 0, blocks, j->x->blocks + t * blocks * ZL_X_WORDS + i, g, acc);
     UNROLL for (int p = 0; p < FEW_P; p++) {
-        if (at + p == end) break;
-        UNROLL for (int n = 0; n < N; n++) store_outputs(r, n0 + n, (at + p) * L, acc[p * N + n]);
+        if (j->at + p == j->end) break;
+        UNROLL for (int n = 0; n < N; n++) store_outputs(j->r, t + i + n, (j->at + p) * L, acc[p * N + n]);
     }
 }
 
 ZL_INLINE void few_panels(const int fmt, const struct zl_weight *w, int64_t begin, int64_t end, const zl_activation *x, const zl_result *r,
                           uint8_t *scratch) {
-    for (int64_t at = begin; at < end; at += FEW_P) {
-        const uint8_t *panel[FEW_P];
+    few_job j = {.w = w, .end = end, .x = x, .r = r};
+    for (j.at = begin; j.at < end; j.at += FEW_P) {
         /* Where the number of panels is odd the last one is computed twice and stored once: no second copy of all this for one panel. */
-        for (int p = 0; p < FEW_P; p++) panel[p] = panel_of(w, at + p < end ? at + p : end - 1, scratch + p * w->panel_bytes);
-        int64_t n = 0;
-        for (; n + 4 <= x->n; n += 4) few_n(fmt, 4, w, panel, at, end, n, x, r);
-        if (n + 2 <= x->n) few_n(fmt, 2, w, panel, at, end, n, x, r), n += 2;
-        if (n < x->n) few_n(fmt, 1, w, panel, at, end, n, x, r);
+        for (int p = 0; p < FEW_P; p++) j.panel[p] = panel_of(w, j.at + p < end ? j.at + p : end - 1, scratch + p * w->panel_bytes);
+        /* Whole groups; of the last one 4, 2 and 1 rows: unpacking the panels again, from the cache, is cheaper than code for every number. */
+        int64_t t = 0, i = 0;
+        for (; t + ZL_GROUP <= x->n; t += ZL_GROUP) few_n(fmt, ZL_GROUP, &j, t, 0, ZL_GROUP);
+        const int64_t g = x->n - t;
+        if (g == 1) { /* decode */
+            few_n(fmt, 1, &j, t, 0, 1);
+            continue;
+        }
+        if (ZL_GROUP > 4 && i + 4 <= g) few_n(fmt, 4, &j, t, i, g), i += 4;
+        if (ZL_GROUP > 2 && i + 2 <= g) few_n(fmt, 2, &j, t, i, g), i += 2;
+        if (i < g) few_n(fmt, 1, &j, t, i, g);
     }
 }
 

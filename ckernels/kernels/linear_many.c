@@ -16,14 +16,11 @@
 #include "linear_store.h"
 #include "linear_tile.h"
 
-#if defined(ZL_ISA_avx512)
-enum { MANY_P = 2, MANY_N = 8 }; /* 16 sums of 32 registers */
-#elif defined(ZL_ISA_neon) || defined(ZL_ISA_dotprod)
-enum { MANY_P = 4, MANY_N = 4 }; /* 16 sums of 32 registers */
-#elif defined(ZL_ISA_avx2)
-enum { MANY_P = 2, MANY_N = 4 }; /* 8 sums of 16 registers  */
+/* A tile is MANY_P panels by ZL_GROUP rows of x: 16 sums of 32 registers, with AVX2 8 of 16. */
+#if defined(ZL_ISA_neon) || defined(ZL_ISA_dotprod)
+enum { MANY_P = 4 };
 #else
-enum { MANY_P = 2, MANY_N = 2 };
+enum { MANY_P = 2 };
 #endif
 enum { PANELS = ZL_TILE_ROWS / L, STRIP_BLOCKS = ZL_STRIP / BLOCK, WIDE_PANEL = STRIP_BLOCKS * WIDE_BLOCK };
 _Static_assert(PANELS * WIDE_PANEL <= ZL_FLOAT_BYTES, "the unpacked tile fits its scratch");
@@ -64,17 +61,17 @@ typedef struct {
     int first, last;           /* strip of K                                             */
 } strip_;
 
-/* MANY_P panels from panel p on, N rows of x from t on: one strip */
-ZL_INLINE void strip_tile(const int fmt, const int N, const strip_ *j, int p0, int64_t t) {
-    const int64_t width = j->blocks * BLOCK, from = j->k0 * j->x->n + t * width; /* where row t of this strip begins in q */
-    const tile_x xs = {j->x->q + from, j->x->d + from / BLOCK, j->x->s + from / BLOCK * 2, width, j->blocks};
+/* MANY_P panels from panel p0 on, N rows of x from t + i on, of the group of g rows that begins with row t: one strip */
+ZL_INLINE void strip_tile(const int fmt, const int N, const strip_ *j, int p0, int64_t t, int64_t i, const int64_t g) {
+    const int32_t *x = j->x->blocks + (t * (j->x->cols / BLOCK) + j->k0 / BLOCK * g) * ZL_X_WORDS + i;
+    t += i;
     float *sums = j->sums + (t - j->t0) * ZL_TILE_ROWS + p0 * L;
     const uint8_t *panel[TILE_P];
     vf acc[TILE_P * TILE_N];
     UNROLL for (int p = 0; p < MANY_P; p++) panel[p] = j->wide + (p0 + p) * WIDE_PANEL;
     UNROLL for (int p = 0; p < MANY_P; p++)
         UNROLL for (int n = 0; n < N; n++) acc[p * N + n] = j->first ? vf_zero() : vf_load(sums + n * ZL_TILE_ROWS + p * L);
-    tile(fmt, MANY_P, N, 0, panel, 0, j->blocks, &xs, acc);
+    tile(fmt, MANY_P, N, 0, panel, 0, j->blocks, x, g, acc);
     UNROLL for (int p = 0; p < MANY_P; p++) {
         UNROLL for (int n = 0; n < N; n++) {
             if (j->last) store_outputs(j->r, t + n, j->row + (p0 + p) * L, acc[p * N + n]);
@@ -86,11 +83,12 @@ ZL_INLINE void strip_tile(const int fmt, const int N, const strip_ *j, int p0, i
 /* All rows of x for all panels of the tile: panels outside, so that a pair of them stays in L1. */
 ZL_INLINE void strip(const int fmt, const strip_ *j, int panels, int64_t t1) {
     for (int p = 0; p < panels; p += MANY_P) {
-        int64_t t = j->t0;
-        for (; t + MANY_N <= t1; t += MANY_N) strip_tile(fmt, MANY_N, j, p, t);
-        if (MANY_N > 4 && t + 4 <= t1) strip_tile(fmt, 4, j, p, t), t += 4;
-        if (MANY_N > 2 && t + 2 <= t1) strip_tile(fmt, 2, j, p, t), t += 2;
-        if (t < t1) strip_tile(fmt, 1, j, p, t);
+        int64_t t = j->t0, i = 0;
+        for (; t + ZL_GROUP <= t1; t += ZL_GROUP) strip_tile(fmt, ZL_GROUP, j, p, t, 0, ZL_GROUP);
+        const int64_t g = t1 - t; /* the last group: it ends with the last row of x */
+        if (ZL_GROUP > 4 && i + 4 <= g) strip_tile(fmt, 4, j, p, t, i, g), i += 4;
+        if (ZL_GROUP > 2 && i + 2 <= g) strip_tile(fmt, 2, j, p, t, i, g), i += 2;
+        if (i < g) strip_tile(fmt, 1, j, p, t, i, g);
     }
 }
 

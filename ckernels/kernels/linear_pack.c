@@ -131,7 +131,7 @@ ZL_INLINE void unpack_blocks(const int fmt, int64_t k, const uint8_t *panel, int
                 int u = c[4 * lane + i];
                 if (fmt_signed(fmt) && !ZL_SIGNED_ZERO) u = (int8_t)u;
                 float y = (float)(u - fmt_zero(fmt)) * (fmt_halves(fmt) && v >= 4 ? m[lane] : a[lane]);
-                dst[4 * v + i] = fmt_min(fmt) ? y + m[lane] : y;
+                dst[4 * v + i] = fmt_min(fmt) ? y - m[lane] : y;
             }
         }
     }

@@ -19,28 +19,25 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* Rows of x, as a tile reads them: row n begins at q + n * ldq, d + n * ldd, s + 2 * n * ldd. */
-typedef struct {
-    const int8_t *q;
-    const float *d;
-    const int16_t *s;
-    int64_t ldq, ldd;
-} tile_x;
-
 enum { TILE_P = 4, TILE_N = 8 }; /* the largest that are used */
 /* How far ahead of its use a panel is fetched: far enough for the memory's latency at the speed at which a core consumes bytes. */
 enum { PREFETCH = 3072 };
 
-/* acc[p * N + n] += product of blocks [b0, b1) of panel p and row n. `ahead`: fetch the panels from memory. */
+/* A lone float of a group's block of x (kernels/linear.h), in all lanes. */
+ZL_INLINE vf x_float(const int32_t *at) {
+    float v;
+    memcpy(&v, at, 4);
+    return vf_set1(v);
+}
+
+/* acc[p * N + n] += product of blocks [b0, b1) of panel p and row n of a group of g rows, whose block b0 is at x: the words of N rows, or
+ * of the first N of those from x on. `ahead`: fetch the panels from memory. */
 ZL_INLINE void tile(const int fmt, const int P, const int N, const int ahead, const uint8_t *const *panel, int64_t b0, int64_t b1,
-                    const tile_x *x, vf *acc) {
+                    const int32_t *x, const int64_t g, vf *acc) {
     const int zero = fmt_zero(fmt), is_signed = fmt_signed(fmt);
     const int span = fmt_halves(fmt) ? 4 : 8; /* code vectors that go into one integer sum          */
     const int run = ZL_RUN(fmt_bits(fmt)) < span ? ZL_RUN(fmt_bits(fmt)) : span; /* ... into one partial sum */
-    for (int64_t b = b0; b < b1; b++) {
-        const int8_t *q = x->q + (b - b0) * BLOCK;
-        const float *d = x->d + (b - b0);
-        const int16_t *s = x->s + 2 * (b - b0);
+    for (int64_t b = b0; b < b1; b++, x += ZL_X_WORDS * g) {
         const uint8_t *c[TILE_P];
         vi part[TILE_P * TILE_N], sum[TILE_P * TILE_N], start[TILE_N];
         vf t[TILE_P * TILE_N];
@@ -53,15 +50,15 @@ ZL_INLINE void tile(const int fmt, const int P, const int N, const int ahead, co
         UNROLL for (int v = 0; v < 8; v++) {
             vb w[TILE_P];
             UNROLL for (int p = 0; p < P; p++) w[p] = code(fmt, c[p], v);
-            if (v % span == 0) { /* a sum begins, at minus the zero point times the sum of its quads */
-                UNROLL for (int n = 0; n < N; n++)
-                    start[n] = zero ? sums(s + 2 * n * x->ldd, v == 0 ? -zero : 0, v == 0 && span == 4 ? 0 : -zero) : (vi){0};
+            if (v % span == 0) { /* a sum begins, at the zero point (a power of two) times minus the sum of its quads */
+                const int32_t *minus = x + (span == 4 ? ZL_X_HALF + v / 4 : ZL_X_SUM) * g;
+                UNROLL for (int n = 0; n < N; n++) start[n] = vi_set1(minus[n]) * zero;
             }
             UNROLL for (int n = 0; n < N; n++) {
-                vi quad_v = quad(q + n * x->ldq, v);
+                vi quad_v = quad(x + v * g, n, N);
                 UNROLL for (int p = 0; p < P; p++) {
                     const int i = p * N + n;
-                    part[i] = v % run ? mac(is_signed, part[i], w[p], quad_v, v) : mul(is_signed, start[n], w[p], quad_v, v);
+                    part[i] = v % run ? mac(is_signed, part[i], w[p], quad_v, n, N) : mul(is_signed, start[n], w[p], quad_v, n, N);
                     if ((v + 1) % run == 0) sum[i] = fold(v % span < run ? start[n] : sum[i], part[i]);
                 }
             }
@@ -74,8 +71,8 @@ ZL_INLINE void tile(const int fmt, const int P, const int N, const int ahead, co
                     vf whole = vi_to_vf(sum[i]);
                     if (v == 7 && span == 4) t[i] = vf_fma(whole, sc.b, t[i]);
                     else t[i] = whole * sc.a;
-                    if (fmt_min(fmt)) t[i] = vf_fma(sc.b, vi_to_vf(sums(s + 2 * n * x->ldd, 1, 1)), t[i]);
-                    if (v == 7) acc[i] = vf_fma(t[i], vf_set1(d[n * x->ldd]), acc[i]);
+                    if (fmt_min(fmt)) t[i] = vf_fma(sc.b, vi_to_vf(vi_set1(x[ZL_X_SUM * g + n])), t[i]);
+                    if (v == 7) acc[i] = vf_fma(t[i], x_float(x + ZL_X_D * g + n), acc[i]);
                 }
             }
         }

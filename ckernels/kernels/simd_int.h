@@ -33,47 +33,49 @@
 #define ZL_SIGNED_ZERO 0
 #endif
 
-ZL_INLINE int32_t word_at(const void *p) { int32_t w; memcpy(&w, p, 4); return w; }
+/* Rows of x that a tile takes, and that stand interleaved in a group (kernels/linear.h): with a panel pair their sums fill half of the
+ * registers, the integers of a block the other half. */
+#if defined(ZL_ISA_avx512)
+#define ZL_GROUP 8
+#elif defined(ZL_ISA_generic)
+#define ZL_GROUP 2
+#else
+#define ZL_GROUP 4
+#endif
 
-/* quad(q, v): activation quad v of the 32 values at q, in the form that mac() takes with the same v.
- * sums(s, a, b): a * s[0] + b * s[1] in all lanes; s are the two half-sums of an activation block.
+/* quad(row, n, N): an activation quad of row n of N, whose words are side by side at `row`, in the form that mac() takes with the same n, N.
  * mul/mac: a partial sum begun at `start`, or continued. fold: adds the partial sum to `sum`, int32 lanes. Where partial sums are
  * 16 bits wide, mul cannot take the start in and fold adds; elsewhere the partial sum has it already and fold does nothing. */
 #if defined(ZL_ISA_avx512)
-ZL_INLINE vi quad(const int8_t *q, int v) { return vi_set1(word_at(q + 4 * v)); }
-ZL_INLINE vi sums(const int16_t *s, int a, int b) { return vi_set1(a * s[0] + b * s[1]); }
-ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int v) {
-    (void)is_signed, (void)v;
+ZL_INLINE vi quad(const int32_t *row, int n, int N) { (void)N; return vi_set1(row[n]); }
+ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int n, int N) {
+    (void)is_signed, (void)n, (void)N;
     return (vi)_mm512_dpbusd_epi32((__m512i)part, (__m512i)c, (__m512i)x);
 }
-ZL_INLINE vi mul(const int is_signed, vi start, vb c, vi x, int v) { return mac(is_signed, start, c, x, v); }
+ZL_INLINE vi mul(const int is_signed, vi start, vb c, vi x, int n, int N) { return mac(is_signed, start, c, x, n, N); }
 ZL_INLINE vi fold(vi sum, vi part) { (void)sum; return part; }
 
 #elif defined(ZL_ISA_avx2)
-ZL_INLINE vi quad(const int8_t *q, int v) { return vi_set1(word_at(q + 4 * v)); }
-ZL_INLINE vi sums(const int16_t *s, int a, int b) { /* the pair of int16 is one 32-bit word: one vpmaddwd */
-    return (vi)_mm256_madd_epi16(_mm256_set1_epi32(word_at(s)), _mm256_set1_epi32((a & 0xffff) | (int)((unsigned)b << 16)));
-}
-ZL_INLINE vi mul(const int is_signed, vi start, vb c, vi x, int v) {
-    (void)start, (void)v;
+ZL_INLINE vi quad(const int32_t *row, int n, int N) { (void)N; return vi_set1(row[n]); }
+ZL_INLINE vi mul(const int is_signed, vi start, vb c, vi x, int n, int N) {
+    (void)start, (void)n, (void)N;
     if (is_signed) return (vi)_mm256_maddubs_epi16(_mm256_abs_epi8((__m256i)c), _mm256_sign_epi8((__m256i)x, (__m256i)c));
     return (vi)_mm256_maddubs_epi16((__m256i)c, (__m256i)x);
 }
-ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int v) {
-    return (vi)_mm256_add_epi16((__m256i)part, (__m256i)mul(is_signed, part, c, x, v));
+ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int n, int N) {
+    return (vi)_mm256_add_epi16((__m256i)part, (__m256i)mul(is_signed, part, c, x, n, N));
 }
 ZL_INLINE vi fold(vi sum, vi part) { return sum + (vi)_mm256_madd_epi16((__m256i)part, _mm256_set1_epi16(1)); }
 
 #elif defined(ZL_ISA_dotprod) || defined(ZL_ISA_neon)
-ZL_INLINE vi sums(const int16_t *s, int a, int b) { return vi_set1(a * s[0] + b * s[1]); }
 #if defined(ZL_ISA_dotprod)
-/* four quads at once; mac() picks its own by lane */
-ZL_INLINE vi quad(const int8_t *q, int v) { return (vi)vld1q_s8(q + 16 * (v / 4)); }
-ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int v) {
+/* of a whole group all four quads at once; mac() picks its own by lane */
+ZL_INLINE vi quad(const int32_t *row, int n, int N) { return N == 4 ? vi_load(row) : vi_set1(row[n]); }
+ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int n, int N) {
     int32x4_t acc = (int32x4_t)part;
     int8x16_t w = (int8x16_t)c, y = (int8x16_t)x;
     (void)is_signed;
-    switch (v & 3) { /* the lane is part of the instruction */
+    switch (N == 4 ? n : 0) { /* the lane is part of the instruction */
     case 0: return (vi)vdotq_laneq_s32(acc, w, y, 0);
     case 1: return (vi)vdotq_laneq_s32(acc, w, y, 1);
     case 2: return (vi)vdotq_laneq_s32(acc, w, y, 2);
@@ -81,31 +83,30 @@ ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int v) {
     }
 }
 #else
-ZL_INLINE vi quad(const int8_t *q, int v) { return vi_set1(word_at(q + 4 * v)); }
-ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int v) {
+ZL_INLINE vi quad(const int32_t *row, int n, int N) { (void)N; return vi_set1(row[n]); }
+ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int n, int N) {
     int8x16_t w = (int8x16_t)c, y = (int8x16_t)x;
-    (void)is_signed, (void)v;
+    (void)is_signed, (void)n, (void)N;
     /* 16 products of int16; neighbours added (at most 2 * 128 * 127, still int16); neighbours of these added into int32 */
     int16x8_t pairs = vpaddq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(y)), vmull_high_s8(w, y));
     return (vi)vpadalq_s16((int32x4_t)part, pairs);
 }
 #endif
-ZL_INLINE vi mul(const int is_signed, vi start, vb c, vi x, int v) { return mac(is_signed, start, c, x, v); }
+ZL_INLINE vi mul(const int is_signed, vi start, vb c, vi x, int n, int N) { return mac(is_signed, start, c, x, n, N); }
 ZL_INLINE vi fold(vi sum, vi part) { (void)sum; return part; }
 
 #else /* generic */
 typedef int16_t vh __attribute__((vector_size(4 * L), may_alias));
 typedef uint16_t vuh __attribute__((vector_size(4 * L), may_alias));
-ZL_INLINE vi quad(const int8_t *q, int v) { return vi_set1(word_at(q + 4 * v)); }
-ZL_INLINE vi sums(const int16_t *s, int a, int b) { return vi_set1(a * s[0] + b * s[1]); }
-ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int v) {
+ZL_INLINE vi quad(const int32_t *row, int n, int N) { (void)N; return vi_set1(row[n]); }
+ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int n, int N) {
     vh even = is_signed ? (vh)((vuh)c << 8) >> 8 : (vh)((vuh)c & 0xff), odd = is_signed ? (vh)c >> 8 : (vh)((vuh)c >> 8);
     vh x_even = (vh)((vuh)x << 8) >> 8, x_odd = (vh)x >> 8;
     vi pairs = (vi)(even * x_even + odd * x_odd); /* at most 2 * 128 * 127: no int16 overflows */
-    (void)v;
+    (void)n, (void)N;
     return part + ((vi)((vu)pairs << 16) >> 16) + (pairs >> 16);
 }
-ZL_INLINE vi mul(const int is_signed, vi start, vb c, vi x, int v) { return mac(is_signed, start, c, x, v); }
+ZL_INLINE vi mul(const int is_signed, vi start, vb c, vi x, int n, int N) { return mac(is_signed, start, c, x, n, N); }
 ZL_INLINE vi fold(vi sum, vi part) { (void)sum; return part; }
 #endif
 #endif

@@ -3,6 +3,7 @@
  * A kernel that is listed but not written is a link error here, in every variant.
  */
 #include "kernels.h"
+#include "simd_int.h"
 
 #define ZL_STRING_(x) #x
 #define ZL_STRING(x) ZL_STRING_(x)
@@ -11,6 +12,7 @@ extern const zl_kernels ZL_FN(zl_kernels);
 const zl_kernels ZL_FN(zl_kernels) = {
     .isa = ZL_STRING(ZL_ISA),
     .lanes = L,
+    .group = ZL_GROUP,
 #define ZL_ENTRY(ret, name, args) .name = ZL_FN(name),
     ZL_KERNELS(ZL_ENTRY)
 #undef ZL_ENTRY
