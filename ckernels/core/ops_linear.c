@@ -1,10 +1,11 @@
 /* ops_linear.c - the opcode `linear`: up to three weights that share x, with bias and residual; its cutting into chunks.
  *
- *      T <= 4       one stage. Each thread quantises x for itself when it claims its first chunk; a chunk is a run of panels.
- *      T <= 8       two stages: x is quantised once, by all; then as above
- *      more         two stages; a chunk of the second is a tile of 64 outputs by up to 512 rows of x
+ *      T <= 4       one stage. Each thread quantises x for itself when it claims its first chunk.
+ *      more         two stages: x is quantised by all, then multiplied.
  *
- * All three give the same bits (kernels/linear.h). Chunks of one thread's share follow each other in memory.
+ * A chunk is a run of panels by a block of rows of x: all rows where they are few; otherwise as many as stay in a core's L2 cache while
+ * one pair of panels after the other passes over them. Every cutting gives the same bits (kernels/linear.h). Chunks of one thread's
+ * share follow each other in memory.
  *
  * Gated (ip[1] is an activation): the two weights are gate and up, a chunk makes the same outputs of both and then act(gate) * up of them
  * while they are in the cache nearest to it: the bits of two products and a glu.
@@ -63,14 +64,15 @@ static int64_t activation_bytes(int64_t rows, int64_t k) { return lines(rows * c
 
 static void scratch_linear(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {
     const int64_t k = t[op->in[0]].cols;
-    int64_t panels = 0;
+    int64_t scratch = 0;
     for (int i = 0; i < n_weights(op); i++) {
         const zl_weight *w = weight_of(op, t, i);
-        if (w->mapped) panels = max64(panels, ZL_FEW_PANELS * w->panel_bytes);
+        if (!is_float(w)) scratch = max64(scratch, zl_quant_scratch(w, w->k->lanes));
+        else if (w->mapped) scratch = max64(scratch, ZL_FEW_PANELS * w->panel_bytes);
+        if (is_float(w) && rows > ZL_FEW) scratch = max64(scratch, ZL_MANY_SCRATCH);
     }
     *shared = lines(zl_ctx_threads(ctx)) + (rows > PRIVATE_ROWS ? activation_bytes(rows, k) : 0);
-    *private_ = activation_bytes(PRIVATE_ROWS, k) + panels;
-    if (rows > ZL_FEW) *private_ = max64(*private_, ZL_MANY_SCRATCH);
+    *private_ = activation_bytes(PRIVATE_ROWS, k) + scratch;
 }
 
 /* ---- a run ------------------------------------------------------------------------------------------------------------------------ */
@@ -84,8 +86,8 @@ typedef struct {
     const zl_weight *w[WEIGHTS];
     zl_result result[WEIGHTS];
     int64_t first[WEIGHTS + 1];/* chunks of weight i are first[i] .. first[i + 1] - 1           */
-    int64_t panels[WEIGHTS];   /* per chunk, when rows are few                                  */
-    int64_t tokens;            /* per chunk, when rows are many                                 */
+    int64_t panels[WEIGHTS];   /* per chunk                                                     */
+    int64_t tokens, blocks;    /* rows of x per chunk, whole groups; how many such blocks       */
     uint8_t *has_x;            /* per thread: its own quantised x is there                      */
     int64_t quantize_rows;     /* per chunk of the stage that quantises: whole groups           */
 } job;
@@ -118,12 +120,13 @@ static void join(const job *j, int64_t t0, int64_t t1, int64_t begin, int64_t en
     }
 }
 
-/* panels begin..end-1 of weight i */
-static void few_panels(job *j, int i, int64_t begin, int64_t end, int thread) {
+/* panels begin..end-1 of weight i by rows t0..t1-1 */
+static void multiply(job *j, int i, int64_t begin, int64_t end, int64_t t0, int64_t t1, int thread) {
     const zl_weight *w = j->w[i];
     uint8_t *own_x = j->r->private_[thread], *scratch = own_x + activation_bytes(PRIVATE_ROWS, j->x.cols);
     if (is_float(w)) {
-        w->k->few_float(w, begin, end, &j->x, &j->result[i], scratch);
+        if (j->x.n <= ZL_FEW) w->k->few_float(w, begin, end, &j->x, &j->result[i], scratch);
+        else w->k->many_float(w, begin * w->k->lanes, t0, t1, &j->x, &j->result[i], scratch);
         return;
     }
     zl_activation x = j->x;
@@ -132,60 +135,48 @@ static void few_panels(job *j, int i, int64_t begin, int64_t end, int thread) {
         if (!j->has_x[thread]) quantize_rows(j->r->k, &x, 0, x.n);
         j->has_x[thread] = 1;
     }
-    w->k->few(w, begin, end, &x, &j->result[i], scratch);
+    w->k->linear_quant(w, begin, end, t0, t1, &x, &j->result[i], scratch);
 }
 
-static void few_chunk(void *arg, int64_t chunk, int thread) {
+static int64_t panels_of(const zl_weight *w) { return ceil_div(w->rows, w->k->lanes); }
+
+static void multiply_chunk(void *arg, int64_t chunk, int thread) {
     job *j = arg;
     const int i = weight_of_chunk(j, &chunk);
     const zl_weight *w = j->w[i];
-    const int64_t begin = chunk * j->panels[i], end = min64(begin + j->panels[i], ceil_div(w->rows, w->k->lanes));
-    few_panels(j, i, begin, end, thread);
+    const int64_t begin = chunk / j->blocks * j->panels[i], end = min64(begin + j->panels[i], panels_of(w));
+    const int64_t t0 = chunk % j->blocks * j->tokens, t1 = min64(t0 + j->tokens, j->x.n);
+    multiply(j, i, begin, end, t0, t1, thread);
     if (!j->act) return;
-    few_panels(j, 1, begin, end, thread);
-    join(j, 0, j->x.n, begin * w->k->lanes, min64(end * w->k->lanes, w->rows));
+    multiply(j, 1, begin, end, t0, t1, thread);
+    join(j, t0, t1, begin * w->k->lanes, min64(end * w->k->lanes, w->rows));
 }
 
-static void many_tile(const job *j, int i, int64_t row, int64_t t0, int64_t t1, int thread) {
-    const zl_weight *w = j->w[i];
-    (is_float(w) ? w->k->many_float : w->k->many)(w, row, t0, t1, &j->x, &j->result[i], j->r->private_[thread]);
-}
-
-static void many_chunk(void *arg, int64_t chunk, int thread) {
-    const job *j = arg;
-    const int i = weight_of_chunk(j, &chunk);
-    const int64_t blocks = ceil_div(j->x.n, j->tokens), row = chunk / blocks * ZL_TILE_ROWS, t0 = chunk % blocks * j->tokens;
-    const int64_t t1 = min64(t0 + j->tokens, j->x.n);
-    many_tile(j, i, row, t0, t1, thread);
-    if (!j->act) return;
-    many_tile(j, 1, row, t0, t1, thread);
-    join(j, t0, t1, row, min64(row + ZL_TILE_ROWS, j->w[0]->rows));
-}
-
-/* Chunks of panels: an eighth of a thread's share (so that what is stolen at the end is little), but no less than 128 KiB or an eighth of
- * the op (so that streams are long). */
-static void cut_few(job *j) {
+/* Runs of panels: an eighth of a thread's share (so that what is stolen at the end is little), but no less than 128 KiB or an eighth of the
+ * op (so that streams are long). The float kernel for many rows takes its own tile. Blocks of rows of x: what fits half of an L2 cache
+ * of a megabyte; smaller ones while there are too few chunks to share out evenly. */
+static void cut(job *j) {
     enum { CHUNK = 128 << 10, ALONE = 16 << 10, PANELS = 4 /* a multiple of what the kernels take at a time */ };
-    int64_t total = 0;
-    for (int i = 0; i < j->n; i++) total += ceil_div(j->w[i]->rows, j->w[i]->k->lanes) * j->w[i]->panel_bytes;
-    int64_t bytes = max64(min64(CHUNK, total / 8), total / (8 * (int64_t)zl_ctx_threads(j->r->ctx)));
-    if (total <= ALONE) bytes = total;
+    enum { PER_THREAD = 8, X_BYTES = 512 << 10, LEAST = 64, ROUND = 8 /* of every variant's group */ };
+    const int64_t threads = zl_ctx_threads(j->r->ctx);
+    int64_t total = 0, runs = 0, run[WEIGHTS];
+    for (int i = 0; i < j->n; i++) total += panels_of(j->w[i]) * j->w[i]->panel_bytes;
+    int64_t bytes = max64(min64(CHUNK, total / PER_THREAD), total / (PER_THREAD * threads));
+    if (total <= ALONE && j->x.n <= ZL_FEW) bytes = total;
     for (int i = 0; i < j->cut; i++) {
         const int64_t panel = j->w[i]->panel_bytes + (j->act ? j->w[1]->panel_bytes : 0);
-        j->panels[i] = ceil_div(ceil_div(bytes, panel), PANELS) * PANELS;
-        j->first[i + 1] = j->first[i] + ceil_div(ceil_div(j->w[i]->rows, j->w[i]->k->lanes), j->panels[i]);
+        const int tile = j->x.n > ZL_FEW && (is_float(j->w[i]) || (j->act && is_float(j->w[1])));
+        j->panels[i] = tile ? ZL_TILE_ROWS / j->w[i]->k->lanes : ceil_div(ceil_div(bytes, panel), PANELS) * PANELS;
+        runs += run[i] = ceil_div(panels_of(j->w[i]), j->panels[i]);
     }
-}
-
-/* Tiles: rows of x are split further while there are too few tiles to share out evenly; unpacking a tile costs as much as about two rows. */
-static void cut_many(job *j) {
-    enum { PER_THREAD = 8, LEAST = 128, ROUND = 8 };
-    int64_t tiles = 0, want = PER_THREAD * (int64_t)zl_ctx_threads(j->r->ctx), blocks = ceil_div(j->x.n, ZL_TILE_TOKENS);
-    for (int i = 0; i < j->cut; i++) tiles += ceil_div(j->w[i]->rows, ZL_TILE_ROWS);
-    while (tiles * blocks < want && ceil_div(j->x.n, blocks + 1) >= LEAST) blocks++;
-    j->tokens = ceil_div(ceil_div(j->x.n, blocks), ROUND) * ROUND;
-    blocks = ceil_div(j->x.n, j->tokens);
-    for (int i = 0; i < j->cut; i++) j->first[i + 1] = j->first[i] + ceil_div(j->w[i]->rows, ZL_TILE_ROWS) * blocks;
+    j->blocks = 1;
+    if (j->x.n > ZL_FEW) {
+        j->blocks = max64(ceil_div(activation_bytes(j->x.n, j->x.cols), X_BYTES), ceil_div(j->x.n, ZL_TILE_TOKENS));
+        while (runs * j->blocks < PER_THREAD * threads && ceil_div(j->x.n, j->blocks + 1) >= LEAST) j->blocks++;
+    }
+    j->tokens = ceil_div(ceil_div(j->x.n, j->blocks), ROUND) * ROUND;
+    j->blocks = ceil_div(j->x.n, j->tokens);
+    for (int i = 0; i < j->cut; i++) j->first[i + 1] = j->first[i] + run[i] * j->blocks;
 }
 
 static void run_linear(zl_run_state *r, const zl_op *op) {
@@ -199,7 +190,6 @@ static void run_linear(zl_run_state *r, const zl_op *op) {
         j.result[i] = (zl_result){zl_data_of(r, op->out[i]), j.w[i]->rows, zl_data_of(r, op->in[2 + 3 * i]), zl_data_of(r, op->in[3 + 3 * i])};
         quantised |= !is_float(j.w[i]);
     }
-    const int many = j.x.n > ZL_FEW;
     j.has_x = r->shared;
     memset(j.has_x, 0, (size_t)zl_ctx_threads(r->ctx));
     if (quantised && j.x.n > PRIVATE_ROWS) {
@@ -207,9 +197,8 @@ static void run_linear(zl_run_state *r, const zl_op *op) {
         j.quantize_rows = ceil_div(max64(1, QUANTIZE_CHUNK / j.x.cols), r->k->group) * r->k->group;
         zl_parallel(r->ctx, ceil_div(j.x.n, j.quantize_rows), quantize_chunk, &j);
     }
-    if (many) cut_many(&j);
-    else cut_few(&j);
-    zl_parallel(r->ctx, j.first[j.cut], many ? many_chunk : few_chunk, &j);
+    cut(&j);
+    zl_parallel(r->ctx, j.first[j.cut], multiply_chunk, &j);
 }
 
 const zl_op_def zl_ops_linear[] = {

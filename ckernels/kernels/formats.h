@@ -22,7 +22,6 @@
  * What a weight is worth, from its code u:      Q4_0, Q5_0, Q6_K: A (u - zero)      Q4_1, Q5_1, Q4_K, Q5_K: A u + M      Q8_0: A w
  * (Q6_K has one A for each half of a block.) M is minus the K-quants' minimum; the kernels hold -M, since x comes with minus its sums.
  *
- * The prefill kernel does not read panels but a scratch of whole bytes ("wide" formats, below), which is filled with the same functions.
  * `fmt` is a constant wherever these are inlined, so every test on it is decided by the compiler.
  */
 #ifndef ZL_FORMATS_H
@@ -32,48 +31,35 @@
 
 enum { VB = 4 * L, BLOCK = 32 }; /* bytes of a vector; columns of a block */
 
-/* Wide formats: one block = 8 code vectors, then A, then A2 or -M (float vectors). Named by bits and by what the scales are. */
-enum { WIDE_4_ZERO = 1000, WIDE_4_MIN, WIDE_5_ZERO, WIDE_5_MIN, WIDE_6_HALVES, WIDE_8 };
-enum { WIDE_BLOCK = 10 * VB };
-
-ZL_INLINE int wide_of(const int fmt) {
-    return fmt == ZL_TYPE_Q4_0 ? WIDE_4_ZERO : fmt == ZL_TYPE_Q4_1 || fmt == ZL_TYPE_Q4_K ? WIDE_4_MIN
-         : fmt == ZL_TYPE_Q5_0 ? WIDE_5_ZERO : fmt == ZL_TYPE_Q5_1 || fmt == ZL_TYPE_Q5_K ? WIDE_5_MIN
-         : fmt == ZL_TYPE_Q6_K ? WIDE_6_HALVES : WIDE_8;
-}
-ZL_INLINE int is_wide(const int fmt) { return fmt >= WIDE_4_ZERO; }
-ZL_INLINE int wide(const int fmt) { return is_wide(fmt) ? fmt : wide_of(fmt); }
-
 ZL_INLINE int fmt_bits(const int fmt) {
-    int w = wide(fmt);
-    return w <= WIDE_4_MIN ? 4 : w <= WIDE_5_MIN ? 5 : w == WIDE_6_HALVES ? 6 : 8;
+    return fmt == ZL_TYPE_Q8_0 ? 8 : fmt == ZL_TYPE_Q6_K ? 6 : fmt == ZL_TYPE_Q5_0 || fmt == ZL_TYPE_Q5_1 || fmt == ZL_TYPE_Q5_K ? 5 : 4;
 }
 ZL_INLINE int fmt_zero(const int fmt) {
-    int w = wide(fmt);
-    return w == WIDE_4_ZERO ? 8 : w == WIDE_5_ZERO ? 16 : w == WIDE_6_HALVES ? 32 : w == WIDE_8 ? ZL_SIGNED_ZERO : 0;
+    return fmt == ZL_TYPE_Q4_0 ? 8 : fmt == ZL_TYPE_Q5_0 ? 16 : fmt == ZL_TYPE_Q6_K ? 32 : fmt == ZL_TYPE_Q8_0 ? ZL_SIGNED_ZERO : 0;
 }
-ZL_INLINE int fmt_signed(const int fmt) { return wide(fmt) == WIDE_8; }
-ZL_INLINE int fmt_halves(const int fmt) { return wide(fmt) == WIDE_6_HALVES; }
-ZL_INLINE int fmt_min(const int fmt) { return wide(fmt) == WIDE_4_MIN || wide(fmt) == WIDE_5_MIN; }
+ZL_INLINE int fmt_signed(const int fmt) { return fmt == ZL_TYPE_Q8_0; }
+ZL_INLINE int fmt_halves(const int fmt) { return fmt == ZL_TYPE_Q6_K; }
+ZL_INLINE int fmt_min(const int fmt) {
+    return fmt == ZL_TYPE_Q4_1 || fmt == ZL_TYPE_Q5_1 || fmt == ZL_TYPE_Q4_K || fmt == ZL_TYPE_Q5_K;
+}
 
 /* Bytes per row of a header (of a block, or of a K-quant's superblock), and of one block's codes. */
 ZL_INLINE int fmt_super(const int fmt) { return fmt == ZL_TYPE_Q4_K || fmt == ZL_TYPE_Q5_K || fmt == ZL_TYPE_Q6_K; }
 ZL_INLINE int fmt_header(const int fmt) {
-    if (is_wide(fmt)) return 0;
     return fmt_super(fmt) ? (fmt == ZL_TYPE_Q6_K ? 2 + 16 : 4 + 12) : fmt_min(fmt) ? 4 : 2;
 }
-ZL_INLINE int fmt_codes(const int fmt) { return is_wide(fmt) ? 40 : 4 * fmt_bits(fmt); }
+ZL_INLINE int fmt_codes(const int fmt) { return 4 * fmt_bits(fmt); }
 
-/* Where the codes of block b are. */
-ZL_INLINE const uint8_t *codes_at(const int fmt, const uint8_t *panel, int64_t b) {
-    const int header = L * fmt_header(fmt), codes = L * fmt_codes(fmt);
-    if (fmt_super(fmt)) return panel + (b / 8) * (header + 8 * codes) + header + (b % 8) * codes;
-    return panel + b * (header + codes) + header;
+/* Where the header of block b's superblock is, or its own; and its number there. */
+ZL_INLINE const uint8_t *head_of(const int fmt, const uint8_t *panel, int64_t b) {
+    const int per = fmt_super(fmt) ? 8 : 1;
+    return panel + b / per * (L * (fmt_header(fmt) + per * fmt_codes(fmt)));
 }
+ZL_INLINE int in_super(const int fmt, int64_t b) { return fmt_super(fmt) ? (int)(b % 8) : 0; }
+ZL_INLINE const uint8_t *codes_at(const int fmt, const uint8_t *head, int j) { return head + L * (fmt_header(fmt) + j * fmt_codes(fmt)); }
 
 /* Code vector v of the block whose codes are at p: unsigned, or signed + ZL_SIGNED_ZERO. */
 ZL_INLINE vb code(const int fmt, const uint8_t *p, int v) {
-    if (is_wide(fmt)) return vb_load(p + v * VB);
     if (fmt == ZL_TYPE_Q8_0) return vb_load(p + v * VB) ^ ZL_SIGNED_ZERO; /* flips the sign bit, or nothing */
     vu w = (vu)vb_load(p + (v % 4) * VB); /* shifts of 32-bit lanes: what crosses a byte is masked away */
     vu c = (v < 4 ? w : w >> 4) & 0x0f0f0f0fu;
@@ -93,23 +79,17 @@ typedef struct {
     vf a, b; /* A; and A2 of the second half, or -M */
 } scales_;
 
-/* Scales of block b. K-quants: A = d * sc, -M = dmin * min, each one float product. */
-ZL_INLINE scales_ scales(const int fmt, const uint8_t *panel, int64_t b) {
+/* As they were stored when unpacked before (linear_quant.c). */
+ZL_INLINE scales_ flat_scales(const float *p) { return (scales_){vf_load(p), vf_load(p + L)}; }
+
+/* Scales of block j under a header. K-quants: A = d * sc, -M = dmin * min, each one float product. */
+ZL_INLINE scales_ scales(const int fmt, const uint8_t *p, const int j) {
     scales_ r = {vf_zero(), vf_zero()};
-    const uint8_t *p = codes_at(fmt, panel, b);
-    if (is_wide(fmt)) {
-        r.a = (vf)vb_load(p + 8 * VB);
-        if (fmt_halves(fmt) || fmt_min(fmt)) r.b = (vf)vb_load(p + 9 * VB);
-        return r;
-    }
     if (!fmt_super(fmt)) {
-        p -= L * fmt_header(fmt);
         r.a = vf_from_f16((const uint16_t *)(const void *)p);
         if (fmt_min(fmt)) r.b = -vf_from_f16((const uint16_t *)(const void *)(p + 2 * L));
         return r;
     }
-    const int j = (int)(b % 8);
-    p -= L * (fmt_header(fmt) + j * fmt_codes(fmt));
     vf d = vf_from_f16((const uint16_t *)(const void *)p);
     if (fmt == ZL_TYPE_Q6_K) { /* 16 int8: of block j the bytes 2j, 2j+1, in word j/2 */
         vu w = (vu)vb_load(p + 2 * L + (j / 2) * VB) << (16 - 16 * (j % 2));

@@ -2,9 +2,8 @@
  *
  *      y (T, N) = x (T, K) W^T (+ bias) (+ residual)            W (N, K): N rows ("outputs") of K columns
  *
- * One product is computed by two kernels per class of weights, for few rows of x (decode) and for many (prefill). They
- * realise the same order of float operations for each element of y, so it makes no difference to the bits which one ran, how the work
- * was cut, or whether the weight was repacked. The order, for a quantised weight (kernels/formats.h has A, A2, M):
+ * Every way to compute it realises the same order of float operations for each element of y, so it makes no difference to the bits how
+ * many rows x has, how the work was cut, or whether the weight was repacked. The order, for a quantised weight (kernels/formats.h has A, A2, M):
  *
  *      acc = 0; for each block of 32 columns, ascending:
  *          i = sum u q - zero * sum q                     exact integers (of each half, where a format has halves)
@@ -52,13 +51,17 @@ typedef struct {
     const float *residual;     /* (T, N) or NULL; may be y itself     */
 } zl_result;
 
-/* Geometry of the kernels for many rows: a tile of TILE_ROWS rows of W and STRIP columns is unpacked into scratch and used for up to
- * TILE_TOKENS rows of x. FEW: rows of x up to which the other kernels are meant (they take no more), with up to FEW_PANELS at a time. */
-enum { ZL_FEW = 8, ZL_FEW_PANELS = 2, ZL_TILE_ROWS = 64, ZL_STRIP = 512, ZL_TILE_TOKENS = 512, ZL_FLOAT_STRIP = 256 };
+/* Scratch of linear_quant per thread: the pair of panels that it works on, packed, when w is mapped; their scales as floats. */
+static inline int64_t zl_quant_scratch(const struct zl_weight *w, int lanes) {
+    return (w->mapped ? 2 * w->panel_bytes : 0) + (w->cols / 32) * 2 * 2 * lanes * 4;
+}
+
+/* Geometry of the float kernels for many rows: a tile of TILE_ROWS rows of W and FLOAT_STRIP columns is widened to floats in scratch and
+ * used for up to TILE_TOKENS rows of x. FEW: rows of x up to which the other kernel is meant (it takes no more), with FEW_PANELS at a time. */
+enum { ZL_FEW = 8, ZL_FEW_PANELS = 2, ZL_TILE_ROWS = 64, ZL_TILE_TOKENS = 512, ZL_FLOAT_STRIP = 256 };
 enum {
-    ZL_UNPACKED_BYTES = ZL_TILE_ROWS * ZL_STRIP / 32 * 40,           /* 64 x 512 codes and their scales: 40 KiB; as floats 64 x 256: 64 KiB */
     ZL_FLOAT_BYTES = ZL_TILE_ROWS * ZL_FLOAT_STRIP * 4,
-    ZL_REPACK_BYTES = 16 * ZL_STRIP * 4 + 4096,                      /* one strip of one panel of a mapped weight, at most 4 bytes a value */
+    ZL_REPACK_BYTES = 16 * ZL_FLOAT_STRIP * 4 + 4096,                /* one strip of one panel of a mapped weight, at most 4 bytes a value */
     ZL_SUMS_BYTES = ZL_TILE_ROWS * ZL_TILE_TOKENS * 4,               /* float accumulators                                    */
     ZL_MANY_SCRATCH = ZL_FLOAT_BYTES + ZL_REPACK_BYTES + ZL_SUMS_BYTES
 };
@@ -75,11 +78,12 @@ enum {
     X(void, pack, (int type, int64_t n, int64_t k0, int64_t k, const uint8_t *rows, int64_t row_bytes, uint8_t *panel))                \
     /* one row of a panel back to floats, bit for bit as dequantize */                                                                 \
     X(void, unpack_row, (int type, int64_t k, const uint8_t *panel, int lane, float *dst))                                             \
-    /* (linear_few.c, linear_float.c) outputs of panels [begin, end) for T <= ZL_FEW rows; scratch: ZL_FEW_PANELS, when w is mapped */ \
-    X(void, few, (const struct zl_weight *w, int64_t begin, int64_t end, const zl_activation *x, const zl_result *r, uint8_t *scratch)) \
+    /* (linear_quant.c) outputs of panels [begin, end) for rows [t0, t1) of x; t0 begins a group, t1 ends one; scratch: zl_quant_scratch */ \
+    X(void, linear_quant, (const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,       \
+                           const zl_result *r, uint8_t *scratch))                                                                      \
+    /* (linear_float.c) outputs of panels [begin, end) for T <= ZL_FEW rows; scratch: ZL_FEW_PANELS, when w is mapped */                \
     X(void, few_float, (const struct zl_weight *w, int64_t begin, int64_t end, const zl_activation *x, const zl_result *r, uint8_t *scratch)) \
-    /* (linear_many.c, linear_float.c) the ZL_TILE_ROWS outputs from `row` on (fewer at the end) for rows [t0, t1) of x, at most       \
-     * ZL_TILE_TOKENS; scratch: ZL_MANY_SCRATCH bytes */                                                                               \
-    X(void, many, (const struct zl_weight *w, int64_t row, int64_t t0, int64_t t1, const zl_activation *x, const zl_result *r, uint8_t *scratch)) \
+    /* (linear_float.c) the ZL_TILE_ROWS outputs from `row` on (fewer at the end) for rows [t0, t1) of x, at most ZL_TILE_TOKENS;       \
+     * scratch: ZL_MANY_SCRATCH bytes */                                                                                               \
     X(void, many_float, (const struct zl_weight *w, int64_t row, int64_t t0, int64_t t1, const zl_activation *x, const zl_result *r, uint8_t *scratch))
 #endif

@@ -122,11 +122,13 @@ void ZL_FN(pack)(int type, int64_t n, int64_t k0, int64_t k, const uint8_t *rows
 ZL_INLINE void unpack_blocks(const int fmt, int64_t k, const uint8_t *panel, int lane, float *dst) {
     for (int64_t b = 0; b < k / BLOCK; b++, dst += BLOCK) {
         float a[L], m[L];
-        const scales_ sc = scales(fmt, panel, b);
+        const uint8_t *head = head_of(fmt, panel, b);
+        const int j = in_super(fmt, b);
+        const scales_ sc = scales(fmt, head, j);
         vf_store(a, sc.a), vf_store(m, sc.b);
         for (int v = 0; v < 8; v++) {
             uint8_t c[VB];
-            vb_store(c, code(fmt, codes_at(fmt, panel, b), v));
+            vb_store(c, code(fmt, codes_at(fmt, head, j), v));
             for (int i = 0; i < 4; i++) {
                 int u = c[4 * lane + i];
                 if (fmt_signed(fmt) && !ZL_SIGNED_ZERO) u = (int8_t)u;

@@ -45,7 +45,15 @@
 
 /* quad(row, n, N): an activation quad of row n of N, whose words are side by side at `row`, in the form that mac() takes with the same n, N.
  * mul/mac: a partial sum begun at `start`, or continued. fold: adds the partial sum to `sum`, int32 lanes. Where partial sums are
- * 16 bits wide, mul cannot take the start in and fold adds; elsewhere the partial sum has it already and fold does nothing. */
+ * 16 bits wide, mul cannot take the start in and fold adds; elsewhere the partial sum has it already and fold does nothing.
+ * times: v by a zero point, a power of two; as a shift of the vector, or gcc would multiply first and broadcast from a general register. */
+#if defined(ZL_ISA_avx512)
+ZL_INLINE vi times(vi v, const int zero) { return (vi)_mm512_slli_epi32((__m512i)v, (unsigned)__builtin_ctz((unsigned)zero)); }
+#elif defined(ZL_ISA_avx2)
+ZL_INLINE vi times(vi v, const int zero) { return (vi)_mm256_slli_epi32((__m256i)v, __builtin_ctz((unsigned)zero)); }
+#else
+ZL_INLINE vi times(vi v, const int zero) { return v * zero; }
+#endif
 #if defined(ZL_ISA_avx512)
 ZL_INLINE vi quad(const int32_t *row, int n, int N) { (void)N; return vi_set1(row[n]); }
 ZL_INLINE vi mac(const int is_signed, vi part, vb c, vi x, int n, int N) {
