@@ -84,7 +84,8 @@ int main(int argc, char **argv) {
     printf("   GB/s cache  memory\n");
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         const struct format *f = &formats[i];
-        const int64_t k = 2048, n = 2048;
+        const char *cols = getenv("COLS");
+        const int64_t k = cols ? atoi(cols) : 2048, n = 2048;
         if (only && strcmp(only, f->name)) continue;
         uint8_t *data = random_weight(f, n * k / f->cols);
         zl_weight *w;

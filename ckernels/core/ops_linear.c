@@ -152,27 +152,27 @@ static void multiply_chunk(void *arg, int64_t chunk, int thread) {
     join(j, t0, t1, begin * w->k->lanes, min64(end * w->k->lanes, w->rows));
 }
 
-/* Runs of panels: an eighth of a thread's share (so that what is stolen at the end is little), but no less than 128 KiB or an eighth of the
- * op (so that streams are long). The float kernel for many rows takes its own tile. Blocks of rows of x: what fits half of an L2 cache
- * of a megabyte; smaller ones while there are too few chunks to share out evenly. */
+/* Runs of panels: a part of a thread's share, so that shares are even and what is stolen at the end is little; but long where the memory
+ * sets the pace, since a run is read as two streams and each costs the memory's latency once: with an eighth of a share instead of a
+ * quarter SmolLM2's ops read 22 GB/s instead of 28. The float kernel for many rows takes its own tile. Blocks of rows of x: what fits half of an L2 cache of a megabyte; smaller ones while there are too few chunks to share out evenly. */
 static void cut(job *j) {
-    enum { CHUNK = 128 << 10, ALONE = 16 << 10, PANELS = 4 /* a multiple of what the kernels take at a time */ };
-    enum { PER_THREAD = 8, X_BYTES = 512 << 10, LEAST = 64, ROUND = 8 /* of every variant's group */ };
-    const int64_t threads = zl_ctx_threads(j->r->ctx);
+    enum { ALONE = 16 << 10, PANELS = 2 /* what the kernels take at a time */ };
+    enum { X_BYTES = 512 << 10, LEAST = 64, ROUND = 8 /* of every variant's group */ };
+    const int64_t threads = zl_ctx_threads(j->r->ctx), per_thread = j->x.n > ZL_FEW ? 8 : 4;
     int64_t total = 0, runs = 0, run[WEIGHTS];
     for (int i = 0; i < j->n; i++) total += panels_of(j->w[i]) * j->w[i]->panel_bytes;
-    int64_t bytes = max64(min64(CHUNK, total / PER_THREAD), total / (PER_THREAD * threads));
+    int64_t bytes = total / (per_thread * threads);
     if (total <= ALONE && j->x.n <= ZL_FEW) bytes = total;
     for (int i = 0; i < j->cut; i++) {
         const int64_t panel = j->w[i]->panel_bytes + (j->act ? j->w[1]->panel_bytes : 0);
         const int tile = j->x.n > ZL_FEW && (is_float(j->w[i]) || (j->act && is_float(j->w[1])));
-        j->panels[i] = tile ? ZL_TILE_ROWS / j->w[i]->k->lanes : ceil_div(ceil_div(bytes, panel), PANELS) * PANELS;
+        j->panels[i] = tile ? ZL_TILE_ROWS / j->w[i]->k->lanes : max64(bytes / panel / PANELS, 1) * PANELS;
         runs += run[i] = ceil_div(panels_of(j->w[i]), j->panels[i]);
     }
     j->blocks = 1;
     if (j->x.n > ZL_FEW) {
         j->blocks = max64(ceil_div(activation_bytes(j->x.n, j->x.cols), X_BYTES), ceil_div(j->x.n, ZL_TILE_TOKENS));
-        while (runs * j->blocks < PER_THREAD * threads && ceil_div(j->x.n, j->blocks + 1) >= LEAST) j->blocks++;
+        while (runs * j->blocks < per_thread * threads && ceil_div(j->x.n, j->blocks + 1) >= LEAST) j->blocks++;
     }
     j->tokens = ceil_div(ceil_div(j->x.n, j->blocks), ROUND) * ROUND;
     j->blocks = ceil_div(j->x.n, j->tokens);

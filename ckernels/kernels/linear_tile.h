@@ -39,9 +39,11 @@ ZL_INLINE void tile(const int fmt, const int N, const int is_flat, const float *
         vi part[PAIR * ZL_GROUP], sum[PAIR * ZL_GROUP], start[ZL_GROUP];
         vf t[PAIR * ZL_GROUP];
         UNROLL for (int p = 0; p < PAIR; p++) {
-            c[p] = codes_at(fmt, head_of(fmt, panel[p], b), in_super(fmt, b));
-            if (ahead) {
-                UNROLL for (int line = 0; line < L * (fmt_codes(fmt) + 4); line += 64) __builtin_prefetch(c[p] + ahead + line);
+            const uint8_t *head = head_of(fmt, panel[p], b);
+            c[p] = codes_at(fmt, head, in_super(fmt, b));
+            if (ahead) { /* a block's share of the panel, headers included */
+                const int share = L * (fmt_codes(fmt) + fmt_header(fmt) / (fmt_super(fmt) ? 8 : 1) + 1);
+                UNROLL for (int line = 0; line < share; line += 64) __builtin_prefetch(head + in_super(fmt, b) * share + ahead + line);
             }
         }
         UNROLL for (int v = 0; v < 8; v++) {
