@@ -14,10 +14,11 @@ enum { BLOCK = 32, PARTS = BLOCK / L };
 
 /* the largest lane */
 ZL_INLINE int32_t largest(vi v) {
-#if defined(ZL_ISA_avx512)
-    return _mm512_reduce_max_epi32((__m512i)v);
-#elif defined(ZL_ISA_avx2)
-    __m128i h = _mm_max_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+#if defined(ZL_ISA_avx2) || defined(ZL_ISA_avx512)
+    __m256i part[L / 8], top;
+    memcpy(part, &v, sizeof v);
+    top = L == 16 ? _mm256_max_epi32(part[0], part[L / 8 - 1]) : part[0];
+    __m128i h = _mm_max_epi32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
     h = _mm_max_epi32(h, _mm_shuffle_epi32(h, 0x4e));
     return _mm_cvtsi128_si32(_mm_max_epi32(h, _mm_shuffle_epi32(h, 0xb1)));
 #else
@@ -31,12 +32,11 @@ ZL_INLINE int32_t largest(vi v) {
 
 /* 32 int32 within +-127 -> int8 */
 ZL_INLINE void narrow(const vi *v, int8_t *q) {
-#if defined(ZL_ISA_avx512)
-    _mm_storeu_si128((__m128i *)(void *)q, _mm512_cvtepi32_epi8((__m512i)v[0]));
-    _mm_storeu_si128((__m128i *)(void *)(q + 16), _mm512_cvtepi32_epi8((__m512i)v[1]));
-#elif defined(ZL_ISA_avx2)
+#if defined(ZL_ISA_avx2) || defined(ZL_ISA_avx512)
+    __m256i part[4];
+    memcpy(part, v, sizeof part);
     /* vpackssdw and vpacksswb work within 128-bit halves: the words come out as 0 2 4 6 1 3 5 7 */
-    __m256i a = _mm256_packs_epi32((__m256i)v[0], (__m256i)v[1]), b = _mm256_packs_epi32((__m256i)v[2], (__m256i)v[3]);
+    __m256i a = _mm256_packs_epi32(part[0], part[1]), b = _mm256_packs_epi32(part[2], part[3]);
     __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)(void *)q, bytes);
 #else
@@ -94,9 +94,9 @@ void ZL_FN(quantize_activation)(int64_t n, const float *x, int8_t *q, float *d, 
     }
 }
 
-/* `g` is a constant where this is inlined, or the number of rows of a last group. */
-ZL_INLINE void group(const int64_t g, int64_t cols, const float *x, int32_t *to) {
-    for (int64_t b = 0; b < cols / BLOCK; b++, x += BLOCK, to += ZL_X_WORDS * g) {
+/* n columns of g rows, `cols` apart. `g` is a constant where this is inlined, or the number of rows of a last group. */
+ZL_INLINE void group(const int64_t g, int64_t n_cols, int64_t cols, const float *x, int32_t *to) {
+    for (int64_t b = 0; b < n_cols / BLOCK; b++, x += BLOCK, to += ZL_X_WORDS * g) {
         for (int64_t n = 0; n < g; n++) {
             vi r[PARTS];
             int32_t words[BLOCK / 4], sum[2];
@@ -112,8 +112,112 @@ ZL_INLINE void group(const int64_t g, int64_t cols, const float *x, int32_t *to)
     }
 }
 
+#if defined(ZL_ISA_avx2) || defined(ZL_ISA_avx512)
+/* ---- eight blocks at a time: of eight rows, or of four rows and two columns of blocks ------------------------------------------------
+ *
+ *      8 blocks x 32 floats   ->  8 maxima side by side in one register (a tree of shuffles), so that divisions and special cases are done once
+ *                             ->  8 registers of 8 quads   ->  transposed: quad v of the 8 blocks side by side, as the group wants them
+ */
+typedef struct { __m256 v[8]; } eight;
+
+ZL_INLINE __m256 max_tree(const eight *m) { /* lane i: the largest of the 8 lanes of m[i] */
+    __m256 a[4], b[2];
+    for (int i = 0; i < 4; i++) a[i] = _mm256_max_ps(_mm256_unpacklo_ps(m->v[2 * i], m->v[2 * i + 1]), _mm256_unpackhi_ps(m->v[2 * i], m->v[2 * i + 1]));
+    for (int i = 0; i < 2; i++) b[i] = _mm256_max_ps(_mm256_shuffle_ps(a[2 * i], a[2 * i + 1], 0x44), _mm256_shuffle_ps(a[2 * i], a[2 * i + 1], 0xee));
+    return _mm256_max_ps(_mm256_permute2f128_ps(b[0], b[1], 0x20), _mm256_permute2f128_ps(b[0], b[1], 0x31));
+}
+
+ZL_INLINE void transpose(eight *r) { /* 8 x 8 words */
+    eight t, u;
+    for (int i = 0; i < 4; i++) {
+        t.v[2 * i] = _mm256_unpacklo_ps(r->v[2 * i], r->v[2 * i + 1]);
+        t.v[2 * i + 1] = _mm256_unpackhi_ps(r->v[2 * i], r->v[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k < 2; k++) {
+            u.v[4 * i + 2 * k] = _mm256_shuffle_ps(t.v[4 * i + k], t.v[4 * i + 2 + k], 0x44);
+            u.v[4 * i + 2 * k + 1] = _mm256_shuffle_ps(t.v[4 * i + k], t.v[4 * i + 2 + k], 0xee);
+        }
+    }
+    for (int k = 0; k < 4; k++) {
+        r->v[k] = _mm256_permute2f128_ps(u.v[k], u.v[4 + k], 0x20);
+        r->v[4 + k] = _mm256_permute2f128_ps(u.v[k], u.v[4 + k], 0x31);
+    }
+}
+
+/* Word w of the eight blocks: of eight rows, or of four rows and then of four rows in the next block. */
+ZL_INLINE void store_words(int32_t *to, int w, __m256i v) {
+    if (ZL_GROUP == 8) {
+        _mm256_storeu_si256((__m256i *)(void *)(to + w * 8), v);
+    } else {
+        _mm_storeu_si128((__m128i *)(void *)(to + w * 4), _mm256_castsi256_si128(v));
+        _mm_storeu_si128((__m128i *)(void *)(to + (ZL_X_WORDS + w) * 4), _mm256_extracti128_si256(v, 1));
+    }
+}
+
+/* x[i]: block i */
+ZL_INLINE void eight_blocks(const float *const *x, int32_t *to) {
+    const __m256 sign = _mm256_set1_ps(-0.0f), limit = _mm256_set1_ps(127.0f);
+    eight m;
+    for (int i = 0; i < 8; i++) {
+        /* as integers, so that a NaN is larger than all else; magnitudes are ordered as their bits are */
+        __m256i a = _mm256_castps_si256(_mm256_andnot_ps(sign, _mm256_loadu_ps(x[i])));
+        for (int k = 1; k < 4; k++) a = _mm256_max_epi32(a, _mm256_castps_si256(_mm256_andnot_ps(sign, _mm256_loadu_ps(x[i] + 8 * k))));
+        /* from here on as floats: what is not finite becomes infinity, which max_ps keeps */
+        m.v[i] = _mm256_castsi256_ps(_mm256_min_epi32(a, _mm256_set1_epi32(0x7f800000)));
+    }
+    const __m256 amax = max_tree(&m);
+    const __m256i bits = _mm256_castps_si256(amax);
+    const __m256i bad = _mm256_cmpgt_epi32(bits, _mm256_set1_epi32(0x7f7fffff)), tiny = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x04000000), bits);
+    __m256 d = _mm256_div_ps(amax, limit);
+    d = _mm256_blendv_ps(_mm256_andnot_ps(_mm256_castsi256_ps(tiny), d), _mm256_set1_ps(__builtin_nanf("")), _mm256_castsi256_ps(bad));
+    float inverse[8];
+    int32_t keep[8];
+    _mm256_storeu_ps(inverse, _mm256_div_ps(limit, amax));
+    _mm256_storeu_si256((__m256i *)(void *)keep, _mm256_andnot_si256(_mm256_or_si256(bad, tiny), _mm256_set1_epi32(-1)));
+    eight q;
+    for (int i = 0; i < 8; i++) {
+        const __m256 by = _mm256_set1_ps(inverse[i]);
+        __m256i r[4];
+        for (int k = 0; k < 4; k++) {
+            const __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x[i] + 8 * k), by);
+            r[k] = _mm256_cvtps_epi32(_mm256_max_ps(_mm256_min_ps(v, limit), _mm256_xor_ps(limit, sign)));
+        }
+        /* vpackssdw and vpacksswb work within 128-bit halves: the words come out as 0 2 4 6 1 3 5 7 */
+        __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(r[0], r[1]), _mm256_packs_epi32(r[2], r[3]));
+        bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        q.v[i] = _mm256_castsi256_ps(_mm256_and_si256(bytes, _mm256_set1_epi32(keep[i])));
+    }
+    transpose(&q);
+    __m256i minus[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (int v = 0; v < 8; v++) {
+        const __m256i words = _mm256_castps_si256(q.v[v]);
+        store_words(to, v, words);
+        /* -1 times a quad: four products, summed */
+        minus[v / 4] = _mm256_add_epi32(minus[v / 4], _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), words), _mm256_set1_epi16(-1)));
+    }
+    store_words(to, ZL_X_D, _mm256_castps_si256(d));
+    store_words(to, ZL_X_SUM, _mm256_add_epi32(minus[0], minus[1]));
+    store_words(to, ZL_X_HALF, minus[0]);
+    store_words(to, ZL_X_HALF + 1, minus[1]);
+}
+
+ZL_INLINE void whole_group(int64_t cols, const float *x, int32_t *to) {
+    enum { ACROSS = 8 / ZL_GROUP };
+    int64_t b = 0;
+    for (; b + ACROSS <= cols / BLOCK; b += ACROSS, x += ACROSS * BLOCK, to += ACROSS * ZL_X_WORDS * ZL_GROUP) {
+        const float *at[8];
+        for (int i = 0; i < 8; i++) at[i] = x + i % ZL_GROUP * cols + i / ZL_GROUP * BLOCK;
+        eight_blocks(at, to);
+    }
+    if (b < cols / BLOCK) group(ZL_GROUP, cols - b * BLOCK, cols, x, to);
+}
+#else
+ZL_INLINE void whole_group(int64_t cols, const float *x, int32_t *to) { group(ZL_GROUP, cols, cols, x, to); }
+#endif
+
 void ZL_FN(quantize_group)(int64_t g, int64_t cols, const float *x, int32_t *to) {
-    if (g == ZL_GROUP) group(ZL_GROUP, cols, x, to);
-    else if (g == 1) group(1, cols, x, to);
-    else group(g, cols, x, to);
+    if (g == ZL_GROUP) whole_group(cols, x, to);
+    else if (g == 1) group(1, cols, cols, x, to);
+    else group(g, cols, cols, x, to);
 }
