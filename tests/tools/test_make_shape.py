@@ -1,0 +1,108 @@
+"""The generator of random models: blocks with the deviation asked for, files that our reader and PyPI's gguf open."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench.blocks import FORMATS, random_blocks
+from make_shape import MIXES, SHAPES, Shape, make, matrices, more_bits
+
+import zigllama as zl
+from zigllama.foundation.ggml_types import GGML_TYPES
+from zigllama.linear_algebra.quantization import dequantize
+
+TINY = Shape(n_embd=256, n_layer=9, n_head=4, n_head_kv=2, n_ff=512, n_vocab=400, n_ctx=64)
+
+
+def blocks(kind: str, n: int, std: float, seed: int = 1, name: str = "w") -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    return np.concatenate([piece.reshape(-1) for piece in random_blocks(kind, n, std, seed=seed, name=name)])
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_values_have_the_deviation_asked_for_and_mean_zero(kind: str) -> None:
+    """Within 2% (a quarter up or down of the scale adds 1%) and 5 standard errors: blocks share scales, so the mean of
+    half a million values is at least as sure as that of as many whole blocks."""
+    n, std = 1 << 19, 0.022
+    x = dequantize(blocks(kind, n, std), kind).astype(np.float64)
+    assert x.size == n and np.isfinite(x).all()
+    assert abs(x.std() / std - 1) < 0.02
+    assert abs(x.mean()) < 5 * std / math.sqrt(n / FORMATS[kind][0])
+
+
+def test_formats_are_as_large_as_their_types_say() -> None:
+    for kind, (size, n_bytes, _) in FORMATS.items():
+        assert (size, n_bytes) == (GGML_TYPES[kind].block_size, GGML_TYPES[kind].block_bytes)
+
+
+def test_bytes_depend_on_seed_and_name_alone_and_pieces_are_small() -> None:
+    a = blocks("Q4_K", 1 << 14, 1.0)
+    assert a.tobytes() == blocks("Q4_K", 1 << 14, 1.0).tobytes()
+    assert a.tobytes() != blocks("Q4_K", 1 << 14, 1.0, seed=2).tobytes()
+    assert a.tobytes() != blocks("Q4_K", 1 << 14, 1.0, name="v").tobytes()
+    sizes = [piece.nbytes for piece in random_blocks("F32", 3 << 20, 1.0, seed=1, name="w")]
+    assert sum(sizes) == 12 << 20 and max(sizes) <= 4 << 20
+
+
+def test_a_cut_block_is_an_error() -> None:
+    with pytest.raises(ValueError, match="100 values are no whole number of Q4_0 blocks of 32"):
+        blocks("Q4_0", 100, 1.0)
+
+
+def test_layers_of_more_bits_are_those_of_llama_quantize() -> None:
+    """What its rule gives for 22 layers: the first two, the last three, every third between."""
+    assert [i for i in range(22) if more_bits(i, 22)] == [0, 1, 4, 7, 10, 13, 16, 19, 20, 21]
+    types = {name: kind for name, _, kind in matrices(SHAPES["1.1b"], "Q4_K_M")}
+    assert types["output"] == types["blk.0.attn_v"] == types["blk.21.ffn_down"] == "Q6_K"
+    assert types["token_embd"] == types["blk.2.attn_v"] == types["blk.0.attn_q"] == "Q4_K"
+    assert SHAPES["1.1b"].n_params == 1_100_048_384
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_a_tiny_shape_loads_and_runs(mix: str, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    make(path, TINY, mix, label="tiny")
+    with zl.Model(path, n_threads=1) as m:
+        assert m.info.n_params == TINY.n_params
+        assert m.tokenizer.n_vocab == TINY.n_vocab
+        text = "a small house."
+        ids = m.tokenizer.encode(text)
+        assert len(ids) < len(text) and m.tokenizer.decode(ids) == text
+        logits = m.logits(ids)
+    assert logits.shape == (len(ids), TINY.n_vocab)
+    # The last hidden row has rms 1, and the output's deviation is C^-0.5: the logits' is 1, nearly.
+    assert 0.8 < logits.std() < 1.25
+
+
+def test_the_same_seed_gives_the_same_file(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        make(tmp_path / name, TINY, "Q4_0", seed=seed)
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.parametrize("n", [319, 100_000])
+def test_a_vocabulary_that_cannot_be_made_is_an_error(n: int, tmp_path: Path) -> None:
+    shape = Shape(n_embd=256, n_layer=1, n_head=4, n_head_kv=2, n_ff=512, n_vocab=n)
+    with pytest.raises(ValueError, match=f"a vocabulary of {n} tokens"):
+        make(tmp_path / "m.gguf", shape, "Q8_0")
+    assert not list(tmp_path.iterdir())
+
+
+def test_gguf_of_pypi_reads_the_same_values(tmp_path: Path) -> None:
+    oracle = pytest.importorskip("gguf", reason="gguf is not installed")
+    path = tmp_path / "tiny.gguf"
+    for mix in ("Q5_K_M", "Q5_1", "BF16"):
+        make(path, TINY, mix)
+        reader = oracle.GGUFReader(path)
+        expected = {f"{name}.weight": kind for name, _, kind in matrices(TINY, mix)}
+        found = {t.name: t for t in reader.tensors}
+        assert {n: found[n].tensor_type.name for n in expected} == expected
+        assert len(reader.fields["tokenizer.ggml.tokens"].data) == TINY.n_vocab
+        with zl.gguf.open(path) as ours:
+            for name in ("output.weight", "blk.2.ffn_down.weight", "blk.3.attn_v.weight"):
+                theirs = oracle.quants.dequantize(found[name].data, found[name].tensor_type).reshape(-1)
+                values = dequantize(np.asarray(ours.tensor_bytes(name)), expected[name])
+                assert values.tobytes() == np.ascontiguousarray(theirs, np.float32).tobytes()
