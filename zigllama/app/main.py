@@ -32,6 +32,7 @@ VERBS = {
     "tokenize": "text to tokens: ids, pieces, offsets",
     "inspect": "a model file's metadata and tensors",
     "estimate": "how much memory a model will need, part by part",
+    "bench": "speed: llama-bench's tests and columns",
     "diff": "two runtimes or instruction sets side by side: the first op that differs",
     "doctor": "what zigllama found on this machine, and what it chose",
     "pull": "fetch a model by name into the cache",
