@@ -1,115 +1,134 @@
-"""Prefill and decode speed against llama-bench, in turn on the same file, with the memory's speed beside each.
+"""The table of speeds: zigllama against llama.cpp and ik_llama.cpp, in turn on the same files, beside a read probe.
 
-    python tools/bench_peers.py MODEL.gguf --peer path/to/llama-bench --rounds 6 --json out.json python
-    tools/bench_peers.py MODEL.gguf --peer "ik=path/to/llama-bench -rtr 1" --peer path/to/llama-bench python
-    tools/bench_peers.py MODEL.gguf --peer A=path --peer B=path --without-ours      (two peers, or one against itself)
+    python tools/bench_peers.py --llama LLAMA/build/bin --ik IK/build/bin --models build/shapes --json table.json
+    python tools/bench_peers.py ... --only "1.1b-q4_0 pp512" --only batch       a row, or all with this in the name
+    python tools/bench_peers.py ... --isa avx2                                  with peers that were built for AVX2
+    python tools/bench_peers.py --json table.json --show                        the table of what was measured
 
-Every round measures everybody once, each in a fresh process with a read probe before it: the machine's bandwidth
-moves by half with its neighbours, so a figure counts as a ratio within its round. Leave the machine alone meanwhile.
-The interpreter that runs this must have zigllama installed; llama-bench is built beforehand (cmake, Release,
-GGML_NATIVE=ON).
+Method: everyone runs once and is forgotten; peers are scouted; then at least 8 adjacent pairs of ours and each of the
+fastest peers, the order alternating. Where the memory's speed decides, pairs whose probes differ by over 10% are
+dropped. What counts is the median of the pairs' ratios with its bootstrap 95% interval: a floor is met where the median
+reaches it, missed where the whole interval is below it (bench/pairs.py). ik_llama.cpp runs plain and with `-rtr 1`.
+
+The programs are built beforehand (cmake, Release, GGML_NATIVE=ON): llama-bench and llama-batched-bench of each. Models:
+smollm2 and gemma3-270m from the cache, the others from make_shape.py. The interpreter that runs this has zigllama
+installed; --peer-python has llama-cpp-python. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from bench.peers import LlamaBench
-from bench.probe import ReadProbe
-from bench.summary import paired_ratio, table
+from bench import report, single
+from bench.contestants import IkLlamaCpp, Job, LlamaCpp, Ours
+from bench.pairs import Bench
+from bench.probe import Probes
+from bench.rows import Row, choose
 
-SNIPPETS = Path(__file__).resolve().parent / "bench" / "snippets"
-
-
-class Ours:
-    """zigllama, as installed for this interpreter."""
-
-    name = "zigllama"
-
-    def __init__(self) -> None:
-        self.fingerprint = "not run yet"
-
-    def describe(self) -> dict[str, Any]:
-        """What really ran."""
-        return {"name": self.name, "version": self.fingerprint}
-
-    def run(self, model: Path, n_threads: int, n_prompt: int, n_gen: int) -> dict[str, float]:
-        """Tokens per second: {"pp": .., "tg": ..}."""
-        command = [sys.executable, str(SNIPPETS / "ours_speed.py"), str(model)]
-        numbers = [str(n_threads), str(n_prompt), str(n_gen)]
-        out = subprocess.run([*command, *numbers], text=True, capture_output=True, check=False)
-        if out.returncode:
-            raise SystemExit(f"zigllama: exit {out.returncode}\n{out.stderr[-2000:]}")
-        found = json.loads(out.stdout)
-        self.fingerprint = found.pop("fingerprint")
-        return {key: float(value) for key, value in found.items()}
+from zigllama.app.catalogue import CATALOGUE
 
 
-def report(results: dict[str, list[dict[str, float]]], file_bytes: int, n_prompt: int, n_gen: int) -> str:
-    """Two tables: medians with the share of the memory's speed, and ratios of the first to each other contestant."""
-    first, *others = results
-    rows = []
-    for name, rounds in results.items():
-        probe, tg = median(r["probe"] for r in rounds), median(r["tg"] for r in rounds)
-        share = median(r["tg"] * file_bytes / 1e9 / r["probe"] for r in rounds)
-        rows.append([name, f"{median(r['pp'] for r in rounds):.1f}", f"{tg:.1f}", f"{probe:.1f}", f"{share:.0%}"])
-    text = table(["", f"pp{n_prompt}", f"tg{n_gen}", "probe GB/s", "file bytes x tg / probe"], rows)
-    rows = []
-    for name in others:
-        cells = [f"{first} / {name}"]
-        for key in ("pp", "tg"):
-            ratio, low, high = paired_ratio([r[key] for r in results[first]], [r[key] for r in results[name]])
-            cells.append(f"{ratio:.3f} ({low:.3f} .. {high:.3f})")
-        rows.append(cells)
-    return text + "\n\n" + table(["ratio, 95% interval", f"pp{n_prompt}", f"tg{n_gen}"], rows)
+def contestants(args: argparse.Namespace) -> list[LlamaCpp]:
+    """The peers that were named."""
+    peers: list[LlamaCpp] = []
+    if args.llama:
+        peers.append(LlamaCpp("llama.cpp", args.llama))
+    if args.ik:
+        peers.append(IkLlamaCpp("ik_llama.cpp", args.ik))
+        peers.append(IkLlamaCpp("ik_llama.cpp -rtr", args.ik, ("-rtr", "1"), ("-rtr",)))
+    return peers
+
+
+def file_of(row: Row, folder: Path) -> Path:
+    """The row's model. Raises SystemExit where it is not there, saying how it is made."""
+    entry = CATALOGUE.get(row.model)
+    path = entry.path if entry else folder / f"{row.model}.gguf"
+    if not path.exists():
+        shape, _, kind = row.model.partition("-")
+        how = f"zigllama pull {row.model}" if entry else f"python tools/make_shape.py {shape} {kind} --folder {folder}"
+        raise SystemExit(f"{path} is not there; `{how}` makes it")
+    return path
+
+
+def share(row: Row, path: Path, result: dict[str, Any], probes: Probes) -> tuple[str, float] | None:
+    """Ours as a share of the machine's ceiling: of the read probe beside it, or of the peak measured now."""
+    if row.special or row.n_seq:
+        return None
+    cost = report.work(path)
+    if row.memory_bound:
+        return "read", result["ours_per_probe"] * cost["bytes"] / 1e9
+    ceiling = row.ceiling or "int8"
+    return ceiling, result["ours"] * cost["operations"] / 1e9 / probes.peak(ceiling, row.n_threads)
+
+
+def measure(row: Row, args: argparse.Namespace, probes: Probes) -> dict[str, Any]:
+    """One row's result."""
+    path, ours = file_of(row, args.models), Ours(args.isa)
+    if row.special == "growth":
+        result = single.growth(row, path, ours.env, args.pairs)
+    elif row.special == "python":
+        result = single.python_share(row, path, ours.env, args.pairs)
+    elif row.special == "start":
+        result = single.start(row, path, ours.env, args.pairs, args.peer_python)
+    elif row.special == "memory":
+        result = single.memory(row, path, ours.env, 3, args.peer_python)
+    else:
+        peers = [p for p in contestants(args) if not row.peers or p.name.startswith(row.peers)]
+        bench = Bench(lambda: probes.read(row.n_threads), lambda text: print("   ", text, file=sys.stderr, flush=True))
+        result = bench.compare(ours, peers, Job(row, path), args.pairs)
+        result |= {"ours_about": ours.describe(), "peers": [p.describe() for p in peers]}
+    result.setdefault("ours_about", ours.describe())
+    return result | {
+        "share": share(row, path, result, probes),
+        "model": path.name,
+        "model_bytes": path.stat().st_size,
+        "isa": args.isa,
+        "n_threads": row.n_threads,
+        "floor": report.floor_of(row, args.isa),
+        "goal": row.goal,
+        "verdict": report.judge(row, args.isa, result),
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+        "commit": commit(),
+        "machine": f"{platform.machine()} {platform.system()} {platform.release()}",
+    }
+
+
+def commit() -> str:
+    """What is checked out here, "" outside a clone."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    out = subprocess.run(command, text=True, capture_output=True, check=False)
+    return out.stdout.strip() if out.returncode == 0 else ""
 
 
 def main() -> None:
-    """Measure in turn, print, keep."""
+    """Measure the rows asked for, keep and show them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--peer", action="append", required=True, metavar="[NAME=]PATH [FLAGS]", type=LlamaBench)
-    parser.add_argument("--without-ours", action="store_true", help="compare the peers only, the first with the others")
-    parser.add_argument("-t", "--threads", type=int, default=2)
-    parser.add_argument("-p", "--n-prompt", type=int, default=512)
-    parser.add_argument("-n", "--n-gen", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--json", type=Path, help="keep everything here")
+    add = parser.add_argument
+    add("--llama", type=Path, help="folder with llama.cpp's llama-bench and llama-batched-bench")
+    add("--ik", type=Path, help="the same of ik_llama.cpp")
+    add("--models", type=Path, default=Path("build/shapes"), help="folder of make_shape.py (default: build/shapes)")
+    add("--peer-python", help="interpreter with llama-cpp-python, for the rows `start` and `memory`")
+    add("--only", action="append", metavar="ROW", help="a row, or every row with this in its name; may be repeated")
+    add("--pairs", type=int, default=8, help="pairs that are kept (default: 8)")
+    add("--isa", help="measure this ISA variant of ours, as ZIGLLAMA_ISA")
+    add("--json", type=Path, help="results, kept; rows that are there and not measured now stay")
+    add("--show", action="store_true", help="measure nothing")
     args = parser.parse_args()
-    contestants = [*([] if args.without_ours else [Ours()]), *args.peer]
-    names = [c.name for c in contestants]
-    if len(names) < 2 or len(set(names)) < len(names):
-        parser.error(f"needs at least two contestants with different names, got {names}")
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    with ReadProbe(args.threads) as probe:
-        for turn in range(args.rounds):
-            for contestant in contestants:
-                before = probe.measure()
-                found = contestant.run(args.model, args.threads, args.n_prompt, args.n_gen)
-                found["probe"] = (before + probe.measure()) / 2
-                results[contestant.name].append(found)
-                line = ", ".join(f"{key} {value:.1f}" for key, value in found.items())
-                print(f"round {turn + 1} of {args.rounds}: {contestant.name}: {line}", file=sys.stderr, flush=True)
-    machine = f"{platform.machine()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.2f} at the end"
-    about = [c.describe() for c in contestants]
-    file_bytes = args.model.stat().st_size
-    print(
-        f"{args.model.name}, {file_bytes / 1e6:.0f} MB, {args.threads} threads, {args.rounds} rounds in turn; {machine}"
-    )
-    for entry in about:
-        print("  " + "; ".join(f"{key}: {value}" for key, value in entry.items()))
-    print("\n" + report(results, file_bytes, args.n_prompt, args.n_gen))
-    if args.json:
-        content = {"model": args.model.name, "machine": machine, "contestants": about, "rounds": results}
-        args.json.write_text(json.dumps(content, indent=1) + "\n")
+    content = report.load(args.json)
+    with Probes() as probes:
+        for row in [] if args.show else choose(args.only):
+            key = report.key_of(row, args.isa)
+            print(key, file=sys.stderr, flush=True)
+            result = measure(row, args, probes)
+            content = report.keep(args.json, content, key, result)
+            print("   ", " | ".join(report.line(row, args.isa, result)), file=sys.stderr, flush=True)
+    print(report.show(content))
 
 
 if __name__ == "__main__":

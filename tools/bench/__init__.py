@@ -1,8 +1,12 @@
-"""What the benchmarks share: running contestants in turn, a probe of the memory's speed, and honest summaries.
+"""What the benchmarks share.
 
-probe.py      GB/s that all threads together read from memory, by a C program compiled on the spot
-summary.py    medians, ratios of pairs, bootstrap intervals, tables
-peers.py      llama-bench (llama.cpp's or a fork's): run it, read its figures, say what it is
-blocks.py     random weights as blocks of a number format (for tools/make_shape.py)
-snippets/     small programs run in a fresh interpreter, one per measurement: ours and llama-cpp-python's
+rows.py         the table: which model, which test, what is asked
+contestants.py  who is measured: ours, llama.cpp, ik_llama.cpp
+pairs.py        the method: pairs in turn with a probe beside each
+single.py       rows of another kind: growth of batches, Python's share, start, memory
+probe.py        the machine's ceilings, by C programs compiled on the spot
+summary.py      medians, bootstrap intervals, verdicts
+report.py       results kept as JSON, and shown
+blocks.py       random weights as blocks of a number format (for tools/make_shape.py)
+snippets/       small programs run in a fresh interpreter, one per measurement
 """

@@ -1,4 +1,5 @@
-"""GB/s that all threads together read from memory: read_probe.c, compiled on the spot into a folder that goes away."""
+"""The machine's ceilings: read_probe.c (GB/s from memory) and peak_probe.c (1e9 operations per second), compiled on the
+spot into a folder that goes away."""
 
 from __future__ import annotations
 
@@ -7,26 +8,33 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-SOURCE = Path(__file__).with_name("read_probe.c")
+HERE = Path(__file__).parent
 
 
-class ReadProbe:
+class Probes:
     """Compile once, measure often."""
 
-    def __init__(self, n_threads: int, megabytes: int = 512, seconds: float = 0.5) -> None:
-        self.arguments = [str(n_threads), str(megabytes), str(seconds)]
-        self.folder = tempfile.TemporaryDirectory(prefix="read_probe")
-        self.binary = Path(self.folder.name) / "read_probe"
-        subprocess.run(
-            ["cc", "-O3", "-march=native", "-pthread", str(SOURCE), "-o", str(self.binary)], check=True, text=True
-        )
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="probes")
 
-    def measure(self) -> float:
-        """GB/s (1e9 bytes) of the best pass."""
-        out = subprocess.run([str(self.binary), *self.arguments], check=True, text=True, capture_output=True)
+    def _run(self, name: str, *arguments: str) -> float:
+        binary = Path(self.folder.name) / name
+        if not binary.exists():
+            source = str(HERE / f"{name}.c")
+            command = ["cc", "-O3", "-march=native", "-pthread", source, "-o", str(binary)]
+            subprocess.run(command, check=True, text=True)
+        out = subprocess.run([str(binary), *arguments], check=True, text=True, capture_output=True)
         return float(out.stdout)
 
-    def __enter__(self) -> ReadProbe:
+    def read(self, n_threads: int, megabytes: int = 512, seconds: float = 0.5) -> float:
+        """GB/s (1e9 bytes) that all threads read together, the best pass."""
+        return self._run("read_probe", str(n_threads), str(megabytes), str(seconds))
+
+    def peak(self, kind: str, n_threads: int, seconds: float = 0.5) -> float:
+        """GOP/s of int8 products ("int8") or GFLOP/s ("f32"), in registers, the best pass."""
+        return self._run("peak_probe", kind, str(n_threads), str(seconds))
+
+    def __enter__(self) -> Probes:
         return self
 
     def __exit__(
