@@ -115,20 +115,27 @@ def main() -> None:
     add("--models", type=Path, default=Path("build/shapes"), help="folder of make_shape.py (default: build/shapes)")
     add("--peer-python", help="interpreter with llama-cpp-python, for the rows `start` and `memory`")
     add("--only", action="append", metavar="ROW", help="a row, or every row with this in its name; may be repeated")
-    add("--pairs", type=int, default=8, help="pairs that are kept (default: 8)")
+    add("--pairs", type=int, default=report.PAIRS, help="pairs that are kept (default: 8)")
     add("--isa", help="measure this ISA variant of ours, as ZIGLLAMA_ISA")
     add("--json", type=Path, help="results, kept; rows that are there and not measured now stay")
     add("--show", action="store_true", help="measure nothing")
     args = parser.parse_args()
-    content = report.load(args.json)
+    content, failed = report.load(args.json), []
     with Probes() as probes:
         for row in [] if args.show else choose(args.only):
             key = report.key_of(row, args.isa)
             print(key, file=sys.stderr, flush=True)
-            result = measure(row, args, probes)
+            try:
+                result = measure(row, args, probes)
+            except SystemExit as error:  # a row that cannot be measured keeps no other from it
+                failed.append(f"{key}: {error}")
+                print("   ", error, file=sys.stderr, flush=True)
+                continue
             content = report.keep(args.json, content, key, result)
             print("   ", " | ".join(report.line(row, args.isa, result)), file=sys.stderr, flush=True)
     print(report.show(content))
+    if failed:
+        raise SystemExit("\n".join(["", *failed]))
 
 
 if __name__ == "__main__":

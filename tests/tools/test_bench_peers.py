@@ -33,7 +33,10 @@ print(json.dumps([row]))
 """
 BATCH = """#!{python}
 import sys
-a = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+words = [w for w in sys.argv[1:] if w != "-pps"]
+a = dict(zip(words[::2], words[1::2]))
+assert len(words) == len(sys.argv) - 2
+open("llama.log", "w").close()
 assert int(a["-c"]) >= int(a["-npl"].split(",")[0]) * (int(a["-npp"]) + int(a["-ntg"]))
 for i, b in enumerate(a["-npl"].split(",")):
     print(f"| {{a['-npp']}} | {{a['-ntg']}} | {{b}} | 9 | 1.0 | 1.0 | 1.0 | {{i + 0.5}} | 1.0 | 1.0 |")
@@ -94,10 +97,13 @@ def test_a_row_from_end_to_end(
     shown = capsys.readouterr().out
     run(monkeypatch, "--json", out, "--show")
     assert capsys.readouterr().out.splitlines()[-1] in shown
-    assert "ik_llama.cpp -rtr -rtr 1: build 7 (abc), a cpu" in shown
+    assert "ik_llama.cpp -rtr (flags -rtr 1): build 7 (abc), a cpu" in shown
 
 
-def test_depth_and_batches_are_asked_for_as_each_peer_knows_them(peers: Path, small: Path) -> None:
+def test_depth_and_batches_are_asked_for_as_each_peer_knows_them(
+    peers: Path, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small)
     path = small / "1.1b-q4_0.gguf"
     depth = Job(Row("m", "tg8 @ d64", 1, 1, n_gen=8, n_depth=64), path)
     batch = Job(Row("m", "batch 4", 1, 1, n_prompt=8, n_gen=4, n_seq=4), path)
@@ -105,10 +111,13 @@ def test_depth_and_batches_are_asked_for_as_each_peer_knows_them(peers: Path, sm
     assert llama.run(depth) == 0.01 and "-p 0 -n 8 -d 64" in llama.describe()["command"]
     assert ik.run(depth) == 0.02 and "-p 0 -n 0 -gp 64,8" in ik.describe()["command"]
     assert llama.run(batch) == ik.run(batch) == 1.5
-    assert ik.describe()["command"] == ("llama-batched-bench -m 1.1b-q4_0.gguf -c 48 -t 2 -npp 8 -ntg 4 -npl 4,4 -y 2")
+    assert ik.describe()["command"] == (
+        "llama-batched-bench -m 1.1b-q4_0.gguf -c 48 -t 2 -npp 8 -ntg 4 -npl 4,4 -pps -y 2"
+    )
+    assert not (small / "llama.log").exists()
     ours = Ours()
     assert ours.run(depth) > 0 and "-d 64" in ours.describe()["command"]
-    assert ours.run(batch) > 0 and "-npl 4" in ours.describe()["command"]
+    assert ours.run(batch) > 0 and "-npl 4 -pps" in ours.describe()["command"]
 
 
 def test_a_peer_that_measures_something_else_is_an_error(peers: Path, small: Path) -> None:

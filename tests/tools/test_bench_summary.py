@@ -149,7 +149,7 @@ def test_the_best_peer_is_found_and_the_warm_up_forgotten() -> None:
     assert order[:4] == ["o", "near", "best", "slow"]
     assert order.count("slow") == 1 + 2 and order.count("near") == order.count("best") == 1 + 2 + 8
     assert result["best_peer"] == "best" and result["ratio"] == pytest.approx([6 / 4.1] * 3)
-    assert set(result["ratios"]) == {"near", "best"}
+    assert set(result["ratios"]) == {"near", "best"} and result["n_pairs"] == 8
     assert (result["ours"], result["theirs"], result["probe"], result["ours_per_probe"]) == (6.0, 4.1, 10.0, 0.6)
     assert result["pairs"]["best"] == {"kept": [[6.0, 4.1, 10.0, 10.0]] * 8, "dropped": []}
 
@@ -242,9 +242,17 @@ def test_lines_of_the_table() -> None:
     about = {"name": "ik", "version": "2", "flags": ["-rtr", "1"], "system_info": "AVX = 1"}
     rows = {
         "1.1b-q4_0 pp512": result(
-            ours=500.0, theirs=400.0, best_peer="ik", ratio=[1.25, 1.2, 1.3], share=["int8", 0.456], peers=[about]
+            ours=500.0,
+            theirs=400.0,
+            best_peer="ik",
+            ratio=[1.25, 1.2, 1.3],
+            share=["int8", 0.456],
+            peers=[about],
+            n_pairs=8,
         ),
-        "1.1b-q4_0 pp512 [avx2]": result(ours=5.0, theirs=4.0, best_peer="ik", ratio=[1.25, 1.2, 1.3], isa="avx2"),
+        "1.1b-q4_0 pp512 [avx2]": result(
+            ours=5.0, theirs=4.0, best_peer="ik", ratio=[1.25, 1.2, 1.3], isa="avx2", n_pairs=5
+        ),
         "smollm2 python share": result(ratio=[0.03, 0.025, 0.04]),
         "smollm2 memory": result(ours=170e6, ratio=[70.1, 69.0, 71.0]),
         "smollm2 start": result(ours=0.15, theirs=0.25, best_peer="llama-cpp-python", ratio=[0.6, 0.5, 0.7]),
@@ -272,14 +280,14 @@ def test_lines_of_the_table() -> None:
             "1.1b-q4_0 pp512 [avx2]",
             "5.0 t/s",
             "4.0 t/s ik",
-            "1.25 (1.20 .. 1.30)",
+            "1.25 (1.20 .. 1.30), 5 pairs",
             "1.00x",
             "60% of int8 peak",
             "",
             "met",
         ],
     ]
-    assert lines[-2:] == ["zigllama: 1", "ik -rtr 1: 2; AVX = 1"]
+    assert lines[-2:] == ["zigllama: 1", "ik (flags -rtr 1): 2; AVX = 1"]
     assert report.show({"rows": {}}) == "no results yet"
 
 

@@ -2,7 +2,8 @@
 
 Each measurement is a process of its own that loads the model, warms up and repeats; its figure is the median of the
 repetitions. Everyone gets the same numbers of prompt, decoded and cached tokens, threads and f16 keys and values; the
-logits of a prompt's last token; nothing is sampled.
+logits of a prompt's last token; nothing is sampled. Sequences of a batch share their prompt (`-pps`): with a prompt of
+each its own ik_llama.cpp's flash attention ends in a failed assertion.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -41,9 +43,12 @@ class Contestant(Protocol):
         """What ran: version, system, flags. Complete after a run."""
 
 
-def execute(command: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def execute(
+    command: list[str], env: dict[str, str] | None = None, cwd: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a program; where it fails its error is ours."""
-    out = subprocess.run(command, text=True, capture_output=True, check=False, env={**os.environ, **(env or {})})
+    everything = {**os.environ, **(env or {})}
+    out = subprocess.run(command, text=True, capture_output=True, check=False, env=everything, cwd=cwd)
     if out.returncode:
         raise SystemExit(f"{' '.join(command)}: exit {out.returncode}\n{out.stdout[-500:]}{out.stderr[-2000:]}")
     return out
@@ -73,7 +78,7 @@ class Ours:
 
     def run(self, job: Job) -> float:
         row = job.row
-        batch = ["-npl", str(row.n_seq)] if row.n_seq else ["-d", str(row.n_depth)]
+        batch = ["-npl", str(row.n_seq), "-pps"] if row.n_seq else ["-d", str(row.n_depth)]
         command = [sys.executable, "-m", "zigllama", "bench", str(job.path), *tests(row), *batch, *row.flags, "--json"]
         (result,) = json.loads(execute(command, self.env).stdout)
         self.about = {
@@ -122,7 +127,7 @@ class LlamaCpp:
 
     def _bench(self, path: Path, what: list[str]) -> dict[str, Any]:
         """One test of llama-bench; who ran is learnt from it."""
-        command = [str(self.folder / "llama-bench"), "-m", str(path), *what, "-o", "json", *self.flags]
+        command = [str(self.folder / "llama-bench"), "-m", str(path.resolve()), *what, "-o", "json", *self.flags]
         out = execute(command).stdout
         result: dict[str, Any]
         (result,) = json.loads(out[out.index("[") :])
@@ -137,10 +142,11 @@ class LlamaCpp:
         if not self.version:  # llama-batched-bench does not say
             self._bench(job.path, ["-p", "1", "-n", "0", "-r", "1"])
         n_ctx = str(row.n_seq * (row.n_prompt + row.n_gen))
-        sizes = ["-npp", str(row.n_prompt), "-ntg", str(row.n_gen), "-npl", f"{row.n_seq},{row.n_seq}"]
-        program = [str(self.folder / "llama-batched-bench"), "-m", str(job.path), "-c", n_ctx]
+        sizes = ["-npp", str(row.n_prompt), "-ntg", str(row.n_gen), "-npl", f"{row.n_seq},{row.n_seq}", "-pps"]
+        program = [str(self.folder / "llama-batched-bench"), "-m", str(job.path.resolve()), "-c", n_ctx]
         command = [*program, "-t", str(row.n_threads), *sizes, *self.batch_flags]
-        out = execute(command)
+        with tempfile.TemporaryDirectory() as folder:  # ik_llama.cpp's leaves a log where it runs
+            out = execute(command, cwd=folder)
         self.command = shown(command)
         return batch_speed(out.stdout + "\n" + out.stderr, row)
 

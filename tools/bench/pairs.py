@@ -143,6 +143,7 @@ class Bench:
             "probe": median(p.ours.probe for p in all_kept[best]),
             "ours_per_probe": median(p.ours.speed / p.ours.probe for p in all_kept[best]),
             "best_peer": best,
+            "n_pairs": len(all_kept[best]),
             "ratio": ratios[best].to_json(),
             "ratios": {name: ratio.to_json() for name, ratio in ratios.items()},
             "pairs": results,

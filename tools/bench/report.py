@@ -13,6 +13,7 @@ from bench.summary import Interval, table, verdict
 from zigllama import gguf
 
 LOWER = ("python", "start", "memory")  # of these rows less is better
+PAIRS = 8  # the least that a figure should rest on; fewer are shown beside it
 AVX2_FLOOR = 1.0  # asked of ISA avx2 against peers built for it, whatever the row
 CEILINGS = {"read": "read probe", "int8": "int8 peak", "f32": "f32 peak"}
 
@@ -91,6 +92,8 @@ def line(row: Row, isa: str | None, result: Mapping[str, Any]) -> list[str]:
     if "ratio" in result:
         shown = [_asked(row, x).removesuffix("x") for x in result["ratio"]]
         ratio = f"{shown[0]} ({shown[1]} .. {shown[2]})"
+        if result.get("n_pairs", PAIRS) < PAIRS:
+            ratio += f", {result['n_pairs']} pairs"
     share = result.get("share")
     goal = f"{row.goal:.0%} of {CEILINGS[row.ceiling]}" if row.ceiling else _asked(row, row.goal)
     peer = f"{_number(row, result['theirs'])} {result['best_peer']}" if "theirs" in result else ""
@@ -117,8 +120,8 @@ def show(content: Mapping[str, Any]) -> str:
                 continue
             lines.append(line(row, isa, result))
             for who in [result["ours_about"], *result.get("peers", [])]:
-                flags = " ".join(who.get("flags", []))
-                text = f"{who['name']}{' ' + flags if flags else ''}: {who['version']}; {who.get('system_info', '')}"
+                flags = f" (flags {' '.join(who['flags'])})" if who.get("flags") else ""
+                text = f"{who['name']}{flags}: {who['version']}; {who.get('system_info', '')}"
                 about[text.rstrip("; ")] = None
     head = ["row", "zigllama", "best peer", "ratio (95%)", "floor", "goal", "share", "floor is"]
     return "\n".join([table(head, lines), "", *about]) if lines else "no results yet"
