@@ -3,7 +3,7 @@ beside each.
 
     probe  ours  probe  peer  probe      one pair; the next one begins with the peer
     1. everyone runs once and is forgotten: page cache, processor clocks
-    2. every peer runs a few times; those near the fastest stay (within CLOSE, of decoding by speed per probe)
+    2. every peer runs three times; those near the fastest stay (medians within CLOSE, of decoding by speed per probe)
     3. pairs of ours with each of those, until `n` are kept; the best peer is the one with the lowest ratio
 
 A pair whose probes differ by more than TOLERANCE is dropped where the memory decides: the machine changed in between.
@@ -21,7 +21,7 @@ from bench.summary import Interval, bootstrap
 
 TOLERANCE = 1.10
 CLOSE = 0.95
-SCOUTS = 2
+SCOUTS = 3  # so that a disturbed one decides nothing
 PATIENCE = 3  # times the pairs wanted that are tried at most
 
 Probe = Callable[[], float]
