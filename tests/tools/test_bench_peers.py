@@ -15,6 +15,7 @@ from bench.contestants import IkLlamaCpp, Job, LlamaCpp, Ours
 from bench.probe import Probes
 from bench.rows import Row
 
+import zigllama as zl
 from zigllama.app.catalogue import CATALOGUE
 
 # Programs that answer as llama.cpp's do, always with the same speed: what they were asked for, they say they measured.
@@ -170,6 +171,7 @@ def test_rows_of_another_kind(small: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert rows["smollm2 memory"]["ours"] > size and rows["smollm2 memory"]["theirs"] > 1e6
     speeds = rows["smollm2 batch growth"]["speeds"]
     assert list(speeds) == ["1", "2", "4", "8", "16", "32"] and min(speeds.values()) > 0
+    assert {row["ours_about"]["version"] for row in rows.values()} == {zl.__version__}
     share = rows["smollm2 python share"]
     whole, loop = share["ms_per_token"]
     assert whole > loop > 0 and share["ratio"][0] == pytest.approx(1 - loop / whole, abs=0.2)

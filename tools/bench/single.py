@@ -31,10 +31,16 @@ def growth(row: Row, path: Path, env: dict[str, str], n: int) -> dict[str, Any]:
     """Aggregate tokens per second of 2 B sequences by those of B, the least over B; as medians of n runs too."""
     sizes = ["-p", str(row.n_prompt), "-n", str(row.n_gen), "-npl", ",".join(map(str, BATCHES))]
     command = [sys.executable, "-m", "zigllama", "bench", str(path), "-t", str(row.n_threads), *sizes, "-r", "1"]
-    speeds = [[r["speed_tg"] for r in json.loads(execute([*command, "--json"], env).stdout)] for _ in range(n)]
+    runs = [json.loads(execute([*command, "--json"], env).stdout) for _ in range(n)]
+    speeds = [[r["speed_tg"] for r in run] for run in runs]
     least = [min(b / a for a, b in itertools.pairwise(run)) for run in speeds]
     middle = [median(column) for column in zip(*speeds, strict=True)]
-    return {"ratio": bootstrap(least).to_json(), "speeds": dict(zip(map(str, BATCHES), middle, strict=True))}
+    first = runs[0][0]
+    return {
+        "ratio": bootstrap(least).to_json(),
+        "speeds": dict(zip(map(str, BATCHES), middle, strict=True)),
+        "ours_about": {"name": "zigllama", "version": first["build_commit"], "system_info": first["fingerprint"]},
+    }
 
 
 def python_share(row: Row, path: Path, env: dict[str, str], n: int) -> dict[str, Any]:
