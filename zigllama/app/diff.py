@@ -272,7 +272,7 @@ def model(
         for s in pair:
             if s.context is not None:
                 for name, w in matrices.items():
-                    w.prepare(s.context, mapped=name == "token_embd.weight")
+                    w.prepare(s.context, mapped=name == "token_embd.weight" and w is not weights["output.weight"])
         types = {w.type.name for w in matrices.values()}
         cache_type = cache_type or ("F32" if types == {"F32"} else "F16")
         runs = _Runs(Decoder(loader.spec, weights), [x for x in (ids[:-1], ids[-1:]) if x], cache_type)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -239,7 +238,7 @@ class _Replacement:
 
     def __init__(self, targets: Sequence[str]) -> None:
         self._targets = list(targets)
-        token = secrets.token_hex(4)
+        token = os.urandom(4).hex()
         self._temporary = [
             os.path.join(os.path.dirname(t), f".{os.path.basename(t)}.{token}.tmp") for t in self._targets
         ]

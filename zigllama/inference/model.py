@@ -124,8 +124,8 @@ class Model:
         }
 
     def _prepare(self, context: Any, weights: Mapping[str, Any], *, mapped: bool) -> None:
-        """Every matrix in its native form. The embedding is only looked up in, row by row: it stays in the mapped
-        file."""
+        """Every matrix in its native form. An embedding that is only looked up in, row by row, stays in the mapped
+        file; one that is the output too is repacked: a row looked up in a mapping brings 64 KB of it into memory."""
         from zigllama.foundation.native import guard_add
         from zigllama.linear_algebra.linear import Weight
 
@@ -136,7 +136,7 @@ class Model:
             self._guarded.append(view)
         for name, weight in weights.items():
             if isinstance(weight, Weight):
-                keep = mapped or name == "token_embd.weight"
+                keep = mapped or (name == "token_embd.weight" and weight is not weights["output.weight"])
                 weight.prepare(context, mapped=keep, release=not keep and not self._loader.dequantize)
         if not mapped:  # what was at the borders of pages, and vectors that were copied
             for part in range(len(reader.paths)):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 import math
-import secrets
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -92,7 +92,7 @@ class Sampler:
 
     def __init__(self, params: SamplingParams) -> None:
         self.params = params
-        self.seed = secrets.randbits(63) if params.seed is None else params.seed
+        self.seed = int.from_bytes(os.urandom(8), "little") >> 1 if params.seed is None else params.seed
 
     def __call__(self, logits: F32, history: Sequence[int], position: int) -> int:
         """logits (V,) and the tokens so far -> the token at `position`. Does not change `logits`."""

@@ -18,10 +18,8 @@ another is refused.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import secrets
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +55,8 @@ class Head:
 
 def model_digest(reader: GGUFReader) -> str:
     """What tells a model from any other: sha256 of metadata, tensor directory and 256 bytes out of every tensor."""
+    import hashlib  # brings a cryptographic library of 3 MB: only where it is needed
+
     digest = hashlib.sha256()
     at = 0
     while at < reader.data_offset:
@@ -82,6 +82,8 @@ def save(path: StrPath, head: Head, cache: ModelKVCache, sequence: CachedSequenc
     text = json.dumps(head.__dict__, ensure_ascii=False).encode("utf-8", "surrogatepass")
     if len(text) > HEAD_LIMIT:
         raise SessionFileError(os.fspath(path), f"messages of {len(text)} bytes, at most {HEAD_LIMIT} are possible")
+    import hashlib  # brings a cryptographic library of 3 MB: only where it is needed
+
     digest = hashlib.sha256()
     with _replacing(path) as f:
 
@@ -146,6 +148,8 @@ class SavedSession:
         return head, end
 
     def _check_sum(self) -> None:
+        import hashlib  # brings a cryptographic library of 3 MB: only where it is needed
+
         digest, at, end = hashlib.sha256(), 0, self._source.size - SUM
         while at < end:
             piece = self._source.read_at(at, min(PIECE, end - at))
@@ -211,7 +215,7 @@ def _replacing(path: StrPath) -> Iterator[BinaryIO]:
     """A temporary file beside `path` that takes its place when the block ends, and is gone when it fails."""
     target = os.path.abspath(os.fspath(path))
     folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     if os.path.exists(target) and not os.path.isfile(target):  # renaming would replace /dev/null itself
         raise SessionFileError(target, "not a regular file")
     try:

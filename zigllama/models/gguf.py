@@ -91,13 +91,17 @@ class GGUFLoader:
     def weights(self) -> Iterator[tuple[str, Any]]:
         """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding.
 
-        A tied output is a `Weight` of its own over the same bytes: the embedding is read row by row from the mapped
-        file, the output is multiplied, and only one of the two is ever repacked.
+        A tied output is the embedding's own `Weight`: rows are looked up in the form in which it is multiplied, the
+        same bits, and the file's pages are not needed any more.
         """
+        embedding: Any = None
         for name in self.reader.tensors:
-            yield name, self.weight(name)
+            weight = self.weight(name)
+            if name == "token_embd.weight":
+                embedding = weight
+            yield name, weight
         if "output.weight" not in self.reader.tensors:
-            yield "output.weight", self.weight("token_embd.weight")
+            yield "output.weight", embedding
 
     def decoder(self) -> Decoder:
         """The decoder, with weights over the mapped file; nothing is repacked yet."""
