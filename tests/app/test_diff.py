@@ -122,7 +122,7 @@ def test_a_real_model(smollm2_path: Path) -> None:
         ("add", 3, (1, 1), 1, ""),
         ("gather", 0, (0, 3), None, ""),
         ("rms_norm", 4, (0, 7), None, "output_norm"),
-        ("linear", 14, (0, 17), None, "output"),
+        ("linear", 14, (0, 17), None, "token_embd"),
     ],
 )
 @pytest.mark.parametrize("factor", [1.01, np.nan])

@@ -277,7 +277,8 @@ def model(
         cache_type = cache_type or ("F32" if types == {"F32"} else "F16")
         runs = _Runs(Decoder(loader.spec, weights), [x for x in (ids[:-1], ids[-1:]) if x], cache_type)
 
-        measured = runs.in_lockstep(*pair, {id(x): name for name, x in weights.items()})
+        names = {id(x): name for name, x in reversed(list(weights.items()))}  # a tied matrix goes by its first name
+        measured = runs.in_lockstep(*pair, names)
         x, y = (runs.logits(s) for s in pair)
         cost = None
         if bound is None:
