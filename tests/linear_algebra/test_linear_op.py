@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zigllama.foundation.ggml_types import type_by_name
-from zigllama.foundation.native import isa_variants, quantize_activation
+from zigllama.foundation.native import isa_variants
+from zigllama.foundation.native_formats import quantize_activation
 from zigllama.foundation.runtime import F32, EagerRuntime, Step
 from zigllama.foundation.shared_context import shared_context
 from zigllama.linear_algebra import quantization
 from zigllama.linear_algebra.linear import Weight, linear
+from zigllama.linear_algebra.quant_blocks import spread
 
 USABLE = [name for name, ok in isa_variants() if ok]
 QUANTISED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"]
@@ -58,8 +60,8 @@ def bound(x: F32, weight: Weight) -> npt.NDArray[np.float64]:
         x = q.astype(np.float32) * np.repeat(d, 32, axis=1)
         # a code's magnitude before its zero point and minimum cancel: at most 64 steps of its scale
         u = quantization.unpack(weight.data, weight.type.name)
-        steps = np.repeat(np.abs(u.scales), 32 // u.scales.shape[1], axis=1) * 64
-        steps += 0 if u.minimums is None else np.abs(u.minimums)[:, None]
+        steps = spread(np.abs(u.scales)) * 64
+        steps += 0 if u.minimums is None else spread(np.abs(u.minimums))
         w = w + steps.reshape(weight.rows, weight.cols)
     n = weight.cols if weight.type.name not in QUANTISED else weight.cols // 8
     made: npt.NDArray[np.float64] = n * EPS * (np.abs(x).astype(np.float64) @ w.T) + 1e-30

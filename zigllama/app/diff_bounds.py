@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zigllama.errors import InvalidArgument
+from zigllama.linear_algebra.quant_blocks import spread
 from zigllama.linear_algebra.quantization import dequantize, quantize_activation, unpack
 from zigllama.transformers.interfaces import PAGE
 
@@ -140,9 +141,8 @@ def _linear(args: Any, params: dict[str, Any], y: Array) -> Any:
 def _magnitudes(raw: npt.NDArray[np.uint8], type_name: str) -> npt.NDArray[np.float32]:
     """|A (u - zero)| + |B| of each value: what one unit of activation can add to a block's terms"""
     b = unpack(raw, type_name)
-    scales = np.repeat(np.abs(b.scales), 32 // b.scales.shape[1], axis=1)
-    out = scales * np.abs(b.codes - b.zero).astype(np.float32)
-    return out if b.minimums is None else out + np.abs(b.minimums)[:, None]
+    out = spread(np.abs(b.scales)) * np.abs(b.codes - b.zero).astype(np.float32)
+    return out if b.minimums is None else out + spread(np.abs(b.minimums))
 
 
 def _attention(args: Any, params: dict[str, Any], y: Array) -> Any:

@@ -112,9 +112,13 @@ def type_by_id(type_id: int) -> GGMLType:
 
 
 def type_by_name(name: str) -> GGMLType:
-    """The type of that name, in any case (`"Q4_K"`, `"q4_k"`). Raises `UnknownName` with the nearest name."""
+    """The type of that name, in any case (`"Q4_K"`, `"q4_k"`). Raises `UnknownName` with the nearest name, or the news
+    that the name was withdrawn.
+    """
     found = GGML_TYPES.get(name.upper())
     if found is None:
+        if name.upper() in RETIRED.values():
+            raise UnknownName("GGML type", f"{name.upper()} (withdrawn from the format)")
         close = difflib.get_close_matches(name.upper(), GGML_TYPES, n=1)
         raise UnknownName("GGML type", name, nearest=close[0] if close else None)
     return found

@@ -1,15 +1,17 @@
 """Numbers of few bits: what the blocks mean, and the product of rows with a quantised matrix, as plain NumPy.
 
-A quantised matrix is cut along its rows into quant blocks of 32 values (superblocks of 256 for the K-quants,
-k_quantization.py). A block stores small integer codes and one or two float scales:
+A quantised matrix is cut along its rows into quant blocks of 32 values (the formats of other modules: superblocks of 64
+to 256, which are several of these). A block stores small integer codes and one or two float scales:
 
     Q4_0   value = d * (u - 8)       u of 4 bits    18 bytes: d f16 | 16 bytes of nibbles
     Q4_1   value = d * u + m         u of 4 bits    20 bytes: d f16 | m f16 | 16 bytes of nibbles
     Q5_0   value = d * (u - 16)      u of 5 bits    22 bytes: d f16 | 32 fifth bits | 16 bytes of nibbles
     Q5_1   value = d * u + m         u of 5 bits    24 bytes: d f16 | m f16 | 32 fifth bits | 16 bytes of nibbles
     Q8_0   value = d * w             w of 8 bits    34 bytes: d f16 | 32 signed bytes
+    Q8_1   value = d * w             w of 8 bits    36 bytes: d f16 | d * sum of w f16 | 32 signed bytes
 
-Byte j of the nibbles holds value j in its low half and value j + 16 in its high half.
+Byte j of the nibbles holds value j in its low half and value j + 16 in its high half. Q8_1 is a format of activations:
+no file has it.
 
 The product with a row x of activations rounds x to 8 bits first, by blocks of 32 as well (`quantize_activation`), so
 that the inner sums are sums of small integers, exact in any order; only one multiplication with scales per block is
@@ -28,8 +30,8 @@ import numpy.typing as npt
 from zigllama.errors import DTypeError, ShapeError
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.runtime import F32
-from zigllama.linear_algebra import k_quantization
-from zigllama.linear_algebra.quant_blocks import I32, U8, Unpacked, halves, nibbles
+from zigllama.linear_algebra import fp4_quantization, iq_quantization, k_quantization, ternary_quantization
+from zigllama.linear_algebra.quant_blocks import U8, Unpacked, blocks, fields, halves
 
 I8 = npt.NDArray[np.int8]
 I16 = npt.NDArray[np.int16]
@@ -37,29 +39,29 @@ I16 = npt.NDArray[np.int16]
 TINY = np.float32(2.0**-119)  # a quant block of activations below this is zero: 127 / amax would overflow
 
 
-def _fifth(raw: U8) -> I32:
-    """32 bits (n, 4 bytes) -> (n, 32), each worth 16."""
-    return np.unpackbits(raw, axis=1, bitorder="little").astype(np.int32) << 4
-
-
 def _q4_0(b: U8) -> Unpacked:
-    return Unpacked(nibbles(b[:, 2:]), 8, halves(b[:, :2]))
+    return Unpacked(blocks(fields(b[:, 2:], 16, 4)), 8, halves(b[:, :2]))
 
 
 def _q4_1(b: U8) -> Unpacked:
-    return Unpacked(nibbles(b[:, 4:]), 0, halves(b[:, :2]), -halves(b[:, 2:4])[:, 0])
+    return Unpacked(blocks(fields(b[:, 4:], 16, 4)), 0, halves(b[:, :2]), -halves(b[:, 2:4]))
 
 
 def _q5_0(b: U8) -> Unpacked:
-    return Unpacked(nibbles(b[:, 6:]) | _fifth(b[:, 2:6]), 16, halves(b[:, :2]))
+    return Unpacked(blocks(fields(b[:, 6:], 16, 4) | fields(b[:, 2:6], 1, 1) << 4), 16, halves(b[:, :2]))
 
 
 def _q5_1(b: U8) -> Unpacked:
-    return Unpacked(nibbles(b[:, 8:]) | _fifth(b[:, 4:8]), 0, halves(b[:, :2]), -halves(b[:, 2:4])[:, 0])
+    codes = fields(b[:, 8:], 16, 4) | fields(b[:, 4:8], 1, 1) << 4
+    return Unpacked(blocks(codes), 0, halves(b[:, :2]), -halves(b[:, 2:4]))
 
 
 def _q8_0(b: U8) -> Unpacked:
-    return Unpacked(b[:, 2:].view(np.int8).astype(np.int32), 0, halves(b[:, :2]))
+    return Unpacked(blocks(b[:, 2:].view(np.int8)), 0, halves(b[:, :2]))
+
+
+def _q8_1(b: U8) -> Unpacked:
+    return Unpacked(blocks(b[:, 4:].view(np.int8)), 0, halves(b[:, :2]))
 
 
 UNPACK: dict[str, Callable[[U8], Unpacked]] = {
@@ -68,40 +70,42 @@ UNPACK: dict[str, Callable[[U8], Unpacked]] = {
     "Q5_0": _q5_0,
     "Q5_1": _q5_1,
     "Q8_0": _q8_0,
+    "Q8_1": _q8_1,
+    **k_quantization.UNPACK,
+    **iq_quantization.UNPACK,
+    **ternary_quantization.UNPACK,
+    **fp4_quantization.UNPACK,
 }
+PLAIN: dict[str, type[np.generic]] = {
+    "F32": np.float32, "F16": np.float16, "F64": np.float64, "I8": np.int8, "I16": np.int16, "I32": np.int32,
+    "I64": np.int64,
+}  # fmt: skip
 
 
 def unpack(data: U8, type_name: str) -> Unpacked:
     """File bytes of whole blocks -> quant blocks of 32. Raises DTypeError for a type that has none, ShapeError."""
-    unpacker = UNPACK.get(type_name) or k_quantization.UNPACK.get(type_name)
+    unpacker = UNPACK.get(type_name)
     if unpacker is None:
-        known = (*UNPACK, *k_quantization.UNPACK)
-        raise DTypeError(f"{type_name} is not a quantised type that is read here; these are: {', '.join(known)}")
+        raise DTypeError(f"{type_name} is not a quantised type; these are: {', '.join(UNPACK)}")
     size = type_by_name(type_name).block_bytes
     if data.nbytes % size:
         raise ShapeError(f"{data.nbytes} bytes are not whole blocks of {type_name}, {size} bytes each")
-    return unpacker(np.ascontiguousarray(data).reshape(-1, size))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return unpacker(np.ascontiguousarray(data).reshape(-1, size))
 
 
 def dequantize(data: U8, type_name: str) -> F32:
     """File bytes -> float32 (n,), bit for bit as ggml: A * (u - zero) - B with each operation rounded to float32.
 
-    F32, F16 and BF16 are widened. Raises DTypeError, ShapeError.
+    Plain numbers (F32, F16, BF16, F64, integers) are converted. Raises DTypeError, ShapeError.
     """
     raw = np.ascontiguousarray(data).reshape(-1)
-    if type_name == "F32":
-        return raw.view(np.float32).copy()
-    if type_name == "F16":
-        return raw.view(np.float16).astype(np.float32)
     if type_name == "BF16":
         return (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(invalid="ignore", over="ignore"):
-        u = unpack(raw, type_name)
-        scales = np.repeat(u.scales, 32 // u.scales.shape[1], axis=1)
-        values = scales * (u.codes - u.zero).astype(np.float32)
-        if u.minimums is not None:
-            values = values - u.minimums[:, None]
-    return values.reshape(-1)
+    if type_name in PLAIN:
+        with np.errstate(over="ignore"):
+            return raw.view(PLAIN[type_name]).astype(np.float32)
+    return unpack(raw, type_name).values().reshape(-1)
 
 
 def quantize_activation(x: F32) -> tuple[I8, F32, I16]:
@@ -148,7 +152,7 @@ def matmul_twin(x: F32, data: U8, type_name: str, rows: int) -> F32:
     groups = u.scales.shape[1]
     codes = (u.codes - u.zero).reshape(rows, k // 32, groups, 32 // groups)
     scales = u.scales.reshape(rows, k // 32, groups)
-    minimums = None if u.minimums is None else u.minimums.reshape(rows, k // 32)
+    minimums = None if u.minimums is None else u.minimums.reshape(rows, k // 32, u.minimums.shape[1])
     q4 = q.astype(np.float32).reshape(tokens, k // 32, groups, 32 // groups)  # integers below 2^24: exact as floats
     y = np.zeros((tokens, rows), np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -158,6 +162,8 @@ def matmul_twin(x: F32, data: U8, type_name: str, rows: int) -> F32:
                 i = q4[:, b, g] @ codes[:, b, g].T.astype(np.float32)
                 t = t + i * scales[:, b, g]
             if minimums is not None:
-                t = t - minimums[:, b] * s[:, b].sum(axis=-1, dtype=np.float32)[:, None]
+                halves_or_all = np.split(s[:, b].astype(np.float32), minimums.shape[2], axis=1)
+                for g, part in enumerate(halves_or_all):
+                    t = t - minimums[:, b, g] * part.sum(axis=1, keepdims=True)
             y = y + t * d[:, b, None]
     return y
