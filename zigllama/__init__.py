@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.app.estimate import estimate as estimate
     from zigllama.app.pull import pull as pull
     from zigllama.inference.model import Model as Model
+    from zigllama.linear_algebra.number_formats import dequantize as dequantize
     from zigllama.models.gguf import GGUFLoader as GGUFLoader
     from zigllama.models.tokenizer import Tokenizer as Tokenizer
 
@@ -30,6 +31,7 @@ _HOMES = {
     "GGUFLoader": "zigllama.models.gguf:GGUFLoader",
     "Model": "zigllama.inference.model:Model",
     "Tokenizer": "zigllama.models.tokenizer:Tokenizer",
+    "dequantize": "zigllama.linear_algebra.number_formats:dequantize",
     "diff": "zigllama.app.diff",
     "errors": "zigllama.errors",
     "estimate": "zigllama.app.estimate:estimate",

@@ -94,6 +94,18 @@ int zl_want_rows(const char *op, const zl_tensor *tensors, int i, int64_t cols);
 int zl_want_const(const char *op, const zl_tensor *tensors, int i, int64_t n);   /* n values: rows*cols == n */
 int zl_want_kind(const char *op, const zl_tensor *tensors, int i, int kind);
 
+/* ---- number formats (formats.c) ------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    int type;                /* zl_type                                          */
+    const char *name;
+    int cols, bytes;         /* elements and bytes of a quant block in the file  */
+    int multiplied;          /* products with it have kernels                    */
+} zl_format;
+const zl_format *zl_format_of(int type); /* NULL when unknown */
+
+static const int64_t ZL_MOST = (int64_t)1 << 31; /* of rows and of columns: bytes then fit 63 bits with room */
+
 /* ---- weights, as the ops see them (struct zl_weight: kernels/linear.h) ------------------------------------------------------- */
 
 /* Row `row` of a weight as floats (w->cols of them), from panels or from the mapped file: the same bits. */

@@ -1,36 +1,10 @@
-/* weight.c - a weight matrix in its multiplication form: panels of interleaved rows, or the file's rows where they are mapped; and the
- * direct entry points to number formats.
+/* weight.c - a weight matrix in its multiplication form: panels of interleaved rows, or the file's rows where they are mapped.
+ *
+ * What it is not: it knows no number format. Their sizes are in formats.c, what their bytes mean in kernels/.
  */
 #include "core.h"
 #include <stdlib.h>
 #include <sys/mman.h>
-
-/* Columns and bytes of a quant block in the file; 0 for types that have no kernels. */
-static int64_t block_cols(int type) {
-    switch (type) {
-    case ZL_TYPE_F32: case ZL_TYPE_F16: case ZL_TYPE_BF16: return 1;
-    case ZL_TYPE_Q4_0: case ZL_TYPE_Q4_1: case ZL_TYPE_Q5_0: case ZL_TYPE_Q5_1: case ZL_TYPE_Q8_0: return 32;
-    case ZL_TYPE_Q4_K: case ZL_TYPE_Q5_K: case ZL_TYPE_Q6_K: return 256;
-    }
-    return 0;
-}
-static int64_t block_bytes(int type) {
-    switch (type) {
-    case ZL_TYPE_F32: return 4;
-    case ZL_TYPE_F16: case ZL_TYPE_BF16: return 2;
-    case ZL_TYPE_Q4_0: return 18;
-    case ZL_TYPE_Q4_1: return 20;
-    case ZL_TYPE_Q5_0: return 22;
-    case ZL_TYPE_Q5_1: return 24;
-    case ZL_TYPE_Q8_0: return 34;
-    case ZL_TYPE_Q4_K: return 144;
-    case ZL_TYPE_Q5_K: return 176;
-    case ZL_TYPE_Q6_K: return 210;
-    }
-    return 0;
-}
-
-static const int64_t most = (int64_t)1 << 31; /* of rows and of columns: bytes then fit 63 bits with room */
 
 /* ---- packing ----------------------------------------------------------------------------------------------------------------------- */
 
@@ -81,17 +55,18 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
     if (flags & ~(ZL_WEIGHT_MAPPED | ZL_WEIGHT_RELEASE)) return zl_fail(ZL_E_ARG, "zl_weight_new: unknown flags %#x", (unsigned)flags);
     if (flags & ZL_WEIGHT_RELEASE && !zl_guarded(data, n_bytes)) /* memory that is no file's would be lost for good */
         return zl_fail(ZL_E_ARG, "zl_weight_new: %lld bytes to be released lie in no guarded range", (long long)n_bytes);
-    const int64_t block = block_cols(type);
-    if (!block) return zl_fail(ZL_E_TYPE, "zl_weight_new: no kernel multiplies type %d", type);
-    if (rows < 1 || cols < 1 || rows >= most || cols >= most)
+    const zl_format *f = zl_format_of(type);
+    if (!f) return zl_fail(ZL_E_TYPE, "zl_weight_new: unknown type %d", type);
+    if (!f->multiplied && !(flags & ZL_WEIGHT_MAPPED)) /* mapped, its rows can be read: an embedding */
+        return zl_fail(ZL_E_TYPE, "zl_weight_new: no kernel multiplies %s", f->name);
+    if (rows < 1 || cols < 1 || rows >= ZL_MOST || cols >= ZL_MOST)
         return zl_fail(ZL_E_SHAPE, "zl_weight_new: a weight of (%lld, %lld)", (long long)rows, (long long)cols);
-    if (cols % block)
-        return zl_fail(ZL_E_SHAPE, "zl_weight_new: %lld columns are no multiple of type %d's quant block of %lld", (long long)cols, type,
-                       (long long)block);
-    const int64_t row_bytes = cols / block * block_bytes(type); /* at most 2^33 */
+    if (cols % f->cols)
+        return zl_fail(ZL_E_SHAPE, "zl_weight_new: %lld columns are no multiple of %s's quant block of %d", (long long)cols, f->name, f->cols);
+    const int64_t row_bytes = cols / f->cols * f->bytes; /* at most 2^34 */
     if (row_bytes > INT64_MAX / rows || n_bytes != rows * row_bytes)
-        return zl_fail(ZL_E_SHAPE, "zl_weight_new: %lld bytes for (%lld, %lld) of type %d, want %lld rows of %lld", (long long)n_bytes,
-                       (long long)rows, (long long)cols, type, (long long)rows, (long long)row_bytes);
+        return zl_fail(ZL_E_SHAPE, "zl_weight_new: %lld bytes for (%lld, %lld) of %s, want %lld rows of %lld", (long long)n_bytes,
+                       (long long)rows, (long long)cols, f->name, (long long)rows, (long long)row_bytes);
     zl_entry entry;
     int status = zl_enter(ctx, "zl_weight_new", &entry);
     if (status) return status;
@@ -117,61 +92,4 @@ int64_t zl_weight_bytes(const zl_weight *w) { return w ? w->own_bytes : 0; }
 void zl_weight_row(const zl_weight *w, int64_t row, float *dst) {
     if (w->mapped) w->k->dequantize(w->type, w->cols, w->data + row * w->row_bytes, dst);
     else w->k->unpack_row(w->type, w->cols, w->panels + row / w->k->lanes * w->panel_bytes, (int)(row % w->k->lanes), dst);
-}
-
-/* ---- number formats, directly ------------------------------------------------------------------------------------------------------ */
-
-typedef struct {
-    const zl_kernels *k;
-    int type;
-    int64_t n, per, rows;      /* values in all and per chunk; of quantize: columns and rows per chunk, rows in all */
-    const uint8_t *src;
-    float *dst;
-    const float *x;
-    int8_t *q;
-    float *d;
-    int16_t *s;
-} format_job;
-
-static void dequantize_chunk(void *arg, int64_t chunk, int thread) {
-    const format_job *j = arg;
-    int64_t from = chunk * j->per, n = j->n - from < j->per ? j->n - from : j->per;
-    (void)thread;
-    j->k->dequantize(j->type, n, j->src + from / block_cols(j->type) * block_bytes(j->type), j->dst + from);
-}
-
-int zl_dequantize(zl_ctx *ctx, int type, int64_t n, const void *src, int64_t n_bytes, float *dst) {
-    enum { PER = 64 * 1024 };  /* a multiple of every quant block */
-    const int64_t block = block_cols(type);
-    if (!block) return zl_fail(ZL_E_TYPE, "zl_dequantize: no kernel reads type %d", type);
-    if (n < 0 || n % block || n > ((int64_t)1 << 48) || n_bytes != n / block * block_bytes(type))
-        return zl_fail(ZL_E_SHAPE, "zl_dequantize: %lld bytes for %lld values of type %d, want a multiple of %lld values and %lld bytes each",
-                       (long long)n_bytes, (long long)n, type, (long long)block, (long long)block_bytes(type));
-    if (n && (!src || !dst)) return zl_fail(ZL_E_ARG, "zl_dequantize: a null pointer");
-    zl_entry entry;
-    int status = zl_enter(ctx, "zl_dequantize", &entry);
-    if (status) return status;
-    format_job j = {.k = zl_ctx_kernels(ctx), .type = type, .n = n, .per = PER, .src = src, .dst = dst};
-    zl_parallel(ctx, (n + PER - 1) / PER, dequantize_chunk, &j);
-    return zl_leave(&entry, zl_guard_check(src, n_bytes));
-}
-
-static void quantize_chunk(void *arg, int64_t chunk, int thread) {
-    const format_job *j = arg;
-    const int64_t k = j->n;
-    (void)thread;
-    for (int64_t t = chunk * j->per; t < (chunk + 1) * j->per && t < j->rows; t++)
-        j->k->quantize_activation(k, j->x + t * k, j->q + t * k, j->d + t * k / 32, j->s + t * k / 16);
-}
-
-int zl_quantize_activation(zl_ctx *ctx, int64_t rows, int64_t cols, const float *x, int8_t *q, float *d, int16_t *s) {
-    if (rows < 0 || cols < 0 || rows >= most || cols >= most || cols % 32)
-        return zl_fail(ZL_E_SHAPE, "zl_quantize_activation: (%lld, %lld), want a multiple of 32 columns", (long long)rows, (long long)cols);
-    if (rows && cols && (!x || !q || !d || !s)) return zl_fail(ZL_E_ARG, "zl_quantize_activation: a null pointer");
-    zl_entry entry;
-    int status = zl_enter(ctx, "zl_quantize_activation", &entry);
-    if (status) return status;
-    format_job j = {.k = zl_ctx_kernels(ctx), .n = cols, .per = 1 + 16384 / (cols + 1), .rows = rows, .x = x, .q = q, .d = d, .s = s};
-    if (cols) zl_parallel(ctx, (rows + j.per - 1) / j.per, quantize_chunk, &j);
-    return zl_leave(&entry, ZL_OK);
 }

@@ -27,8 +27,12 @@ enum zl_status {
 
 /* Number formats carry GGML's own ids. */
 enum zl_type {
-    ZL_TYPE_F32 = 0, ZL_TYPE_F16 = 1, ZL_TYPE_Q4_0 = 2, ZL_TYPE_Q4_1 = 3, ZL_TYPE_Q5_0 = 6, ZL_TYPE_Q5_1 = 7, ZL_TYPE_Q8_0 = 8,
-    ZL_TYPE_Q4_K = 12, ZL_TYPE_Q5_K = 13, ZL_TYPE_Q6_K = 14, ZL_TYPE_BF16 = 30
+    ZL_TYPE_F32 = 0, ZL_TYPE_F16 = 1, ZL_TYPE_Q4_0 = 2, ZL_TYPE_Q4_1 = 3, ZL_TYPE_Q5_0 = 6, ZL_TYPE_Q5_1 = 7, ZL_TYPE_Q8_0 = 8, ZL_TYPE_Q8_1 = 9,
+    ZL_TYPE_Q2_K = 10, ZL_TYPE_Q3_K = 11, ZL_TYPE_Q4_K = 12, ZL_TYPE_Q5_K = 13, ZL_TYPE_Q6_K = 14, ZL_TYPE_Q8_K = 15,
+    ZL_TYPE_IQ2_XXS = 16, ZL_TYPE_IQ2_XS = 17, ZL_TYPE_IQ3_XXS = 18, ZL_TYPE_IQ1_S = 19, ZL_TYPE_IQ4_NL = 20, ZL_TYPE_IQ3_S = 21,
+    ZL_TYPE_IQ2_S = 22, ZL_TYPE_IQ4_XS = 23, ZL_TYPE_I8 = 24, ZL_TYPE_I16 = 25, ZL_TYPE_I32 = 26, ZL_TYPE_I64 = 27, ZL_TYPE_F64 = 28,
+    ZL_TYPE_IQ1_M = 29, ZL_TYPE_BF16 = 30, ZL_TYPE_TQ1_0 = 34, ZL_TYPE_TQ2_0 = 35, ZL_TYPE_MXFP4 = 39, ZL_TYPE_NVFP4 = 40, ZL_TYPE_Q1_0 = 41,
+    ZL_TYPE_Q2_0 = 42
 };
 
 /* ---- context --------------------------------------------------------------------------------------------------------- */
@@ -89,7 +93,8 @@ int64_t zl_guard_faults(const void *p);
 typedef struct zl_weight zl_weight;
 
 enum zl_weight_flags {
-    ZL_WEIGHT_MAPPED = 1,  /* do not repack: multiply straight from `data`, which the caller keeps alive; same bits */
+    ZL_WEIGHT_MAPPED = 1,  /* do not repack: multiply straight from `data`, which the caller keeps alive; same bits. The only form of types
+                              that are read but not multiplied: their rows can be looked up */
     ZL_WEIGHT_RELEASE = 2  /* `data` lies in a range that zl_guard_add knows, a mapped file: its pages are let go as they are repacked */
 };
 

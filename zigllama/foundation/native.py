@@ -2,7 +2,8 @@
 
 `lib`, `ffi` and `check` for what is rare; owners for what C allocates: `NativeContext` (threads, ISA variant),
 `NativeWeight`, `NativeCache`, `NativeProgram`, and memory as arrays. An owner keeps alive whatever its pointers point
-to; `close()` and `with` are the normal way to let go, garbage collection the net.
+to; `close()` and `with` are the normal way to let go, garbage collection the net. (native_formats.py is a second leaf
+of the same door: calls on number formats, which keep no pointer.)
 
 What it is not: policy. Which ops run is `runtime.py`'s and the tape's business, how many threads `threading.py`'s.
 """
@@ -453,33 +454,6 @@ class NativeProgram:
             if self._pointer is not None:
                 ffi.release(self._pointer)
                 self._pointer, self._keep = None, ()
-
-
-# --- number formats --------------------------------------------------------------------------------------------------
-
-
-def dequantize(ctx: NativeContext, type_id: int, n: int, src: U8) -> F32:
-    """File bytes of n values -> float32 (n,). Raises ShapeError, DTypeError, MappingFault."""
-    want_array(src, np.uint8, 1)
-    dst = np.empty(n, np.float32)
-    with ctx.using() as pointer:
-        to = ffi.from_buffer("float[]", dst)
-        check(lib.zl_dequantize(pointer, type_id, n, ffi.from_buffer(src), src.nbytes, to))
-    return dst
-
-
-def quantize_activation(ctx: NativeContext, x: F32) -> tuple[npt.NDArray[np.int8], F32, npt.NDArray[np.int16]]:
-    """The activation format: x (rows, cols) -> q int8 (rows, cols), scales d float32 (rows, cols / 32), and the sums of
-    q over each half of a quant block, int16 (rows, cols / 32, 2). Raises ShapeError unless cols is a multiple of 32.
-    """
-    want_array(x, np.float32, 2)
-    rows, cols = x.shape
-    q, d = np.empty((rows, cols), np.int8), np.empty((rows, cols // 32), np.float32)
-    s = np.empty((rows, cols // 32, 2), np.int16)
-    with ctx.using() as pointer:
-        to = ffi.from_buffer("int8_t[]", q), ffi.from_buffer("float[]", d), ffi.from_buffer("int16_t[]", s)
-        check(lib.zl_quantize_activation(pointer, rows, cols, ffi.from_buffer("float[]", x), *to))
-    return q, d, s
 
 
 # --- plain products --------------------------------------------------------------------------------------------------

@@ -1,0 +1,37 @@
+"""Calls of the C library on number formats: file bytes to floats, floats to file bytes, the activation format.
+
+The second leaf of native.py's door: pointers live for one call each. What it is not: names of types, shapes of rows,
+defaults; those are `zigllama.linear_algebra.number_formats`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .native import F32, U8, NativeContext, check, ffi, lib
+from .native_step import want_array
+
+
+def dequantize(ctx: NativeContext, type_id: int, n: int, src: U8) -> F32:
+    """File bytes of n values -> float32 (n,). Raises ShapeError, DTypeError, MappingFault."""
+    want_array(src, np.uint8, 1)
+    dst = np.empty(n, np.float32)
+    with ctx.using() as pointer:
+        to = ffi.from_buffer("float[]", dst)
+        check(lib.zl_dequantize(pointer, type_id, n, ffi.from_buffer(src), src.nbytes, to))
+    return dst
+
+
+def quantize_activation(ctx: NativeContext, x: F32) -> tuple[npt.NDArray[np.int8], F32, npt.NDArray[np.int16]]:
+    """The activation format: x (rows, cols) -> q int8 (rows, cols), scales d float32 (rows, cols / 32), and the sums of
+    q over each half of a quant block, int16 (rows, cols / 32, 2). Raises ShapeError unless cols is a multiple of 32.
+    """
+    want_array(x, np.float32, 2)
+    rows, cols = x.shape
+    q, d = np.empty((rows, cols), np.int8), np.empty((rows, cols // 32), np.float32)
+    s = np.empty((rows, cols // 32, 2), np.int16)
+    with ctx.using() as pointer:
+        to = ffi.from_buffer("int8_t[]", q), ffi.from_buffer("float[]", d), ffi.from_buffer("int16_t[]", s)
+        check(lib.zl_quantize_activation(pointer, rows, cols, ffi.from_buffer("float[]", x), *to))
+    return q, d, s
