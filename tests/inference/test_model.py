@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from zigllama import errors
-from zigllama.foundation.native import isa_variants
+from zigllama.foundation.native import guard_add, guard_remove, isa_variants
 from zigllama.foundation.runtime import F32, Step
 from zigllama.inference import engine as engine_module
 from zigllama.inference.model import Model
@@ -259,3 +260,16 @@ def test_the_cache_saves_the_work_of_reading_again(llama: Path, monkeypatch: pyt
         m.generate(IDS, max_tokens=100, temperature=0.0, ignore_eos=True)
     assert rows == 150 + 99
     assert rows < 0.05 * sum(range(150, 250))
+
+
+def test_a_model_that_is_dropped_without_close_guards_nothing_any_more(small_model: Any) -> None:
+    """Or the next file that the system maps at that address could not be guarded."""
+    model = Model(small_model("llama-mix"), n_threads=1)
+    model.logits([3, 4, 5])
+    view = model._guarded[0]
+    with pytest.raises(errors.InvalidArgument, match="guarded already"):
+        guard_add(view)
+    del model
+    gc.collect()
+    guard_add(view)
+    guard_remove(view)

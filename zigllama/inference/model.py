@@ -4,6 +4,7 @@ sessions."""
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
@@ -75,6 +76,8 @@ class Model:
         self._tokenizer = tokenizer
         self._templates: ChatTemplates | None = None
         self._guarded: list[Any] = []
+        # also of a model that is dropped without close(): the address would be guarded when another file is mapped there
+        weakref.finalize(self, _unguard, self._guarded).atexit = False
         context = None
         try:
             spec = self._loader.spec
@@ -93,7 +96,7 @@ class Model:
         except BaseException:
             if context is not None:
                 context.close()
-            self._unguard()
+            _unguard(self._guarded)
             self._loader.close()
             raise
         self.spec, self.n_ctx, self._weights = spec, n_ctx, weights
@@ -141,12 +144,6 @@ class Model:
         if not mapped:  # what was at the borders of pages, and vectors that were copied
             for part in range(len(reader.paths)):
                 reader.mapping(part).release()
-
-    def _unguard(self) -> None:
-        from zigllama.foundation.native import guard_remove
-
-        while self._guarded:
-            guard_remove(self._guarded.pop())
 
     # --- text ---
 
@@ -313,7 +310,7 @@ class Model:
         for weight in self._weights.values():
             if hasattr(weight, "close"):
                 weight.close()
-        self._unguard()
+        _unguard(self._guarded)
         self._loader.close()
 
     def __enter__(self) -> Self:
@@ -325,6 +322,13 @@ class Model:
     def __repr__(self) -> str:
         i = self.info
         return f"<Model {i.name!r} {i.architecture} {i.quantisation}, {i.n_params / 1e6:.0f} M parameters>"
+
+
+def _unguard(views: list[Any]) -> None:
+    from zigllama.foundation.native import guard_remove
+
+    while views:
+        guard_remove(views.pop())
 
 
 def _context(n_threads: int | None, isa: str | None) -> Any:
