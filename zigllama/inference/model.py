@@ -76,7 +76,7 @@ class Model:
         self._tokenizer = tokenizer
         self._templates: ChatTemplates | None = None
         self._guarded: list[Any] = []
-        # also of a model that is dropped without close(): the address would be guarded when another file is mapped there
+        # also of a model that is dropped without close(): another file may be mapped at that address
         weakref.finalize(self, _unguard, self._guarded).atexit = False
         context = None
         try:
