@@ -111,7 +111,7 @@ static void quantize_block(const float *x, int8_t *q, float *d, int *sum) {
 }
 
 /* One output: row of W times row of x, in the order of kernels/linear.h. `fused`: multiply-adds round once. */
-static float output(int type, const uint8_t *row, const float *x, int64_t cols, int fused) {
+static inline float output(int type, const uint8_t *row, const float *x, int64_t cols, int fused) {
     float acc = 0;
     if (!is_quantised(type)) {
         for (int64_t k = 0; k < cols; k++) {

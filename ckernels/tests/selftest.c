@@ -1,10 +1,15 @@
 /* selftest.c - drives the whole C library with no Python: natively, under sanitizers, and under qemu for other architectures.
  *
- *      selftest [--slow] [SUITE...]      all suites, or those named, on every ISA variant this CPU runs, with 1, 2 and 3 threads
+ *      selftest [--slow] [--first] [--isa NAME] [SUITE...]      all suites, or those named, on every ISA variant this CPU runs (or the
+ *                                                               one named), with 1, 2 and 3 threads
  *
- * Says on stdout what ran; ends with 1 if a check failed, 2 if a suite is unknown.
+ *      --slow    under an emulator or a sanitizer: the kernels are driven by two threads only; chunks and stealing are there with two
+ *      --first   ends at the first check that fails: for tools/mutants.py, which asks no more than whether one does
+ *
+ * Says on stdout what ran; ends with 1 if a check failed, 2 if a suite or a variant is unknown or cannot run.
  */
 #include "selftest.h"
+#include <stdlib.h>
 
 static const struct {
     const char *name;
@@ -12,7 +17,7 @@ static const struct {
     int kernels;
 } suites[] = {
     {"core", selftest_core, 0}, {"pool", selftest_pool, 0},     {"program", selftest_program, 0},
-    {"rows", selftest_rows, 1}, {"linear", selftest_linear, 1}, {"attention", selftest_attention, 1},
+    {"rows", selftest_rows, 1}, {"linear", selftest_linear, 1}, {"attention", selftest_attention, 1}, {"bounds", selftest_bounds, 1},
 };
 enum { N_SUITES = sizeof suites / sizeof suites[0] };
 
@@ -22,20 +27,39 @@ static int wanted(const char *name, int n, char **names) {
     return n == 0;
 }
 
-int main(int argc, char **argv) {
-    /* --slow: under an emulator or a sanitizer the kernels are driven by two threads only; chunks and stealing are there with two. */
-    const int slow = argc > 1 && !strcmp(argv[1], "--slow");
-    argc -= slow, argv += slow;
-    for (int i = 1; i < argc; i++) {
+static int stop_at_first;
+void selftest_failed(void) {
+    if (!stop_at_first) return;
+    fflush(NULL);
+    _Exit(1); /* no atexit, no joining: the library under test is broken */
+}
+
+/* Whether a suite does not exist, or a variant does not exist or run here; says which. */
+static int unknown(int n, char **names, const char *isa) {
+    for (int i = 0; i < n; i++) {
         int found = 0;
-        for (int s = 0; s < N_SUITES; s++) found |= !strcmp(argv[i], suites[s].name);
-        if (!found) {
-            fprintf(stderr, "selftest: no suite '%s'\n", argv[i]);
-            return 2;
-        }
+        for (int s = 0; s < N_SUITES; s++) found |= !strcmp(names[i], suites[s].name);
+        if (!found) return fprintf(stderr, "selftest: no suite '%s'\n", names[i]), 1;
     }
+    if (!isa) return 0;
+    for (int v = 0; v < zl_isa_count(); v++)
+        if (!strcmp(isa, zl_isa_name(v)) && zl_isa_usable(v)) return 0;
+    return fprintf(stderr, "selftest: no ISA variant '%s' here\n", isa), 1;
+}
+
+int main(int argc, char **argv) {
+    int slow = 0;
+    const char *isa = NULL;
+    for (argc--, argv++; argc > 0 && argv[0][0] == '-'; argc--, argv++) {
+        if (!strcmp(argv[0], "--slow")) slow = 1;
+        else if (!strcmp(argv[0], "--first")) stop_at_first = 1;
+        else if (!strcmp(argv[0], "--isa") && argc > 1) isa = argv[1], argc--, argv++;
+        else return fprintf(stderr, "selftest: what is '%s'?\n", argv[0]), 2;
+    }
+    if (unknown(argc, argv, isa)) return 2;
     int failed = 0;
     for (int v = 0; v < zl_isa_count(); v++) {
+        if (isa && strcmp(isa, zl_isa_name(v))) continue;
         if (!zl_isa_usable(v)) {
             printf("%-8s cannot run here\n", zl_isa_name(v));
             continue;
@@ -47,7 +71,7 @@ int main(int argc, char **argv) {
                 return 1;
             }
             for (int s = 0; s < N_SUITES; s++) {
-                if (!wanted(suites[s].name, argc - 1, argv + 1)) continue;
+                if (!wanted(suites[s].name, argc, argv)) continue;
                 if (slow && threads != 2 && suites[s].kernels) continue;
                 int n = suites[s].run(ctx);
                 printf("%-8s %d threads  %-10s %s\n", zl_isa_name(v), threads, suites[s].name, n ? "FAILED" : "ok");

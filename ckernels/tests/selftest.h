@@ -12,12 +12,16 @@
             fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);    \
             fprintf(stderr, __VA_ARGS__);                                      \
             fprintf(stderr, " [%s]\n", zl_error());                            \
+            selftest_failed();                                                 \
         }                                                                      \
     } while (0)
+
+void selftest_failed(void); /* ends the process where --first was given */
 
 int selftest_core(zl_ctx *ctx);
 int selftest_pool(zl_ctx *ctx);
 int selftest_program(zl_ctx *ctx);
+int selftest_bounds(zl_ctx *ctx);
 int selftest_linear(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);

@@ -1,11 +1,10 @@
 /* selftest_linear.c - weights and products against linear_reference.h, with no Python: natively, under sanitizers, and under qemu for the
  * ISA variants of other machines. All results are compared bit by bit; arrays end at a page that faults.
  */
+#include "guarded.h"
 #include "linear_reference.h"
 #include "selftest.h"
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 static int failures;
 
@@ -23,22 +22,6 @@ static int64_t first_difference(const float *a, const float *b, int64_t n) {
         if (!same(a[i], b[i])) return i;
     return -1;
 }
-
-/* ---- memory whose last byte is the last before a page that faults ----------------------------------------------------------------- */
-
-typedef struct {
-    void *p, *base;
-    size_t span;
-} guarded;
-static guarded guard(int64_t bytes) {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = ((size_t)bytes + page - 1) / page * page + page;
-    guarded g = {NULL, mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), room};
-    if (g.base == MAP_FAILED) abort();
-    mprotect((uint8_t *)g.base + room - page, page, PROT_NONE);
-    g.p = (uint8_t *)g.base + room - page - bytes;
-    return g;
-}
-static void release(guarded *g) { munmap(g->base, g->span); }
 
 /* ---- weights: any codes; scales of ordinary size, or whatever the bits say ---------------------------------------------------------- */
 
