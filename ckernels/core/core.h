@@ -20,6 +20,7 @@ typedef void zl_chunk_fn(void *arg, int64_t chunk, int thread);
 void zl_parallel(zl_ctx *ctx, int64_t n_chunks, zl_chunk_fn *fn, void *arg);
 
 const zl_kernels *zl_ctx_kernels(const zl_ctx *ctx);
+int zl_ctx_has_blas(const zl_ctx *ctx); /* see blas.h */
 
 /* Every public function that runs kernels or stages begins and ends with these two. zl_enter refuses a null context, one made before
  * fork(), and one that a thread is inside already; it sets the float environment of the caller (workers have it set). zl_leave gives

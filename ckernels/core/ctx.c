@@ -109,12 +109,13 @@ void zl_ctx_free(zl_ctx *ctx) {
 /* ---- what it is and what it has done ---------------------------------------------------------------------------------------------- */
 
 const zl_kernels *zl_ctx_kernels(const zl_ctx *ctx) { return ctx->kernels; }
+int zl_ctx_has_blas(const zl_ctx *ctx) { return ctx->blas != NULL; }
 const char *zl_ctx_isa(const zl_ctx *ctx) { return ctx ? ctx->kernels->isa : NULL; }
 int zl_ctx_threads(const zl_ctx *ctx) { return ctx ? ctx->pool.n_threads : 0; }
 
 int zl_ctx_counters(const zl_ctx *ctx, zl_counters *out) {
     if (!ctx || !out) return zl_fail(ZL_E_ARG, "zl_ctx_counters: a null pointer");
-    *out = (zl_counters){.runs = ctx->runs, .program_runs = ctx->program_runs, .ops = ctx->ops, .stages = ctx->pool.stages};
+    *out = (zl_counters){.runs = ctx->runs, .program_runs = ctx->program_runs, .ops = ctx->ops, .stages = ctx->pool.stages, .blas_calls = ctx->blas_calls};
     for (int t = 0; t < ctx->pool.n_threads; t++) out->chunks += ctx->pool.lanes[t].chunks, out->stolen += ctx->pool.lanes[t].stolen;
     return ZL_OK;
 }

@@ -1,5 +1,6 @@
-/* matmul.c - entry points of the plain float32 product: blocked and vectorised (kernels/matmul.c) on all threads, and the bare scalar
- * loop that it is measured against. */
+/* matmul.c - entry points of the plain float32 product: blocked and vectorised (kernels/matmul.c) on all threads, or by the context's BLAS
+ * library; and the bare scalar loop that it is measured against. */
+#include "blas.h"
 #include "ctx.h"
 
 enum { STRIP = 32 /* columns per chunk: a multiple of 2L for every variant */ };
@@ -9,6 +10,8 @@ typedef struct {
     int64_t m, depth, n;
     const float *a, *b;
     float *out;
+    zl_ctx *ctx;               /* for a BLAS library: it, and rows of a per thread */
+    int64_t slab;
 } job;
 
 static int check(int64_t m, int64_t k, int64_t n, const float *a, const float *b, const float *out) {
@@ -26,13 +29,30 @@ static void strip(void *arg, int64_t chunk, int thread) {
     j->k->matmul(j->m, j->depth, j->n, j->a, j->b, j->out, begin, end);
 }
 
+/* A thread's rows of a, in one call. */
+static void slab(void *arg, int64_t chunk, int thread) {
+    const job *j = arg;
+    const int64_t i = chunk * j->slab, left = j->m - i, m = left < j->slab ? left : j->slab;
+    (void)thread;
+    zl_blas_sgemm(j->ctx, 0, m, j->n, j->depth, j->a + i * j->depth, j->depth, j->b, j->n, j->out + i * j->n, j->n);
+}
+
+static void by_library(job *j) {
+    const int64_t threads = zl_ctx_threads(j->ctx);
+    j->slab = (j->m + threads - 1) / threads;
+    zl_blas_begin(j->ctx);
+    zl_parallel(j->ctx, (j->m + j->slab - 1) / j->slab, slab, j);
+    zl_blas_end(j->ctx);
+}
+
 int zl_matmul(zl_ctx *ctx, int64_t m, int64_t k, int64_t n, const float *a, const float *b, float *out) {
     zl_entry entry;
     int status = check(m, k, n, a, b, out);
     if (status || (status = zl_enter(ctx, "zl_matmul", &entry))) return status;
-    job j = {ctx->kernels, m, k, n, a, b, out};
+    job j = {.k = ctx->kernels, .m = m, .depth = k, .n = n, .a = a, .b = b, .out = out, .ctx = ctx};
     if (m && n) {
-        if (m * n < 256) ctx->kernels->matmul(m, k, n, a, b, out, 0, n); /* not worth a meeting */
+        if (ctx->blas && k) by_library(&j); /* without columns there is nothing to multiply: zeros */
+        else if (m * n < 256) ctx->kernels->matmul(m, k, n, a, b, out, 0, n); /* not worth a meeting */
         else zl_parallel(ctx, (n + STRIP - 1) / STRIP, strip, &j);
     }
     return zl_leave(&entry, ZL_OK);

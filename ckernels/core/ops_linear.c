@@ -5,11 +5,13 @@
  *
  * A chunk is a run of panels by a block of rows of x: all rows where they are few; otherwise as many as stay in a core's L2 cache while
  * one pair of panels after the other passes over them. Every cutting gives the same bits (kernels/linear.h). Chunks of one thread's
- * share follow each other in memory.
+ * share follow each other in memory. With a BLAS library in the context a chunk of a float weight by many rows is a slab (blas.h), whose
+ * bits are the library's.
  *
  * Gated (ip[1] is an activation): the two weights are gate and up, a chunk makes the same outputs of both and then act(gate) * up of them
  * while they are in the cache nearest to it: the bits of two products and a glu.
  */
+#include "blas.h"
 #include "core.h"
 #include <string.h>
 
@@ -70,7 +72,7 @@ static void scratch_linear(const zl_ctx *ctx, const zl_op *op, const zl_tensor *
         const zl_weight *w = weight_of(op, t, i);
         if (!is_float(w)) scratch = max64(scratch, zl_quant_scratch(w, w->k->lanes));
         else if (w->mapped) scratch = max64(scratch, ZL_FEW_PANELS * w->panel_bytes);
-        if (is_float(w) && rows > ZL_FEW) scratch = max64(scratch, ZL_MANY_SCRATCH);
+        if (is_float(w) && rows > ZL_FEW) scratch = max64(scratch, max64(ZL_MANY_SCRATCH, zl_slab_scratch(ctx, w, rows)));
     }
     *shared = lines(zl_ctx_threads(ctx)) + (rows > PRIVATE_ROWS ? activation_bytes(rows, k) : 0);
     *private_ = activation_bytes(PRIVATE_ROWS, k) + scratch;
@@ -89,6 +91,7 @@ typedef struct {
     int64_t first[WEIGHTS + 1];/* chunks of weight i are first[i] .. first[i + 1] - 1           */
     int64_t panels[WEIGHTS];   /* per chunk                                                     */
     int64_t tokens, blocks;    /* rows of x per chunk, whole groups; how many such blocks       */
+    int64_t slab[WEIGHTS];     /* outputs per chunk that a BLAS library makes; 0: it does not     */
     uint8_t *has_x;            /* per thread: its own quantised x is there                      */
     int64_t quantize_rows;     /* per chunk of the stage that quantises: whole groups           */
 } job;
@@ -141,10 +144,22 @@ static void multiply(job *j, int i, int64_t begin, int64_t end, int64_t t0, int6
 
 static int64_t panels_of(const zl_weight *w) { return ceil_div(w->rows, w->k->lanes); }
 
+/* outputs from `row` on of weight i by all rows of x */
+static void slab_chunk(const job *j, int i, int64_t row, int thread) {
+    zl_slab(j->r->ctx, j->w[i], row, &j->x, &j->result[i], j->r->private_[thread]);
+    if (!j->act) return;
+    zl_slab(j->r->ctx, j->w[1], row, &j->x, &j->result[1], j->r->private_[thread]);
+    join(j, 0, j->x.n, row, min64(row + j->slab[i], j->w[0]->rows));
+}
+
 static void multiply_chunk(void *arg, int64_t chunk, int thread) {
     job *j = arg;
     const int i = weight_of_chunk(j, &chunk);
     const zl_weight *w = j->w[i];
+    if (j->slab[i]) {
+        slab_chunk(j, i, chunk * j->slab[i], thread);
+        return;
+    }
     const int64_t begin = chunk / j->blocks * j->panels[i], end = min64(begin + j->panels[i], panels_of(w));
     const int64_t t0 = chunk % j->blocks * j->tokens, t1 = min64(t0 + j->tokens, j->x.n);
     multiply(j, i, begin, end, t0, t1, thread);
@@ -177,7 +192,11 @@ static void cut(job *j) {
     }
     j->tokens = ceil_div(ceil_div(j->x.n, j->blocks), ROUND) * ROUND;
     j->blocks = ceil_div(j->x.n, j->tokens);
-    for (int i = 0; i < j->cut; i++) j->first[i + 1] = j->first[i] + run[i] * j->blocks;
+    for (int i = 0; i < j->cut; i++) {
+        j->slab[i] = j->x.n > ZL_FEW ? zl_slab_rows(j->r->ctx, j->w[i]) : 0;
+        if (j->act && zl_slab_rows(j->r->ctx, j->w[1]) != j->slab[i]) j->slab[i] = 0; /* gate and up go the same way */
+        j->first[i + 1] = j->first[i] + (j->slab[i] ? ceil_div(j->w[i]->rows, j->slab[i]) : run[i] * j->blocks);
+    }
 }
 
 static void run_linear(zl_run_state *r, const zl_op *op) {
@@ -199,7 +218,10 @@ static void run_linear(zl_run_state *r, const zl_op *op) {
         zl_parallel(r->ctx, ceil_div(j.x.n, j.quantize_rows), quantize_chunk, &j);
     }
     cut(&j);
+    const int by_library = j.slab[0] || j.slab[1] || j.slab[2];
+    if (by_library) zl_blas_begin(r->ctx);
     zl_parallel(r->ctx, j.first[j.cut], multiply_chunk, &j);
+    if (by_library) zl_blas_end(r->ctx);
 }
 
 const zl_op_def zl_ops_linear[] = {

@@ -22,7 +22,8 @@ enum zl_status {
     ZL_E_FORK = 8,      /* the context was made before a fork() and is used in the child                                 */
     ZL_E_FAULT = 9,     /* a mapped file changed under us: its bytes could not be read (SIGBUS)                          */
     ZL_E_BUSY = 10,     /* another thread is running this context                                                        */
-    ZL_E_BOUNDS = 11    /* a token, row, position, page or sequence of the step lies outside its table                   */
+    ZL_E_BOUNDS = 11,   /* a token, row, position, page or sequence of the step lies outside its table                   */
+    ZL_E_BLAS = 12      /* a BLAS library that cannot be loaded, or has no sgemm                                         */
 };
 
 /* Number formats carry GGML's own ids. */
@@ -67,6 +68,7 @@ typedef struct {
     int64_t stages;        /* parallel stages: points where all threads meet         */
     int64_t chunks;        /* chunks executed                                        */
     int64_t stolen;        /* of these, by a thread that was not their first owner   */
+    int64_t blas_calls;    /* calls of a BLAS library's sgemm                        */
 } zl_counters;
 int zl_ctx_counters(const zl_ctx *ctx, zl_counters *out);
 
@@ -87,6 +89,28 @@ int zl_guard_remove(const void *base);
 int zl_copy(void *dst, const void *src, int64_t bytes);
 /* Pages of the range around `p` that could not be read so far (0 outside any range): for code that reads a mapping by itself. */
 int64_t zl_guard_faults(const void *p);
+
+/* ---- BLAS: somebody else's sgemm, for products of float weights with many rows and for zl_matmul ------------------------ */
+
+typedef struct zl_blas zl_blas;
+
+/* The library at `path` (with a slash in it), or for NULL the one that the build linked. It stays open for as long as the process lives; a
+ * library that is opened again is the same zl_blas. ZL_E_BLAS: not there, no library, none for this machine, or without an sgemm. */
+int zl_blas_open(const char *path, zl_blas **out);
+const char *zl_blas_linked(void); /* the name of the library that the build linked (meson's option `blas`), or NULL */
+
+typedef struct {
+    const char *file;           /* where its sgemm really is: behind `path` may stand another library                     */
+    const char *symbol;         /* what its sgemm is called                                                               */
+    const char *version;        /* what it says of itself, or ""                                                          */
+    const char *process_knob;   /* the functions by which its own threads are set to 1 while ours run, for the process    */
+    const char *thread_knob;    /* and for a thread; "" where it has none                                                 */
+    int int_bits;               /* of its integers: 32 or 64                                                              */
+} zl_blas_info;
+int zl_blas_describe(const zl_blas *blas, zl_blas_info *out);
+
+/* From now on `ctx` takes this library, NULL: our own kernels. Each thread of the pool calls it for its slab of rows. */
+int zl_ctx_set_blas(zl_ctx *ctx, zl_blas *blas);
 
 /* ---- weights --------------------------------------------------------------------------------------------------------- */
 

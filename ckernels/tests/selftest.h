@@ -25,4 +25,5 @@ int selftest_bounds(zl_ctx *ctx);
 int selftest_linear(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);
+int selftest_blas(zl_ctx *ctx);
 #endif
