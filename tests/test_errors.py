@@ -126,6 +126,7 @@ BECOMES = {
     "ZL_E_FAULT": errors.MappingFault,
     "ZL_E_BUSY": errors.ContextBusy,
     "ZL_E_BOUNDS": errors.InvalidArgument,
+    "ZL_E_BLAS": errors.NativeError,
 }
 
 

@@ -169,7 +169,7 @@ def kernel_names(root: Path) -> list[str]:
 def read(path: Path, objdump: str, kernels: list[str]) -> dict[str, dict[Key, Function]]:
     """Variant -> functions: of a folder of static libraries, or of an extension from its kernels on."""
     if path.is_dir():
-        libraries = {p.stem.removeprefix("libzl_"): p for p in path.glob("libzl_*.a")}
+        libraries = {isa: p for isa in VARIANTS if (p := path / f"libzl_{isa}.a").exists()}
         return {isa: disassemble(p, objdump) for isa, p in {**libraries, CORE: path / "libzl.a"}.items()}
     everything, found = disassemble(path, objdump), {}
     for isa in VARIANTS:

@@ -79,14 +79,15 @@ class Ours:
     def run(self, job: Job) -> float:
         row = job.row
         batch = ["-npl", str(row.n_seq), "-pps"] if row.n_seq else ["-d", str(row.n_depth)]
-        command = [sys.executable, "-m", "zigllama", "bench", str(job.path), *tests(row), *batch, *row.flags, "--json"]
+        words = ["bench", str(job.path), *tests(row), *batch, *row.flags, "--json"]
+        command = [sys.executable, "-P", "-m", "zigllama", *words]  # -P: what is installed, not a checkout we stand in
         (result,) = json.loads(execute(command, self.env).stdout)
         self.about = {
             "name": self.name,
             "version": result["build_commit"],
             "system_info": f"{result['cpu_info']}: {result['fingerprint']}, {result['execution']}",
             "flags": list(row.flags),
-            "command": shown(["zigllama", *command[3:]]),
+            "command": shown(["zigllama", *words]),
         }
         if row.n_seq:
             return float(median(1e9 * row.n_seq * row.n_gen / t for t in result["samples_tg_ns"]))

@@ -30,7 +30,7 @@ def snippet(python: str, name: str, *arguments: str, env: dict[str, str] | None 
 def growth(row: Row, path: Path, env: dict[str, str], n: int) -> dict[str, Any]:
     """Aggregate tokens per second of 2 B sequences by those of B, the least over B; as medians of n runs too."""
     sizes = ["-p", str(row.n_prompt), "-n", str(row.n_gen), "-npl", ",".join(map(str, BATCHES))]
-    command = [sys.executable, "-m", "zigllama", "bench", str(path), "-t", str(row.n_threads), *sizes, "-r", "1"]
+    command = [sys.executable, "-P", "-m", "zigllama", "bench", str(path), "-t", str(row.n_threads), *sizes, "-r", "1"]
     runs = [json.loads(execute([*command, "--json"], env).stdout) for _ in range(n)]
     speeds = [[r["speed_tg"] for r in run] for run in runs]
     least = [min(b / a for a, b in itertools.pairwise(run)) for run in speeds]

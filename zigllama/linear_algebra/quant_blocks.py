@@ -74,8 +74,8 @@ def fields(raw: U8, run: int, bits: int) -> U8:
     bits each, the values j and j + 16.
     """
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
-    pieces: U8 = raw.reshape(len(raw), -1, 1, run) >> shifts & np.uint8((1 << bits) - 1)
-    return pieces.reshape(len(raw), -1)
+    pieces: U8 = raw.reshape(len(raw), raw.shape[1] // run, 1, run) >> shifts & np.uint8((1 << bits) - 1)
+    return pieces.reshape(len(raw), raw.shape[1] * 8 // bits)
 
 
 def signed(magnitudes: npt.NDArray[np.int8], signs: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
