@@ -95,6 +95,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
+def stub_blas(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Build a stand-in for a BLAS library by its file name, once per session, in a folder of its own."""
+    import blas_stubs  # as below
+
+    built: dict[str, Path] = {}
+
+    def path(name: str) -> Path:
+        if name not in built:
+            built[name] = blas_stubs.build(tmp_path_factory.mktemp("stub_blas"), name)
+        return built[name]
+
+    return path
+
+
+@pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Build a small random model, once per session."""
     import small_models  # here, because test_skips.py runs this file away from its neighbours

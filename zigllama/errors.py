@@ -174,6 +174,14 @@ class ISAUnavailable(NativeError):
     """The ISA variant asked for exists, but this CPU cannot run it."""
 
 
+class BlasUnavailable(NativeError):
+    """A BLAS library was named and cannot be had: `why` says of each file that was tried what is wrong with it."""
+
+    def __init__(self, name: str, why: tuple[str, ...]) -> None:
+        self.name, self.why = name, why
+        super().__init__(f"BLAS library {name!r} cannot be used: {'; '.join(why)}")
+
+
 class MappingFault(NativeError, OSError):
     """A mapped file changed while it was in use (it shrank, or its disk failed): bytes that were needed are gone."""
 

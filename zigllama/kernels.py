@@ -14,7 +14,6 @@ What it is not: the way a model runs. That is one tape of many ops (foundation/t
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zigllama.errors import DTypeError, InvalidArgument, ShapeError, UnknownName
+from zigllama.errors import DTypeError, InvalidArgument, ShapeError
 from zigllama.foundation import native
+from zigllama.foundation.blas_integration import open_blas
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.runtime import F32, ROWS_STEP, EagerRuntime, Op, Rows, Step
 from zigllama.foundation.shared_context import shared_context
@@ -187,10 +187,10 @@ def quant_matmul(x: npt.ArrayLike, w_blocks: npt.NDArray[np.uint8], type_name: s
 class _Matmul:
     """a @ b in float32.   a (M, K), b (K, N) -> (M, N)
 
-    blas   None or "auto": ZIGLLAMA_BLAS, else our own tiles; "generic": our own. No BLAS library is linked in this
-           build, so any other name is an error and never a silent fallback.
+    blas   None or "auto": ZIGLLAMA_BLAS, else our own tiles; "generic": our own; or a BLAS library by name or path
+           (foundation/blas_integration.py), whose bits are its own
 
-    Raises ShapeError, DTypeError, UnknownName, ISAUnavailable.
+    Raises ShapeError, DTypeError, UnknownName, ISAUnavailable; BlasUnavailable, and never falls back in silence.
     """
 
     __name__ = "matmul"
@@ -199,11 +199,9 @@ class _Matmul:
         self, a: npt.ArrayLike, b: npt.ArrayLike, *, blas: str | None = None, isa: str | None = None,
         n_threads: int | None = None, out: F32 | None = None,
     ) -> F32:  # fmt: skip
-        chosen = (None if blas == "auto" else blas) or os.environ.get("ZIGLLAMA_BLAS") or "auto"
-        if chosen not in ("auto", "generic"):
-            raise UnknownName("BLAS library", chosen, ("auto", "generic"))
+        library = open_blas(blas)
         x, y = _float32("matmul", a, 2), _float32("matmul", b, 2)
-        result = matrix_ops.matmul_simd(x, y, isa=isa, n_threads=n_threads)
+        result = native.matmul(shared_context(isa, n_threads, library), x, y)
         if out is None:
             return result
         if out.dtype != np.float32 or out.shape != result.shape:
