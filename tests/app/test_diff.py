@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,25 @@ def test_op_and_kernel() -> None:
     assert planted.end_to_end is None
 
 
+def test_blas_libraries_are_sides(stub_blas: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """A library by path beside our own kernels, a kernel that no library touches, and what `native` takes."""
+    path = str(stub_blas("libblis.so.4"))
+    a, b = (np.random.default_rng(i).normal(size=(33, 33)).astype(np.float32) for i in (1, 2))
+    report = diff.kernel("matmul", a, b, a=path, b="generic")
+    assert report.ok and report.notes == () and report.b == f"native ({usable_variants()[0]})"
+    assert diff.kernel("matmul", a, b, a=path, b="avx2" if "avx2" in usable_variants() else "native").ok
+    report = diff.kernel("softmax", a, a=path, b="generic")
+    assert report.ok and report.ops[0].identical
+    assert report.notes[0].startswith(f"{path}: {path} was never called")
+    assert report.to_json()["notes"] == list(report.notes)
+    report = diff.kernel("matmul", a, b, blas=path)
+    assert report.b == f"native ({usable_variants()[0]} with {path})" and report.notes == ()
+    assert main(["diff", "--kernel", "softmax", "--a", path, "--b", "generic"]) == 0
+    assert "note: " in capsys.readouterr().out
+    with pytest.raises(errors.BlasUnavailable, match="nowhere"):
+        diff.kernel("matmul", a, b, b="/nowhere/libblas.so")
+
+
 def test_every_op_has_a_bound() -> None:
     from zigllama.app.diff_bounds import _BOUNDS
 
@@ -194,7 +213,7 @@ def test_every_op_has_a_bound() -> None:
 
 
 def test_errors(models: dict[str, Path]) -> None:
-    with pytest.raises(errors.UnknownName, match="runtime or ISA variant 'avx3'"):
+    with pytest.raises(errors.UnknownName, match="runtime, ISA variant or BLAS library 'avx3'"):
         diff.model(models["llama-f32"], IDS, b="avx3")
     with pytest.raises(errors.UnknownName, match="op 'sillu'"):
         diff.op("sillu", np.zeros((2, 2), np.float32))

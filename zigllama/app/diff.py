@@ -1,10 +1,13 @@
-"""Two runtimes or ISA variants side by side: which op is the first to differ, and by how much.
+"""Two runtimes, ISA variants or BLAS libraries side by side: which op is the first to differ, and by how much.
 
     zl.diff.model("m.gguf", prompt="hi").first_divergence           reference against native: None, or where
     zl.diff.model("m.gguf", a="avx2", b="generic").first_divergence
+    zl.diff.model("m.gguf", a="openblas", b="generic").first_divergence
     zl.diff.kernel("softmax", x, a="reference", b="avx2").ok
 
-A side is "reference" (the NumPy twins), "native" (the best ISA variant, or `isa`), or an ISA variant by name.
+A side is "reference" (the NumPy twins), "native" (the best ISA variant, or `isa`, with `blas`), an ISA variant by name,
+or a BLAS library by name or path. Beside a library "generic" means what it means in ZIGLLAMA_BLAS, our own kernels, and
+not the ISA variant of that name.
 
 A model is compared twice. Op by op, both sides get the same inputs and each op has a bound derived from its arithmetic
 (diff_bounds.py); so an error is found at the op that makes it. And end to end, each side on its own, where the bound
@@ -21,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from zigllama.app import diff_bounds
+from zigllama.app.console import nearest
 from zigllama.app.lockstep import Alone, Divergence, FloatSide, Lockstep, Measured, Side, compare
 from zigllama.errors import InvalidArgument, UnknownName
 from zigllama.foundation.byte_source import StrPath
@@ -69,13 +73,15 @@ class EndToEnd:
 
 @dataclass(frozen=True)
 class Report:
-    """What a comparison found. `first_divergence` is None when everything is within its bound."""
+    """What a comparison found. `first_divergence` is None when everything is within its bound. `notes` says what the
+    comparison leaves out: a BLAS library that no product went through."""
 
     a: str
     b: str
     ops: tuple[Measured, ...]
     first_divergence: Divergence | None
     end_to_end: EndToEnd | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -98,7 +104,8 @@ class Report:
         }
         found = None if self.first_divergence is None else self.first_divergence.to_json()
         whole = None if self.end_to_end is None else {k: _finite(v) for k, v in vars(self.end_to_end).items()}
-        return {"a": self.a, "b": self.b, "ok": self.ok, "first_divergence": found, "ops": rows, "end_to_end": whole}
+        out = {"a": self.a, "b": self.b, "ok": self.ok, "first_divergence": found, "ops": rows, "end_to_end": whole}
+        return out | {"notes": list(self.notes)}
 
     def __str__(self) -> str:
         from zigllama.app.console import table
@@ -117,6 +124,7 @@ class Report:
             lines.append(f"{self.a} and {self.b} agree: every op is within its bound")
         else:
             lines.append(f"{self.a} and {self.b} differ first in {self.first_divergence}")
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -127,39 +135,71 @@ def _finite(value: float | None) -> float | str | None:
 # --- sides ------------------------------------------------------------------------------------------------------------
 
 
-def side(name: str, *, isa: str | None = None, n_threads: int | None = None) -> Side:
-    """A side by name: "reference", "native" (on `isa`), or an ISA variant. Raises UnknownName, ISAUnavailable."""
+def side(name: str, *, isa: str | None = None, n_threads: int | None = None, blas: str | None = None) -> Side:
+    """A side by name: "reference", "native" (on `isa`, with `blas`), an ISA variant (our own kernels), or a BLAS
+    library (on `isa`). Raises UnknownName, ISAUnavailable, BlasUnavailable.
+    """
+    from zigllama.foundation.blas_integration import GENERIC, BlasInterface
     from zigllama.foundation.native import NativeContext, isa_variants
     from zigllama.foundation.threading import default_threads
 
     if name == "reference":
         return Side(name, None)
-    known = tuple(n for n, _ in isa_variants())
-    if name != "native" and name not in known:
-        raise UnknownName("runtime or ISA variant", name, ("reference", "native", *known))
+    known, library = tuple(n for n, _ in isa_variants()), _is_library(name)
+    if name != "native" and name not in known and not library:
+        choices = ("reference", "native", *known, *_libraries())
+        raise UnknownName("runtime, ISA variant or BLAS library", name, choices, nearest(name, choices))
+    chosen = BlasInterface(name if library else blas if name == "native" else GENERIC)
     count = default_threads().n_threads if n_threads is None else n_threads
-    context = NativeContext(count, isa if name == "native" else name)
-    return Side(f"native ({context.isa})" if name == "native" else name, context)
+    context = NativeContext(count, name if name in known else isa)
+    chosen.attach(context)
+    if name == "native":
+        name = f"native ({context.isa}{f' with {chosen.name}' if chosen.is_library else ''})"
+    return Side(name, context, chosen.name if chosen.is_library else None)
+
+
+def _libraries() -> tuple[str, ...]:
+    from zigllama.foundation.blas_integration import CHOICES, GENERIC
+
+    return tuple(name for name in CHOICES if name not in ("auto", GENERIC))
+
+
+def _is_library(name: str | Side) -> bool:
+    from zigllama.foundation.blas_integration import is_path
+
+    return isinstance(name, str) and (name in _libraries() or is_path(name))
+
+
+_How = dict[str, Any]  # isa, n_threads, blas: of sides that are named
 
 
 class _Sides:
     """Both sides for the length of a block."""
 
-    def __init__(self, a: str | Side, b: str | Side, isa: str | None, n_threads: int | None) -> None:
+    def __init__(self, a: str | Side, b: str | Side, how: _How) -> None:
         self._stack = ExitStack()
         try:
-            self.a, self.b = (self._take(x, isa, n_threads) for x in (a, b))
+            self.a, self.b = self._take(a, b, how), self._take(b, a, how)
         except BaseException:
             self._stack.close()
             raise
 
-    def _take(self, x: str | Side, isa: str | None, n_threads: int | None) -> Side:
+    def _take(self, x: str | Side, other: str | Side, how: _How) -> Side:
         if isinstance(x, Side):  # its owner closes it
             return x
-        made = side(x, isa=isa, n_threads=n_threads)
+        own = x == "generic" and _is_library(other)
+        made = side("native", **how | {"blas": "generic"}) if own else side(x, **how)
         if made.context is not None:
             self._stack.callback(made.context.close)
         return made
+
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say when everything was run."""
+        return tuple(
+            f"{s.name}: {s.blas} was never called; it multiplies F32 and F16 matrices by more than 8 rows"
+            for s in (self.a, self.b)
+            if s.context is not None and s.blas and not s.context.counters()["blas_calls"]
+        )
 
     def __enter__(self) -> tuple[Side, Side]:
         return self.a, self.b
@@ -173,7 +213,7 @@ class _Sides:
 
 def op(
     name: str | Op, *args: Any, a: str | Side = "reference", b: str | Side = "native", isa: str | None = None,
-    n_threads: int | None = None, **params: Any,
+    n_threads: int | None = None, blas: str | None = None, **params: Any,
 ) -> Report:  # fmt: skip
     """One op in two ways. Two-dimensional arrays among `args` are rows; vectors are constants.
 
@@ -188,12 +228,12 @@ def op(
         if not rows:
             raise InvalidArgument(f"op {which.name}: neither rows nor a step among its arguments")
         step = Step.of_rows(len(args[rows[0]]))
-    return _one(which, step, args, rows, params, a, b, isa, n_threads)
+    return _one(which, step, args, rows, params, a, b, {"isa": isa, "n_threads": n_threads, "blas": blas})
 
 
 def kernel(
     name: str | Any, *args: Any, a: str | Side = "reference", b: str | Side = "native", isa: str | None = None,
-    n_threads: int | None = None, **params: Any,
+    n_threads: int | None = None, blas: str | None = None, **params: Any,
 ) -> Report:  # fmt: skip
     """One of `zl.kernels` in two ways, with its own arguments. Raises UnknownName, and what the kernel raises."""
     from zigllama import kernels
@@ -202,31 +242,34 @@ def kernel(
     if isinstance(name, str) and name not in names:
         raise UnknownName("kernel", name, names)
     which = getattr(kernels, name) if isinstance(name, str) else name
+    how = {"isa": isa, "n_threads": n_threads, "blas": blas}
     if which is not kernels.matmul:
         call = which.call(*args, **params)
-        return _one(call.op, call.step, tuple(call.args), call.rows, call.params, a, b, isa, n_threads)
+        return _one(call.op, call.step, tuple(call.args), call.rows, call.params, a, b, how)
     from zigllama.foundation import native
 
     x, y = (np.ascontiguousarray(m, np.float32) for m in args)
-    with _Sides(a, b, isa, n_threads) as sides:
+    with (both := _Sides(a, b, how)) as sides:
         got = [which.ref(x, y) if s.context is None else native.matmul(s.context, x, y) for s in sides]
         limit = 2 * diff_bounds.product(x.astype(np.float64), y.astype(np.float64))
         found = compare("matmul", got[0], got[1], limit)
-        return Report(sides[0].name, sides[1].name, (found,), found.divergence)
+        return Report(sides[0].name, sides[1].name, (found,), found.divergence, notes=both.notes())
 
 
 def _one(
     which: Op, step: Step, args: Sequence[Any], rows: Sequence[int], params: dict[str, Any],
-    a: str | Side, b: str | Side, isa: str | None, n_threads: int | None,
+    a: str | Side, b: str | Side, how: _How,
 ) -> Report:  # fmt: skip
-    with _Sides(a, b, isa, n_threads) as (left, right):
+    with (both := _Sides(a, b, how)) as (left, right):
         lockstep = Lockstep(left, right, step)
         values = tuple(
             Rows(lockstep, x.shape[1], array=np.ascontiguousarray(x, np.float32)) if i in rows else x
             for i, x in enumerate(args)
         )
         lockstep.call(which, values, dict(params))
-        return Report(left.name, right.name, tuple(lockstep.measured), _first(lockstep.measured))
+        return Report(
+            left.name, right.name, tuple(lockstep.measured), _first(lockstep.measured), notes=both.notes()
+        )
 
 
 def _first(measured: Sequence[Measured]) -> Divergence | None:
@@ -244,6 +287,7 @@ def model(
     b: str | Side = "native",
     isa: str | None = None,
     n_threads: int | None = None,
+    blas: str | None = None,
     bound: float | None = None,
     cache_type: str | None = None,
 ) -> Report:
@@ -255,7 +299,7 @@ def model(
              END_TO_END_FLOAT)
 
     The end-to-end runs are those that a `Model` does: the tape for a native side, the twins for the reference.
-    Raises the errors of GGUFLoader, UnknownName, ISAUnavailable, ContextOverflow, InvalidArgument.
+    Raises the errors of GGUFLoader, UnknownName, ISAUnavailable, BlasUnavailable, ContextOverflow, InvalidArgument.
     """
     from zigllama.foundation.native import guarded
 
@@ -264,7 +308,8 @@ def model(
         for part in range(len(loader.reader.paths)):
             stack.enter_context(guarded(loader.reader.mapping(part).view))
         ids = _ids(loader, prompt)
-        pair = stack.enter_context(_Sides(a, b, isa, n_threads))
+        both = _Sides(a, b, {"isa": isa, "n_threads": n_threads, "blas": blas})
+        pair = stack.enter_context(both)
         weights = dict(loader.weights())
         matrices = {name: w for name, w in weights.items() if isinstance(w, Weight)}
         for w in matrices.values():
@@ -289,7 +334,7 @@ def model(
         first = _first(measured)
         if first is None and not whole.relative_rms <= bound:  # then some element is further off than that, too
             first = compare("logits", x, y, bound * x.std(-1, keepdims=True), number=len(measured)).divergence
-        return Report(pair[0].name, pair[1].name, tuple(measured), first, whole)
+        return Report(pair[0].name, pair[1].name, tuple(measured), first, whole, both.notes())
 
 
 def _ids(loader: GGUFLoader, prompt: str | Sequence[int]) -> list[int]:

@@ -98,10 +98,10 @@ def ulp_distance(a: float, b: float) -> int | None:
 
 
 class Side:
-    """One way to run ops: natively on `context`, or (None) by their twins."""
+    """One way to run ops: natively on `context`, or (None) by their twins. `blas` names the library of `context`."""
 
-    def __init__(self, name: str, context: Any | None) -> None:
-        self.name, self.context = name, context
+    def __init__(self, name: str, context: Any | None, blas: str | None = None) -> None:
+        self.name, self.context, self.blas = name, context, blas
 
     @property
     def on_tape(self) -> bool:

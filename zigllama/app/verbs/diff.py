@@ -1,10 +1,12 @@
 """Run a model, or a kernel, in two ways side by side and show the first op that differs beyond its bound.
 
-The two ways are --a and --b: `reference` (NumPy), `native` (the best instruction set, or --isa), or an instruction set
-by name. Exit code 1 when something is beyond its bound.
+The two ways are --a and --b: `reference` (NumPy), `native` (the best instruction set, or --isa), an instruction set by
+name, or a BLAS library by name or path (beside one, `generic` is our own kernels). Exit code 1 when something is beyond
+its bound.
 
     zigllama diff smollm2
     zigllama diff smollm2 --a avx2 --b generic -p "once upon a time"
+    zigllama diff model-f16.gguf --a openblas --b generic
     zigllama diff --kernel softmax
 """
 
@@ -29,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--a", default="reference", metavar="WAY", help="one side (default: reference)")
     add("--b", default="native", metavar="WAY", help="the other side (default: native)")
     add("--isa", metavar="NAME", help="instruction set of a side that is `native` (default: the best)")
+    add("--blas", metavar="NAME", help="BLAS library of a side that is `native` (default: none, our own kernels)")
     add("-t", "--threads", dest="n_threads", type=int, metavar="N", help="threads of native sides")
     add("-p", "--prompt", metavar="TEXT", help="what the model reads; every op runs on it (default: two sentences)")
     add(
@@ -42,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    sides: dict[str, Any] = {"a": args.a, "b": args.b, "isa": args.isa, "n_threads": args.n_threads}
+    sides: dict[str, Any] = {"a": args.a, "b": args.b, "isa": args.isa, "n_threads": args.n_threads, "blas": args.blas}
     if args.kernel is not None:
         if args.model or args.model_flag:
             raise UsageError("either a model or --kernel")
@@ -97,4 +100,6 @@ def _kernels(args: argparse.Namespace, sides: dict[str, Any]) -> int:
             share = report.ops[0].share
             found = report.first_divergence or f"within its bound, at {share:.3g} of it" if share else "the same bits"
             print(f"{name}: {report.a} and {report.b}: {found}")
+            for text in report.notes:
+                print(f"note: {text}")
     return 0 if all(report.ok for report in reports.values()) else 1
