@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 import zigllama
 from zigllama.app.doctor import examine
 from zigllama.app.main import main
+from zigllama.foundation.blas_integration import BlasInterface
 from zigllama.foundation.native import NativeContext, isa_variants
 from zigllama.foundation.threading import default_threads
 
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("ZIGLLAMA_ISA", "ZIGLLAMA_THREADS", "ZIGLLAMA_BACKEND", "ZIGLLAMA_TAPE"):
+    for name in ("ZIGLLAMA_ISA", "ZIGLLAMA_BLAS", "ZIGLLAMA_THREADS", "ZIGLLAMA_BACKEND", "ZIGLLAMA_TAPE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ZIGLLAMA_CACHE", str(tmp_path / "cache"))
 
@@ -58,7 +60,12 @@ def test_settings_are_shown_as_the_reason(monkeypatch: pytest.MonkeyPatch, capsy
 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
-    [("ZIGLLAMA_ISA", "avx3", "unknown ISA variant 'avx3'"), ("ZIGLLAMA_THREADS", "0", "'0'")],
+    [
+        ("ZIGLLAMA_ISA", "avx3", "unknown ISA variant 'avx3'"),
+        ("ZIGLLAMA_THREADS", "0", "'0'"),
+        ("ZIGLLAMA_BLAS", "cublas", "unknown BLAS library 'cublas'"),
+        ("ZIGLLAMA_BLAS", "/nowhere/libblas.so", "BLAS library '/nowhere/libblas.so' cannot be used"),
+    ],
 )
 def test_a_wrong_setting_is_a_finding(
     name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -69,6 +76,30 @@ def test_a_wrong_setting_is_a_finding(
     assert says in problems[0]
     assert main(["doctor"]) == 1
     assert f"problem: {problems[0]}" in capsys.readouterr().out
+
+
+def test_blas_libraries(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stub_blas: Callable[[str], Path]
+) -> None:
+    """What is linked, what was found and not loaded, what is taken and why, and how its threads are held."""
+    stub = stub_blas("libblis64.so.4")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(stub.parent))
+    blas = told(capsys)["blas"]
+    assert blas["linked"] == BlasInterface.linked()
+    assert blas["chosen"] == {"name": "generic", "reason": "auto takes our own kernels"}
+    assert blas["blis"][0] == str(stub)
+    assert set(blas) == {"linked", "chosen", "openblas", "mkl", "accelerate", "atlas", "blis"}
+    monkeypatch.setenv("ZIGLLAMA_BLAS", "blis")
+    report = told(capsys)
+    assert report["blas"]["chosen"] == BlasInterface("blis").facts() | {"reason": "ZIGLLAMA_BLAS=blis"}
+    assert report["environment"]["ZIGLLAMA_BLAS"] == "blis"
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert f"{stub}, cblas_sgemm, integers of 64 bits" in text
+    assert "1 while ours run, by bli_thread_set_num_threads" in text
+    monkeypatch.setenv("ZIGLLAMA_BLAS", str(stub_blas("libsatlas.so.3")))
+    assert main(["doctor"]) == 0
+    assert "it has no function to set them" in capsys.readouterr().out
 
 
 def test_a_cache_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,9 @@ def test_generation(words: str, expected: dict[str, Any]) -> None:
 
 
 def test_engine() -> None:
-    args = parsed("m.gguf", "-c", "2048", "-t", "2", "--backend", "reference", "--isa", "generic")
-    assert engine_options(args) == {"n_ctx": 2048, "n_threads": 2, "backend": "reference", "isa": "generic"}
+    args = parsed("m.gguf", "-c", "2048", "-t", "2", "--backend", "native", "--isa", "generic", "--blas", "mkl")
+    expected = {"n_ctx": 2048, "n_threads": 2, "backend": "native", "isa": "generic", "blas": "mkl"}
+    assert engine_options(args) == expected
     assert engine_options(parsed("m.gguf", "-c", "0")) == {}
 
 

@@ -19,7 +19,7 @@ from zigllama.app.catalogue import CATALOGUE, cache_dir
 from zigllama.app.console import size, table
 from zigllama.errors import ZigllamaError
 
-VARIABLES = ("ZIGLLAMA_BACKEND", "ZIGLLAMA_ISA", "ZIGLLAMA_THREADS", "ZIGLLAMA_TAPE", "ZIGLLAMA_CACHE")
+VARIABLES = ("ZIGLLAMA_BACKEND", "ZIGLLAMA_ISA", "ZIGLLAMA_BLAS", "ZIGLLAMA_THREADS", "ZIGLLAMA_TAPE", "ZIGLLAMA_CACHE")
 
 
 @dataclass
@@ -54,6 +54,7 @@ def examine() -> Report:
     report = Report()
     _versions(report)
     _processor(report)
+    _blas(report)
     _threads(report)
     _memory(report)
     _cache(report)
@@ -97,6 +98,30 @@ def _processor(report: Report) -> None:
         else f"{len(bodies)}, of these not in {context.isa}: {lower}"
     )
     report.add("processor", "kernels", shown, bodies)
+
+
+def _blas(report: Report) -> None:
+    """BLAS libraries: the linked one, those that were found (and not loaded), and which is taken and why."""
+    try:
+        from zigllama.foundation.blas_integration import BlasInterface
+    except ImportError:
+        return  # without the C library, which was reported already
+    linked = BlasInterface.linked()
+    report.add("blas", "linked", linked or "none: built with blas=none", linked)
+    for name, found in BlasInterface.detect().items():
+        more = f" (and {len(found) - 1} more)" if found[1:] else ""
+        report.add("blas", name, f"{found[0].path}{more}" if found else "not found", [f.path for f in found])
+    try:
+        chosen = BlasInterface()
+    except ZigllamaError as error:
+        report.problems.append(str(error))
+        return
+    report.add("blas", "chosen", f"{chosen.name}: {chosen.config.reason}", chosen.facts())
+    if chosen.is_library:
+        report.add("blas", "library", f"{chosen.file}, {chosen.symbol}, integers of {chosen.int_bits} bits")
+        report.add("blas", "its version", chosen.version or "it does not say")
+        held = f"1 while ours run, by {' and '.join(chosen.held)}"
+        report.add("blas", "its threads", held if chosen.held else "as it has them, it has no function to set them")
 
 
 def _threads(report: Report) -> None:

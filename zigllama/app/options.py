@@ -54,6 +54,12 @@ def model_path(args: argparse.Namespace) -> Path:
 # --- the engine -------------------------------------------------------------------------------------------------------
 
 
+BLAS_HELP = (
+    "for float weights by many rows: generic (our own kernels, the default), linked, openblas, mkl, accelerate, atlas, "
+    "blis, or a library's path"
+)
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """How the model is loaded and run."""
     add = parser.add_argument_group("engine").add_argument
@@ -62,11 +68,12 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     add("-t", "--threads", dest="n_threads", type=int, metavar="N", help="threads (default: see `zigllama doctor`)")
     add("--backend", choices=["native", "reference"], help="native kernels, or NumPy: slow, for comparison")
     add("--isa", metavar="NAME", help="instruction set variant (default: the best that this CPU has)")
+    add("--blas", metavar="NAME", help=BLAS_HELP)
 
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `zl.Model` that the flags give."""
-    chosen = {name: getattr(args, name) for name in ("n_ctx", "n_threads", "backend", "isa")}
+    chosen = {name: getattr(args, name) for name in ("n_ctx", "n_threads", "backend", "isa", "blas")}
     if chosen["n_ctx"] == 0:  # llama.cpp's way to say "the model's own"
         chosen["n_ctx"] = None
     return {name: value for name, value in chosen.items() if value is not None}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import numpy as np
 
 from zigllama.errors import InvalidArgument, UnknownName
+from zigllama.foundation.blas_integration import BlasConfig, BlasInterface
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.runtime import F32
 from zigllama.inference.batching import BatchProcessor
@@ -39,6 +40,8 @@ class Model:
     n_threads    None: ZIGLLAMA_THREADS, else physical cores within affinity and quota
     backend      "native", or "reference" (the NumPy twins: slow, for comparison); None: ZIGLLAMA_BACKEND, else native
     isa          an ISA variant by name; "auto": ZIGLLAMA_ISA, else the best
+    blas         a BLAS library by name or path for prefill with float weights; "auto": ZIGLLAMA_BLAS, else our own
+                 kernels ("generic"), the only ones whose bits depend on neither threads nor batch nor chunk
     cache_type   "F16" or "F32"; None: F32 for models of F32 matrices, else F16
     dequantize   multiply float32 copies of quantised matrices, with float32 activations
     repack       False: multiply straight from the mapped file (slower, no memory of its own, the same bits)
@@ -47,7 +50,7 @@ class Model:
     keep         tokens of ended sequences whose place in the cache is kept for prompts that begin alike; None: n_ctx
     tokenizer    instead of the file's own
 
-    Raises the errors of GGUFLoader, UnknownName, ISAUnavailable, OutOfMemory.
+    Raises the errors of GGUFLoader, UnknownName, ISAUnavailable, BlasUnavailable, OutOfMemory.
     """
 
     def __init__(
@@ -70,8 +73,9 @@ class Model:
         backend = backend or os.environ.get("ZIGLLAMA_BACKEND") or "native"
         if backend not in ("native", "reference"):
             raise UnknownName("backend", backend, ("native", "reference"))
-        if blas not in (None, "auto", "generic"):
-            raise UnknownName("BLAS library", str(blas), ("auto", "generic"))
+        if backend == "reference" and blas not in (None, "auto"):
+            raise InvalidArgument(f"blas={blas!r} with backend='reference': the twins run on NumPy and its BLAS")
+        self.blas = BlasInterface(BlasConfig() if backend == "reference" else BlasConfig.resolve(blas))
         self._loader = GGUFLoader(path, dequantize=dequantize)
         self._tokenizer = tokenizer
         self._templates: ChatTemplates | None = None
@@ -85,6 +89,7 @@ class Model:
             self.info = model_info(self._loader)
             if backend == "native":
                 context = _context(n_threads, isa)
+                self.blas.attach(context)
                 self._prepare(context, weights, mapped=not repack)
             kind = cache_type or ("F32" if dequantize or self.info.quantisation == "F32" else "F16")
             n_ctx = spec.n_ctx if n_ctx is None else n_ctx
@@ -103,7 +108,8 @@ class Model:
         self.decoder = Decoder(spec, weights)
         self.engine = Engine(self.decoder, cache, context)
         self.scheduler = BatchProcessor(self.engine, min(max_batch, n_seq))
-        self.fingerprint = f"isa={context.isa if context else 'numpy'} cache={kind.lower()} float=f32 blas=generic"
+        isa_name, library = (context.isa, self.blas.label) if context else ("numpy", "numpy")
+        self.fingerprint = f"isa={isa_name} cache={kind.lower()} float=f32 blas={library}"
 
     @cached_property
     def digest(self) -> str:
@@ -117,13 +123,15 @@ class Model:
         """What really runs: backend, execution, ISA variant, threads, BLAS library."""
         c = self.engine.context
         if c is None:
-            return {"backend": "reference", "execution": "reference", "isa": None, "n_threads": 1, "blas": "numpy"}
+            what = {"backend": "reference", "execution": "reference", "isa": None, "n_threads": 1}
+            return what | {"blas": "numpy", "blas_library": None}
         return {
             "backend": "native",
             "execution": self.engine.mode,
             "isa": c.isa,
             "n_threads": c.n_threads,
-            "blas": "generic",
+            "blas": self.blas.name,
+            "blas_library": self.blas.facts() if self.blas.is_library else None,
         }
 
     def _prepare(self, context: Any, weights: Mapping[str, Any], *, mapped: bool) -> None:
