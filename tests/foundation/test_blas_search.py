@@ -111,5 +111,5 @@ def test_detection_loads_nothing() -> None:
     )
     if not Path("/proc/self/maps").exists():
         code = code.replace("/proc/self/maps", os.devnull)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == str(len(blas_search.STEMS))
