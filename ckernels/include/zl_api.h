@@ -144,6 +144,30 @@ int zl_matmul(zl_ctx *ctx, int64_t m, int64_t k, int64_t n, const float *a, cons
 /* The same by the textbook's loop, one element at a time on the calling thread: what vectors are measured against. */
 int zl_matmul_scalar(int64_t m, int64_t k, int64_t n, const float *a, const float *b, float *out);
 
+/* ---- strings: the byte loops of tokenizers --------------------------------------------------------------------------- */
+
+/* Strings as they stand in a GGUF file, and a hash table over them. String i is data[offsets[i] + 8 .. offsets[i + 1]): before each
+ * stands its length. All memory is the caller's. */
+typedef struct {
+    int64_t n;
+    int64_t n_bytes;          /* of data                                                                             */
+    const uint8_t *data;
+    const int64_t *offsets;   /* [n + 1]                                                                             */
+    int64_t n_slots;          /* a power of two, more than n                                                         */
+    int32_t *slots;           /* [n_slots]                                                                           */
+    uint64_t key[2];          /* of the hash; from a random source, so that no file can be made of strings that collide */
+    int64_t longest;          /* bytes of the longest string, set by zl_strings_build                                */
+} zl_strings;
+
+/* Fill the slots. Of equal strings the first is found, with `last` the last. ZL_E_BOUNDS: offsets that descend or leave the data. */
+int zl_strings_build(zl_strings *s, int last);
+/* Look up n_ends pieces of a text, piece i ending before byte ends[i]: found[i] is a string's number or -1. */
+int zl_strings_find(const zl_strings *s, const uint8_t *text, int64_t n, const int32_t *ends, int64_t n_ends, int32_t *found);
+/* Byte-pair merging of a word: its characters, joined pair by pair, lowest rank first, of equal ranks the leftmost, until no pair has one.
+ * A pair's rank: the number of the string left + separator + right (separator -1: none), or where `ranks` is given ranks[that number],
+ * 2^32 - 1 for none. -> ends [up to n], the byte after each symbol that is left, and their number. */
+int zl_merge(const zl_strings *s, const uint32_t *ranks, int separator, const uint8_t *text, int64_t n, int32_t *ends, int64_t *n_ends);
+
 /* ---- the KV cache, as the kernels see it ------------------------------------------------------------------------------ */
 
 /* A page holds 64 consecutive positions of one sequence, for all layers of one cache class (full attention, or one window).

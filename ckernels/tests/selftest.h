@@ -24,6 +24,7 @@ int selftest_program(zl_ctx *ctx);
 int selftest_bounds(zl_ctx *ctx);
 int selftest_linear(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
+int selftest_strings(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);
 int selftest_blas(zl_ctx *ctx);
 #endif

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import small_vocabularies
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zigllama.errors import InvalidArgument, ShapeError
+from zigllama.foundation.gguf_metadata import StringArray
+from zigllama.foundation.native_strings import StringIndex
 from zigllama.models import merging, pretokenizers, unicode_ranges
 from zigllama.models.pretokenizers import PRE_TOKENIZERS, splitter
 from zigllama.models.special_tokens import SpecialTokens
@@ -40,10 +44,47 @@ def merge_by_definition(symbols: list[bytes], ranks: dict[bytes, int]) -> list[b
     ranks=st.dictionaries(st.text("abc", min_size=2, max_size=5).map(str.encode), st.integers(0, 8), max_size=30),
 )
 def test_merging(symbols: list[bytes], ranks: dict[bytes, int]) -> None:
-    """Scanning and the heap give what the definition gives, equal ranks and late better pairs included."""
+    """The twin and the kernel give what the definition gives, equal ranks and late better pairs included."""
     want = merge_by_definition(symbols, ranks)
-    assert merging._scan(list(symbols), lambda a, b: ranks.get(a + b)) == want
-    assert merging._heap(list(symbols), lambda a, b: ranks.get(a + b)) == want
+    assert merging.merge(list(symbols), lambda a, b: ranks.get(a + b)) == want
+    index = StringIndex(StringArray.from_strings(list(ranks)))
+    ends = index.merge(b"".join(symbols), ranks=np.array(list(ranks.values()), np.uint32))
+    assert ends.tolist() == list(accumulate(len(s) for s in want))
+
+
+@given(
+    word=st.text("ab\u00e9\u2581\U0001f600", max_size=40).map(str.encode),
+    pairs=st.lists(st.tuples(st.text("ab\u00e9", min_size=1, max_size=4), st.text("ab\u00e9", min_size=1, max_size=4))),
+)
+def test_merging_by_a_list_of_pairs(word: bytes, pairs: list[tuple[str, str]]) -> None:
+    """With a separator a pair's rank is its first place in the list, and symbols begin as characters."""
+    raw = [f"{a} {b}".encode() for a, b in pairs]
+    symbols = [c.encode() for c in word.decode()]
+    want = merging.merge(symbols, lambda a, b: raw.index(p) if (p := a + b" " + b) in raw else None)
+    ends = StringIndex(StringArray.from_strings(raw)).merge(word, b" ")
+    assert ends.tolist() == list(accumulate(len(s) for s in want))
+
+
+@given(strings=st.lists(st.binary(max_size=3), max_size=50), last=st.booleans(), text=st.lists(st.binary(max_size=3)))
+def test_index_of_strings(strings: list[bytes], last: bool, text: list[bytes]) -> None:
+    """The index finds what a dictionary finds, of equal strings the first or the last."""
+    places = {s: i for i, s in (enumerate(strings) if last else reversed(list(enumerate(strings))))}
+    index = StringIndex(StringArray.from_strings(strings), last)
+    for s in {*strings, *text}:
+        assert index.find(s) == places.get(s) and (s in index) == (s in places)
+    ends = np.cumsum([len(s) for s in text], dtype=np.int32)
+    assert index.find_pieces(b"".join(text), ends).tolist() == [places.get(s, -1) for s in text]
+
+
+def test_index_refuses_what_does_not_fit() -> None:
+    index = StringIndex(StringArray.from_strings(["ab", "b"]))
+    with pytest.raises(InvalidArgument, match="piece 1 ends at byte 3, after 1, of 2"):
+        index.find_pieces(b"ab", np.array([1, 3], np.int32))
+    with pytest.raises(ShapeError, match="2 strings"):
+        index.merge(b"ab", ranks=np.zeros(1, np.uint32))
+    beyond = StringArray(bytes(20), np.array([0, 10, 21], np.int64))
+    with pytest.raises(InvalidArgument, match="string 1 lies from byte 10 to 21 of 20"):
+        StringIndex(beyond)
 
 
 @pytest.mark.parametrize("pre", DISTINCT)

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
+
 from zigllama.errors import IndexOutOfRange, InvalidArgument, UnsupportedTokenizer
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.gguf_format import GGUFReader
@@ -84,10 +86,6 @@ class Tokenizer:
         return self._vocabulary.end_ids
 
     @cached_property
-    def _kinds(self) -> list[int]:
-        return list(self._vocabulary.effective_types.tolist())
-
-    @cached_property
     def _user_defined(self) -> SpecialTokens:
         return self._special(USER_DEFINED)
 
@@ -101,7 +99,8 @@ class Tokenizer:
 
     def _special(self, *kinds: int) -> SpecialTokens:
         raw = self._vocabulary.tokens.raw
-        return SpecialTokens([(raw(i), i) for i, kind in enumerate(self._kinds) if kind in kinds])
+        found = np.flatnonzero(np.isin(self._vocabulary.effective_types, kinds))
+        return SpecialTokens([(raw(i), i) for i in found.tolist()])
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Token ids of a text.
@@ -157,7 +156,7 @@ class Tokenizer:
     def _kind(self, id: int) -> int:
         if not 0 <= id < self.n_vocab:
             raise IndexOutOfRange(f"token id {id} is not in a vocabulary of {self.n_vocab}")
-        return self._kinds[id]
+        return int(self._vocabulary.effective_types[id])
 
     def decode_bytes(self, ids: Iterable[int], special: bool = False) -> bytes:
         """The bytes of a sequence, without control tokens unless `special`. Raises `IndexOutOfRange`."""

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from zigllama.errors import BadMetadata
+import numpy as np
 
-from .merging import merge
+from zigllama.errors import BadMetadata
+from zigllama.foundation.gguf_metadata import StringArray
+from zigllama.foundation.native_strings import StringIndex
+
 from .pretokenizers import PreTokenizer, splitter
 from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
 
@@ -31,8 +34,20 @@ def byte_letters() -> list[str]:
 
 
 LETTERS = byte_letters()
-LETTER_BYTES = [letter.encode() for letter in LETTERS]
+TO_LETTERS = dict(enumerate(LETTERS))  # for str.translate, of a text in Latin-1
 BYTE_OF_LETTER = {letter: byte for byte, letter in enumerate(LETTERS)}
+
+
+def check_pairs(merges: StringArray) -> None:
+    """Raise `BadMetadata` for a merge that is not two symbols with a space between."""
+    begins, ends = merges.offsets[:-1] + 9, merges.offsets[1:] - 1  # where the space may stand
+    spaces = np.flatnonzero(merges.data == 0x20)
+    at = np.searchsorted(spaces, begins)
+    found = np.append(spaces, len(merges.data))[at]
+    bad = np.flatnonzero(found >= ends)
+    if len(bad):
+        i = int(bad[0])
+        raise BadMetadata(PREFIX + "merges", f"merge {i} is {merges.raw(i)!r}, not two symbols with a space between")
 
 
 class BytePairEncoder:
@@ -50,14 +65,10 @@ class BytePairEncoder:
         self._merges = merges
 
     @cached_property
-    def _ranks(self) -> dict[bytes, int]:
-        """`left right` to the merge's place in the list, of equal ones the first."""
-        raw = self._merges.raw_list()
-        for i, pair in enumerate(raw):
-            if not 0 < pair.find(b" ", 1) < len(pair) - 1:
-                raise BadMetadata(PREFIX + "merges", f"merge {i} is {pair!r}, not two symbols with a space between")
-        n = len(raw)
-        return dict(zip(reversed(raw), range(n - 1, -1, -1), strict=True))
+    def _pairs(self) -> StringIndex:
+        """`left right` to the merge's place in the list, which is its rank; of equal ones the first."""
+        check_pairs(self._merges)
+        return StringIndex(self._merges)
 
     def encode(self, text: str, after_special: bool) -> list[int]:
         """Ids of a text without special tokens."""
@@ -75,22 +86,23 @@ class BytePairEncoder:
         return ids
 
     def _encode_word(self, word: str) -> list[int]:
-        symbols = [LETTER_BYTES[b] for b in word.encode()]
-        ids = self.vocabulary.ids
+        text = word.encode().decode("latin-1").translate(TO_LETTERS).encode()
+        index = self.vocabulary.index
         if self.rule.ignore_merges:
-            whole = ids.get(b"".join(symbols))
+            whole = index.find(text)
             if whole is not None:
                 return [whole]
-        get = self._ranks.get
+        ends = self._pairs.merge(text, b" ")
+        ids = index.find_pieces(text, ends)
+        if (ids >= 0).all():
+            return list(ids.tolist())
         found: list[int] = []
-        for symbol in merge(symbols, lambda a, b: get(a + b" " + b)):
-            i = ids.get(symbol)
-            if i is not None:
-                found.append(i)
-                continue
+        begin = 0
+        for i, end in zip(ids.tolist(), ends.tolist(), strict=True):
             # A merge may make what is no token. As llama.cpp does, its ASCII letters are tokens then; a byte for which
             # the vocabulary has no letter has no id at all.
-            found += [ids[letter] for b in symbol if (letter := bytes((b,))) in ids]
+            found += [i] if i >= 0 else [j for b in text[begin:end] if (j := index.find(bytes((b,)))) is not None]
+            begin = end
         return found
 
     def piece(self, i: int, kind: int) -> bytes:

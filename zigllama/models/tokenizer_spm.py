@@ -16,10 +16,10 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from zigllama.errors import BadMetadata
 
-from .merging import merge
 from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
 
 SPACE = "\u2581"
@@ -36,10 +36,13 @@ class SentencePieceEncoder:
         self._words: dict[bytes, list[int]] = {}
 
     @cached_property
-    def _ranks(self) -> list[int]:
-        """Place of each token's score, highest first, equal scores at one place."""
-        _, places = np.unique(-self.vocabulary.scores, return_inverse=True)
-        return list(places.tolist())
+    def _ranks(self) -> npt.NDArray[np.uint32]:
+        """Whole numbers that fall where scores rise, equal for equal scores: the bits of -score as an ordered integer.
+
+        Positive floats are ordered like their bits, negative ones the other way round; NaN is refused before.
+        """
+        bits = (np.float32(0.0) - self.vocabulary.scores).view(np.uint32)  # 0 - x: never -0
+        return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
     @cached_property
     def _joinable(self) -> frozenset[int]:
@@ -57,8 +60,8 @@ class SentencePieceEncoder:
     @cached_property
     def _byte_ids(self) -> list[int | None]:
         """Token of each byte: `<0xHH>`, else the byte itself as text."""
-        ids = self.vocabulary.ids
-        return [ids.get(b"<0x%02X>" % b, ids.get(bytes((b,)))) for b in range(256)]
+        find = self.vocabulary.index.find
+        return [find(bytes((b,))) if (i := find(b"<0x%02X>" % b)) is None else i for b in range(256)]
 
     def encode(self, text: str, after_special: bool) -> list[int]:
         """Ids of a text without special tokens. Raises `BadMetadata` if a byte is needed that has no token."""
@@ -93,18 +96,18 @@ class SentencePieceEncoder:
         return words
 
     def _encode_word(self, word: bytes) -> list[int]:
-        ids, ranks = self.vocabulary.ids, self._ranks
-
-        def rank_of(a: bytes, b: bytes) -> int | None:
-            joined = ids.get(a + b)
-            return None if joined is None else ranks[joined]
-
+        index = self.vocabulary.index
+        ends = index.merge(word, ranks=self._ranks)
+        ids = index.find_pieces(word, ends)
+        if (ids >= 0).all():
+            return list(ids.tolist())
         found: list[int] = []
-        for piece in merge([c.encode() for c in word.decode()], rank_of):
-            i = ids.get(piece)
-            if i is not None:
+        begins = [0, *ends[:-1].tolist()]
+        for i, begin, end in zip(ids.tolist(), begins, ends.tolist(), strict=True):
+            if i >= 0:
                 found.append(i)
                 continue
+            piece = word[begin:end]
             for byte in piece:  # a single character: what was joined is a token
                 of_byte = self._byte_ids[byte]
                 if of_byte is None:

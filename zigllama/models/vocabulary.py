@@ -4,8 +4,8 @@
     text  <|end|>    <|start|>   <tag>        a      \u0120the       bytes, in the file's own spelling
     type  CONTROL    CONTROL     USER_DEFINED NORMAL NORMAL
 
-Everything is checked against the vocabulary's size when the object is made; dictionaries are made when they are first
-needed, for a vocabulary of 262,144 words takes longer to look at than a small model's weights. How a text becomes
+Everything is checked against the vocabulary's size when the object is made. No Python object is made of each token: a
+vocabulary of 262,144 words would take longer to look at than a small model's weights. How a text becomes
 tokens is for tokenizer_bpe.py and tokenizer_spm.py.
 """
 
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from zigllama.errors import BadMetadata
 from zigllama.foundation.gguf_metadata import StringArray
+from zigllama.foundation.native_strings import StringIndex
 
 PREFIX = "tokenizer.ggml."
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # token types of GGUF
@@ -120,9 +121,9 @@ class Vocabulary:
     # --- tokens ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def ids(self) -> dict[bytes, int]:
+    def index(self) -> StringIndex:
         """Text to id; of equal texts the last one."""
-        return dict(zip(self.tokens.raw_list(), range(self.n), strict=True))
+        return StringIndex(self.tokens, last=True)
 
     def byte_of(self, i: int) -> int:
         """The byte a BYTE token `<0xHH>` stands for."""
@@ -137,7 +138,7 @@ class Vocabulary:
 
     def find(self, texts: Sequence[str]) -> list[int]:
         """Ids of those texts that are tokens, in the order of `texts`."""
-        return [self.ids[raw] for t in texts if (raw := t.encode()) in self.ids]
+        return [i for t in texts if (i := self.index.find(t.encode())) is not None]
 
     @cached_property
     def _ends_and_types(self) -> tuple[frozenset[int], npt.NDArray[np.int32]]:

@@ -1,0 +1,172 @@
+/* selftest_strings.c - the index of strings against a search through all of them, merging against a loop that looks at every pair again
+ * after each join. Random words over two or three letters, so that pairs repeat, are refused and collide. */
+#include "selftest.h"
+#include <stdlib.h>
+
+static int failures;
+static uint64_t seed = 88172645463325252u;
+static uint32_t below(uint32_t n) { /* xorshift64 */
+    seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+    return (uint32_t)(seed >> 32) % n;
+}
+
+enum { MAX_STRINGS = 600, MAX_BYTES = 1 << 16, MAX_WORD = 3000 };
+static uint8_t data[MAX_BYTES];
+static int64_t offsets[MAX_STRINGS + 1];
+static int32_t slots[2048];
+static uint32_t ranks[MAX_STRINGS];
+
+static void add(zl_strings *s, const void *text, int64_t n) {
+    memset(data + s->n_bytes, 0xee, 8); /* where a file has the length: nobody reads it */
+    memcpy(data + s->n_bytes + 8, text, (size_t)n);
+    s->n_bytes += 8 + n;
+    offsets[++s->n] = s->n_bytes;
+}
+
+static zl_strings start(void) {
+    zl_strings s = {.data = data, .offsets = offsets, .slots = slots, .key = {below(1000), below(1000)}};
+    offsets[0] = 0;
+    return s;
+}
+
+static void finish(zl_strings *s, int last) {
+    for (s->n_slots = 1; s->n_slots <= s->n;) s->n_slots *= 2; /* as full as may be */
+    CHECK(zl_strings_build(s, last) == ZL_OK, "build");
+}
+
+static int32_t search(const zl_strings *s, const uint8_t *text, int64_t n, int last) {
+    int32_t found = -1;
+    for (int64_t i = 0; i < s->n && (found < 0 || last); i++)
+        if (offsets[i + 1] - offsets[i] - 8 == n && !memcmp(data + offsets[i] + 8, text, (size_t)n)) found = (int32_t)i;
+    return found;
+}
+
+static int64_t random_text(uint8_t *text, int64_t most, int letters) {
+    int64_t n = below((uint32_t)most + 1);
+    for (int64_t i = 0; i < n; i++) text[i] = (uint8_t)('a' + below((uint32_t)letters));
+    return n;
+}
+
+static void test_index(void) {
+    uint8_t text[64];
+    for (int round = 0; round < 60; round++) {
+        zl_strings s = start();
+        for (int i = (int)below(MAX_STRINGS); i > 0; i--) add(&s, text, random_text(text, round % 2 ? 6 : 40, 2));
+        const int last = round & 1;
+        finish(&s, last);
+        for (int i = 0; i < 300; i++) {
+            int64_t n = random_text(text, 45, 2);
+            if (i < s.n) n = offsets[i + 1] - offsets[i] - 8, memcpy(text, data + offsets[i] + 8, (size_t)n);
+            int32_t found[3], ends[3] = {(int32_t)(n / 2), (int32_t)(n / 2), (int32_t)n};
+            CHECK(zl_strings_find(&s, text, n, ends, 3, found) == ZL_OK, "find");
+            CHECK(found[0] == search(&s, text, n / 2, last) && found[1] == search(&s, text, 0, last) &&
+                      found[2] == search(&s, text + n / 2, n - n / 2, last), "round %d, text %d", round, i);
+            ends[0] = (int32_t)n;
+            CHECK(zl_strings_find(&s, text, n, ends, 1, found) == ZL_OK && found[0] == search(&s, text, n, last), "whole");
+        }
+    }
+}
+
+static int64_t merge_slowly(const zl_strings *s, const uint32_t *by, int separator, const uint8_t *text, int64_t n, int32_t *ends) {
+    static uint8_t pair[MAX_WORD + 1];
+    int64_t count = 0;
+    for (int64_t i = 1; i <= n; i++)
+        if (i == n || (text[i] & 0xc0) != 0x80) ends[count++] = (int32_t)i;
+    for (;;) {
+        int64_t at = -1;
+        uint32_t best = UINT32_MAX;
+        for (int64_t i = 0; i + 1 < count; i++) {
+            int64_t begin = i ? ends[i - 1] : 0, a = ends[i] - begin, b = ends[i + 1] - ends[i], m = a;
+            memcpy(pair, text + begin, (size_t)a);
+            if (separator >= 0) pair[m++] = (uint8_t)separator;
+            memcpy(pair + m, text + ends[i], (size_t)b);
+            int32_t found = search(s, pair, m + b, 0);
+            uint32_t rank = found < 0 || !by ? (uint32_t)found : by[found];
+            if (rank < best) best = rank, at = i;
+        }
+        if (at < 0) return count;
+        memmove(ends + at, ends + at + 1, (size_t)(count-- - at - 1) * sizeof *ends);
+    }
+}
+
+static void test_merge(void) {
+    static uint8_t text[MAX_WORD];
+    static int32_t ends[MAX_WORD], want[MAX_WORD];
+    for (int round = 0; round < 300; round++) {
+        const int separator = round % 2 ? ' ' : -1;
+        zl_strings s = start();
+        for (int i = (int)below(60); i > 0; i--) {
+            int64_t n = 2 + random_text(text + 2, round % 3 ? 3 : 7, 2);
+            text[0] = (uint8_t)('a' + below(2)), text[1] = (uint8_t)('a' + below(2));
+            if (separator >= 0) text[1 + (n > 2 ? below((uint32_t)n - 2) : 0)] = (uint8_t)separator;
+            ranks[s.n] = (uint32_t[]){0, 5, 5, 77, 1u << 31, UINT32_MAX - 1, UINT32_MAX}[below(7)]; /* equal ones, the last ones, none */
+            add(&s, text, n);
+        }
+        finish(&s, 0);
+        for (int word = 0; word < 12; word++) {
+            int64_t n = random_text(text, word < 10 ? 30 : 200, 2), n_ends = -1;
+            for (int64_t i = 0; word % 3 == 0 && i < n; i++)
+                if (!below(8)) text[i] = (uint8_t)(0x80 + below(3)); /* continuation bytes stay with what is before */
+            const uint32_t *by = round % 4 < 2 ? NULL : ranks;
+            int64_t count = merge_slowly(&s, by, separator, text, n, want);
+            CHECK(zl_merge(&s, by, separator, text, n, ends, &n_ends) == ZL_OK, "merge");
+            CHECK(n_ends == count && !memcmp(ends, want, (size_t)count * sizeof *ends), "round %d word %d: %lld symbols, want %lld", round, word,
+                  (long long)n_ends, (long long)count);
+        }
+    }
+    /* one letter, thousands of times: doubling, so that the heap fills with what is stale; and pairs longer than the room on the stack */
+    zl_strings s = start();
+    memset(text, 'a', sizeof text);
+    for (int64_t n = 2; n <= 1024; n *= 2) add(&s, text, n);
+    finish(&s, 0);
+    for (int64_t n = MAX_WORD - 3, n_ends; n <= MAX_WORD; n++) {
+        CHECK(zl_merge(&s, NULL, -1, text, n, ends, &n_ends) == ZL_OK, "merge");
+        int64_t count = 0;
+        for (int64_t left = n, size = 1024; left; size /= 2)
+            for (; left >= size; left -= size) want[count] = (int32_t)((count ? want[count - 1] : 0) + size), count++;
+        CHECK(n_ends == count && !memcmp(ends, want, (size_t)count * sizeof *ends), "%lld letters: %lld symbols", (long long)n, (long long)n_ends);
+    }
+}
+
+static void test_errors(void) {
+    int32_t ends[4] = {1, 2, 3, 4}, found[4];
+    int64_t n_ends;
+    zl_strings s = start(), bad;
+    add(&s, "ab", 2), add(&s, "cde", 3);
+    finish(&s, 0);
+    const uint8_t *text = (const uint8_t *)"abcd";
+    CHECK(s.longest == 3, "longest");
+    CHECK(zl_strings_build(NULL, 0) == ZL_E_ARG, "no strings");
+    bad = s, bad.slots = NULL;
+    CHECK(zl_strings_build(&bad, 0) == ZL_E_ARG && zl_merge(&bad, NULL, -1, text, 4, ends, &n_ends) == ZL_E_ARG, "no slots");
+    bad = s, bad.n_slots = 2;
+    CHECK(zl_strings_build(&bad, 0) == ZL_E_SHAPE && strstr(zl_error(), "2 slots for 2 strings"), "too few slots");
+    bad = s, bad.n_slots = 6;
+    CHECK(zl_strings_build(&bad, 0) == ZL_E_SHAPE, "no power of two");
+    bad = s, bad.n = -1;
+    CHECK(zl_strings_build(&bad, 0) == ZL_E_SHAPE, "fewer than no strings");
+    bad = s, bad.n_bytes--;
+    CHECK(zl_strings_build(&bad, 0) == ZL_E_BOUNDS && strstr(zl_error(), "string 1"), "the last one leaves the data");
+    static const int64_t hostile[][3] = {{0, 7, 21}, {-1, 10, 21}, {0, 30, 21}, {INT64_MAX, INT64_MIN, 21}, {8, 0, 21}};
+    for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
+        bad = s, bad.offsets = hostile[i];
+        CHECK(zl_strings_build(&bad, 0) == ZL_E_BOUNDS, "hostile offsets %zu", i);
+    }
+    CHECK(zl_strings_find(&s, text, 3, ends, 4, found) == ZL_E_BOUNDS && strstr(zl_error(), "piece 3"), "a piece past the end");
+    ends[1] = 0;
+    CHECK(zl_strings_find(&s, text, 4, ends, 2, found) == ZL_E_BOUNDS, "a piece that ends before it begins");
+    CHECK(zl_strings_find(&s, NULL, 4, ends, 1, found) == ZL_E_ARG && zl_strings_find(&s, text, 4, ends, -1, found) == ZL_E_SHAPE, "no text");
+    CHECK(zl_merge(&s, NULL, 256, text, 4, ends, &n_ends) == ZL_E_ARG && zl_merge(&s, NULL, -1, text, -1, ends, &n_ends) == ZL_E_SHAPE &&
+              zl_merge(&s, NULL, -1, text, INT32_MAX, ends, &n_ends) == ZL_E_SHAPE && zl_merge(&s, NULL, -1, text, 4, NULL, &n_ends) == ZL_E_ARG,
+          "words that are none");
+    CHECK(zl_merge(&s, NULL, -1, text, 0, ends, &n_ends) == ZL_OK && n_ends == 0, "a word of nothing");
+}
+
+int selftest_strings(zl_ctx *ctx) {
+    (void)ctx;
+    failures = 0;
+    test_index();
+    test_merge();
+    test_errors();
+    return failures;
+}
