@@ -273,3 +273,26 @@ def test_a_model_that_is_dropped_without_close_guards_nothing_any_more(small_mod
     gc.collect()
     guard_add(view)
     guard_remove(view)
+
+
+def test_a_thousand_loads_leave_memory_flat(llama: Path) -> None:
+    """Model, engine thread, cache, tape and panels go with `close`; so do their mappings and threads."""
+
+    def resident() -> int:
+        with open("/proc/self/statm") as f:
+            return int(f.read().split()[1]) * 4096
+
+    def load(times: int) -> None:
+        for _ in range(times):
+            with Model(llama, n_threads=2, n_ctx=128) as m:
+                assert len(m.generate([1, 2, 3], max_tokens=2, temperature=0.0, ignore_eos=True).token_ids) == 2
+
+    load(200)  # what grows once: caches of compiled patterns, the allocator's own reserves
+    gc.collect()
+    before, n_maps = resident(), len(Path("/proc/self/maps").read_text().splitlines())
+    n_threads = len(list(Path("/proc/self/task").iterdir()))
+    load(800)
+    gc.collect()
+    assert resident() - before < 4e6  # 5 kB a load; the smallest thing that could be left behind is larger
+    assert len(Path("/proc/self/maps").read_text().splitlines()) - n_maps < 10
+    assert len(list(Path("/proc/self/task").iterdir())) == n_threads

@@ -1,4 +1,4 @@
-"""Byte-pair merging: join neighbouring symbols of a word, best pair first, until no pair can be joined. The textbook form.
+"""Byte-pair merging, the textbook form: join neighbouring symbols, best pair first, until no pair can be joined.
 
 Both tokenizer families end here. They differ in what makes a pair good: byte-level BPE looks the pair up in its list of
 merges, SentencePiece looks the joined piece up in the vocabulary and takes its score. Either way a pair has a rank, a
