@@ -267,7 +267,9 @@ def _one(
             for i, x in enumerate(args)
         )
         lockstep.call(which, values, dict(params))
-        return Report(left.name, right.name, tuple(lockstep.measured), _first(lockstep.measured), notes=both.notes())
+        return Report(
+            left.name, right.name, tuple(lockstep.measured), _first(lockstep.measured), notes=both.notes()
+        )
 
 
 def _first(measured: Sequence[Measured]) -> Divergence | None:
