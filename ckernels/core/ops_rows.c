@@ -353,6 +353,7 @@ static void top_k_piece(void *arg, int64_t chunk, int thread) {
 }
 
 static void run_top_k(zl_run_state *r, const zl_op *op) {
+    if (r->step->skip_top_k) return;
     job j = job_of(r, op);
     int64_t rows = j.n, k = op->ip[0], threads = zl_ctx_threads(r->ctx);
     j.m = r->tensors[op->in[0]].cols;

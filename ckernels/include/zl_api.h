@@ -225,7 +225,7 @@ enum zl_opcode {
     ZL_OP_SOFTMAX = 13,    /* in: x (T,C): rows; fp[0] scale on x before                                                                  */
     ZL_OP_SOFTCAP = 14,    /* in: x; fp[0] = cap: out = cap * tanh(x / cap)                                                               */
     ZL_OP_GATHER = 15,     /* in: x (T,C) -> out (n_out, C): rows step.out_rows                                                            */
-    ZL_OP_TOP_K = 16       /* in: x (n, V); ip[0] = k (1..4096); out[0] (n,k) values descending, out[1] (n,k) their ids as int32 bits; ties to the lower id.
+    ZL_OP_TOP_K = 16       /* in: x (n, V); ip[0] = k (1..4096); out[0] (n,k) values descending, out[1] (n,k) their ids as int32 bits; ties to the lower id, NaN first.
                               step.mask: if not NULL, per row a bitmask over V of allowed ids (others count as -inf)                       */
 };
 enum zl_unary {
@@ -246,7 +246,7 @@ typedef struct {
     int32_t n_seq;                /* sequences in the page tables                                                        */
     int32_t n_planes;             /* position planes (1; several for M-RoPE)                                             */
     int32_t input_cols;           /* C of `inputs`                                                                       */
-    int32_t reserved;
+    int32_t skip_top_k;           /* nonzero: ZL_OP_TOP_K does nothing, what its outputs hold is not to be read             */
     const int32_t *tokens;        /* [T] token ids, -1 = take the row of `inputs`                                         */
     const float *inputs;          /* [T][C] or NULL                                                                      */
     const int32_t *positions;     /* [n_planes][T] rope positions                                                        */

@@ -49,14 +49,15 @@ int64_t ZL_FN(top_k)(const float *x, const uint32_t *mask, int64_t begin, int64_
     while (i < end) {
         /* whole blocks of 4L at multiples of 4L: a vector's L bits then lie in one word of the mask */
         if ((i & (4 * L - 1)) == 0 && i + 4 * L <= end) {
-            /* Floats compare as their keys do, and a masked element (-inf) is above no number. Only while a NaN is the worst held,
-             * so that even -inf is above it, the elements are taken one by one. */
+            /* Floats compare as their keys do, and a masked element (-inf) is above no number. A NaN is above every number, and not (x <= least)
+             * says so; nothing is above a NaN. */
             int32_t threshold = zl_top_key_of(heap[0]);
+            if (threshold == ZL_KEY_NAN) break;
             float least = zl_top_value(threshold);
-            vi above = vi_set1(threshold == ZL_KEY_NAN ? -1 : 0);
+            vi above = vi_set1(0);
             for (int j = 0; j < 4; j++) {
                 int64_t at = i + j * L;
-                vi over = vf_load(x + at) > least;
+                vi over = ~(vf_load(x + at) <= least);
                 if (mask) over &= lanes_of(mask[at >> 5] >> (at & 31));
                 above |= over;
             }

@@ -2,18 +2,18 @@
  *
  * A candidate is one 64-bit rank word, larger = better, so that comparing is one instruction and the order is total:
  *
- *      bits 63..32   the value as an unsigned number in float order: NaN = 0 < -inf < ... < -0 = +0 < ... < +inf
+ *      bits 63..32   the value as an unsigned number in float order: -inf < ... < -0 = +0 < ... < +inf < NaN
  *      bits 31..0    ~id: of equal values the lower id is better
  *
- * NaN is thus never taken ahead of a number, not even of -inf; a masked element counts as -inf. Since the order is total, the k best
- * are one well-defined list, whatever chunks they were found in.
+ * NaN comes before every number, so that a row that holds one says so in its first place; a masked element counts as -inf. Since the order
+ * is total, the k best are one well-defined list, whatever chunks they were found in.
  */
 #ifndef ZL_ROWS_TOP_K_H
 #define ZL_ROWS_TOP_K_H
 #include <stdint.h>
 #include <string.h>
 
-#define ZL_KEY_NAN INT32_MIN
+#define ZL_KEY_NAN INT32_MAX
 #define ZL_KEY_MINUS_INF ((int32_t)0x807fffff)
 
 /* float -> int32 in the same order: negative floats have their magnitude bits flipped */

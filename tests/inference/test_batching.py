@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from many_requests import PROMPTS, TEXT, alone, options, same, settled
 
@@ -18,6 +19,7 @@ from zigllama import errors
 from zigllama.foundation.runtime import F32, Step
 from zigllama.inference.generation import Event, Result, TextGenerator
 from zigllama.inference.model import Model
+from zigllama.inference.sampling import Best
 
 Small = Callable[[str], Path]
 
@@ -39,9 +41,14 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[tuple[int, ...], set[
     seen: dict[tuple[int, ...], set[str]] = {}
     take = TextGenerator.take
 
-    def spy(self: TextGenerator, logits: F32, history: Sequence[int]) -> list[Event]:
+    def spy(self: TextGenerator, logits: F32, history: Sequence[int], best: Best) -> list[Event]:
         seen.setdefault(tuple(history), set()).add(hashlib.sha256(logits.tobytes()).hexdigest())
-        return take(self, logits, history)
+        assert (
+            best is not None
+            and np.array_equal(np.sort(logits)[::-1][:128], best[0])
+            and (logits[best[1]] == best[0]).all()
+        )
+        return take(self, logits, history, best)
 
     monkeypatch.setattr(TextGenerator, "take", spy)
     return seen  # type: ignore[return-value]

@@ -5,20 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from zigllama.errors import InvalidArgument
-from zigllama.foundation.runtime import F32
+from zigllama.foundation.runtime import F32, Step
+from zigllama.inference import sampling
 from zigllama.inference.generation import Stopper
-from zigllama.inference.sampling import Sampler, SamplingParams, kept, split_keywords
+from zigllama.inference.sampling import Sampler, SamplingParams, split_keywords
+from zigllama.neural_primitives.softmax import top_k
 
 OFF: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 
 def logits_of(probabilities: list[float]) -> F32:
     return np.array(np.log(probabilities), np.float32)
+
+
+def kept(x: F32, p: SamplingParams) -> npt.NDArray[Any]:
+    """Ids that top-k, top-p and min-p leave, by falling logit."""
+    ids, values = sampling.largest(x, p.top_k)
+    return ids[: sampling.kept(values, p)]
 
 
 def test_kept_sets_by_hand() -> None:
@@ -93,6 +102,35 @@ def test_penalties() -> None:
     assert biased(x, history, 4) == 1 and x.tolist() == [2.0, -2.0, 1.0, 1.5]
     with pytest.raises(InvalidArgument, match="99"):
         Sampler(SamplingParams(logit_bias={99: 1.0}))(x, [], 0)
+
+
+@given(data=st.data())
+def test_the_best_give_the_token_that_all_give(data: st.DataObject) -> None:
+    """With the largest logits at hand the whole row is not needed, though penalties and bias move ids in or out."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 9999)))
+    n = data.draw(st.sampled_from([5, 60, 400]))
+    x = rng.normal(size=n).astype(np.float32) * 3
+    if data.draw(st.booleans()):
+        x = np.round(x)  # ties
+    history = [int(i) for i in rng.integers(0, n, data.draw(st.integers(0, 40)))]
+    few = data.draw(st.integers(0, 5))
+    params = SamplingParams(
+        temperature=data.draw(st.sampled_from([0.0, 0.7, 1.5])),
+        top_k=data.draw(st.sampled_from([0, 1, 5, 40, 90])),
+        top_p=data.draw(st.sampled_from([0.3, 0.95, 1.0])),
+        min_p=data.draw(st.sampled_from([0.0, 0.05, 0.5])),
+        repeat_penalty=data.draw(st.sampled_from([1.0, 1.3, 0.5])),
+        repeat_last_n=data.draw(st.sampled_from([-1, 0, 8, 64])),
+        frequency_penalty=data.draw(st.sampled_from([0.0, 0.4, -0.4])),
+        presence_penalty=data.draw(st.sampled_from([0.0, 1.0])),
+        logit_bias={int(i): float(b) for i, b in zip(rng.integers(0, n, few), rng.normal(size=few) * 9, strict=True)},
+        seed=3,
+    )
+    values, ids = top_k.ref(x[None], Step.of_rows(1), k=min(n, 128))
+    sampler = Sampler(params)
+    assert sampler(x, history, 7, (values[0], ids[0])) == sampler(x, history, 7)
+    found = sampling.among_best((values[0], ids[0]), None, n, SamplingParams(top_k=40))
+    assert found is not None  # the usual case does not fall back on the whole row
 
 
 def test_unknown_keyword_names_the_nearest() -> None:

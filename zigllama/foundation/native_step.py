@@ -25,6 +25,7 @@ def want_array(array: Any, dtype: Any, ndim: int) -> None:
         raise ShapeError(f"expected {ndim} dimensions, C-contiguous; found {found}")
 
 
+_COUNTS = ("n_rows", "n_out", "n_seq", "n_planes", "input_cols", "skip_top_k")
 _ONE_PER_ROW = ("tokens", "cache_pos", "see_to", "seq")
 
 
@@ -67,9 +68,9 @@ class StepRecord:
         self._mask(step.masks, len(step.out_rows))
         self._tables(step.tables, step.n_seq)
         width = 0 if step.inputs is None else step.inputs.shape[1]
-        counts = (n, len(step.out_rows), step.n_seq, step.positions.shape[0], width)
+        counts = (n, len(step.out_rows), step.n_seq, step.positions.shape[0], width, not step.best)
         if self._kept.get("counts") != counts:
-            for name, value in zip(("n_rows", "n_out", "n_seq", "n_planes", "input_cols"), counts, strict=True):
+            for name, value in zip(_COUNTS, counts, strict=True):
                 self.record[name] = value
             self._kept["counts"] = counts
 

@@ -34,7 +34,7 @@ TENSOR: Final = np.dtype(
 )
 STEP: Final = np.dtype(
     [
-        *((name, "i4") for name in ("n_rows", "n_out", "n_seq", "n_planes", "input_cols", "reserved")),
+        *((name, "i4") for name in ("n_rows", "n_out", "n_seq", "n_planes", "input_cols", "skip_top_k")),
         *(
             (name, np.uintp)
             for name in ("tokens", "inputs", "positions", "cache_pos", "see_to", "seq", "out_rows", "mask")

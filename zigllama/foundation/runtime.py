@@ -51,6 +51,7 @@ class Step:
     inputs      (T, C) float rows that stand in for embeddings (images), or None
     masks       per wanted row None or a bit mask over the vocabulary of the tokens allowed (uint32 words), or None for
                 no masks
+    best        whether the best of each wanted row are wanted too, where the forward pass ends with `top_k`
     """
 
     tokens: I32
@@ -63,6 +64,7 @@ class Step:
     inputs: F32 | None = None
     masks: list[npt.NDArray[np.uint32] | None] | None = None
     n_seq: int = 1
+    best: bool = True
     runtime: Any = None  # set by a runtime's `bind`; None means reference
 
     @property

@@ -32,6 +32,7 @@ from zigllama.errors import ClosedError, OutOfMemory
 from zigllama.foundation.runtime import F32
 from zigllama.inference.engine import Engine
 from zigllama.inference.request import Request
+from zigllama.inference.sampling import Best
 from zigllama.inference.turns import Turns, TurnTaking
 
 _running: weakref.WeakSet[BatchProcessor] = weakref.WeakSet()
@@ -82,7 +83,9 @@ class BatchProcessor:
             ends = [last + 1 for last in step.out_rows.tolist()]
             rows = [row for end, n in zip(ends, wanted, strict=True) for row in range(end - n, end)]
             step.out_rows = np.array(rows, np.int32)
+            step.best = any(r.chooses for r, _ in turns)
             logits = self.engine.run(step)
+            best = self.engine.best
         except BaseException as error:
             for (r, _), start in zip(turns, starts, strict=True):
                 if r.sequence is not None:
@@ -94,13 +97,16 @@ class BatchProcessor:
             for turn in turns if len(turns) > 1 else ():
                 self._run([turn])
             return
-        fine = [math.isfinite(row.max()) for row in logits]  # NaN and +inf reach the maximum
+        # NaN and +inf reach the maximum
+        fine = [math.isfinite(v) for v in (best[0][:, 0].tolist() if best else logits.max(axis=1).tolist())]
         at = 0
         for (r, tokens), n, start in zip(turns, wanted, starts, strict=True):
-            self._hand_over(r, tokens, start, logits[at : at + n] if all(fine[at : at + n]) else None)
+            mine = slice(at, at + n)
+            few = None if best is None else (best[0][mine], best[1][mine])
+            self._hand_over(r, tokens, start, logits[mine] if all(fine[mine]) else None, few)
             at += n
 
-    def _hand_over(self, r: Request, tokens: list[int], start: int, logits: F32 | None) -> None:
+    def _hand_over(self, r: Request, tokens: list[int], start: int, logits: F32 | None, best: Best) -> None:
         """A request takes its rows; what it was run in vain for is forgotten, the rest may be found by others."""
         assert r.sequence is not None
         try:
@@ -109,7 +115,7 @@ class BatchProcessor:
                 error = self.engine.blame(self.cache.extend(r.sequence, tokens))
                 self.cache.truncate(r.sequence, start)
                 raise error
-            right = r.take(logits, len(tokens))
+            right = r.take(logits, len(tokens), best)
             if right < len(tokens):
                 self.cache.truncate(r.sequence, start + right)
             self.cache.commit(r.sequence)

@@ -17,13 +17,15 @@ from typing import Any, Self
 import numpy as np
 
 from zigllama.errors import ClosedError, ForkedContext, NonFinite
-from zigllama.foundation.runtime import F32, EagerRuntime, Op, Rows, Step
+from zigllama.foundation.runtime import F32, I32, EagerRuntime, Op, Rows, Step
 from zigllama.foundation.tape import TapeProgram, record
 from zigllama.inference.kv_cache import ModelKVCache
 from zigllama.models.decoder import Decoder
 from zigllama.neural_primitives.fusion import FUSIONS
+from zigllama.neural_primitives.softmax import top_k, top_k_ids
 
 CHUNK = 512  # most rows of a step: prompts are read in chunks of this size
+BEST = 128  # largest logits found for each wanted row: 40 that are kept (sampling.py), 64 that penalties may push out
 
 
 class Turnstile:
@@ -61,6 +63,7 @@ class Engine:
         self.pid = os.getpid()
         self._program: TapeProgram | None = None
         self._native_step: Any = None
+        self.best: tuple[F32, I32] | None = None
         self.closed = False
         self.mode = "reference" if context is None else "eager" if os.environ.get("ZIGLLAMA_TAPE") == "0" else "tape"
 
@@ -82,27 +85,43 @@ class Engine:
 
     def run(self, step: Step) -> F32:
         """Logits (R, V) of step.out_rows: valid until the next run, so copy what is kept. Raises ClosedError,
-        ForkedContext, and what the ops raise."""
+        ForkedContext, and what the ops raise.
+
+        Where step.best, `best` then holds the values and ids (R, BEST) of each row's largest logits, best first, found
+        by the last op of the tape; None in the reference runtime, whose sampler sorts.
+        """
         with self.lock:
             self.check()
+            self.best = None
             if self.context is None:
                 logits: F32 = self.decoder.forward(step, self.cache)
                 return logits
             if self.mode == "eager":
                 return self._eager(step, None)
             if self._program is None:
-                tape = record(lambda s: self.decoder.forward(s, self.cache), FUSIONS)
-                self._program = TapeProgram(tape, self.context, CHUNK)
+                self._program = TapeProgram(record(self._forward, FUSIONS), self.context, CHUNK)
             if self._native_step is None:
                 self._native_step = self.context.make_step(step)
             else:
                 self._native_step.update(step)
             self._program.run(self._native_step)
-            return self._program.result(0, step.n_out)
+            logits, values, ids = (self._program.result(i, step.n_out) for i in range(3))
+            self.best = (values, ids.view(np.int32)) if step.best else None
+            return logits
+
+    def _forward(self, step: Step) -> tuple[Any, Any, Any]:
+        """Logits, and the best of them with their ids."""
+        logits = self.decoder.forward(step, self.cache)
+        return logits, *top_k(logits, step, k=min(BEST, self.decoder.spec.n_vocab))
 
     def _eager(self, step: Step, observer: Callable[[Op, Any], None] | None) -> F32:
-        runtime = EagerRuntime(self.context, step, observer)
-        array: F32 = self.decoder.forward(runtime.bind(), self.cache).array
+        bound = EagerRuntime(self.context, step, observer).bind()
+        if step.best:
+            logits, values, ids = self._forward(bound)
+            self.best = values.array, top_k_ids(ids)
+        else:
+            logits = self.decoder.forward(bound, self.cache)
+        array: F32 = logits.array
         return array
 
     def blame(self, step: Step) -> NonFinite:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from zigllama.errors import InvalidArgument
 from zigllama.foundation.runtime import F32
-from zigllama.inference.sampling import Sampler, SamplingParams
+from zigllama.inference.sampling import Best, Sampler, SamplingParams
 from zigllama.models.tokenizer import StreamDecoder, Tokenizer
 
 
@@ -111,11 +111,14 @@ class TextGenerator:
         """What was written so far."""
         return "".join(self._pieces)
 
-    def take(self, logits: F32, history: Sequence[int]) -> list[Event]:
-        """What follows `history`, by its logits (V,): a token at most. It is in `token_ids`, unless it says end."""
+    def take(self, logits: F32, history: Sequence[int], best: Best = None) -> list[Event]:
+        """What follows `history`, by its logits (V,): a token at most. It is in `token_ids`, unless it says end.
+
+        `best`: the largest logits with their ids, where they are known; see Sampler.
+        """
         if self.max_tokens is not None and len(self.token_ids) >= self.max_tokens:
             return self.end("length")
-        token = self.sampler(logits, history, len(history))
+        token = self.sampler(logits, history, len(history), best)
         if not self.ignore_eos and token in self._tokenizer.end_ids:
             return self.end("stop")
         self.token_ids.append(token)

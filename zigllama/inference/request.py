@@ -24,6 +24,7 @@ from zigllama.inference.generation import Event, Result, TextGenerator
 from zigllama.inference.kv_cache import CachedSequence
 from zigllama.inference.prefix_tree import Key
 from zigllama.inference.prompt_lookup import PromptLookup
+from zigllama.inference.sampling import Best
 from zigllama.transformers.interfaces import PAGE
 
 BUFFER = 32  # events that may wait for a reader before the sequence pauses
@@ -41,6 +42,7 @@ class Request:
     """
 
     reading_most = 512  # rows of a chunk
+    chooses = False  # whether it chooses tokens: then the best of its rows are looked for
 
     def __init__(
         self,
@@ -109,7 +111,7 @@ class Request:
         """Of the last of the next `n` rows, how many have logits it wants."""
         return int(n >= self.n_due)
 
-    def take(self, logits: F32, n: int) -> int:
+    def take(self, logits: F32, n: int, best: Best) -> int:
         """n rows were run, the logits (R, V) are those of the wanted ones; how many rows were right to run."""
         raise NotImplementedError
 
@@ -124,6 +126,8 @@ class Request:
 
 class Writing(Request):
     """Continues a prompt. `result` is there when it has ended without an error."""
+
+    chooses = True
 
     def __init__(
         self,
@@ -157,15 +161,16 @@ class Writing(Request):
         """The last of a prompt; all rows of a draft."""
         return n - self.n_due + 1 if n >= self.n_due else 0
 
-    def take(self, logits: F32, n: int) -> int:
+    def take(self, logits: F32, n: int, best: Best) -> int:
         """Each row gives a token; the next row counts if it was fed that token."""
         assert self.sequence is not None
         fed = self.sequence.tokens  # of which the last n were run now
         right = n - len(logits)
         self._first = self._first or time.monotonic()
-        for row in logits:
+        for i, row in enumerate(logits):
             right += 1
-            self.events.extend(self.generator.take(row, self.tokens))
+            few = None if best is None else (best[0][i], best[1][i])
+            self.events.extend(self.generator.take(row, self.tokens, few))
             if self.generator.finish_reason is not None:
                 self._end()
                 break
@@ -214,7 +219,7 @@ class Reading(Request):
         """All of them."""
         return n
 
-    def take(self, logits: F32, n: int) -> int:
+    def take(self, logits: F32, n: int, best: Best) -> int:
         """Keep them."""
         assert self.sequence is not None
         end = self.sequence.length

@@ -84,6 +84,9 @@ def nearest_keyword(name: str, known: Sequence[str]) -> TypeError:
     return TypeError(f"unknown keyword {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
+Best = tuple[F32, npt.NDArray[np.int32]] | None  # values and ids of a row's largest logits, best first
+Changes = tuple[npt.NDArray[np.int64], F32] | None  # ids, and what their logits become
+
 OTHERS = ("max_tokens", "stop", "ignore_eos", "stream", "lookup", "deadline", "reuse")  # keywords beside these
 
 
@@ -94,59 +97,95 @@ class Sampler:
         self.params = params
         self.seed = int.from_bytes(os.urandom(8), "little") >> 1 if params.seed is None else params.seed
 
-    def __call__(self, logits: F32, history: Sequence[int], position: int) -> int:
-        """logits (V,) and the tokens so far -> the token at `position`. Does not change `logits`."""
+    def __call__(self, logits: F32, history: Sequence[int], position: int, best: Best = None) -> int:
+        """logits (V,) and the tokens so far -> the token at `position`. Does not change `logits`.
+
+        `best`: values and ids of the largest logits, as `top_k` gives them. The token is the same with them and
+        without; with them the whole vocabulary need not be looked at.
+        """
         p = self.params
-        x = _penalised(logits, history, p)
+        changes = penalised(logits, history, p)
+        found = None if best is None else among_best(best, changes, len(logits), p)
+        if found is None:
+            if changes is not None:
+                logits = logits.copy()
+                logits[changes[0]] = changes[1]
+            if p.temperature == 0:
+                return int(np.argmax(logits))
+            found = largest(logits, p.top_k)
+        ids, x = found
         if p.temperature == 0:
-            return int(np.argmax(x))
-        ids = kept(x, p)
-        w = np.exp((x[ids].astype(np.float64) - float(x[ids[0]])) / p.temperature)
+            return int(ids[0])
+        x = x[: kept(x, p)]
+        total = np.cumsum(np.exp((x.astype(np.float64) - float(x[0])) / p.temperature))
         u = np.random.Generator(np.random.Philox(key=[self.seed, position])).random()
-        total = np.cumsum(w)
-        return int(ids[min(int(np.searchsorted(total, u * total[-1], side="right")), len(ids) - 1)])
+        return int(ids[min(int(np.searchsorted(total, u * total[-1], side="right")), len(x) - 1)])
 
 
-def kept(x: F32, p: SamplingParams) -> npt.NDArray[np.int64]:
-    """Ids that top-k, top-p and min-p leave, by falling logit (equal ones by id). Never empty."""
+def largest(x: F32, k: int) -> tuple[npt.NDArray[Any], F32]:
+    """Ids and values of the k largest of x (0: of all), by falling value, equal ones by id."""
     n = len(x)
-    if 0 < p.top_k < n:
-        edge = np.partition(x, n - p.top_k)[n - p.top_k]
+    if 0 < k < n:
+        edge = np.partition(x, n - k)[n - k]
         ids = np.flatnonzero(x >= edge)  # ties at the edge are cut after sorting, lower ids first
-        ids = ids[np.argsort(-x[ids], kind="stable")][: p.top_k]
+        ids = ids[np.argsort(-x[ids], kind="stable")][:k]
     else:
         ids = np.argsort(-x, kind="stable")
+    return ids, x[ids]
+
+
+def among_best(
+    best: tuple[F32, npt.NDArray[np.int32]], changes: Changes, n_vocab: int, p: SamplingParams
+) -> tuple[npt.NDArray[Any], F32] | None:
+    """`largest` of the changed logits, from the best of the unchanged ones; None where those are too few to be sure.
+
+    Of the k largest, those that were not changed are among the k + (number of changes) best as they were.
+    """
+    values, ids = best
+    k = 1 if p.temperature == 0 else p.top_k
+    n_changes = 0 if changes is None else len(changes[0])
+    if len(ids) < n_vocab and (k == 0 or k + n_changes > len(ids)):
+        return None
+    if changes is not None:
+        others = ~np.isin(ids, changes[0])
+        ids = np.concatenate([ids[others], changes[0]])
+        values = np.concatenate([values[others], changes[1]])
+        order = np.lexsort((ids, -values))
+        ids, values = ids[order], values[order]
+    return (ids[:k], values[:k]) if k else (ids, values)
+
+
+def kept(x: F32, p: SamplingParams) -> int:
+    """How many of these candidates, by falling logit, top-p and min-p leave. At least one."""
+    n = len(x)
     if p.top_p < 1 or p.min_p > 0:
-        w = np.exp(x[ids].astype(np.float64) - float(x[ids[0]]))
-        n_keep = len(ids)
+        w = np.exp(x.astype(np.float64) - float(x[0]))
         if p.top_p < 1:
-            n_keep = int(np.searchsorted(np.cumsum(w), p.top_p * w.sum())) + 1
+            n = int(np.searchsorted(np.cumsum(w), p.top_p * w.sum())) + 1
         if p.min_p > 0:
-            n_keep = min(n_keep, int((w >= p.min_p).sum()))
-        ids = ids[: max(1, n_keep)]
-    return ids
+            n = min(n, int((w >= p.min_p).sum()))
+    return min(max(1, n), len(x))
 
 
-def _penalised(logits: F32, history: Sequence[int], p: SamplingParams) -> F32:
-    """The logits after penalties and bias: a copy if there are any, else the same array."""
+def penalised(logits: F32, history: Sequence[int], p: SamplingParams) -> Changes:
+    """Ids whose logits penalties or bias change, and what they become, float32; None for none."""
     recent: Sequence[int] = ()
     if p.repeat_penalty != 1 or p.frequency_penalty or p.presence_penalty:
         recent = history[-p.repeat_last_n :] if p.repeat_last_n > 0 else history if p.repeat_last_n < 0 else ()
     if not recent and not p.logit_bias:
-        return logits
-    x = logits.copy()
-    if recent:
-        counts = Counter(recent)
-        ids = np.fromiter(counts, np.int64, len(counts))
-        n = np.fromiter(counts.values(), np.float32, len(counts))
-        values = x[ids]
-        values = np.where(values > 0, values / np.float32(p.repeat_penalty), values * np.float32(p.repeat_penalty))
-        x[ids] = values - n * np.float32(p.frequency_penalty) - np.float32(p.presence_penalty)
-    for token, bias in p.logit_bias.items():
-        if not 0 <= token < len(x):
-            raise InvalidArgument(f"logit_bias names token {token}, the vocabulary has {len(x)}")
-        x[token] += bias
-    return x
+        return None
+    for token in p.logit_bias:
+        if not 0 <= token < len(logits):
+            raise InvalidArgument(f"logit_bias names token {token}, the vocabulary has {len(logits)}")
+    counts = Counter(recent)
+    ids = np.array([*counts, *(token for token in p.logit_bias if token not in counts)], np.int64)
+    values = logits[ids]
+    n = np.fromiter(counts.values(), np.float32, len(counts))
+    x = values[: len(counts)]
+    x = np.where(x > 0, x / np.float32(p.repeat_penalty), x * np.float32(p.repeat_penalty))
+    values[: len(counts)] = x - n * np.float32(p.frequency_penalty) - np.float32(p.presence_penalty)
+    values += np.array([p.logit_bias.get(i, 0.0) for i in ids.tolist()], np.float32)
+    return ids, values
 
 
 def split_keywords(keywords: Mapping[str, Any]) -> SamplingParams:

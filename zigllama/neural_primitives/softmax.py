@@ -54,7 +54,7 @@ def top_k(x: Any, step: Step, *, k: int) -> Any:
     """The k largest values of each row, descending, and their ids (Fan, Lewis & Dauphin, 2018, arXiv 1805.04833).
 
     x (T, V) -> values (T, k), ids (T, k) int32; the native op holds the ids as bits in float32, `top_k_ids` reads both.
-    Of equal values the lower id comes first, -0 and +0 are equal, and NaN comes after every number. An id that
+    Of equal values the lower id comes first, -0 and +0 are equal, and NaN comes before every number. An id that
     `step.masks` does not allow counts as -inf. Raises InvalidArgument when k is not within 1 and V.
     """
     n = x.shape[-1]
@@ -64,7 +64,7 @@ def top_k(x: Any, step: Step, *, k: int) -> Any:
     values, ids = np.empty((len(x), k), x.dtype), np.empty((len(x), k), np.int32)
     for t, (row, mask) in enumerate(zip(x, masks, strict=True)):
         v = np.where(allowed(mask, n), row, x.dtype.type(-np.inf))
-        order = np.lexsort((np.arange(n), -v, np.isnan(v)))  # by NaN last, then value descending, then id
+        order = np.lexsort((np.arange(n), -v, ~np.isnan(v)))  # by NaN first, then value descending, then id
         ids[t] = order[:k]
         values[t] = v[order[:k]]
     return values, ids
