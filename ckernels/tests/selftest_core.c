@@ -177,11 +177,9 @@ static void test_scratch(zl_ctx *ctx) {
 
 /* A file of `pages` pages, mapped for reading; its descriptor goes to *fd. */
 static uint8_t *mapped_file(size_t pages, int *fd) {
-    char path[] = "/tmp/zl-selftest-XXXXXX";
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    *fd = mkstemp(path);
+    *fd = temporary_file();
     if (*fd < 0) return NULL;
-    unlink(path);
     char *bytes = malloc(page);
     memset(bytes, 7, page);
     for (size_t i = 0; i < pages; i++)
@@ -208,7 +206,7 @@ static void test_guard(zl_ctx *ctx) {
     int fd, other_fd;
     uint8_t *file = mapped_file(PAGES, &fd), *other = mapped_file(2, &other_fd), *copy = malloc(PAGES * page);
     if (!file || !other) {
-        CHECK(0, "no file can be mapped in /tmp");
+        CHECK(0, "no file can be mapped in the temporary folder");
         return;
     }
     int64_t bytes = PAGES * (int64_t)page;

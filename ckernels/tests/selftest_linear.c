@@ -110,6 +110,42 @@ static void test_quantize(zl_ctx *ctx) {
     release(&x), release(&q), release(&d), release(&s);
 }
 
+/* Groups of g rows, as products read them: every g up to the variant's own, columns that fill its steps and that do not. */
+static void test_groups(zl_ctx *ctx) {
+    enum { COLS = 160, MOST = 8, WORDS = 12 };
+    static const float special[] = {NAN, INFINITY, -INFINITY, 0x1p-119f, 0x1.fffffep-120f, 0, 3.4e38f};
+    const zl_kernels *k = zl_ctx_kernels(ctx);
+    CHECK(k->group <= MOST, "a group of %d rows", k->group);
+    for (int g = 1; g <= k->group; g++) {
+        for (int cols = 32; cols <= COLS; cols += 32) {
+            const int n_words = cols / 32 * WORDS * g;
+            guarded x = guard(g * cols * 4), to = guard(n_words * 4);
+            float *v = x.p;
+            for (int i = 0; i < g * cols; i++) v[i] = next() % 97 ? uniform(-3, 3) : special[next() % 7];
+            for (int n = 0; n < g; n++) v[n * cols + (int)(next() % 32)] = n % 3 == 1 ? 127.5f : -50 - 10.0f * (float)n;
+            if (g > 1) for (int i = 0; i < 32; i++) v[cols + i] = (float)(i % 2 ? 127 : -127); /* the largest sums, and ties below */
+            if (cols > 32) for (int i = 32; i < 64; i++) v[i] = (float)(i % 5) * 0x1p-120f;
+            k->quantize_group(g, cols, v, to.p);
+            int wrong = 0;
+            for (int b = 0; b < cols / 32; b++) {
+                for (int n = 0; n < g; n++) {
+                    const int32_t *words = (int32_t *)to.p + b * WORDS * g;
+                    int8_t want[32];
+                    float scale, got;
+                    int total, half = 0;
+                    quantize_block(v + n * cols + b * 32, want, &scale, &total);
+                    for (int i = 0; i < 16; i++) half += want[i];
+                    for (int w = 0; w < 8; w++) wrong += memcmp(&words[w * g + n], want + 4 * w, 4) != 0;
+                    memcpy(&got, &words[8 * g + n], 4);
+                    wrong += !same(got, scale) || words[9 * g + n] != -total || words[10 * g + n] != -half || words[11 * g + n] != half - total;
+                }
+            }
+            CHECK(wrong == 0, "a group of %d rows by %d columns: %d words are wrong", g, cols, wrong);
+            release(&x), release(&to);
+        }
+    }
+}
+
 /* ---- products ---------------------------------------------------------------------------------------------------------------------- */
 
 enum { MAX_W = 3 };
@@ -384,6 +420,7 @@ int selftest_linear(zl_ctx *ctx) {
     failures = 0;
     test_formats(ctx);
     test_quantize(ctx);
+    test_groups(ctx);
     test_products(ctx);
     test_extreme_codes(ctx);
     test_shared_x(ctx);
