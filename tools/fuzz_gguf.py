@@ -66,7 +66,10 @@ def child(work: Path, *arguments: str) -> list[str]:
     """The command line of a child."""
     words = work / "words.dict"
     words.write_text("".join('"' + "".join(f"\\x{b:02x}" for b in w) + '"\n' for w in WORDS))
-    common = [f"-max_len={MAX_LEN}", f"-dict={words}", "-timeout=10", f"-artifact_prefix={work}/", "-rss_limit_mb=1024"]
+    # The limits of libFuzzer are nets for what never ends: its clock runs on while the process is held, and atheris
+    # itself keeps some 130 bytes of every execution. The judge measures CPU time and the heap of each.
+    limits = ["-timeout=300", "-rss_limit_mb=8192"]
+    common = [f"-max_len={MAX_LEN}", f"-dict={words}", f"-artifact_prefix={work}/", *limits]
     # A merge starts itself again by its first argument, so that has to be a program.
     launcher = work / "child"
     line = shlex.join([sys.executable, str(Path(__file__).resolve()), "child", str(launcher.resolve())])

@@ -33,7 +33,8 @@ ZL_INLINE vf vf_tanh(vf x) {
  *   a = |x| / sqrt 2,   erfc(a) = e^(-a^2) t Q(t),   t = 1 / (1 + 0.4 a)
  *   Phi(x) = erfc(a) / 2 for x < 0, else 1 - erfc(a) / 2
  * t Q(t) approximates e^(a^2) erfc(a) to 8e-9 relative on all of a >= 0 up to 10; Q is a fit of degree 9 (weighted least squares,
- * iterated towards minimax, on 300 Chebyshev points in t); beyond 10 both sides are zero in float32. Absolute u|x| * 4.
+ * iterated towards minimax, on 300 Chebyshev points in t); beyond 10 both sides are zero in float32. Absolute u|x| * 5: over every
+ * float from 2^-13 to 88 the worst are 4.6 with fused multiply-adds and 4.7 without, at small x > 0, where t and Q are near 1.
  */
 ZL_INLINE vf vf_gelu_erf(vf x) {
     vf a = vf_abs(x) * vf_set1(0.70710678118654752f);

@@ -29,7 +29,7 @@ static geometry geometry_of(int type) {
     }
 }
 static int is_quantised(int type) { return geometry_of(type).cols > 1; }
-static int64_t row_bytes_of(int type, int64_t cols) { return cols / geometry_of(type).cols * geometry_of(type).bytes; }
+static inline int64_t row_bytes_of(int type, int64_t cols) { return cols / geometry_of(type).cols * geometry_of(type).bytes; }
 
 /* A half float by arithmetic: sign * mantissa * 2^exponent. */
 static float half_of(const uint8_t *p) {

@@ -3,7 +3,9 @@
 #define ZL_SELFTEST_H
 #include "../core/core.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Counts and prints what does not hold; the suite declares `int failures = 0;`. */
 #define CHECK(condition, ...)                                                  \
@@ -16,6 +18,16 @@
         }                                                                      \
     } while (0)
 
+/* A new, empty file in TMPDIR (or /tmp) that has no name any more: its descriptor, or -1. */
+static inline int temporary_file(void) {
+    char path[4096];
+    const char *folder = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%s/zl-selftest-XXXXXX", folder && *folder ? folder : "/tmp");
+    const int fd = mkstemp(path);
+    if (fd >= 0) unlink(path);
+    return fd;
+}
+
 void selftest_failed(void); /* ends the process where --first was given */
 
 int selftest_core(zl_ctx *ctx);
@@ -23,6 +35,7 @@ int selftest_pool(zl_ctx *ctx);
 int selftest_program(zl_ctx *ctx);
 int selftest_bounds(zl_ctx *ctx);
 int selftest_linear(zl_ctx *ctx);
+int selftest_dequantize(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
 int selftest_strings(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);

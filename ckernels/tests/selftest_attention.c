@@ -191,6 +191,20 @@ static void test_shape(zl_ctx *ctx, zl_ctx *alone, shape s) {
     free_world(&w);
 }
 
+/* The last step alone: one division, no product with an inverse; a sum of 0 leaves the zeros; nothing beyond dv is touched. */
+static void test_finish(zl_ctx *ctx) {
+    float o[71], want[71];
+    for (int dv = 1; dv <= 70; dv++) {
+        const float l = 1 + (float)dv * 0.37f;
+        fill(o, 71, 3);
+        for (int c = 0; c < 71; c++) want[c] = c < dv ? o[c] / l : o[c];
+        zl_ctx_kernels(ctx)->attention_finish(dv, l, o);
+        CHECK(!memcmp(o, want, sizeof o), "the quotients of %d channels", dv);
+        zl_ctx_kernels(ctx)->attention_finish(dv, 0, o);
+        CHECK(!memcmp(o, want, sizeof o), "%d channels of a row that saw nothing", dv);
+    }
+}
+
 /* ---- what is not finite ---------------------------------------------------------------------------------------------------------- */
 
 /* A NaN or infinite value or key of a position reaches the rows that see it and no other. */
@@ -269,6 +283,7 @@ static void test_refusals(zl_ctx *ctx) {
 
 int selftest_attention(zl_ctx *ctx) {
     failures = 0;
+    test_finish(ctx);
     seed = 0x9e3779b97f4a7c15u;
     zl_ctx *alone;
     int status = zl_ctx_new(1, zl_ctx_isa(ctx), NULL, &alone);

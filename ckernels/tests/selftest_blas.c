@@ -182,9 +182,30 @@ static void test_linear(zl_ctx *ctx, zl_blas *b) {
     }
 }
 
+/* Two contexts share a library: its threads are held from the first stage that begins to the last that ends, and then as they were. */
+static void test_two_contexts(zl_ctx *ctx) {
+    zl_ctx *other = NULL;
+    zl_blas *b = library(CBLAS);
+    CHECK(zl_ctx_new(1, zl_ctx_isa(ctx), NULL, &other) == ZL_OK, "context");
+    if (!b || !other) return;
+    CHECK(zl_ctx_set_blas(ctx, b) == ZL_OK && zl_ctx_set_blas(other, b) == ZL_OK, "set");
+    zl_blas_begin(ctx);
+    zl_blas_begin(other);
+    zl_blas_end(ctx);
+    CHECK(said(CBLAS, "stub_threads") == 1, "one stage still runs: %d threads", said(CBLAS, "stub_threads"));
+    zl_blas_end(other);
+    CHECK(said(CBLAS, "stub_threads") == 4, "both are over: %d threads", said(CBLAS, "stub_threads"));
+    CHECK(zl_ctx_set_blas(ctx, NULL) == ZL_OK, "our own kernels again");
+    zl_blas_begin(ctx);
+    CHECK(said(CBLAS, "stub_threads") == 4, "a context without a library held one");
+    zl_blas_end(ctx);
+    zl_ctx_free(other);
+}
+
 int selftest_blas(zl_ctx *ctx) {
     failures = 0;
     test_open();
+    test_two_contexts(ctx);
     for (int i = 0; i < N_STUBS; i++) {
         zl_blas *b = library(i);
         if (!b) continue;

@@ -229,14 +229,12 @@ static void test_reserve(const char *isa) {
 /* A run that reads a mapping whose file has shrunk, as a weight or as a constant, ends in an error; one that does not read it does not. */
 static void test_shrinking(zl_ctx *ctx) {
     const int64_t page = sysconf(_SC_PAGESIZE), bytes = 4 * page, cols = page / 4, rows = 4;
-    char path[] = "/tmp/zl-selftest-XXXXXX";
-    const int fd = mkstemp(path);
+    const int fd = temporary_file();
     static float x[1 << 16], y[1 << 16];
     if (fd < 0 || ftruncate(fd, bytes) || cols > 1 << 14) {
-        CHECK(0, "no file can be made in /tmp");
+        CHECK(0, "no file can be made in the temporary folder");
         return;
     }
-    unlink(path);
     float *map = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, fd, 0);
     CHECK(map != MAP_FAILED && zl_guard_add(map, bytes) == ZL_OK, "map");
     zl_weight *w;

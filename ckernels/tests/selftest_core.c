@@ -169,7 +169,11 @@ static void test_scratch(zl_ctx *ctx) {
     uint8_t *kept = ctx->scratch;
     CHECK(zl_ctx_scratch(ctx, 50, 1000) == ZL_OK && ctx->scratch == kept, "a smaller wish allocates nothing");
     CHECK(zl_ctx_scratch(ctx, (int64_t)1 << 50, 0) == ZL_E_MEMORY && zl_ctx_scratch(ctx, 0, (int64_t)1 << 47) == ZL_E_MEMORY &&
-              zl_ctx_scratch(ctx, -1, 0) == ZL_E_MEMORY, "more scratch than there is memory");
+              zl_ctx_scratch(ctx, -1, 0) == ZL_E_MEMORY && zl_ctx_scratch(ctx, 0, -1) == ZL_E_MEMORY, "more scratch than there is memory");
+    const int64_t half = (int64_t)1 << 46; /* an address space, in two halves: not refused at once, but by the system */
+    CHECK(zl_ctx_scratch(ctx, half, half / zl_ctx_threads(ctx)) == ZL_E_MEMORY && ctx->scratch_bytes == 0, "scratch of an address space");
+    CHECK(zl_ctx_scratch(ctx, 50, 1000) == ZL_OK && ctx->scratch_bytes > 1000, "after it nothing is left of the old scratch");
+    memset(ctx->scratch, 1, (size_t)ctx->scratch_bytes);
     CHECK(zl_ctx_scratch(ctx, 5000000, 100) == ZL_OK && ctx->scratch_bytes >= 5000000, "a larger wish after a failed one");
 }
 
@@ -177,11 +181,9 @@ static void test_scratch(zl_ctx *ctx) {
 
 /* A file of `pages` pages, mapped for reading; its descriptor goes to *fd. */
 static uint8_t *mapped_file(size_t pages, int *fd) {
-    char path[] = "/tmp/zl-selftest-XXXXXX";
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    *fd = mkstemp(path);
+    *fd = temporary_file();
     if (*fd < 0) return NULL;
-    unlink(path);
     char *bytes = malloc(page);
     memset(bytes, 7, page);
     for (size_t i = 0; i < pages; i++)
@@ -208,7 +210,7 @@ static void test_guard(zl_ctx *ctx) {
     int fd, other_fd;
     uint8_t *file = mapped_file(PAGES, &fd), *other = mapped_file(2, &other_fd), *copy = malloc(PAGES * page);
     if (!file || !other) {
-        CHECK(0, "no file can be mapped in /tmp");
+        CHECK(0, "no file can be mapped in the temporary folder");
         return;
     }
     int64_t bytes = PAGES * (int64_t)page;
@@ -218,6 +220,8 @@ static void test_guard(zl_ctx *ctx) {
     CHECK(zl_guard_add(file, bytes) == ZL_OK, "add");
     CHECK(zl_guard_add(file, bytes) == ZL_E_ARG && zl_guard_add(file + page, 1) == ZL_E_ARG, "a range that overlaps");
     CHECK(zl_guard_add(other, 2 * (int64_t)page) == ZL_OK, "add another");
+    CHECK(zl_guarded(file, bytes) && zl_guarded(file + bytes - 1, 1) && !zl_guarded(file, bytes + 1) && !zl_guarded(file + 1, bytes) &&
+              !zl_guarded(file - 1, 2) && !zl_guarded(file, 0) && !zl_guarded(copy, 1), "what lies in a guarded range");
     CHECK(zl_copy(copy, file, bytes) == ZL_OK && !memcmp(copy, file, (size_t)bytes) && copy[bytes - 1] == 7, "copy of a whole file");
     CHECK(zl_copy(NULL, file, 5) == ZL_E_ARG && zl_copy(copy, NULL, 5) == ZL_E_ARG && zl_copy(copy, file, -1) == ZL_E_ARG &&
               zl_copy(NULL, NULL, 0) == ZL_OK, "copies of nothing");

@@ -105,9 +105,48 @@ static void test_quantize(zl_ctx *ctx) {
         CHECK(memcmp(got, want, 32) == 0 && same(((float *)d.p)[b], scale), "block %d: scale %g, want %g", b, (double)((float *)d.p)[b], (double)scale);
         CHECK(((int16_t *)s.p)[2 * b] == half && ((int16_t *)s.p)[2 * b + 1] == total - half, "block %d: sums", b);
     }
-    CHECK(zl_quantize_activation(ctx, 1, 33, v, q.p, d.p, s.p) == ZL_E_SHAPE && zl_quantize_activation(ctx, 1, 32, NULL, q.p, d.p, s.p) == ZL_E_ARG &&
+    CHECK(zl_quantize_activation(ctx, 1, 48, v, q.p, d.p, s.p) == ZL_E_SHAPE && zl_quantize_activation(ctx, 1, 32, NULL, q.p, d.p, s.p) == ZL_E_ARG &&
               zl_quantize_activation(ctx, 0, 32, NULL, NULL, NULL, NULL) == ZL_OK, "what is refused");
     release(&x), release(&q), release(&d), release(&s);
+}
+
+/* Groups of g rows, as products read them: every g up to the variant's own, columns that fill its steps and that do not. */
+static void test_groups(zl_ctx *ctx) {
+    enum { COLS = 160, MOST = 8, WORDS = 12 };
+    static const float special[] = {NAN, INFINITY, -INFINITY, 0x1p-119f, 0x1.fffffep-120f, 0, 3.4e38f};
+    const zl_kernels *k = zl_ctx_kernels(ctx);
+    CHECK(k->group <= MOST, "a group of %d rows", k->group);
+    for (int g = 1; g <= k->group; g++) {
+        for (int cols = 32; cols <= COLS; cols += 32) {
+            const int n_words = cols / 32 * WORDS * g;
+            guarded x = guard(g * cols * 4), to = guard(n_words * 4);
+            float *v = x.p;
+            for (int i = 0; i < g * cols; i++) v[i] = next() % 97 ? uniform(-3, 3) : special[next() % 7];
+            for (int n = 0; n < g; n++) v[n * cols + (int)(next() % 32)] = n % 3 == 1 ? 127.5f : -50 - 10.0f * (float)n;
+            if (g > 1) for (int i = 0; i < 32; i++) v[cols + i] = (float)(i % 2 ? 127 : -127); /* the largest sums, and ties below */
+            if (cols > 32) { /* just below the smallest that is kept, and that one */
+                for (int i = 32; i < 64; i++) v[i] = (float)(i % 5) * 0x1p-123f;
+                v[40] = cols % 64 ? 0x1p-119f : -0x1.fffffep-120f;
+            }
+            k->quantize_group(g, cols, v, to.p);
+            int wrong = 0;
+            for (int b = 0; b < cols / 32; b++) {
+                for (int n = 0; n < g; n++) {
+                    const int32_t *words = (int32_t *)to.p + b * WORDS * g;
+                    int8_t want[32];
+                    float scale, got;
+                    int total, half = 0;
+                    quantize_block(v + n * cols + b * 32, want, &scale, &total);
+                    for (int i = 0; i < 16; i++) half += want[i];
+                    for (int w = 0; w < 8; w++) wrong += memcmp(&words[w * g + n], want + 4 * w, 4) != 0;
+                    memcpy(&got, &words[8 * g + n], 4);
+                    wrong += !same(got, scale) || words[9 * g + n] != -total || words[10 * g + n] != -half || words[11 * g + n] != half - total;
+                }
+            }
+            CHECK(wrong == 0, "a group of %d rows by %d columns: %d words are wrong", g, cols, wrong);
+            release(&x), release(&to);
+        }
+    }
 }
 
 /* ---- products ---------------------------------------------------------------------------------------------------------------------- */
@@ -338,7 +377,8 @@ static void test_refused(zl_ctx *ctx) {
               zl_weight_new(ctx, ZL_TYPE_Q8_0, INT64_C(1) << 32, INT64_C(1) << 32, data, 0, 0, &w) == ZL_E_SHAPE, "products that wrap");
     CHECK(zl_weight_bytes(NULL) == 0, "bytes of no weight");
     zl_weight_free(NULL);
-    CHECK(zl_dequantize(ctx, ZL_TYPE_Q4_0, 32, data, 17, f) == ZL_E_SHAPE && zl_dequantize(ctx, ZL_TYPE_Q4_0, 33, data, 18, f) == ZL_E_SHAPE &&
+    CHECK(zl_dequantize(ctx, ZL_TYPE_Q4_0, 32, data, 17, f) == ZL_E_SHAPE && zl_dequantize(ctx, ZL_TYPE_Q4_0, 32, data, 19, f) == ZL_E_SHAPE &&
+              zl_dequantize(ctx, ZL_TYPE_Q4_0, 48, data, 18, f) == ZL_E_SHAPE && zl_dequantize(ctx, ZL_TYPE_Q4_0, 33, data, 18, f) == ZL_E_SHAPE &&
               zl_dequantize(ctx, ZL_TYPE_Q4_0, -32, data, -18, f) == ZL_E_SHAPE && zl_dequantize(ctx, 4, 32, data, 36, f) == ZL_E_TYPE &&
               zl_dequantize(ctx, ZL_TYPE_Q4_0, 32, NULL, 18, f) == ZL_E_ARG && zl_dequantize(ctx, ZL_TYPE_Q4_0, 0, NULL, 0, NULL) == ZL_OK, "dequantize");
 
@@ -384,6 +424,7 @@ int selftest_linear(zl_ctx *ctx) {
     failures = 0;
     test_formats(ctx);
     test_quantize(ctx);
+    test_groups(ctx);
     test_products(ctx);
     test_extreme_codes(ctx);
     test_shared_x(ctx);

@@ -136,6 +136,13 @@ static void test_places(zl_ctx *ctx) {
     STEP(ZL_E_ARG, cache.v = NULL, cache.v = v, "without memory");
     STEP(ZL_OK, , , "");
 #undef STEP
+    /* Two caches of a class: a page must be in both, whichever comes first. */
+    zl_cache small = cache;
+    small.n_pages = PAGES - 1;
+    for (int order = 0; order < 2; order++) {
+        zl_tensor both[] = {{.kind = ZL_CACHE, .data = order ? &small : &cache}, {.kind = ZL_CACHE, .data = order ? &cache : &small}};
+        CHECK(zl_run(ctx, NULL, 0, both, 2, &step) == ZL_E_BOUNDS && strstr(zl_error(), "has page 3, cache class 1 has 3"), "two caches, order %d", order);
+    }
 }
 
 /* ---- programs -------------------------------------------------------------------------------------------------------------------- */
@@ -208,6 +215,23 @@ static void test_program(zl_ctx *ctx) {
     CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, 0, T, &p) == ZL_E_BOUNDS && !p, "validated when built");
 }
 
+/* An arena of 2 MiB, which is a mapping of its own: whole, and not a page more. Large rows of another op do not move it. */
+static void test_large_arena(zl_ctx *ctx) {
+    enum { ROWS = 128, COLS = 4096 };
+    static float large[ROWS * COLS];
+    for (int i = 0; i < ROWS * COLS; i++) large[i] = (float)(i % 1001);
+    zl_tensor t[] = {rows_of(large, ROWS, COLS, 0), {.kind = ZL_ARENA, .cols = COLS}};
+    zl_op op = op_of(ZL_OP_ADD, 0, 0, 1);
+    zl_step step = {.n_rows = ROWS, .n_seq = 1};
+    zl_program *p = NULL;
+    CHECK(zl_program_new(ctx, &op, 1, t, 2, COLS, ROWS, &p) == ZL_OK && zl_program_run(p, &step) == ZL_OK, "a large arena");
+    const float *sums = zl_program_tensor(p, 1);
+    int wrong = 0;
+    for (int i = 0; i < ROWS * COLS && sums; i++) wrong += sums[i] != 2 * large[i];
+    CHECK(sums && !wrong, "%d sums differ", wrong);
+    zl_program_free(p);
+}
+
 /* More ops in one eager call than the list on the stack holds. */
 static void test_many_ops(zl_ctx *ctx) {
     enum { N = 100 };
@@ -226,6 +250,7 @@ int selftest_program(zl_ctx *ctx) {
     test_rejections(ctx);
     test_places(ctx);
     test_program(ctx);
+    test_large_arena(ctx);
     test_many_ops(ctx);
     return failures;
 }

@@ -76,3 +76,17 @@ def test_what_the_tables_are() -> None:
         e, m = code >> 1 & 3, code & 1
         size = (2 + m) * 2 ** (e - 1) if e else m
         assert value == (-size if code & 8 else size)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_selftest_sums_ggufs_vectors(name: str) -> None:
+    """FNV-1a over the bytes of gguf's grid is what the C selftest wants of our tables."""
+    quants = pytest.importorskip("gguf.quants", reason="gguf is not installed")
+    quant = getattr(quants, "IQ1_S" if name == "IQ1" else name)
+    quant.init_grid()
+    grid = quant.grid[0, 0].astype(int)
+    total = 0xCBF29CE484222325
+    for byte in grid.reshape(-1) & 255:
+        total = (total ^ int(byte)) * 0x100000001B3 % 2**64
+    text = (KERNELS.parent / "tests" / "selftest_dequantize.c").read_text("utf-8")
+    assert f'{{"{name}", zl_grid_{name.lower()}, {grid.shape[0]}, {grid.shape[1]}, {total:#018x}u}}' in text
