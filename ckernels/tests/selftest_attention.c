@@ -166,11 +166,29 @@ static void check_row(const world *w, int i, int t, int head, const float *out) 
     }
 }
 
+/* Pages are [page][layer][kv head]: of the layer that was written, something is in every page of the table, of the other nothing in any. */
+static void check_layers(const world *w) {
+    const shape *s = &w->s;
+    for (int which = 0; which < 2; which++) {
+        const uint8_t *base = which ? w->cache.v : w->cache.k;
+        const size_t bytes = (size_t)(s->n_kv * 64 * (which ? s->dv : s->dk)) * (s->type == ZL_TYPE_F16 ? 2 : 4); /* of a page's layer */
+        for (int page = 0; page < POOL; page++) {
+            size_t written[LAYERS] = {0}, used = 0;
+            for (int layer = 0; layer < LAYERS; layer++)
+                for (size_t b = 0; b < bytes; b++) written[layer] += base[((size_t)page * LAYERS + (size_t)layer) * bytes + b] != 0xff;
+            for (int i = 0; i < SEQS * MAX_PAGES; i++) used += w->table[i % SEQS][i / SEQS] == page && i / SEQS <= (s->n - 1) / 64;
+            CHECK(written[1 - LAYER] == 0 && (used == 0 || written[LAYER] > 0), "page %d of %s: %zu and %zu bytes of its layers are written", page,
+                  which ? "values" : "keys", written[0], written[1]);
+        }
+    }
+}
+
 static void test_shape(zl_ctx *ctx, zl_ctx *alone, shape s) {
     world w = new_world(s);
     size_t heads = (size_t)(s.n_kv * s.group), size = SEQS * (size_t)s.n * heads * (size_t)s.dv;
     float *want = need(size * 4), *out = need(size * 4);
     run_all(alone, &w, 1, 0, want);
+    check_layers(&w);
     for (int i = 0; i < SEQS; i++)
         for (int t = 0; t < s.n; t += 1 + t % 7)
             for (size_t h = 0; h < heads; h++)
