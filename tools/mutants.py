@@ -27,6 +27,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -209,8 +210,8 @@ class Workshop:
         code, _ = run([*words, "-c", str(source), "-o", str(made)], self.library.build, 600, self.folder)
         return None if code else made
 
-    def selftest(self, made: dict[str, Path], arguments: list[str], timeout: float) -> bool:
-        """Whether the selftest passes with these objects in the places of the unbroken ones."""
+    def selftest(self, made: dict[str, Path], arguments: list[str], timeout: float) -> str:
+        """With these objects in the places of the unbroken ones: "" where the selftest passes, "caught" or "hangs"."""
         objects = [str(made.get(target, target)) for target in self.library.commands]
         program = str(self.folder / "selftest")
         libraries = ["-pthread", "-lm", "-ldl"]
@@ -219,10 +220,13 @@ class Workshop:
         )
         if code:
             raise RuntimeError(f"linking fails: {output[-2000:]}")
+        start = time.monotonic()
         code, output = run([program, "--first", *arguments], self.folder, timeout, self.folder)
         if code == 2:
             raise RuntimeError(f"the selftest does not know {arguments}: {output}")
-        return code == 0
+        if not code:
+            return ""
+        return "hangs" if code == -signal.SIGKILL and time.monotonic() - start >= timeout else "caught"
 
     def size(self, target: str) -> int:
         return (self.library.build / target).stat().st_size
@@ -253,12 +257,12 @@ class Workshop:
                 if done.read_bytes() == (self.library.build / target).read_bytes():
                     continue  # nothing of it is in this object
                 made[target] = done
-                if not self.selftest(made, ["--slow", *which, *suites_of(mutant.file)], timeout):
-                    return "caught"
+                if said := self.selftest(made, ["--slow", *which, *suites_of(mutant.file)], timeout):
+                    return said
         if not made:
             return "no change"
         every = [] if mutant.file.startswith("core/") else ["--slow", *KERNEL_SUITES]
-        return "SURVIVED" if self.selftest(made, every, 5 * timeout) else "caught"
+        return self.selftest(made, every, 5 * timeout) or "SURVIVED"
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
@@ -289,23 +293,30 @@ def verdicts(mutants: list[Mutant], jobs: int, timeout: float, confined: bool) -
 def main() -> int:
     parser = argparse.ArgumentParser(description="break each kernel in turn; the selftest must notice")
     parser.add_argument("families", nargs="*", help="lists in tools/mutants/ (default: all)")
-    parser.add_argument("-k", default="", metavar="TEXT", help="only mutants whose file or text contains this")
+    parser.add_argument(
+        "-k", action="append", metavar="TEXT", help="only mutants whose file or text contains this or another -k"
+    )
     parser.add_argument("--from", dest="first", type=int, default=1, metavar="N", help="begin with the Nth of them")
     parser.add_argument("-j", type=int, default=1, metavar="N", help="mutants at a time (default: 1)")
     parser.add_argument("--timeout", type=float, default=120, help="seconds a selftest may take; a hang is noticed")
     parser.add_argument("--unconfined", action="store_true", help="run broken code without confinement to a folder")
     args = parser.parse_args()
-    mutants = [m for m in read_lists(args.families) if args.k in f"{m.file} {m.find} {m.replace}"][args.first - 1 :]
+    wanted = args.k or [""]
+    mutants = [m for m in read_lists(args.families) if any(k in f"{m.file} {m.find} {m.replace}" for k in wanted)]
+    mutants = mutants[args.first - 1 :]
     if args.unconfined:
         print("unconfined: a broken kernel may write to any file that you may write to")
-    count = {"caught": 0, "cannot run": 0}
+    count = {"caught": 0, "hangs": 0, "cannot run": 0}
     judged = zip(mutants, verdicts(mutants, args.j, args.timeout, not args.unconfined), strict=True)
     for i, (mutant, said) in enumerate(judged, args.first):
         print(f"{i:3}/{args.first - 1 + len(mutants)} {said:10} {mutant}", flush=True)
         count[said] = count.get(said, 0) + 1
-    here = len(mutants) - count["cannot run"]
-    print(f"{count['caught']} of {here} mutants caught; {count['cannot run']} are of variants that cannot run here")
-    return 0 if count["caught"] == here else 1
+    here, caught = len(mutants) - count["cannot run"], count["caught"] + count["hangs"]
+    print(
+        f"{caught} of {here} mutants caught ({count['hangs']} of them hang); "
+        f"{count['cannot run']} are of variants that cannot run here"
+    )
+    return 0 if caught == here else 1
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 #include "selftest.h"
 #include <math.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define U 5.9604644775390625e-08 /* 2^-24 */
 enum { MAX_POS = 900, MAX_PAGES = 15, SEQS = 2, POOL = SEQS * MAX_PAGES + 3, LAYERS = 2, LAYER = 1 };
@@ -166,11 +167,29 @@ static void check_row(const world *w, int i, int t, int head, const float *out) 
     }
 }
 
+/* Pages are [page][layer][kv head]: of the layer that was written, something is in every page of the table, of the other nothing in any. */
+static void check_layers(const world *w) {
+    const shape *s = &w->s;
+    for (int which = 0; which < 2; which++) {
+        const uint8_t *base = which ? w->cache.v : w->cache.k;
+        const size_t bytes = (size_t)(s->n_kv * 64 * (which ? s->dv : s->dk)) * (s->type == ZL_TYPE_F16 ? 2 : 4); /* of a page's layer */
+        for (int page = 0; page < POOL; page++) {
+            size_t written[LAYERS] = {0}, used = 0;
+            for (int layer = 0; layer < LAYERS; layer++)
+                for (size_t b = 0; b < bytes; b++) written[layer] += base[((size_t)page * LAYERS + (size_t)layer) * bytes + b] != 0xff;
+            for (int i = 0; i < SEQS * MAX_PAGES; i++) used += w->table[i % SEQS][i / SEQS] == page && i / SEQS <= (s->n - 1) / 64;
+            CHECK(written[1 - LAYER] == 0 && (used == 0 || written[LAYER] > 0), "page %d of %s: %zu and %zu bytes of its layers are written", page,
+                  which ? "values" : "keys", written[0], written[1]);
+        }
+    }
+}
+
 static void test_shape(zl_ctx *ctx, zl_ctx *alone, shape s) {
     world w = new_world(s);
     size_t heads = (size_t)(s.n_kv * s.group), size = SEQS * (size_t)s.n * heads * (size_t)s.dv;
     float *want = need(size * 4), *out = need(size * 4);
     run_all(alone, &w, 1, 0, want);
+    check_layers(&w);
     for (int i = 0; i < SEQS; i++)
         for (int t = 0; t < s.n; t += 1 + t % 7)
             for (size_t h = 0; h < heads; h++)
@@ -281,6 +300,33 @@ static void test_refusals(zl_ctx *ctx) {
     }
 }
 
+/* Two rows far apart in one block, with a window: no row sees the spans between, which have no pages, and what lies before the pool
+ * must not be read. As each row alone. */
+static void test_gap(zl_ctx *alone) {
+    enum { D = 16, GROUP = 8, W = 8, BEFORE = 1 << 16 };
+    static float q[2 * GROUP * D], kv[2 * D], both[2 * GROUP * D], one[GROUP * D];
+    uint8_t *memory[2];
+    for (int i = 0; i < 2; i++) {
+        memory[i] = mmap(NULL, 2 * BEFORE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory[i] == MAP_FAILED || mprotect(memory[i], BEFORE, PROT_NONE)) abort();
+    }
+    zl_cache cache = {.type = ZL_TYPE_F16, .cls = 3, .n_layer = 1, .n_kv = 1, .dk = D, .dv = D, .n_pages = 4, .k = memory[0] + BEFORE, .v = memory[1] + BEFORE};
+    int32_t pos[2] = {19, 500}, see[2] = {19, 500}, seq[2] = {0, 0}, table[W] = {2, -1, -1, -1, -1, -1, -1, 1};
+    fill(q, 2 * GROUP * D, 2), fill(kv, 2 * D, 2);
+    for (int from = 0; from < 3; from++) { /* both, the first, the second */
+        const int n = from ? 1 : 2, at = from == 2;
+        zl_tensor t[] = {{.kind = ZL_EXTERNAL, .rows = n, .cols = GROUP * D, .data = q + at * GROUP * D}, {.kind = ZL_EXTERNAL, .rows = n, .cols = D, .data = kv + at * D},
+                         {.kind = ZL_CACHE, .data = &cache}, {.kind = ZL_EXTERNAL, .rows = n, .cols = GROUP * D, .data = from ? one : both}};
+        zl_op ops[] = {{.code = ZL_OP_KV_STORE, .in = {1, 1, 2, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {-1, -1, -1, -1}},
+                       {.code = ZL_OP_ATTENTION, .in = {0, 2, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {3, -1, -1, -1}, .ip = {0, GROUP, 20}, .fp = {0.25f}}};
+        zl_step st = {.n_rows = n, .n_seq = 1, .cache_pos = pos + at, .see_to = see + at, .seq = seq};
+        st.tables[3] = table, st.table_width[3] = W;
+        CHECK(zl_run(alone, ops, 2, t, 4, &st) == ZL_OK, "rows far apart");
+        if (from) CHECK(!memcmp(one, both + at * GROUP * D, sizeof one), "row %d beside the other differs", at);
+    }
+    for (int i = 0; i < 2; i++) munmap(memory[i], 2 * BEFORE);
+}
+
 int selftest_attention(zl_ctx *ctx) {
     failures = 0;
     test_finish(ctx);
@@ -303,6 +349,7 @@ int selftest_attention(zl_ctx *ctx) {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) test_shape(ctx, alone, shapes[i]);
     test_not_finite(ctx);
     test_nothing_visible(ctx);
+    test_gap(alone);
     test_refusals(ctx);
     zl_ctx_free(alone);
     return failures;

@@ -53,6 +53,25 @@ static void test_padding(zl_ctx *ctx) {
     }
 }
 
+/* A strip of a panel: columns from a quant block in the middle on, as if the rows began there. */
+static void test_strips(zl_ctx *ctx) {
+    const zl_kernels *k = zl_ctx_kernels(ctx);
+    const int64_t lanes = k->lanes;
+    for (int i = 0; i < N_TYPES; i++) {
+        const int type = all_types[i];
+        const int64_t from = is_quantised(type) ? 256 : 7, cols = 2 * from, all = 4 * from, bytes = row_bytes_of(type, all), strip = row_bytes_of(type, cols);
+        guarded rows = guard(lanes * bytes), panel = guard(lanes * strip), row = guard(cols * 4), want = guard(cols * 4);
+        fill(rows.p, lanes * bytes);
+        k->pack(type, lanes, from, cols, rows.p, bytes, panel.p);
+        for (int lane = 0; lane < lanes; lane++) {
+            k->unpack_row(type, cols, panel.p, lane, row.p);
+            k->dequantize(type, cols, (uint8_t *)rows.p + lane * bytes + row_bytes_of(type, from), want.p);
+            CHECK(same(row.p, want.p, cols), "type %d: columns %d to %d of row %d", type, (int)from, (int)(from + cols), lane);
+        }
+        release(&rows), release(&panel), release(&row), release(&want);
+    }
+}
+
 /* ---- products: panels that end where memory ends -------------------------------------------------------------------------------------- */
 
 static zl_op linear_op(void) {
@@ -264,6 +283,7 @@ static void test_shrinking(zl_ctx *ctx) {
 int selftest_bounds(zl_ctx *ctx) {
     failures = 0;
     test_padding(ctx);
+    test_strips(ctx);
     test_panels(ctx);
     test_chunks(ctx);
     test_scratch(zl_ctx_isa(ctx));
