@@ -148,6 +148,15 @@ int zl_matmul(zl_ctx *ctx, int64_t m, int64_t k, int64_t n, const float *a, cons
 /* The same by the textbook's loop, one element at a time on the calling thread: what vectors are measured against. */
 int zl_matmul_scalar(int64_t m, int64_t k, int64_t n, const float *a, const float *b, float *out);
 
+/* ---- the machine's ceilings, directly ----------------------------------------------------------------------------------- */
+
+/* Bytes per second at which all threads together read `bytes` of memory again and again for about so many seconds, the best pass: of what
+ * fits a cache that cache's speed, of much more than that the memory's. */
+int zl_probe_read(zl_ctx *ctx, int64_t bytes, double seconds, double *out);
+/* Operations per second of all threads, the best pass, in registers: ZL_TYPE_I8 products of small integers, ZL_TYPE_F32 multiply-adds. A
+ * multiplication and an addition are two. */
+int zl_probe_peak(zl_ctx *ctx, int type, double seconds, double *out);
+
 /* ---- the KV cache, as the kernels see it ------------------------------------------------------------------------------ */
 
 /* A page holds 64 consecutive positions of one sequence, for all layers of one cache class (full attention, or one window).

@@ -26,4 +26,5 @@ int selftest_linear(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);
 int selftest_blas(zl_ctx *ctx);
+int selftest_probe(zl_ctx *ctx);
 #endif
