@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,8 +154,6 @@ def _save(args: argparse.Namespace, how: Comparison, about: dict[str, Any]) -> i
 
 def _settings() -> dict[str, str]:
     """The environment's settings that the engine reads."""
-    import os
-
     return {n: v for n, v in sorted(os.environ.items()) if n.startswith("ZIGLLAMA_") and n != "ZIGLLAMA_CACHE"}
 
 
