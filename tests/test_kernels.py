@@ -53,6 +53,9 @@ RUN_BY = {
     "attention_span": "attention",
     "attention_merge": "attention",
     "attention_finish": "attention",
+    "probe_read": "native_probe.read",
+    "probe_int8": "native_probe.peak",
+    "probe_f32": "native_probe.peak",
 }
 
 
@@ -110,8 +113,9 @@ def test_every_unary_of_the_header_has_a_twin() -> None:
 def test_every_native_kernel_is_run_by_an_op() -> None:
     import_all_layers()
     assert set(native.kernel_names()) == set(RUN_BY)
-    assert {op for op in RUN_BY.values() if not op.startswith("native.")} <= set(REGISTRY)
-    assert all(hasattr(native, name.partition(".")[2]) for name in RUN_BY.values() if name.startswith("native."))
+    assert {op for op in RUN_BY.values() if not op.startswith("native")} <= set(REGISTRY)
+    entries = [name.rpartition(".") for name in RUN_BY.values() if name.startswith("native")]
+    assert all(hasattr(importlib.import_module(f"zigllama.foundation.{home}"), name) for home, _, name in entries)
 
 
 def test_variants_tell_what_exists_what_runs_and_what_is_chosen() -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.app.estimate import estimate as estimate
     from zigllama.app.pull import pull as pull
     from zigllama.inference.model import Model as Model
+    from zigllama.inference.profiling import Profiler as Profiler
+    from zigllama.inference.profiling import profile as profile
     from zigllama.linear_algebra.number_formats import dequantize as dequantize
     from zigllama.models.gguf import GGUFLoader as GGUFLoader
     from zigllama.models.tokenizer import Tokenizer as Tokenizer
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "GGUFLoader": "zigllama.models.gguf:GGUFLoader",
     "Model": "zigllama.inference.model:Model",
+    "Profiler": "zigllama.inference.profiling:Profiler",
     "Tokenizer": "zigllama.models.tokenizer:Tokenizer",
     "dequantize": "zigllama.linear_algebra.number_formats:dequantize",
     "diff": "zigllama.app.diff",
@@ -37,6 +40,7 @@ _HOMES = {
     "estimate": "zigllama.app.estimate:estimate",
     "gguf": "zigllama.gguf",
     "kernels": "zigllama.kernels",
+    "profile": "zigllama.inference.profiling:profile",
     "pull": "zigllama.app.pull:pull",
 }
 

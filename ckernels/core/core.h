@@ -56,6 +56,7 @@ typedef struct {
     int64_t rows;            /* the step's rows, or its wanted rows where these are more: arena tensors stand this many rows apart,
                               * so that a step of one row touches no more memory than it needs */
     int64_t *stride;         /* where the program remembers it (NULL when eager)               */
+    zl_op_time *times;       /* where a program adds up what its ops took (NULL when eager)    */
     uint8_t *shared;         /* scratch for the whole op, 64-byte aligned                      */
     uint8_t *const *private_;/* scratch per thread, 64-byte aligned                            */
 } zl_run_state;

@@ -128,6 +128,12 @@ int zl_ctx_stall(zl_ctx *ctx, int thread, int microseconds) {
     return ZL_OK;
 }
 
+int zl_ctx_time_ops(zl_ctx *ctx, int on) {
+    if (!ctx) return zl_fail(ZL_E_ARG, "zl_ctx_time_ops: ctx is a null pointer");
+    atomic_store_explicit(&ctx->time_ops, on != 0, memory_order_relaxed);
+    return ZL_OK;
+}
+
 int zl_ctx_scratch(zl_ctx *ctx, int64_t shared, int64_t private_) {
     int64_t n = ctx->pool.n_threads, limit = (int64_t)1 << 46;
     if (shared < 0 || private_ < 0 || shared > limit || private_ > limit / n) /* no machine has it, and the sum could overflow */

@@ -50,6 +50,7 @@ struct zl_ctx {
     pid_t pid;                 /* the process that made it: threads do not survive fork()        */
     _Atomic uintptr_t owner;   /* the thread that is inside a call, 0 = nobody                   */
     _Atomic int64_t runs, program_runs, ops, blas_calls;
+    _Atomic int time_ops;      /* zl_ctx_time_ops                                                */
     zl_blas *blas;             /* what float products with many rows go through, or NULL         */
     int blas_thread;           /* between zl_blas_begin and zl_blas_end: what the caller's own knob stood at */
     /* Scratch of runs, grown on demand and kept: a run after the first of its size allocates nothing. */

@@ -10,6 +10,7 @@
 #include "program.h"
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { MAX_OPS = 1 << 20, MAX_TENSORS = 1 << 20, MAX_COLS = 1 << 26, MAX_ROWS = 1 << 24 };
 static const int64_t max_values = (int64_t)1 << 40, max_arena_cols = (int64_t)1 << 36; /* no product of these overflows 63 bits */
@@ -20,6 +21,7 @@ struct zl_program {
     zl_op *ops;               /* our own copies: the caller may drop or change its arrays */
     const zl_op_def **defs;   /* defs[i] = what ops[i].code is                             */
     zl_tensor *tensors;
+    zl_op_time *times;        /* times[i]: what ops[i] took while the context timed them    */
     zl_limits limits;
     float *arena;
     int64_t arena_bytes, max_rows;
@@ -171,6 +173,24 @@ static int check_faults(const zl_tensor *tensors, int n_tensors) {
     return ZL_OK;
 }
 
+static int64_t nanoseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* The ops with the clock read at their borders, once for the end of one and the beginning of the next: no time falls between two ops. A loop
+ * of its own, so that a run that nobody times pays for one comparison in all. */
+static void run_timed(zl_run_state *r, const zl_op *ops, const zl_op_def **defs, int n_ops) {
+    int64_t before = nanoseconds();
+    for (int i = 0; i < n_ops; i++) {
+        defs[i]->run(r, &ops[i]);
+        int64_t after = nanoseconds();
+        r->times[i].calls++, r->times[i].nanoseconds += after - before;
+        before = after;
+    }
+}
+
 static int run_all(zl_run_state *r, const zl_op *ops, const zl_op_def **defs, int n_ops, int n_tensors, const zl_limits *limits) {
     int status = zl_check_step(limits, r->step);
     for (int i = 0; i < n_ops && !status; i++) {
@@ -187,7 +207,9 @@ static int run_all(zl_run_state *r, const zl_op *ops, const zl_op_def **defs, in
     r->k = r->ctx->kernels;
     r->shared = r->ctx->scratch;
     r->private_ = r->ctx->private_;
-    for (int i = 0; i < n_ops; i++) defs[i]->run(r, &ops[i]);
+    if (r->times && atomic_load_explicit(&r->ctx->time_ops, memory_order_relaxed)) run_timed(r, ops, defs, n_ops);
+    else
+        for (int i = 0; i < n_ops; i++) defs[i]->run(r, &ops[i]);
     atomic_fetch_add_explicit(&r->ctx->runs, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&r->ctx->ops, n_ops, memory_order_relaxed);
     return zl_any_fault() ? check_faults(r->tensors, n_tensors) : ZL_OK;
@@ -217,7 +239,8 @@ static int build(zl_program *p, const zl_op *ops, const zl_tensor *tensors, int6
     p->ops = malloc(((size_t)p->n_ops + 1) * sizeof *p->ops);
     p->defs = malloc(((size_t)p->n_ops + 1) * sizeof *p->defs);
     p->tensors = malloc(((size_t)p->n_tensors + 1) * sizeof *p->tensors);
-    if (!p->ops || !p->defs || !p->tensors)
+    p->times = calloc((size_t)p->n_ops + 1, sizeof *p->times);
+    if (!p->ops || !p->defs || !p->tensors || !p->times)
         return zl_fail(ZL_E_MEMORY, "zl_program_new needs %zu bytes", (size_t)p->n_ops * sizeof *ops + (size_t)p->n_tensors * sizeof *tensors);
     if (p->n_ops) memcpy(p->ops, ops, (size_t)p->n_ops * sizeof *ops);
     if (p->n_tensors) memcpy(p->tensors, tensors, (size_t)p->n_tensors * sizeof *tensors);
@@ -251,7 +274,7 @@ int zl_program_new(zl_ctx *ctx, const zl_op *ops, int n_ops, const zl_tensor *te
 void zl_program_free(zl_program *p) {
     if (!p) return;
     zl_release(p->arena, p->arena_bytes);
-    free(p->ops), free(p->defs), free(p->tensors), free(p);
+    free(p->ops), free(p->defs), free(p->tensors), free(p->times), free(p);
 }
 
 int zl_program_run(zl_program *p, const zl_step *step) {
@@ -259,10 +282,17 @@ int zl_program_run(zl_program *p, const zl_step *step) {
     zl_entry entry;
     int status = zl_enter(p->ctx, "zl_program_run", &entry);
     if (status) return status;
-    zl_run_state run = {.ctx = p->ctx, .tensors = p->tensors, .step = step, .arena = p->arena, .stride = &p->stride};
+    zl_run_state run = {.ctx = p->ctx, .tensors = p->tensors, .step = step, .arena = p->arena, .stride = &p->stride, .times = p->times};
     status = run_all(&run, p->ops, p->defs, p->n_ops, p->n_tensors, &p->limits);
     if (!status) atomic_fetch_add_explicit(&p->ctx->program_runs, 1, memory_order_relaxed);
     return zl_leave(&entry, status);
+}
+
+int zl_program_times(const zl_program *p, zl_op_time *out, int n) {
+    if (!p || !out) return zl_fail(ZL_E_ARG, "zl_program_times: a null pointer");
+    if (n != p->n_ops) return zl_fail(ZL_E_SHAPE, "zl_program_times: room for %d ops, the program has %d", n, p->n_ops);
+    if (n) memcpy(out, p->times, (size_t)n * sizeof *out);
+    return ZL_OK;
 }
 
 float *zl_program_tensor(zl_program *p, int i) {

@@ -72,6 +72,10 @@ typedef struct {
 } zl_counters;
 int zl_ctx_counters(const zl_ctx *ctx, zl_counters *out);
 
+/* While it is on, the thread that drives a program reads the clock between two of its ops: see zl_program_times. Off at first; may be
+ * changed at any time, and counts from the next run on. */
+int zl_ctx_time_ops(zl_ctx *ctx, int on);
+
 /* Pin worker `thread` (1 .. n_threads - 1; the caller's own thread is the caller's business) to one CPU. */
 int zl_ctx_pin(zl_ctx *ctx, int thread, int cpu);
 
@@ -143,6 +147,15 @@ int zl_quantize_activation(zl_ctx *ctx, int64_t rows, int64_t cols, const float 
 int zl_matmul(zl_ctx *ctx, int64_t m, int64_t k, int64_t n, const float *a, const float *b, float *out);
 /* The same by the textbook's loop, one element at a time on the calling thread: what vectors are measured against. */
 int zl_matmul_scalar(int64_t m, int64_t k, int64_t n, const float *a, const float *b, float *out);
+
+/* ---- the machine's ceilings, directly ----------------------------------------------------------------------------------- */
+
+/* Bytes per second at which all threads together read `bytes` of memory again and again for about so many seconds, the best pass: of what
+ * fits a cache that cache's speed, of much more than that the memory's. */
+int zl_probe_read(zl_ctx *ctx, int64_t bytes, double seconds, double *out);
+/* Operations per second of all threads, the best pass, in registers: ZL_TYPE_I8 products of small integers, ZL_TYPE_F32 multiply-adds. A
+ * multiplication and an addition are two. */
+int zl_probe_peak(zl_ctx *ctx, int type, double seconds, double *out);
 
 /* ---- strings: the byte loops of tokenizers --------------------------------------------------------------------------- */
 
@@ -268,5 +281,12 @@ int zl_program_new(zl_ctx *ctx, const zl_op *ops, int n_ops, const zl_tensor *te
                    zl_program **out);
 void zl_program_free(zl_program *p);
 int zl_program_run(zl_program *p, const zl_step *step);
+/* What each op of the program took in all runs that were timed (zl_ctx_time_ops): how often it ran, and for how long from the end of the op
+ * before it to its own, waiting for other threads included. `out` has room for all n ops of the program, in its order. */
+typedef struct {
+    int64_t calls;
+    int64_t nanoseconds;
+} zl_op_time;
+int zl_program_times(const zl_program *p, zl_op_time *out, int n);
 /* Where tensor i of the program lives: (rows, cols) float32. Arena tensors move with the rows of a step: ask again after each run. */
 float *zl_program_tensor(zl_program *p, int i);

@@ -11,8 +11,9 @@
 #include "linear.h"     /* ZL_KERNELS_LINEAR(X)    activation quantiser, panels, products, dequantisers */
 #include "rows.h"       /* ZL_KERNELS_ROWS(X)      norms, activations, softmax, rope, top-k             */
 #include "attention.h"  /* ZL_KERNELS_ATTENTION(X) spans over cache pages                                */
+#include "probe.h"      /* ZL_KERNELS_PROBE(X)     the machine's ceilings                                */
 
-#define ZL_KERNELS(X) ZL_KERNELS_LINEAR(X) ZL_KERNELS_ROWS(X) ZL_KERNELS_ATTENTION(X)
+#define ZL_KERNELS(X) ZL_KERNELS_LINEAR(X) ZL_KERNELS_ROWS(X) ZL_KERNELS_ATTENTION(X) ZL_KERNELS_PROBE(X)
 
 typedef struct zl_kernels {
     const char *isa;

@@ -164,6 +164,27 @@ static void attention(int type, int t, int window, const char *name, const char 
     run(name, ZL_OP_ATTENTION, tensors, 3, &step, (const int32_t[5]){0, HEADS, window}, 0.125f, 0);
 }
 
+/* ---- the tape itself --------------------------------------------------------------------------------------------------------------- */
+
+/* 64 sums of a single value: what is left is what running an op costs while nobody times it. */
+static void tape(void) {
+    enum { N = 64, RUNS = 16 };
+    zl_tensor t[] = {rows(values(1), 1, 1), rows(values(1), 1, 1), rows(need(4), 1, 1)};
+    zl_op ops[N];
+    for (int i = 0; i < N; i++) {
+        ops[i] = (zl_op){.code = ZL_OP_ADD, .in = {0, 1}, .out = {2, -1, -1, -1}};
+        for (int j = 2; j < 12; j++) ops[i].in[j] = -1;
+    }
+    zl_step step = {.n_rows = 1, .n_seq = 1};
+    zl_program *p;
+    must(zl_program_new(ctx, ops, N, t, 3, 0, 1, &p));
+    must(zl_program_run(p, &step));
+    begin();
+    for (int i = 0; i < RUNS; i++) must(zl_program_run(p, &step));
+    end("tape, 16 runs of 64 ops");
+    zl_program_free(p);
+}
+
 int main(void) {
     must(zl_ctx_new(1, NULL, NULL, &ctx));
     printf("%s\n", zl_ctx_isa(ctx));
@@ -173,6 +194,7 @@ int main(void) {
     attention(ZL_TYPE_F32, 1, 0, "attention f32, one row", "kv_store f32");
     attention(ZL_TYPE_F16, 1, 100, "attention f16, one row, window", NULL);
     attention(ZL_TYPE_F16, 64, 0, "attention f16, 64 rows", NULL);
+    tape();
     zl_ctx_free(ctx);
     return 0;
 }

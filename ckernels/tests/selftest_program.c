@@ -186,6 +186,20 @@ static void test_program(zl_ctx *ctx) {
     CHECK(zl_program_run(p, &step) == ZL_OK, "fewer rows");
     CHECK(zl_program_tensor(p, 2) == arena - 3 * (T - 2) && !memcmp(zl_program_tensor(p, 2), middle, 2 * C * sizeof *middle),
           "the arena is packed by the rows of the step");
+
+    /* time per op: nothing until it is switched on, then calls and time of both ops, and nothing more after it is off */
+    zl_op_time times[2] = {{9, 9}, {9, 9}}, more[2];
+    CHECK(zl_program_times(p, times, 2) == ZL_OK && !times[0].calls && !times[1].calls && !times[0].nanoseconds, "timed while it was off");
+    CHECK(zl_ctx_time_ops(ctx, 1) == ZL_OK, "on");
+    for (int i = 0; i < 50; i++) CHECK(zl_program_run(p, &step) == ZL_OK, "a timed run");
+    CHECK(zl_run(ctx, &(zl_op){.code = 0}, 0, NULL, 0, &step) == ZL_OK, "an eager run while it is on");
+    CHECK(zl_ctx_time_ops(ctx, 0) == ZL_OK && zl_program_times(p, times, 2) == ZL_OK, "off");
+    CHECK(times[0].calls == 50 && times[1].calls == 50, "%lld and %lld calls", (long long)times[0].calls, (long long)times[1].calls);
+    CHECK(times[0].nanoseconds > 0 && times[1].nanoseconds > 0, "ops that took no time");
+    CHECK(zl_program_run(p, &step) == ZL_OK && zl_program_times(p, more, 2) == ZL_OK && !memcmp(times, more, sizeof times), "still on");
+    CHECK(!memcmp(zl_program_tensor(p, 2), middle, 2 * C * sizeof *middle), "timed runs give other values");
+    CHECK(zl_program_times(p, times, 3) == ZL_E_SHAPE && strstr(zl_error(), "has 2"), "room for too many");
+    CHECK(zl_program_times(NULL, times, 2) == ZL_E_ARG && zl_program_times(p, NULL, 2) == ZL_E_ARG && zl_ctx_time_ops(NULL, 1) == ZL_E_ARG, "nothing");
     step.n_rows = T + 1;
     CHECK(zl_program_run(p, &step) == ZL_E_SHAPE, "too many rows");
     CHECK(zl_program_run(p, NULL) == ZL_E_ARG && zl_program_run(NULL, &step) == ZL_E_ARG, "no step, no program");

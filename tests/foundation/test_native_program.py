@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from typing import Any
 
@@ -155,3 +156,28 @@ def test_program_is_validated_when_built(ctx: NativeContext) -> None:
     tensors["cols"][2] = 4
     with pytest.raises(ShapeError, match=r"op 0 \(add\)"):
         NativeProgram(ctx, ops, tensors, 0, 3)
+
+
+# --- time per op ------------------------------------------------------------------------------------------------------
+
+
+def test_ops_are_timed_only_while_that_is_on(ctx: NativeContext) -> None:
+    x, y, out = (np.ones((4, 8), np.float32) for _ in range(3))
+    ops, tensors = add_records(x, y, out)
+    step = NativeStep(Step.of_rows(4))
+    program = NativeProgram(ctx, ops, tensors, 0, 4, keep=(x, y, out))
+    program.run(step)
+    assert program.times().tolist() == [[0, 0]]
+    ctx.time_ops(True)
+    before = time.perf_counter_ns()
+    for _ in range(5):
+        program.run(step)
+    passed = time.perf_counter_ns() - before
+    ctx.time_ops(False)
+    ((calls, nanoseconds),) = program.times().tolist()
+    assert calls == 5 and 0 < nanoseconds < passed
+    program.run(step)
+    assert program.times().tolist() == [[5, nanoseconds]]
+    program.close()
+    with pytest.raises(ClosedError):
+        program.times()

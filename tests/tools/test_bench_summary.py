@@ -297,6 +297,5 @@ def test_probes_measure_something() -> None:
         assert 0.1 < probes.read(1, megabytes=64, seconds=0.02) < 5_000
         int8, f32 = (probes.peak(kind, 1, seconds=0.05) for kind in ("int8", "f32"))
         assert 0.5 < f32 < 100_000 and 0.5 < int8 < 100_000  # on a busy machine either may be higher
-        folder = Path(probes.folder.name)
-        assert folder.exists()
-    assert not folder.exists()
+        assert [c.n_threads for c in probes.contexts.values()] == [1]
+    assert probes.contexts[1].closed

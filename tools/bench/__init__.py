@@ -4,7 +4,7 @@ rows.py         the table: which model, which test, what is asked
 contestants.py  who is measured: ours, llama.cpp, ik_llama.cpp
 pairs.py        the method: pairs in turn with a probe beside each
 single.py       rows of another kind: growth of batches, Python's share, start, memory
-probe.py        the machine's ceilings, by C programs compiled on the spot
+probe.py        the machine's ceilings, by zigllama's own probes
 summary.py      medians, bootstrap intervals, verdicts
 report.py       results kept as JSON, and shown
 blocks.py       random weights as blocks of a number format (for tools/make_shape.py)

@@ -11,76 +11,25 @@ A pair whose probes differ by more than TOLERANCE is dropped where the memory de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 from bench.contestants import Contestant, Job
-from bench.summary import Interval, bootstrap
+from zigllama.app.comparison import Figure as Figure
+from zigllama.app.comparison import Interval, Turns, bootstrap
+from zigllama.app.comparison import Pair as Pair
 
-TOLERANCE = 1.10
 CLOSE = 0.95
 SCOUTS = 3  # so that a disturbed one decides nothing
-PATIENCE = 3  # times the pairs wanted that are tried at most
-
-Probe = Callable[[], float]
-Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """Tokens per second, and GB/s read just before and after."""
-
-    speed: float
-    before: float
-    after: float
-
-    @property
-    def probe(self) -> float:
-        """The mean of the two."""
-        return (self.before + self.after) / 2
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two figures taken one after the other."""
-
-    ours: Figure
-    theirs: Figure
-
-    @property
-    def ratio(self) -> float:
-        """Ours by theirs."""
-        return self.ours.speed / self.theirs.speed
-
-    @property
-    def drift(self) -> float:
-        """By how much its three probes differ: the largest by the smallest."""
-        probes = (self.ours.before, self.ours.after, self.theirs.before, self.theirs.after)
-        return max(probes) / min(probes)
-
-    def to_json(self) -> list[float]:
-        """[ours, theirs, probe beside ours, probe beside theirs]."""
-        return [self.ours.speed, self.theirs.speed, self.ours.probe, self.theirs.probe]
-
-
-class Bench:
-    """Measures with a probe between any two runs."""
-
-    def __init__(self, probe: Probe, say: Say) -> None:
-        self._probe, self._say = probe, say
-        self._last = 0.0
-
-    def begin(self) -> None:
-        """The probe before the first run."""
-        self._last = self._probe()
+class Bench(Turns):
+    """Measures contestants with a probe between any two runs."""
 
     def figure(self, who: Contestant, job: Job) -> Figure:
-        """One run. The probe after it is the one before the next."""
-        before, speed = self._last, who.run(job)
-        self._last = self._probe()
-        return Figure(speed, before, self._last)
+        """One run."""
+        return self.take(lambda: who.run(job))
 
     def scout(self, peers: Sequence[Contestant], job: Job) -> list[Contestant]:
         """Peers whose median is within CLOSE of the fastest one's."""
@@ -95,23 +44,8 @@ class Bench:
 
     def pairs(self, ours: Contestant, theirs: Contestant, job: Job, n: int) -> tuple[list[Pair], list[Pair]]:
         """Pairs that are kept, n of them unless patience ends, and those that were dropped."""
-        kept: list[Pair] = []
-        dropped: list[Pair] = []
-        for turn in range(PATIENCE * n):
-            if len(kept) == n:
-                break
-            if turn % 2:
-                theirs_figure = self.figure(theirs, job)
-                pair = Pair(self.figure(ours, job), theirs_figure)
-            else:
-                pair = Pair(self.figure(ours, job), self.figure(theirs, job))
-            fine = not job.row.memory_bound or pair.drift <= TOLERANCE
-            (kept if fine else dropped).append(pair)
-            self._say(
-                f"{pair.ours.speed:8.1f} to {pair.theirs.speed:8.1f} ({theirs.name}): {pair.ratio:.3f} beside "
-                f"{pair.ours.probe:.1f} and {pair.theirs.probe:.1f} GB/s{'' if fine else ', dropped'}"
-            )
-        return kept, dropped
+        drop = job.row.memory_bound
+        return self.in_turn(lambda: ours.run(job), lambda: theirs.run(job), n, drop=drop, name=theirs.name)
 
     def compare(self, ours: Contestant, peers: Sequence[Contestant], job: Job, n: int) -> dict[str, Any]:
         """The whole method for a row; what is kept as JSON. Without peers: ours alone, n times."""

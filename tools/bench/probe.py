@@ -1,38 +1,33 @@
-"""The machine's ceilings: read_probe.c (GB/s from memory) and peak_probe.c (1e9 operations per second), compiled on the
-spot into a folder that goes away."""
+"""The machine's ceilings as zigllama's own probes measure them (zigllama/foundation/native_probe.py): GB/s from memory,
+1e9 operations per second. Threads are kept from one measurement to the next."""
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
-from pathlib import Path
 from types import TracebackType
 
-HERE = Path(__file__).parent
+from zigllama.foundation import native_probe
+from zigllama.foundation.native import NativeContext, isa_variants
 
 
 class Probes:
-    """Compile once, measure often."""
+    """Start threads once, measure often; always with the best instruction set that this CPU has."""
 
     def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="probes")
+        self.isa = next(name for name, usable in isa_variants() if usable)
+        self.contexts: dict[int, NativeContext] = {}
 
-    def _run(self, name: str, *arguments: str) -> float:
-        binary = Path(self.folder.name) / name
-        if not binary.exists():
-            source = str(HERE / f"{name}.c")
-            command = ["cc", "-O3", "-march=native", "-pthread", source, "-o", str(binary)]
-            subprocess.run(command, check=True, text=True)
-        out = subprocess.run([str(binary), *arguments], check=True, text=True, capture_output=True)
-        return float(out.stdout)
+    def _context(self, n_threads: int) -> NativeContext:
+        if n_threads not in self.contexts:
+            self.contexts[n_threads] = NativeContext(n_threads, self.isa)
+        return self.contexts[n_threads]
 
     def read(self, n_threads: int, megabytes: int = 512, seconds: float = 0.5) -> float:
         """GB/s (1e9 bytes) that all threads read together, the best pass."""
-        return self._run("read_probe", str(n_threads), str(megabytes), str(seconds))
+        return native_probe.read(self._context(n_threads), megabytes << 20, seconds) / 1e9
 
     def peak(self, kind: str, n_threads: int, seconds: float = 0.5) -> float:
         """GOP/s of int8 products ("int8") or GFLOP/s ("f32"), in registers, the best pass."""
-        return self._run("peak_probe", kind, str(n_threads), str(seconds))
+        return native_probe.peak(self._context(n_threads), kind, seconds) / 1e9
 
     def __enter__(self) -> Probes:
         return self
@@ -40,4 +35,5 @@ class Probes:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.folder.cleanup()
+        for context in self.contexts.values():
+            context.close()

@@ -33,6 +33,7 @@ VERBS = {
     "inspect": "a model file's metadata and tensors",
     "estimate": "how much memory a model will need, part by part",
     "bench": "speed: llama-bench's tests and columns",
+    "profile": "time, bytes and share of the machine's limit of each op; two builds in turn",
     "diff": "two runtimes or instruction sets side by side: the first op that differs",
     "doctor": "what zigllama found on this machine, and what it chose",
     "pull": "fetch a model by name into the cache",

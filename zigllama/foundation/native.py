@@ -236,6 +236,11 @@ class NativeContext:
             check(lib.zl_ctx_counters(pointer, out))
         return {name: int(getattr(out, name)) for name, _ in ffi.typeof("zl_counters").fields}
 
+    def time_ops(self, on: bool) -> None:
+        """From the next run on programs add up what each of their ops takes, or do not: see `NativeProgram.times`."""
+        with self.using() as pointer:
+            check(lib.zl_ctx_time_ops(pointer, on))
+
     def pin(self, thread: int, cpu: int) -> None:
         """Pin a worker (1 .. n_threads - 1) to a CPU. Raises InvalidArgument; NativeError when the system refuses."""
         with self.using() as pointer:
@@ -418,6 +423,7 @@ class NativeProgram:
         check(status)
         self._pointer: Any = ffi.gc(out[0], lib.zl_program_free)
         self.ctx, self.max_rows, self._tensors, self._keep = ctx, max_rows, tensors.copy(), keep
+        self.n_ops = len(ops)
 
     def run(self, step: NativeStep) -> None:
         """Replay it for one step."""
@@ -430,6 +436,15 @@ class NativeProgram:
             self.ctx._lock.release()
         if status:
             _raise(status)
+
+    def times(self) -> npt.NDArray[np.int64]:
+        """(n_ops, 2): how often each op ran while the context timed ops, and how many nanoseconds that took."""
+        out = np.zeros((self.n_ops, 2), np.int64)
+        with self.ctx.using():
+            if self._pointer is None:
+                raise errors.ClosedError("the program is closed")
+            check(lib.zl_program_times(self._pointer, ffi.from_buffer("zl_op_time[]", out), self.n_ops))
+        return out
 
     def tensor(self, i: int, rows: int | None = None) -> F32:
         """Tensor i as an array (rows, cols) in place; by default all rows it has room for, of which an arena tensor has

@@ -105,7 +105,7 @@ class TapeProgram:
             for o in tape.ops
         ]
         ops = np.array(rows, structs.OP)
-        self.max_rows = max_rows
+        self.max_rows, self.tape = max_rows, tape
         self._results = [number(r) for r in tape.results]
         self._program = NativeProgram(
             context, ops, np.array(tensors, structs.TENSOR), tape.arena_cols, max_rows, keep=(keep, ops)
@@ -118,6 +118,10 @@ class TapeProgram:
     def result(self, i: int, rows: int) -> F32:
         """Rows of result i, in place: valid until the next run."""
         return self._program.tensor(self._results[i], rows)
+
+    def times(self) -> Any:
+        """(ops of the tape, 2), int64: calls and nanoseconds of each while the context timed ops (`time_ops`)."""
+        return self._program.times()
 
     def close(self) -> None:
         """Give the arena back."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -64,8 +65,15 @@ class Engine:
         self._program: TapeProgram | None = None
         self._native_step: Any = None
         self.best: tuple[F32, I32] | None = None
+        # called after each step of the tape with the program and the nanoseconds that the step took, or None
+        self.watch: Callable[[Step, TapeProgram, int], None] | None = None
         self.closed = False
         self.mode = "reference" if context is None else "eager" if os.environ.get("ZIGLLAMA_TAPE") == "0" else "tape"
+
+    @property
+    def program(self) -> TapeProgram | None:
+        """The tape as C holds it, once a step was run."""
+        return self._program
 
     @property
     def forked(self) -> bool:
@@ -104,7 +112,10 @@ class Engine:
                 self._native_step = self.context.make_step(step)
             else:
                 self._native_step.update(step)
+            start = time.perf_counter_ns() if self.watch is not None else 0
             self._program.run(self._native_step)
+            if self.watch is not None:
+                self.watch(step, self._program, time.perf_counter_ns() - start)
             logits, values, ids = (self._program.result(i, step.n_out) for i in range(3))
             self.best = (values, ids.view(np.int32)) if step.best else None
             return logits

@@ -119,6 +119,11 @@ class Model:
         return model_digest(self._loader.reader)
 
     @property
+    def weights(self) -> Mapping[str, Any]:
+        """Every tensor by its GGUF name: matrices as `Weight`, vectors as float32 arrays."""
+        return self._weights
+
+    @property
     def backend(self) -> dict[str, Any]:
         """What really runs: backend, execution, ISA variant, threads, BLAS library."""
         c = self.engine.context
