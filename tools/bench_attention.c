@@ -1,7 +1,7 @@
 /* bench_attention.c - how fast attention over the cache is, without a model: the op alone, through zl_run.
  *
  *      meson setup build/c -Dlibrary_only=true && meson compile -C build/c
- *      build/c/ckernels/bench_attention [ISA] [SHAPE ...]           (auto, all shapes)          THREADS=2, TYPE=f16|f32
+ *      build/c/ckernels/bench_attention [ISA] [SHAPE ...]           (auto, all shapes)          THREADS=2, TYPE=f16|f32|q8_0
  *
  * For each shape and each test (rows of queries after so many cached positions): microseconds of one layer, the best of what fits into
  * half a second; the GFLOP/s of its two products (a multiply and an add are two; keys that a row does not see are not counted); and the
@@ -47,7 +47,7 @@ static const struct {
 
 enum { MAX_POS = 2560, PAGES = MAX_POS / 64, MAX_LAYERS = 32 };
 
-/* Small random numbers of the cache's type, about -1 to 1. */
+/* Random numbers of the cache's type, about -1 to 1; of Q8_0 random codes and scales, larger but finite. */
 static void *random_pages(int f16, int64_t n) {
     void *p = need((size_t)n * (f16 ? 2 : 4));
     uint64_t s = 88172645463325252u;
@@ -60,7 +60,8 @@ static void *random_pages(int f16, int64_t n) {
 }
 
 static void measure(zl_ctx *ctx, const struct shape *s, int type) {
-    const int heads = s->n_kv * s->group, cols = heads * s->d, f16 = type == ZL_TYPE_F16;
+    const int heads = s->n_kv * s->group, cols = heads * s->d, f16 = type != ZL_TYPE_F32;
+    const double bytes = type == ZL_TYPE_F32 ? 4 : type == ZL_TYPE_F16 ? 2 : 34.0 / 32;
     const int64_t values = (int64_t)PAGES * s->layers * s->n_kv * 64 * s->d;
     zl_cache cache = {type, 0, s->layers, s->n_kv, s->d, s->d, PAGES, 0, random_pages(f16, values), random_pages(f16, values)};
     float *q = need((size_t)(512 * cols) * 4), *out = need((size_t)(512 * cols) * 4);
@@ -85,7 +86,7 @@ static void measure(zl_ctx *ctx, const struct shape *s, int type) {
         } while (now() < end);
         const double seen = (double)rows * (depth + (rows + 1) / 2.0);
         printf("%-8s %-12s %9.1f us %8.1f GFLOP/s %7.1f GB/s\n", s->name, tests[t].name, 1e6 * best, 1e-9 * 4 * seen * cols / best,
-               1e-9 * 2 * (depth + rows) * s->n_kv * s->d * (f16 ? 2 : 4) / best);
+               1e-9 * 2 * (depth + rows) * s->n_kv * s->d * bytes / best);
         fflush(stdout);
     }
     free(cache.k), free(cache.v), free(q), free(out);
@@ -99,7 +100,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int wanted = argc < 3;
         for (int a = 2; a < argc; a++) wanted |= !strcmp(argv[a], shapes[i].name);
-        if (wanted) measure(ctx, &shapes[i], type && !strcmp(type, "f32") ? ZL_TYPE_F32 : ZL_TYPE_F16);
+        if (wanted) measure(ctx, &shapes[i], !type || !strcmp(type, "f16") ? ZL_TYPE_F16 : !strcmp(type, "f32") ? ZL_TYPE_F32 : ZL_TYPE_Q8_0);
     }
     zl_ctx_free(ctx);
     return 0;

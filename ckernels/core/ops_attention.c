@@ -30,10 +30,15 @@ static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t pad16(int64_t n) { return (n + 15) & ~(int64_t)15; }
 
+/* Bytes of a page of one layer and one kv head; Q8_0: 64 codes and 2 halves per channel. */
+static int64_t page_bytes(const zl_cache *c, int64_t channels) {
+    return channels * (c->type == ZL_TYPE_Q8_0 ? ZL_PAGE + 2 * ZL_PAGE / ZL_KV_BLOCK : c->type == ZL_TYPE_F16 ? 2 * ZL_PAGE : 4 * ZL_PAGE);
+}
+
 /* A page of one layer and one kv head; keys [4][dk][16], values [64][dv], see zl_cache. */
 static void *page_of(const zl_cache *c, const void *base, int64_t page, int layer, int head, int64_t channels) {
     int64_t index = (page * c->n_layer + layer) * c->n_kv + head;
-    return (char *)base + index * ZL_PAGE * channels * (c->type == ZL_TYPE_F16 ? 2 : 4);
+    return (char *)base + index * page_bytes(c, channels);
 }
 
 /* ---- kv store ------------------------------------------------------------------------------------------------------------------- */
@@ -81,6 +86,14 @@ static void store_chunk(void *arg, int64_t chunk, int thread) {
         for (int g = 0; g < c->n_kv; g++) {
             char *k = page_of(c, c->k, page, j->layer, g, c->dk), *v = page_of(c, c->v, page, j->layer, g, c->dv);
             int64_t key = (int64_t)(at / ZL_KEY_GROUP) * c->dk * ZL_KEY_GROUP + at % ZL_KEY_GROUP;
+            if (c->type == ZL_TYPE_Q8_0) { /* codes, then scales, in the same order */
+                uint16_t *ks = (uint16_t *)(void *)(k + ZL_PAGE * c->dk), *vs = (uint16_t *)(void *)(v + ZL_PAGE * c->dv);
+                ks += (int64_t)(at / ZL_KEY_GROUP) * (c->dk / ZL_KV_BLOCK) * ZL_KEY_GROUP + at % ZL_KEY_GROUP;
+                vs += (int64_t)at * (c->dv / ZL_KV_BLOCK);
+                j->r->k->kv_store_q8(c->dk, j->k + (t * c->n_kv + g) * c->dk, (int8_t *)k + key, ks, ZL_KEY_GROUP);
+                j->r->k->kv_store_q8(c->dv, j->v + (t * c->n_kv + g) * c->dv, (int8_t *)v + (int64_t)at * c->dv, vs, 1);
+                continue;
+            }
             j->r->k->kv_store(f16, c->dk, j->k + (t * c->n_kv + g) * c->dk, k + key * (f16 ? 2 : 4), ZL_KEY_GROUP);
             j->r->k->kv_store(f16, c->dv, j->v + (t * c->n_kv + g) * c->dv, v + (int64_t)at * c->dv * (f16 ? 2 : 4), 1);
         }
@@ -267,6 +280,12 @@ static zl_attention_span open_span(const job *j, const block *b, int head, int64
     zl_attention_span p = {.k_f16 = f16, .v_f16 = f16, .v_stride = c->dv};
     p.k = page_of(c, c->k, page, j->layer, head, c->dk), p.v = page_of(c, c->v, page, j->layer, head, c->dv);
     p.next_k = keys_of(j, b, next_head, next, p.k);
+    if (c->type == ZL_TYPE_Q8_0) {
+        kernels->kv_load_q8(1, c->dk, p.k, w->k, p.v);
+        kernels->kv_load_q8(0, c->dv, p.v, w->v, p.next_k);
+        p.k = w->k, p.v = w->v;
+        return p;
+    }
     if (f16 && n > WIDEN_ROWS) {
         kernels->kv_load(f16, 1, ZL_PAGE * c->dk, p.k, w->k, ZL_PAGE * c->dk);
         p.k = w->k, p.k_f16 = 0;

@@ -40,6 +40,39 @@ void ZL_FN(kv_load)(int f16, int64_t rows, int64_t n, const void *src, float *ds
     else load_rows(0, rows, n, src, dst, dst_stride);
 }
 
+/* L codes -> floats */
+ZL_INLINE vf load_codes(const int8_t *p) {
+    typedef int8_t codes __attribute__((vector_size(L)));
+    codes q;
+    memcpy(&q, p, sizeof q);
+    return vi_to_vf(__builtin_convertvector(q, vi));
+}
+
+/* A quant block is 32 channels of one key:
+ *
+ *      keys    int8 [4 groups][n][16 keys]   f16 [4][n/32][16]       a vector of scales serves 32 vectors of codes
+ *      values  int8 [64 keys][n]             f16 [64][n/32]          so the blocks and their scales stand one after another
+ */
+void ZL_FN(kv_load_q8)(int keys, int64_t n, const void *src, float *dst, const void *ahead) {
+    enum { BLOCKS = 16, BYTES = BLOCKS * (ZL_KV_BLOCK + 2) }; /* 16 blocks at a time, and so many bytes of the page that comes next */
+    const int8_t *q = src;
+    const uint16_t *d = (const uint16_t *)(const void *)(q + ZL_PAGE * n);
+    for (int64_t b = 0; b < ZL_PAGE * n / ZL_KV_BLOCK; b += BLOCKS, q += BLOCKS * ZL_KV_BLOCK, dst += BLOCKS * ZL_KV_BLOCK) {
+        fetch(ahead, b / BLOCKS * BYTES, BYTES / 2, 1);
+        for (int i = 0; i < BLOCKS; i += L) {
+            vf scale = vf_from_f16(d + b + i);
+            if (keys) {
+                for (int c = 0; c < ZL_KV_BLOCK; c++) vf_store(dst + c * ZL_KEY_GROUP + i, load_codes(q + c * ZL_KEY_GROUP + i) * scale);
+                continue;
+            }
+            float of[L];
+            vf_store(of, scale);
+            for (int j = 0; j < L; j++)
+                for (int c = (i + j) * ZL_KV_BLOCK; c < (i + j + 1) * ZL_KV_BLOCK; c += L) vf_store(dst + c, load_codes(q + c) * vf_set1(of[j]));
+        }
+    }
+}
+
 /* ---- weights -------------------------------------------------------------------------------------------------------------------- */
 
 /* 2^x for x <= 0: x = n + f, n an integer, |f| <= 1/2. Adding 1.5 * 2^23 + 127 rounds x to an integer and leaves n + 127 in the low bits,

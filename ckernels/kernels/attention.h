@@ -27,6 +27,7 @@
 enum {
     ZL_PAGE = 64,       /* positions of a page, which is a span                                       */
     ZL_KEY_GROUP = 16,  /* keys that are interleaved in a key page: [4 groups][dk][16 keys]            */
+    ZL_KV_BLOCK = 32,   /* channels of a quant block of a Q8_0 cache                                  */
     ZL_QUERY_TILE = 8   /* the most query rows that share one pass over keys and values in registers   */
 };
 
@@ -60,6 +61,12 @@ typedef struct {
     X(void, kv_store, (int f16, int64_t n, const float *x, void *dst, int64_t stride))                                             \
     /* src (rows, n) -> dst (rows, dst_stride) float32, exactly; the rest of each row up to a whole vector is zero */              \
     X(void, kv_load, (int f16, int64_t rows, int64_t n, const void *src, float *dst, int64_t dst_stride))                          \
+    /* x (n), n a multiple of 32 -> n int8 `stride` apart and a half per 32 of them, `stride` apart too: d = max|x| / 127,         \
+     * code = round(x * (127 / max|x|)); a block with a value that is not finite has d = NaN. (kernels/linear_quantize.c) */        \
+    X(void, kv_store_q8, (int64_t n, const float *x, int8_t *codes, uint16_t *scales, int64_t stride))                             \
+    /* A Q8_0 page of heads of n channels -> the same page as float32, exactly (8 bits times 11): keys [4][n][16], else values      \
+     * [64][n]. `ahead`: the page that will be asked for next. */                                                                   \
+    X(void, kv_load_q8, (int keys, int64_t n, const void *src, float *dst, const void *ahead))                                     \
     X(void, attention_span, (const zl_attention *a, const zl_attention_span *s))                                                   \
     /* merge n spans of one row, ms and ls [n], os [n][stride], into its state (m, l, o): exactly what attention_span does with    \
      * merge = 1, span by span. A span whose ls is 0 was not seen. */                                                              \
