@@ -50,6 +50,8 @@ RUN_BY = {
     "unpack_row": "embed",
     "kv_store": "kv_store",
     "kv_load": "attention",
+    "kv_store_q8": "kv_store",
+    "kv_load_q8": "attention",
     "attention_span": "attention",
     "attention_merge": "attention",
     "attention_finish": "attention",

@@ -316,7 +316,7 @@ def attention(
 
     H query heads share G key heads. Row t stands at position P - T + t and, when `causal`, sees what is at or before
     it; otherwise all of P. `window` > 0: only that many positions, its own included. `scale` defaults to 1 / sqrt(D).
-    Keys and values are kept as `cache_type`, "F32" or "F16", in pages of 64 as in a model. Raises ShapeError,
+    Keys and values are kept as `cache_type`, "F32", "F16" or "Q8_0", in pages of 64 as in a model. Raises ShapeError,
     InvalidArgument.
     """
     queries, keys, values = _float32("q", q, 3), _float32("k", k, 3), _float32("v", v, 3)

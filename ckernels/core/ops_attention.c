@@ -16,6 +16,8 @@
 
 enum {
     BLOCK_ROWS = 96,          /* query rows (tokens x heads of a kv head) that share a widened page                        */
+    TILE_ROWS = 6,            /* rows of a tile at most (see attention_tile.h): 6 x 4 vectors keep 24 of 32 registers busy */
+    WIDEN_ROWS = 12,          /* more rows than this, and a page is converted to float32 once for all their tiles         */
     SPLIT = 128,              /* (row, span) pairs per head that may wait to be merged                                    */
     SPLIT_ROWS = 32,          /* more rows than this are not cut by spans                                                 */
     CHUNKS_PER_THREAD = 4,
@@ -28,10 +30,15 @@ static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t pad16(int64_t n) { return (n + 15) & ~(int64_t)15; }
 
+/* Bytes of a page of one layer and one kv head; Q8_0: 64 codes and 2 halves per channel. */
+static int64_t page_bytes(const zl_cache *c, int64_t channels) {
+    return channels * (c->type == ZL_TYPE_Q8_0 ? ZL_PAGE + 2 * ZL_PAGE / ZL_KV_BLOCK : c->type == ZL_TYPE_F16 ? 2 * ZL_PAGE : 4 * ZL_PAGE);
+}
+
 /* A page of one layer and one kv head; keys [4][dk][16], values [64][dv], see zl_cache. */
 static void *page_of(const zl_cache *c, const void *base, int64_t page, int layer, int head, int64_t channels) {
     int64_t index = (page * c->n_layer + layer) * c->n_kv + head;
-    return (char *)base + index * ZL_SPAN * channels * (c->type == ZL_TYPE_F16 ? 2 : 4);
+    return (char *)base + index * page_bytes(c, channels);
 }
 
 /* ---- kv store ------------------------------------------------------------------------------------------------------------------- */
@@ -74,11 +81,19 @@ static void store_chunk(void *arg, int64_t chunk, int thread) {
     int f16 = c->type == ZL_TYPE_F16;
     (void)thread;
     for (int64_t t = chunk * j->per; t < min64((chunk + 1) * j->per, s->n_rows); t++) {
-        int64_t page = s->tables[c->cls][(int64_t)s->seq[t] * s->table_width[c->cls] + s->cache_pos[t] / ZL_SPAN];
-        int at = s->cache_pos[t] % ZL_SPAN;
+        int64_t page = s->tables[c->cls][(int64_t)s->seq[t] * s->table_width[c->cls] + s->cache_pos[t] / ZL_PAGE];
+        int at = s->cache_pos[t] % ZL_PAGE;
         for (int g = 0; g < c->n_kv; g++) {
             char *k = page_of(c, c->k, page, j->layer, g, c->dk), *v = page_of(c, c->v, page, j->layer, g, c->dv);
             int64_t key = (int64_t)(at / ZL_KEY_GROUP) * c->dk * ZL_KEY_GROUP + at % ZL_KEY_GROUP;
+            if (c->type == ZL_TYPE_Q8_0) { /* codes, then scales, in the same order */
+                uint16_t *ks = (uint16_t *)(void *)(k + ZL_PAGE * c->dk), *vs = (uint16_t *)(void *)(v + ZL_PAGE * c->dv);
+                ks += (int64_t)(at / ZL_KEY_GROUP) * (c->dk / ZL_KV_BLOCK) * ZL_KEY_GROUP + at % ZL_KEY_GROUP;
+                vs += (int64_t)at * (c->dv / ZL_KV_BLOCK);
+                j->r->k->kv_store_q8(c->dk, j->k + (t * c->n_kv + g) * c->dk, (int8_t *)k + key, ks, ZL_KEY_GROUP);
+                j->r->k->kv_store_q8(c->dv, j->v + (t * c->n_kv + g) * c->dv, (int8_t *)v + (int64_t)at * c->dv, vs, 1);
+                continue;
+            }
             j->r->k->kv_store(f16, c->dk, j->k + (t * c->n_kv + g) * c->dk, k + key * (f16 ? 2 : 4), ZL_KEY_GROUP);
             j->r->k->kv_store(f16, c->dv, j->v + (t * c->n_kv + g) * c->dv, v + (int64_t)at * c->dv * (f16 ? 2 : 4), 1);
         }
@@ -134,7 +149,7 @@ static int check_step_attention(const zl_op *op, const zl_tensor *t, const zl_st
         int32_t first = first_seen(s, row, op->ip[2]), last = s->see_to[row];
         if (row && s->seq[row] != s->seq[row - 1]) from = to = 0;
         if (first > last) continue;
-        int64_t lo = first / ZL_SPAN, hi = last / ZL_SPAN + 1;
+        int64_t lo = first / ZL_PAGE, hi = last / ZL_PAGE + 1;
         for (int64_t i = lo; i < hi; i++) {
             if (i >= from && i < to) { i = to - 1; continue; }
             if (table[i] < 0 || table[i] >= c->n_pages)
@@ -175,24 +190,27 @@ typedef struct {
 
 /* What a thread has for itself. */
 typedef struct {
-    float *k, *v;      /* widened pages: [4][dk][16], [64][v_pad]         */
-    float *q, *p;      /* interleaved queries; scores and weights          */
+    float *k, *v;      /* widened pages: [4][dk][16] and [64][v_stride]    */
+    float *q, *p;      /* interleaved queries; scores and weights of a tile */
     float *m, *l;
     float **o;
     int32_t *lo, *hi;
 } workspace;
 
-/* Query rows in a block at most, in whole tiles. */
-static int64_t block_capacity(int64_t group) { return ceil_div(max64(group, BLOCK_ROWS), ZL_QUERY_TILE) * ZL_QUERY_TILE; }
+/* Query rows in a block at most. */
+static int64_t block_capacity(int64_t group) { return max64(group, BLOCK_ROWS); }
+
+/* The rows of widened values are whole vectors, as kv_load writes them. */
+static int64_t v_stride(const zl_cache *c, int lanes) { return ceil_div(c->dv, lanes) * lanes; }
 
 static workspace carve(const job *j, int thread) {
     int64_t n = block_capacity(j->group), dk = j->cache->dk;
     workspace w;
     w.k = (float *)j->r->private_[thread];
-    w.v = w.k + ZL_SPAN * dk;
-    w.q = w.v + ZL_SPAN * j->v_pad;
+    w.v = w.k + ZL_PAGE * dk;
+    w.q = w.v + ZL_PAGE * v_stride(j->cache, j->r->k->lanes);
     w.p = w.q + pad16(n * dk);
-    w.m = w.p + n * ZL_SPAN;
+    w.m = w.p + ZL_QUERY_TILE * ZL_PAGE;
     w.l = w.m + pad16(n);
     w.lo = (int32_t *)(w.l + pad16(n));
     w.hi = w.lo + pad16(n);
@@ -203,8 +221,7 @@ static workspace carve(const job *j, int thread) {
 static void scratch_attention(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {
     const zl_cache *c = t[op->in[1]].data;
     int64_t heads = op->ip[1], n = block_capacity(heads / c->n_kv), v_pad = pad16(c->dv);
-    (void)ctx;
-    *private_ = 4 * (ZL_SPAN * (c->dk + v_pad) + pad16(n * c->dk) + n * ZL_SPAN + 4 * pad16(n)) + n * (int64_t)sizeof(float *);
+    *private_ = 4 * (ZL_PAGE * (c->dk + v_stride(c, zl_ctx_kernels(ctx)->lanes)) + pad16(n * c->dk) + ZL_QUERY_TILE * ZL_PAGE + 4 * pad16(n)) + n * (int64_t)sizeof(float *);
     *shared = pad16(rows) * (int64_t)sizeof(block) + 4 * (2 * pad16(SPLIT_ROWS * heads) + 2 * pad16(SPLIT * heads) + SPLIT * heads * v_pad);
 }
 
@@ -213,55 +230,76 @@ static inline int64_t pair_of(const job *j, const block *b, int head, int i) {
     return (int64_t)(b->row + i / j->group) * j->heads + head * j->group + i % j->group;
 }
 
-/* Queries of a block and kv head, six rows interleaved: [tile][dk][6]. */
+/* Rows of a tile: n query rows as evenly as they go into tiles. */
+static inline int tile_of(int n) {
+    int tiles = (n + TILE_ROWS - 1) / TILE_ROWS;
+    return (n + tiles - 1) / tiles;
+}
+
+/* Queries of a block and kv head, the rows of a tile interleaved: [tile][dk][rows], and scaled. */
 static int gather_queries(const job *j, const block *b, int head, float *to) {
-    int dk = j->cache->dk, n = b->n_rows * j->group;
+    int dk = j->cache->dk, n = b->n_rows * j->group, tile = tile_of(n);
+    float factor = zl_query_factor(j->scale, j->softcap);
     for (int i = 0; i < n; i++) {
         const float *q = j->q + pair_of(j, b, head, i) * dk;
-        float *dst = to + (int64_t)(i / ZL_QUERY_TILE) * ZL_QUERY_TILE * dk + i % ZL_QUERY_TILE;
-        for (int c = 0; c < dk; c++) dst[c * ZL_QUERY_TILE] = q[c];
+        float *dst = to + (int64_t)(i / tile) * tile * dk + i % tile;
+        for (int c = 0; c < dk; c++) dst[c * tile] = q[c] * factor;
     }
     return n;
 }
 
-/* What each query row sees of a span. 0: no row sees anything, and there may be no page. */
+/* What each query row sees of a span; 0: no row sees anything, and there may be no page. */
 static int set_ranges(const job *j, const block *b, int64_t span, int32_t *lo, int32_t *hi) {
     const zl_step *s = j->r->step;
-    int64_t base = span * ZL_SPAN;
-    int any = 0;
+    int64_t base = span * ZL_PAGE;
+    int seen = 0;
     for (int i = 0; i < b->n_rows; i++) {
-        int64_t from = max64(first_seen(s, b->row + i, j->window) - base, 0), to = min64((int64_t)s->see_to[b->row + i] + 1 - base, ZL_SPAN);
+        int64_t from = max64(first_seen(s, b->row + i, j->window) - base, 0), to = min64((int64_t)s->see_to[b->row + i] + 1 - base, ZL_PAGE);
         if (from >= to) from = to = 0;
-        else any = 1;
+        else seen = 1;
         for (int h = 0; h < j->group; h++) lo[i * j->group + h] = (int32_t)from, hi[i * j->group + h] = (int32_t)to;
     }
-    return any;
+    return seen;
 }
 
-/* The pages of a span: as they are, or widened to float32 when more than one tile of queries shares them, or when the values' rows
- * are not whole vectors. The values are the same, so are the bits. `last`: the caller does not go on to the next span. */
-static zl_attention_page open_page(const job *j, const block *b, int head, int64_t span, int last, const workspace *w) {
+/* The keys of a span, or `otherwise` where it has no page. */
+static const void *keys_of(const job *j, const block *b, int head, int64_t span, const void *otherwise) {
+    const zl_cache *c = j->cache;
+    int64_t width = j->r->step->table_width[c->cls];
+    const int32_t *table = j->r->step->tables[c->cls] + (int64_t)j->r->step->seq[b->row] * width;
+    return span < width && table[span] >= 0 && table[span] < c->n_pages ? page_of(c, c->k, table[span], j->layer, head, c->dk) : otherwise;
+}
+
+/* The page of a span, for n query rows; `next`: the span whose keys will be wanted after it, of head `next_head`. */
+static zl_attention_span open_span(const job *j, const block *b, int head, int64_t span, int n, int next_head, int64_t next, const workspace *w) {
     const zl_cache *c = j->cache;
     const zl_step *s = j->r->step;
     const zl_kernels *kernels = j->r->k;
-    const int32_t *pages = s->tables[c->cls] + (int64_t)s->seq[b->row] * s->table_width[c->cls] + span;
-    int64_t page = pages[0], next = last || pages[1] < 0 || pages[1] >= c->n_pages ? page : pages[1];
-    int f16 = c->type == ZL_TYPE_F16, many = b->n_rows * j->group > ZL_QUERY_TILE;
-    zl_attention_page p = {page_of(c, c->k, page, j->layer, head, c->dk), page_of(c, c->v, page, j->layer, head, c->dv), c->dv, f16, f16,
-                           page_of(c, c->k, next, j->layer, head, c->dk)};
-    if (f16 && many) {
-        kernels->kv_load(1, 1, (int64_t)ZL_SPAN * c->dk, p.k, w->k, (int64_t)ZL_SPAN * c->dk);
+    int32_t page = s->tables[c->cls][(int64_t)s->seq[b->row] * s->table_width[c->cls] + span];
+    int f16 = c->type == ZL_TYPE_F16;
+    zl_attention_span p = {.k_f16 = f16, .v_f16 = f16, .v_stride = c->dv};
+    p.k = page_of(c, c->k, page, j->layer, head, c->dk), p.v = page_of(c, c->v, page, j->layer, head, c->dv);
+    p.next_k = keys_of(j, b, next_head, next, p.k);
+    if (c->type == ZL_TYPE_Q8_0) {
+        kernels->kv_load_q8(1, c->dk, p.k, w->k, p.v);
+        kernels->kv_load_q8(0, c->dv, p.v, w->v, p.next_k);
+        p.k = w->k, p.v = w->v;
+        return p;
+    }
+    if (f16 && n > WIDEN_ROWS) {
+        kernels->kv_load(f16, 1, ZL_PAGE * c->dk, p.k, w->k, ZL_PAGE * c->dk);
         p.k = w->k, p.k_f16 = 0;
     }
-    if ((f16 && many) || c->dv % kernels->lanes) {
-        kernels->kv_load(f16, ZL_SPAN, c->dv, p.v, w->v, j->v_pad);
-        p.v = w->v, p.v_f16 = 0, p.v_stride = (int)j->v_pad;
+    if (c->dv < kernels->lanes || (f16 && n > WIDEN_ROWS)) {
+        p.v_stride = v_stride(c, kernels->lanes);
+        kernels->kv_load(f16, ZL_PAGE, c->dv, p.v, w->v, p.v_stride);
+        p.v = w->v, p.v_f16 = 0;
     }
     return p;
 }
 
 static zl_attention queries_of(const job *j, const workspace *w, int n_q, int merge) {
-    return (zl_attention){n_q, j->cache->dk, j->cache->dv, j->scale, j->softcap, w->q, w->p, w->lo, w->hi, w->m, w->l, w->o, merge};
+    return (zl_attention){n_q, tile_of(n_q), j->cache->dk, j->cache->dv, j->softcap, w->q, w->p, w->lo, w->hi, w->m, w->l, w->o, merge};
 }
 
 /* by rows: chunk = block * n_kv + kv head */
@@ -279,8 +317,8 @@ static void block_chunk(void *arg, int64_t chunk, int thread) {
     zl_attention a = queries_of(j, &w, n, 1);
     for (int64_t span = b->span; span < b->span + b->n_spans; span++) {
         if (!set_ranges(j, b, span, w.lo, w.hi)) continue;
-        zl_attention_page page = open_page(j, b, head, span, span + 1 == b->span + b->n_spans, &w);
-        j->r->k->attention_span(&a, &page);
+        zl_attention_span s = open_span(j, b, head, span, n, head, span + 1, &w);
+        j->r->k->attention_span(&a, &s);
     }
     for (int i = 0; i < n; i++) j->r->k->attention_finish(dv, w.l[i], w.o[i]);
 }
@@ -298,12 +336,13 @@ static void span_chunk(void *arg, int64_t chunk, int thread) {
         int head = (int)(which % j->cache->n_kv);
         if (j->wave + s >= b->n_spans) continue;
         if (which != gathered) n = gather_queries(j, b, head, w.q), gathered = which;
-        int seen = set_ranges(j, b, b->span + j->wave + s, w.lo, w.hi);
-        if (seen) {
+        if (set_ranges(j, b, b->span + j->wave + s, w.lo, w.hi)) {
             for (int i = 0; i < n; i++) w.o[i] = j->part_o + (pair_of(j, b, head, i) * j->wave_spans + s) * j->v_pad;
             zl_attention a = queries_of(j, &w, n, 0);
-            zl_attention_page page = open_page(j, b, head, b->span + j->wave + s, u + 1 == to || j->wave + s + 1 == b->n_spans, &w);
-            j->r->k->attention_span(&a, &page);
+            int over = j->wave + s + 1 == b->n_spans; /* the next unit is another head's */
+            zl_attention_span sp = open_span(j, b, head, b->span + j->wave + s, n, head + (over && head + 1 < j->cache->n_kv),
+                                             over ? b->span + j->wave : b->span + j->wave + s + 1, &w);
+            j->r->k->attention_span(&a, &sp);
         }
         for (int i = 0; i < n; i++) {
             int64_t part = pair_of(j, b, head, i) * j->wave_spans + s;
@@ -323,10 +362,8 @@ static void merge_chunk(void *arg, int64_t chunk, int thread) {
         int64_t spans = min64(j->blocks[b].n_spans - j->wave, j->wave_spans);
         float *o = j->out + i * dv;
         if (j->wave == 0) j->m[i] = -INFINITY, j->l[i] = 0, memset(o, 0, (size_t)dv * sizeof *o);
-        for (int64_t s = 0; s < spans; s++) {
-            int64_t part = i * j->wave_spans + s;
-            if (j->part_l[part] != 0) j->r->k->attention_merge(dv, &j->m[i], &j->l[i], o, j->part_m[part], j->part_l[part], j->part_o + part * j->v_pad);
-        }
+        int64_t part = i * j->wave_spans;
+        j->r->k->attention_merge(spans, dv, &j->m[i], &j->l[i], o, j->part_m + part, j->part_l + part, j->part_o + part * j->v_pad, j->v_pad);
         if (spans > 0 ? j->wave + spans >= j->blocks[b].n_spans : j->wave == 0) j->r->k->attention_finish(dv, j->l[i], o);
     }
 }
@@ -343,7 +380,7 @@ static int64_t cut_blocks(job *j, int64_t most) {
         for (; t < s->n_rows && b->n_rows < most && s->seq[t] == s->seq[b->row]; t++, b->n_rows++) {
             int64_t first = first_seen(s, t, j->window), last = s->see_to[t];
             if (first > last) continue;
-            from = min64(from, first / ZL_SPAN), to = max64(to, last / ZL_SPAN + 1);
+            from = min64(from, first / ZL_PAGE), to = max64(to, last / ZL_PAGE + 1);
         }
         if (to > from) b->span = (int32_t)from, b->n_spans = (int32_t)(to - from);
         longest = max64(longest, b->n_spans);
@@ -368,13 +405,6 @@ static void run_by_spans(job *j, int64_t longest, int64_t threads) {
     }
 }
 
-/* Tokens whose query rows fill whole tiles. */
-static int64_t whole_tiles(int64_t group) {
-    int64_t n = 1;
-    while (n * group % ZL_QUERY_TILE) n++;
-    return n;
-}
-
 static void run_attention(zl_run_state *r, const zl_op *op) {
     const zl_cache *c = r->tensors[op->in[1]].data;
     job j = {.r = r, .cache = c, .q = zl_data_of(r, op->in[0]), .out = zl_data_of(r, op->out[0]), .layer = op->ip[0], .heads = op->ip[1],
@@ -383,11 +413,10 @@ static void run_attention(zl_run_state *r, const zl_op *op) {
     int64_t rows = r->step->n_rows, threads = zl_ctx_threads(r->ctx);
     if (rows == 0) return;
     /* blocks as large as their scratch, but small enough that there are chunks for everybody; whole tiles where there are several */
-    int64_t most = max64(1, BLOCK_ROWS / j.group), enough = ceil_div(CHUNKS_PER_THREAD * threads, c->n_kv), whole = whole_tiles(j.group);
-    if (threads > 1) most = max64(min64(most, rows / enough), max64(1, ZL_QUERY_TILE / j.group));
-    if (most > whole) most -= most % whole;
+    int64_t most = max64(1, BLOCK_ROWS / j.group), enough = ceil_div(CHUNKS_PER_THREAD * threads, c->n_kv);
+    if (threads > 1) most = max64(min64(most, rows / enough), max64(1, TILE_ROWS / j.group));
     int64_t longest = cut_blocks(&j, most), chunks = j.n_blocks * c->n_kv;
-    double work = (double)rows * j.heads * (double)longest * ZL_SPAN * (c->dk + c->dv);
+    double work = (double)rows * j.heads * (double)longest * ZL_PAGE * (c->dk + c->dv);
     if (work < SMALL || threads == 1) {
         for (int64_t i = 0; i < chunks; i++) block_chunk(&j, i, 0);
     } else if (longest > 1 && chunks < CHUNKS_PER_THREAD * threads && rows <= SPLIT_ROWS) {

@@ -62,11 +62,14 @@ int zl_want_const(const char *op, const zl_tensor *tensors, int i, int64_t n) {
 /* ---- tensors ------------------------------------------------------------------------------------------------------------------- */
 
 static int check_cache(int i, const zl_cache *c, zl_limits *limits) {
-    if (c->type != ZL_TYPE_F32 && c->type != ZL_TYPE_F16) return zl_fail(ZL_E_TYPE, "tensor %d: a cache of type %d, want F32 or F16", i, c->type);
+    if (c->type != ZL_TYPE_F32 && c->type != ZL_TYPE_F16 && c->type != ZL_TYPE_Q8_0)
+        return zl_fail(ZL_E_TYPE, "tensor %d: a cache of type %d, want F32, F16 or Q8_0", i, c->type);
     if (c->cls < 0 || c->cls >= ZL_CLASSES) return zl_fail(ZL_E_ARG, "tensor %d: cache class %d of %d", i, c->cls, ZL_CLASSES);
     if (c->n_layer < 1 || c->n_kv < 1 || c->dk < 1 || c->dv < 1 || c->n_pages < 0)
         return zl_fail(ZL_E_SHAPE, "tensor %d: a cache of %d layers, %d heads, %d and %d channels, %d pages", i, c->n_layer, c->n_kv, c->dk,
                        c->dv, c->n_pages);
+    if (c->type == ZL_TYPE_Q8_0 && (c->dk % ZL_KV_BLOCK || c->dv % ZL_KV_BLOCK))
+        return zl_fail(ZL_E_SHAPE, "tensor %d: a Q8_0 cache has blocks of %d channels, its heads have %d and %d", i, ZL_KV_BLOCK, c->dk, c->dv);
     int64_t d = c->dk > c->dv ? c->dk : c->dv;
     double values = (double)c->n_pages * c->n_layer * c->n_kv * ZL_PAGE * (double)d; /* exact enough to refuse what would overflow */
     if (values > (double)max_values) return zl_fail(ZL_E_SHAPE, "tensor %d: a cache of %.3g values", i, values);

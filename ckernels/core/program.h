@@ -3,7 +3,7 @@
 #define ZL_PROGRAM_H
 #include "ctx.h"
 
-enum { ZL_CLASSES = 8 /* of zl_step.tables */, ZL_PAGE = 64 /* positions of a cache page */ };
+enum { ZL_CLASSES = 8 /* of zl_step.tables */ };
 
 /* What the validator found out about the tensors, so that checking a step costs a few comparisons. */
 typedef struct {

@@ -187,9 +187,11 @@ int zl_merge(const zl_strings *s, const uint32_t *ranks, int separator, const ui
  *   key page   of (page, layer, kv head): [4 groups][dk channels][16 keys]   lane = key
  *   value page of (page, layer, kv head): [64 keys][dv channels]             lane = channel
  *   k: [n_pages][n_layer][n_kv][4][dk][16]     v: [n_pages][n_layer][n_kv][64][dv]
+ * Q8_0 (dk and dv multiples of 32): a page is its int8 codes in that order, then an f16 scale per key and 32 channels:
+ *   key page   codes [4][dk][16] | scales [4][dk/32][16]         value page   codes [64][dv] | scales [64][dv/32]
  */
 typedef struct {
-    int32_t type;                 /* ZL_TYPE_F32 or ZL_TYPE_F16                                                         */
+    int32_t type;                 /* ZL_TYPE_F32, ZL_TYPE_F16 or ZL_TYPE_Q8_0                                            */
     int32_t cls;                  /* cache class: which of the step's page tables to use                               */
     int32_t n_layer, n_kv, dk, dv;
     int32_t n_pages, reserved;

@@ -94,6 +94,19 @@ void ZL_FN(quantize_activation)(int64_t n, const float *x, int8_t *q, float *d, 
     }
 }
 
+/* The same blocks as a Q8_0 cache keeps them (attention.h): no sums, and the scale rounded to half precision. */
+void ZL_FN(kv_store_q8)(int64_t n, const float *x, int8_t *codes, uint16_t *scales, int64_t stride) {
+    for (int64_t b = 0; b < n / BLOCK; b++, x += BLOCK, codes += BLOCK * stride, scales += stride) {
+        vi r[PARTS];
+        int8_t q[BLOCK];
+        uint16_t half[L];
+        vf_to_f16(half, vf_set1(quantize_block(x, r)));
+        narrow(r, q);
+        for (int i = 0; i < BLOCK; i++) codes[i * stride] = q[i];
+        *scales = half[0];
+    }
+}
+
 /* n columns of g rows, `cols` apart. `g` is a constant where this is inlined, or the number of rows of a last group. */
 ZL_INLINE void group(const int64_t g, int64_t n_cols, int64_t cols, const float *x, int32_t *to) {
     for (int64_t b = 0; b < n_cols / BLOCK; b++, x += BLOCK, to += ZL_X_WORDS * g) {

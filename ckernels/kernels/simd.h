@@ -155,6 +155,25 @@ ZL_INLINE vf vf_from_bf16(const uint16_t *p) {
 
 /* ---- reductions: a fixed tree, halves first, so that the order depends on L alone ------------------------------------------ */
 
+#if defined(ZL_ISA_avx2) || (defined(ZL_ISA_avx512) && !defined(ZL_EMULATED_AVX512_H))
+ZL_INLINE float sum8_(__m256 v) {
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+ZL_INLINE float hmax8_(__m256 v) {
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+#ifdef ZL_ISA_avx512
+ZL_INLINE float vf_sum(vf v) { return sum8_(_mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1))); }
+ZL_INLINE float vf_hmax(vf v) { return hmax8_(_mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1))); }
+#else
+ZL_INLINE float vf_sum(vf v) { return sum8_((__m256)v); }
+ZL_INLINE float vf_hmax(vf v) { return hmax8_((__m256)v); }
+#endif
+#else
 ZL_INLINE float vf_sum(vf v) {
     float t[L];
     vf_store(t, v);
@@ -167,6 +186,7 @@ ZL_INLINE float vf_hmax(vf v) { /* the largest lane; NaN lanes are not reported 
     for (int w = L / 2; w; w /= 2) for (int i = 0; i < w; i++) t[i] = t[i] > t[i + w] ? t[i] : t[i + w];
     return t[0];
 }
+#endif
 
 /* ---- exp ------------------------------------------------------------------------------------------------------------------
  * exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln2/2: x - n*ln2 in two parts (Cody & Waite 1980), then 1 + r + r^2 P(r) with P

@@ -32,6 +32,7 @@ typedef struct {
 typedef struct {
     shape s;
     float *q, *k, *v;            /* [SEQS][n][heads*dk], [SEQS][n][n_kv*dk], [SEQS][n][n_kv*dv]        */
+    float *kept_k, *kept_v;      /* the same as the cache keeps them: rounded to its type              */
     int32_t see_to[SEQS][MAX_POS];
     zl_cache cache;
     int32_t table[SEQS][MAX_PAGES];
@@ -44,29 +45,53 @@ static void *need(size_t n) {
     return p;
 }
 
-/* Fresh pages: every byte 0xff, which is NaN in both types; the pages of a sequence stand anywhere in the pool. */
+/* Fresh pages: every byte 0xff, which is NaN in every type (in Q8_0 it is the scale that is NaN); the pages of a sequence stand anywhere in the pool. */
 static void reset_pages(world *w) {
     memset(w->cache.k, 0xff, w->k_bytes);
     memset(w->cache.v, 0xff, w->v_bytes);
     for (int i = 0; i < SEQS * MAX_PAGES; i++) w->table[i % SEQS][i / SEQS] = (i * 7 + 3) % POOL;
 }
 
+static double half(double x) {
+    double a = fabs(x), step = ldexp(1, a < ldexp(1, -14) ? -24 : ilogb(a) - 10);
+    return copysign(nearbyint(a / step) * step, x);
+}
+
+/* n values as a cache of that type gives them back. Q8_0: codes of max|x| / 127 in blocks of 32, the scale in half precision. */
+static void keep(int type, int64_t n, const float *x, float *to) {
+    for (int64_t b = 0; b < n; b += 32) {
+        float most = 0;
+        for (int64_t i = b; i < b + 32 && i < n; i++) most = fmaxf(most, fabsf(x[i]));
+        double d = half((double)(most / 127.0f));
+        for (int64_t i = b; i < b + 32 && i < n; i++) {
+            if (type == ZL_TYPE_F32) to[i] = x[i];
+            else if (type == ZL_TYPE_F16) to[i] = (float)half((double)x[i]);
+            else to[i] = (float)(d * (double)nearbyintf(x[i] * (127.0f / most))); /* exact: 11 bits times 8 */
+        }
+    }
+}
+
 static world new_world(shape s) {
     world w = {.s = s};
     int64_t rows = (int64_t)SEQS * s.n;
-    size_t size = s.type == ZL_TYPE_F16 ? 2 : 4, pages = (size_t)POOL * LAYERS * (size_t)s.n_kv * 64;
+    /* bytes of 32 values; heads that are no multiple of 32 have a type whose values stand alone */
+    size_t size = s.type == ZL_TYPE_Q8_0 ? 34 : s.type == ZL_TYPE_F16 ? 64 : 128, pages = (size_t)POOL * LAYERS * (size_t)s.n_kv * 64;
     w.q = need((size_t)(rows * s.n_kv * s.group * s.dk) * 4);
     w.k = need((size_t)(rows * s.n_kv * s.dk) * 4);
     w.v = need((size_t)(rows * s.n_kv * s.dv) * 4);
     fill(w.q, rows * s.n_kv * s.group * s.dk, 2), fill(w.k, rows * s.n_kv * s.dk, 2), fill(w.v, rows * s.n_kv * s.dv, 3);
-    w.k_bytes = pages * (size_t)s.dk * size, w.v_bytes = pages * (size_t)s.dv * size;
+    w.k_bytes = pages * (size_t)s.dk * size / 32, w.v_bytes = pages * (size_t)s.dv * size / 32;
+    w.kept_k = need((size_t)(rows * s.n_kv * s.dk) * 4), w.kept_v = need((size_t)(rows * s.n_kv * s.dv) * 4);
+    keep(s.type, rows * s.n_kv * s.dk, w.k, w.kept_k), keep(s.type, rows * s.n_kv * s.dv, w.v, w.kept_v);
     w.cache = (zl_cache){s.type, 3, LAYERS, s.n_kv, s.dk, s.dv, POOL, 0, need(w.k_bytes), need(w.v_bytes)};
     for (int i = 0; i < SEQS; i++)
         for (int t = 0; t < s.n; t++) w.see_to[i][t] = t < 5 && s.n > 9 && i == 1 ? 4 : t; /* a bidirectional prefix in sequence 1 */
     return w;
 }
 
-static void free_world(world *w) { free(w->q), free(w->k), free(w->v), free(w->cache.k), free(w->cache.v); }
+static void free_world(world *w) {
+    free(w->q), free(w->k), free(w->v), free(w->kept_k), free(w->kept_v), free(w->cache.k), free(w->cache.v);
+}
 
 /* ---- running ------------------------------------------------------------------------------------------------------------------- */
 
@@ -129,12 +154,6 @@ static void run_all(zl_ctx *ctx, world *w, int chunk, int together, float *out) 
 
 /* ---- values --------------------------------------------------------------------------------------------------------------------- */
 
-static double stored(const shape *s, float x) {
-    if (s->type == ZL_TYPE_F32) return (double)x;
-    double a = fabs((double)x), step = ldexp(1, a < ldexp(1, -14) ? -24 : ilogb(a) - 10);
-    return copysign(nearbyint(a / step) * step, (double)x);
-}
-
 static void check_row(const world *w, int i, int t, int head, const float *out) {
     const shape *s = &w->s;
     int heads = s->n_kv * s->group, g = head / s->group, last = w->see_to[i][t];
@@ -142,10 +161,10 @@ static void check_row(const world *w, int i, int t, int head, const float *out) 
     const float *q = w->q + ((int64_t)i * s->n + t) * heads * s->dk + (int64_t)head * s->dk;
     double x[MAX_POS], top = -INFINITY, sum = 0, error = 0;
     for (int p = first; p <= last; p++) {
-        const float *k = w->k + (((int64_t)i * s->n + p) * s->n_kv + g) * s->dk;
+        const float *k = w->kept_k + (((int64_t)i * s->n + p) * s->n_kv + g) * s->dk;
         double size = 0;
         x[p] = 0;
-        for (int c = 0; c < s->dk; c++) x[p] += stored(s, k[c]) * q[c], size += fabs(stored(s, k[c]) * q[c]);
+        for (int c = 0; c < s->dk; c++) x[p] += (double)k[c] * (double)q[c], size += fabs((double)k[c] * (double)q[c]);
         x[p] *= (double)s->scale;
         /* dk products and sums (two roundings each where there is no fused instruction), scale, the difference to the maximum */
         error = fmax(error, (2 * s->dk + 4) * U * size * (double)s->scale);
@@ -159,7 +178,7 @@ static void check_row(const world *w, int i, int t, int head, const float *out) 
     for (int c = 0; c < s->dv; c++) {
         double want = 0, size = 0;
         for (int p = first; p <= last; p++) {
-            double v = stored(s, w->v[(((int64_t)i * s->n + p) * s->n_kv + g) * s->dv + c]), a = exp(x[p] - top) / sum;
+            double v = (double)w->kept_v[(((int64_t)i * s->n + p) * s->n_kv + g) * s->dv + c], a = exp(x[p] - top) / sum;
             want += a * v, size += a * fabs(v);
         }
         CHECK(fabs((double)out[c] - want) <= off * size + 1e-30, "type %d, %d x %d heads of %d and %d, window %d: sequence %d row %d head %d channel %d: %g, want %g",
@@ -228,20 +247,20 @@ static void test_finish(zl_ctx *ctx) {
 
 /* A NaN or infinite value or key of a position reaches the rows that see it and no other. */
 static void test_not_finite(zl_ctx *ctx) {
-    for (int where = 0; where < 2; where++)
-        for (int inf = 0; inf < 2; inf++) {
-            world w = new_world((shape){ZL_TYPE_F32, 1, 2, 16, 16, 0, 100, 0.25f, 0});
+    for (int which = 0; which < 8; which++) {
+            const int where = which & 1, inf = which >> 1 & 1, q8 = which >> 2;
+            world w = new_world((shape){q8 ? ZL_TYPE_Q8_0 : ZL_TYPE_F32, 1, q8 ? 1 : 2, q8 ? 32 : 16, q8 ? 32 : 16, 0, 100, 0.25f, 0});
             float *a = need(SEQS * 100 * 32 * 4), *b = need(SEQS * 100 * 32 * 4);
             run_all(ctx, &w, 0, 1, a);
-            (where ? w.v : w.k)[70 * 16 + 3] = inf ? INFINITY : NAN; /* position 70 of sequence 0 */
+            (where ? w.v : w.k)[70 * w.s.dk + 3] = inf ? INFINITY : NAN; /* position 70 of sequence 0 */
             run_all(ctx, &w, 0, 1, b);
             CHECK(!memcmp(a, b, 70 * 32 * 4), "a row before the %s saw it", inf ? "infinity" : "NaN");
             CHECK(!memcmp(a + 100 * 32, b + 100 * 32, 100 * 32 * 4), "another sequence saw it");
             for (int t = 70; t < 100; t++)
-                for (int h = 0; h < 2; h++) {
+                for (int h = 0; h < w.s.group; h++) {
                     float seen = b[t * 32 + h * 16 + 3];
-                    /* a key of +inf (-inf) times q: weight 0 where the score is -inf, NaN where it is +inf */
-                    CHECK(where ? !isfinite(seen) : inf || isnan(seen), "row %d head %d does not show it: %g", t, h, (double)seen);
+                    /* a key of +inf (-inf) times q: weight 0 where the score is -inf, NaN where it is +inf; Q8_0 makes either a NaN */
+                    CHECK(q8 ? isnan(seen) : where ? !isfinite(seen) : inf || isnan(seen), "row %d head %d does not show it: %g", t, h, (double)seen);
                 }
             free(a), free(b), free_world(&w);
         }
@@ -263,7 +282,7 @@ static void test_nothing_visible(zl_ctx *ctx) {
 
 static void test_refusals(zl_ctx *ctx) {
     float k[3 * 8] = {0}, v[3 * 8] = {0}, q[3 * 16] = {0}, o[3 * 16], pages[2 * 64 * 8] = {0};
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 23; i++) {
         zl_cache c = {ZL_TYPE_F32, 0, 1, 2, 4, 4, 1, 0, pages, pages + 512};
         zl_tensor t[] = {{.kind = ZL_EXTERNAL, .rows = 3, .cols = 16, .data = q}, {.kind = ZL_EXTERNAL, .rows = 3, .cols = 8, .data = k},
                          {.kind = ZL_EXTERNAL, .rows = 3, .cols = 8, .data = v}, {.kind = ZL_CACHE, .data = &c},
@@ -294,6 +313,9 @@ static void test_refusals(zl_ctx *ctx) {
         case 17: table[1] = 1, see[2] = 64, want = ZL_E_BOUNDS; break;/* beyond the pool                      */
         case 18: see[1] = 128, want = ZL_E_BOUNDS; break;             /* beyond the table                     */
         case 19: ops[0].in[2] = -1, want = ZL_E_ARG; break;
+        case 20: c.type = ZL_TYPE_Q4_0, want = ZL_E_TYPE; break;      /* no type of a cache                   */
+        case 21: c.type = ZL_TYPE_Q8_0; break;                        /* heads of 4 are no whole blocks       */
+        case 22: c.type = ZL_TYPE_Q8_0, c.dk = 32, c.dv = 33; break;
         }
         int status = zl_run(ctx, ops, 2, t, 5, &s);
         CHECK(status == want, "case %d: status %d, want %d", i, status, want);
@@ -342,7 +364,8 @@ int selftest_attention(zl_ctx *ctx) {
         {ZL_TYPE_F16, 1, 8, 128, 192, 0, 70, 0.09f, 0},  {ZL_TYPE_F32, 2, 2, 1, 1, 0, 135, 1, 0},
         {ZL_TYPE_F16, 2, 3, 5, 7, 1, 135, 0.5f, 0},      {ZL_TYPE_F32, 1, 2, 12, 20, 64, 200, 0.3f, 0},
         {ZL_TYPE_F16, 3, 1, 4, 33, 65, 200, 0.5f, 30},   {ZL_TYPE_F32, 1, 1, 3, 17, 128, 190, 0.5f, 0},
-        {ZL_TYPE_F16, 1, 6, 16, 8, 0, 1, 0.25f, 0},
+        {ZL_TYPE_F16, 1, 6, 16, 8, 0, 1, 0.25f, 0},      {ZL_TYPE_Q8_0, 3, 3, 64, 64, 0, 200, 0.125f, 0},
+        {ZL_TYPE_Q8_0, 2, 2, 32, 96, 33, 140, 0.25f, 4}, {ZL_TYPE_Q8_0, 1, 8, 128, 32, 0, 70, 0.09f, 0},
         /* 11 rows on 3 threads: more spans than may wait to be merged at once */
         {ZL_TYPE_F16, 1, 2, 16, 16, 0, 900, 0.25f, 0},
     };

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_ops import THREADS, assert_within, context, doubles, usable_variants
 
-from zigllama.errors import InvalidArgument, ShapeError
+from zigllama.errors import DTypeError, InvalidArgument, ShapeError
 from zigllama.foundation.native import NativeCache, NativeContext
 from zigllama.foundation.runtime import F32, EagerRuntime, Step
 from zigllama.transformers.attention import attention, kv_store
+from zigllama.transformers.cache_pages import read_pages
 from zigllama.transformers.interfaces import PAGE
 
-F32_TYPE, F16_TYPE, CLS, LAYERS, LAYER = 0, 1, 2, 2, 1
+F32_TYPE, F16_TYPE, Q8_TYPE, CLS, LAYERS, LAYER = 0, 1, 8, 2, 2, 1
 Part = list[tuple[int, int, int]]  # rows of one step: (sequence, from, to)
 Plan = list[Part]
 SIZES = st.one_of(st.sampled_from([64, 72, 80, 96, 112, 128, 192, 256]), st.integers(1, 40))
@@ -61,7 +62,7 @@ class World:
     def cache(self) -> tuple[NativeCache, npt.NDArray[np.int32]]:
         """A pool whose every page is full of NaN, and a table whose pages stand in it in any order."""
         cache = NativeCache(self.type_id, CLS, LAYERS, self.n_kv, self.dk, self.dv, len(self.order))
-        cache.k[...] = cache.v[...] = np.nan
+        fill_pages(cache)
         table = np.full((len(self.n), max(-(-n // PAGE) for n in self.n)), -1, np.int32)
         free = iter(self.order)
         for i, n in enumerate(self.n):
@@ -97,16 +98,24 @@ class World:
                 got = attention(rt.rows(q), step, cache, softcap=self.softcap, **how).array
             for i, a, b in parts:
                 out[i][a:b], got = got[: b - a], got[b - a :]
-        assert np.isnan(cache.k[:, 1 - LAYER]).all() and np.isnan(cache.v[:, 1 - LAYER]).all()
+        assert all(np.isnan(x).all() for x in read_pages(cache, np.arange(len(self.order)), 1 - LAYER))
         return out
+
+    def kept(self, x: F32) -> npt.NDArray[np.floating]:
+        """As the cache gives it back, by the formula alone; Q8_0: a scale in half precision for 32 channels."""
+        if self.type_id != Q8_TYPE:
+            return x.astype(np.float16 if self.type_id == F16_TYPE else np.float32)
+        blocks = x.reshape(-1, 32)
+        most = np.abs(blocks).max(axis=1, keepdims=True)
+        codes = np.rint(blocks * (np.float32(127) / most))
+        return (codes * (most / np.float32(127)).astype(np.float16).astype(np.float64)).reshape(x.shape)
 
     def whole(self) -> Plan:
         return [[(i, 0, n) for i, n in enumerate(self.n)]]
 
     def dense(self, i: int) -> Iterator[tuple[int, int, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
         """(row, head, result, bound) by softmax over everything that a row sees, from the values as they are stored."""
-        kind = np.float16 if self.type_id == F16_TYPE else np.float32
-        k, v = (doubles(x[i].astype(kind)).reshape(self.n[i], self.n_kv, -1) for x in (self.k, self.v))
+        k, v = (doubles(self.kept(x[i])).reshape(self.n[i], self.n_kv, -1) for x in (self.k, self.v))
         for t in sorted({0, 1, 14, 62, 63, 64, 65, 99, 127, 128, self.n[i] - 1} & set(range(self.n[i]))):
             first, last = max(0, t - self.window + 1) if self.window else 0, int(self.see_to[i][t])
             for h in range(self.heads):
@@ -119,15 +128,25 @@ class World:
                 yield t, h, (w / w.sum()) @ values, bound
 
 
+def fill_pages(cache: NativeCache) -> None:
+    """NaN everywhere. In Q8_0 pages all bits are set, which makes the scales NaN."""
+    if cache.type_id == Q8_TYPE:
+        cache.k[...] = cache.v[...] = 255
+    else:
+        cache.k[...] = cache.v[...] = np.nan
+
+
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
+    type_id = draw(st.sampled_from([F32_TYPE, F16_TYPE, Q8_TYPE]))
+    sizes = st.sampled_from([32, 64, 96, 128, 192, 256]) if type_id == Q8_TYPE else SIZES
     n = tuple(draw(st.lists(st.sampled_from([1, 2, 15, 63, 64, 65, 100, 129]), min_size=1, max_size=3)))
     return World(
-        type_id=draw(st.sampled_from([F32_TYPE, F16_TYPE])),
+        type_id=type_id,
         n_kv=draw(st.integers(1, 3)),
         group=draw(st.sampled_from([1, 2, 3, 4, 5, 7])),
-        dk=draw(SIZES),
-        dv=draw(SIZES),
+        dk=draw(sizes),
+        dv=draw(sizes),
         window=draw(st.sampled_from([0, 0, 1, 5, 63, 64, 65])),
         softcap=draw(st.sampled_from([0.0, 0.0, 2.0, 30.0])),
         n=n,
@@ -187,8 +206,8 @@ def test_storing_is_the_twins_storing() -> None:
         np.nan,
     ]
     rng = np.random.default_rng(1)
-    for type_id in (F32_TYPE, F16_TYPE):
-        for dk, dv in ((64, 64), (5, 13), (1, 1), (33, 20)):
+    for type_id in (F32_TYPE, F16_TYPE, Q8_TYPE):
+        for dk, dv in ((64, 64), (5, 13), (1, 1), (33, 20)) if type_id != Q8_TYPE else ((64, 64), (32, 96), (256, 32)):
             world = World(type_id, 2, 1, dk, dv, 0, 0.0, (70, 3), 0, 5)
             for x in (*world.k, *world.v):
                 x[rng.random(x.shape) < 0.3] = rng.choice(edges)
@@ -201,7 +220,12 @@ def test_storing_is_the_twins_storing() -> None:
                 got, _ = world.cache()
                 rt = EagerRuntime(context(isa, 3), step)
                 kv_store(rt.rows(k), rt.rows(v), step, got, layer=LAYER)
-                for a, b in ((got.k, want.k), (got.v, want.v)):
+                pairs = [(got.k, want.k), (got.v, want.v)]
+                if type_id == Q8_TYPE:  # scales as numbers: any NaN is as good as another
+                    pairs = [
+                        (getattr(got, x), getattr(want, x)) for x in ("k_codes", "k_scales", "v_codes", "v_scales")
+                    ]
+                for a, b in pairs:
                     np.testing.assert_array_equal(a, b, isa)
                     np.testing.assert_array_equal(np.signbit(a[a == 0]), np.signbit(b[b == 0]), isa)
 
@@ -227,10 +251,11 @@ def test_the_same_bits_however_it_is_read(world: World) -> None:
 
 
 @pytest.mark.parametrize("isa", usable_variants())
+@pytest.mark.parametrize("type_id", [F16_TYPE, Q8_TYPE])
 @pytest.mark.parametrize(("n_kv", "group", "size"), [(3, 3, 64), (1, 4, 256), (2, 8, 128)])
-def test_a_long_past_is_the_same_on_any_threads(isa: str, n_kv: int, group: int, size: int) -> None:
+def test_a_long_past_is_the_same_on_any_threads(isa: str, type_id: int, n_kv: int, group: int, size: int) -> None:
     """Decode at depth: one thread merges as it goes, several compute spans apart and merge them after."""
-    world = World(F16_TYPE, n_kv, group, size, size, 0, 0.0, (1100,), 0, 3)
+    world = World(type_id, n_kv, group, size, size, 0, 0.0, (1100,), 0, 3)
     want = world.run(context(isa, 1), world.whole())[0][1090:]
     for n_threads in THREADS:
         ones = [[(0, t, t + 1)] for t in range(1095, 1100)]
@@ -279,6 +304,19 @@ def test_a_row_that_sees_nothing_is_zero() -> None:
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_q8_0_needs_whole_blocks() -> None:
+    for dk, dv in ((80, 64), (64, 80), (16, 16)):
+        with pytest.raises(ShapeError, match=f"32 channels.* {dk} and {dv}"):
+            NativeCache(Q8_TYPE, CLS, LAYERS, 1, dk, dv, 1)
+    with pytest.raises(DTypeError, match="Q8_0 are possible"):
+        NativeCache(2, CLS, LAYERS, 1, 64, 64, 1)
+
+
+def test_q8_0_takes_34_bytes_for_32_values() -> None:
+    f32, q8 = NativeCache(F32_TYPE, CLS, 2, 3, 64, 96, 5), NativeCache(Q8_TYPE, CLS, 2, 3, 64, 96, 5)
+    assert q8.n_bytes * 4 * 32 == f32.n_bytes * 34
 
 
 def test_refusals() -> None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from zigllama.errors import InvalidArgument
 from zigllama.linear_algebra.quant_blocks import spread
 from zigllama.linear_algebra.quantization import dequantize, quantize_activation, unpack
+from zigllama.transformers.cache_pages import read_pages
 from zigllama.transformers.interfaces import PAGE
 
 U = 2.0**-24
@@ -161,9 +162,8 @@ def _attention(args: Any, params: dict[str, Any], y: Array) -> Any:
             continue
         pages = step.tables[cache.cls][int(step.seq[t]), first // PAGE : (n - 1) // PAGE + 1]
         seen = slice(first % PAGE, n - first // PAGE * PAGE)
-        k = np.moveaxis(cache.k[pages, layer], (1, 3), (0, 4)).reshape(cache.n_kv, -1, cache.dk)[:, seen]
-        v = np.moveaxis(cache.v[pages, layer], 1, 0).reshape(cache.n_kv, -1, cache.dv)[:, seen]
-        k, v, row = k.astype(np.float64), v.astype(np.float64), q[t].reshape(cache.n_kv, per, -1)
+        k, v = (x[:, seen].astype(np.float64) for x in read_pages(cache, pages, layer))
+        row = q[t].reshape(cache.n_kv, per, -1)
         s, size = scale * (row @ k.transpose(0, 2, 1)), abs(scale) * (np.abs(row) @ np.abs(k).transpose(0, 2, 1))
         if cap:
             s = cap * np.tanh(s / cap)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zigllama.app.console import printable, size, table
-from zigllama.errors import BadMetadata, InvalidArgument
+from zigllama.errors import BadMetadata, InvalidArgument, ShapeError
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
 
@@ -107,7 +107,7 @@ def estimate(path: str | os.PathLike[str], n_ctx: int | None = None, cache_type:
     """Estimate the memory of the model in a GGUF file.
 
     n_ctx       positions of the context; None takes what the model was trained with
-    cache_type  number format of keys and values: "f16" or "f32"
+    cache_type  number format of keys and values: "f16", "f32" or "q8_0"
 
     Raises what the GGUF reader raises for a file that is none, BadMetadata when a size is missing, and InvalidArgument
     for an n_ctx or cache type that cannot be.
@@ -120,8 +120,8 @@ def estimate_tensors(
     metadata: Mapping[str, Any], tensors: Iterable[TensorInfo], n_ctx: int | None = None, cache_type: str = "f16"
 ) -> Estimate:
     """The same from metadata and tensor list, for a model that is not a file (yet)."""
-    if cache_type.lower() not in ("f16", "f32"):
-        raise InvalidArgument(f"cache_type {cache_type!r}: expected 'f16' or 'f32'")
+    if cache_type.lower() not in ("f16", "f32", "q8_0"):
+        raise InvalidArgument(f"cache_type {cache_type!r}: expected 'f16', 'f32' or 'q8_0'")
     sizes = Sizes.of(metadata)
     n_ctx = sizes.n_ctx if n_ctx is None else n_ctx
     if n_ctx < 1:
@@ -212,7 +212,12 @@ class Sizes:
 def _cache_part(sizes: Sizes, n_ctx: int, cache_type: str) -> Part:
     """Every layer keeps every position, one with a sliding window too."""
     positions = -(-n_ctx // PAGE) * PAGE
-    per_position = sum(sizes.n_head_kv) * (sizes.dk + sizes.dv) * type_by_name(cache_type).block_bytes
+    kind = type_by_name(cache_type)
+    if sizes.dk % kind.block_size or sizes.dv % kind.block_size:
+        raise ShapeError(
+            f"a {kind.name} cache has blocks of {kind.block_size} channels, its heads have {sizes.dk} and {sizes.dv}"
+        )
+    per_position = sum(sizes.n_head_kv) * (sizes.dk + sizes.dv) // kind.block_size * kind.block_bytes
     return Part("KV cache", positions * per_position, f"{size(per_position)} a position")
 
 

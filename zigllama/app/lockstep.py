@@ -21,6 +21,7 @@ from zigllama.app.diff_bounds import bound
 from zigllama.foundation.runtime import EagerRuntime, Op, Rows, Step
 from zigllama.linear_algebra.quantization import dequantize
 from zigllama.neural_primitives.softmax import top_k_ids
+from zigllama.transformers.cache_pages import read_pages
 from zigllama.transformers.interfaces import PAGE
 
 Array = npt.NDArray[Any]
@@ -235,7 +236,7 @@ class Lockstep:
         for side in (self.b, self.a):
             cache.k[pages, layer], cache.v[pages, layer] = before
             side.run(op, args, params, step)
-            after.append((cache.k[pages, layer], cache.v[pages, layer]))
+            after.append(read_pages(cache, pages, layer))
         return after[1], after[0]
 
     def _compare(self, op: Op, operand: str, a: Array, b: Array, limit: Any) -> Measured:

@@ -60,12 +60,17 @@ BLAS_HELP = (
 )
 
 
+CACHE_HELP = "of the keys: f16 (default), f32, or q8_0 for heads of a multiple of 32"
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """How the model is loaded and run."""
     add = parser.add_argument_group("engine").add_argument
     context = "context in tokens (default: the model's, 0 too)"
     add("-c", "--ctx-size", dest="n_ctx", type=int, metavar="N", help=context)
     add("-t", "--threads", dest="n_threads", type=int, metavar="N", help="threads (default: see `zigllama doctor`)")
+    add("-ctk", "--cache-type-k", dest="type_k", metavar="TYPE", help=CACHE_HELP)
+    add("-ctv", "--cache-type-v", dest="type_v", metavar="TYPE", help="of the values: the same")
     add("--backend", choices=["native", "reference"], help="native kernels, or NumPy: slow, for comparison")
     add("--isa", metavar="NAME", help="instruction set variant (default: the best that this CPU has)")
     add("--blas", metavar="NAME", help=BLAS_HELP)
@@ -76,7 +81,16 @@ def engine_options(args: argparse.Namespace) -> dict[str, Any]:
     chosen = {name: getattr(args, name) for name in ("n_ctx", "n_threads", "backend", "isa", "blas")}
     if chosen["n_ctx"] == 0:  # llama.cpp's way to say "the model's own"
         chosen["n_ctx"] = None
+    chosen["cache_type"] = cache_type(args.type_k, args.type_v)
     return {name: value for name, value in chosen.items() if value is not None}
+
+
+def cache_type(k: str | None, v: str | None) -> str | None:
+    """The number format that -ctk and -ctv give, None where neither is there. Raises UsageError where they differ."""
+    if k and v and k.lower() != v.lower():
+        raise UsageError(f"-ctk {k} -ctv {v}: keys and values have one type")
+    given = k or v
+    return given.upper() if given else None
 
 
 # --- generation -------------------------------------------------------------------------------------------------------

@@ -60,12 +60,13 @@ class CachedSequence:
 class ModelKVCache:
     """All cache classes of a model, for `n_seq` sequences of up to `n_ctx` positions.
 
-    type_name     "F16" or "F32": how keys and values are stored
+    type_name     "F16", "F32" or "Q8_0" (heads of a multiple of 32): how keys and values are stored
     chunk         the most tokens of one sequence in a step; what a window class must hold beside its window
     n_positions   positions there is memory for; None: n_seq * n_ctx
     keep          positions of ended sequences that are kept for others to begin with; None: n_ctx
 
-    Satisfies `transformers.interfaces.Cache`. Not for several threads at once. Raises InvalidArgument, OutOfMemory.
+    Satisfies `transformers.interfaces.Cache`. Not for several threads at once. Raises InvalidArgument, OutOfMemory,
+    DTypeError for another type, ShapeError for Q8_0 with heads of other sizes.
     """
 
     def __init__(

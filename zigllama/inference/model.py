@@ -42,7 +42,7 @@ class Model:
     isa          an ISA variant by name; "auto": ZIGLLAMA_ISA, else the best
     blas         a BLAS library by name or path for prefill with float weights; "auto": ZIGLLAMA_BLAS, else our own
                  kernels ("generic"), the only ones whose bits depend on neither threads nor batch nor chunk
-    cache_type   "F16" or "F32"; None: F32 for models of F32 matrices, else F16
+    cache_type   "F16", "F32" or "Q8_0"; None: F32 for models of F32 matrices, else F16
     dequantize   multiply float32 copies of quantised matrices, with float32 activations
     repack       False: multiply straight from the mapped file (slower, no memory of its own, the same bits)
     n_seq        sequences there is a place for: sessions, and requests that run; memory only as far as it is used

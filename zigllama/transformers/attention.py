@@ -4,10 +4,10 @@
     weights w    = softmax(s)
     output  o    = sum_p w[p] v[p]                     (Vaswani et al., 2017, arXiv 1706.03762)
 
-Keys and values live in pages of 64 positions (see interfaces.py), in float32 or float16, and are always read back from
-there, also those of the chunk that is being read: so a prompt read in one chunk or in many gives the same numbers. A
-key page is stored as [4 groups][channel][16 keys], so that one vector register holds one channel of 16 keys; a value
-page as [key][channel].
+Keys and values live in pages of 64 positions (see interfaces.py), in float32, float16 or blocks of 8 bits, and are
+always read back from there, also those of the chunk that is being read: so a prompt read in one chunk or in many gives
+the same numbers. A key page is stored as [4 groups][channel][16 keys], so that one vector register holds one channel of
+16 keys; a value page as [key][channel] (cache_pages.py).
 
 H query heads share G <= H key/value heads (Ainslie et al., 2023, arXiv 2305.13245): query head h reads head h * G // H.
 """
@@ -25,6 +25,7 @@ from zigllama.foundation.runtime import F32, Lowered, Step, cols_of, op
 from zigllama.linear_algebra.linear import Weight, linear
 from zigllama.neural_primitives.embeddings import RoPE
 from zigllama.neural_primitives.normalization import rms_norm
+from zigllama.transformers.cache_pages import read_pages, write_rows
 from zigllama.transformers.interfaces import PAGE, Cache
 
 
@@ -40,9 +41,7 @@ def kv_store(k: Any, v: Any, step: Any, cache: Any, *, layer: int) -> None:
         raise ShapeError(f"kv_store: k {k.shape}, v {v.shape}; the cache has {heads}")
     page = step.tables[cache.cls][step.seq, step.cache_pos // PAGE]
     at = step.cache_pos % PAGE
-    with np.errstate(over="ignore"):
-        cache.k[page, layer, :, at // 16, :, at % 16] = k.reshape(n, cache.n_kv, cache.dk)
-        cache.v[page, layer, :, at, :] = v.reshape(n, cache.n_kv, cache.dv)
+    write_rows(cache, layer, page, at, k.reshape(n, cache.n_kv, cache.dk), v.reshape(n, cache.n_kv, cache.dv))
 
 
 def _check_heads(q: Any, cache: Any, heads: int) -> None:
@@ -86,11 +85,10 @@ def attention(
 def _read(cache: Any, step: Step, seq: int, layer: int, first: int, last: int) -> tuple[F32, F32]:
     """Keys (G, P, dk) and values (G, P, dv) of positions first .. last, in float32."""
     numbers = step.tables[cache.cls][seq, first // PAGE : last // PAGE + 1]
-    k = cache.k[numbers, layer].transpose(1, 0, 2, 4, 3).reshape(cache.n_kv, -1, cache.dk)
-    v = cache.v[numbers, layer].transpose(1, 0, 2, 3).reshape(cache.n_kv, -1, cache.dv)
+    k, v = read_pages(cache, numbers, layer)
     skip = first // PAGE * PAGE
     part = slice(first - skip, last + 1 - skip)
-    return k[:, part].astype(np.float32), v[:, part].astype(np.float32)
+    return k[:, part], v[:, part]
 
 
 @dataclass

@@ -22,7 +22,7 @@ from zigllama.app import bench, machine
 from zigllama.app.bench_output import FORMATS, Printer
 from zigllama.app.catalogue import CATALOGUE
 from zigllama.app.console import UsageError, note
-from zigllama.app.options import BLAS_HELP, model_path
+from zigllama.app.options import BLAS_HELP, CACHE_HELP, cache_type, model_path
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.inference.engine import CHUNK
 from zigllama.inference.model import Model
@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     engine = parser.add_argument_group("engine").add_argument
     engine("-t", "--threads", dest="n_threads", action="append", metavar="N", help="threads (see `zigllama doctor`)")
     engine("-ub", "--ubatch-size", dest="rows", action="append", metavar="N", help="most rows of a step (default: 512)")
-    engine("-ctk", "--cache-type-k", dest="type_k", default="f16", metavar="TYPE", help="of the keys (default: f16)")
+    engine("-ctk", "--cache-type-k", dest="type_k", default="f16", metavar="TYPE", help=CACHE_HELP)
     engine("-ctv", "--cache-type-v", dest="type_v", metavar="TYPE", help="of the values: the same")
     engine("--backend", choices=["native", "reference"], help="native kernels, or NumPy: slow, for comparison")
     engine("--isa", metavar="NAME", help="instruction set variant (default: the best that this CPU has)")
@@ -127,8 +127,7 @@ def run(args: argparse.Namespace) -> int:
     repetitions = args.repetitions if args.repetitions is not None else 1 if batches else 5
     if repetitions < 1:
         raise UsageError(f"-r {repetitions}: at least one repetition")
-    if args.type_v is not None and args.type_v.lower() != args.type_k.lower():
-        raise UsageError(f"-ctk {args.type_k} -ctv {args.type_v}: keys and values have one type")
+    cache_type(args.type_k, args.type_v)
     with Printer(args.output, batched=bool(batches)) as printer:
         for model, facts in _models(args, tests or batches):
             for rows in numbers("-ub", args.rows, [CHUNK]):

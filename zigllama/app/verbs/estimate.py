@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-c", "--ctx-size", dest="n_ctx", type=int, metavar="N", help="context in tokens (default: the model's, 0 too)"
     )
     parser.add_argument(
-        "-ctk", "--cache-type", dest="cache_type", default="f16", metavar="TYPE", help="f16 (default) or f32"
+        "-ctk", "--cache-type", dest="cache_type", default="f16", metavar="TYPE", help="f16 (default), f32 or q8_0"
     )
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
