@@ -32,7 +32,7 @@ static const struct format {
 } formats[] = {
     {"Q4_0", ZL_TYPE_Q4_0, 32, 18, 1}, {"Q4_1", ZL_TYPE_Q4_1, 32, 20, 2}, {"Q5_0", ZL_TYPE_Q5_0, 32, 22, 1}, {"Q5_1", ZL_TYPE_Q5_1, 32, 24, 2},
     {"Q8_0", ZL_TYPE_Q8_0, 32, 34, 1}, {"Q4_K", ZL_TYPE_Q4_K, 256, 144, 2}, {"Q5_K", ZL_TYPE_Q5_K, 256, 176, 2}, {"Q6_K", ZL_TYPE_Q6_K, 256, 210, -1},
-    {"F16", ZL_TYPE_F16, 1, 2, 0}, {"F32", ZL_TYPE_F32, 1, 4, 0},
+    {"F16", ZL_TYPE_F16, 1, 2, 0}, {"BF16", ZL_TYPE_BF16, 1, 2, 0}, {"F32", ZL_TYPE_F32, 1, 4, 0},
 };
 
 /* Random codes; scales of 2^-6 so that nothing overflows. */

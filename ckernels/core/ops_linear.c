@@ -1,7 +1,7 @@
 /* ops_linear.c - the opcode `linear`: up to three weights that share x, with bias and residual; its cutting into chunks.
  *
- *      T <= 4       one stage. Each thread quantises x for itself when it claims its first chunk.
- *      more         two stages: x is quantised by all, then multiplied.
+ *      T <= 4       one stage. Each thread makes the form of x that kernels read for itself when it claims its first chunk.
+ *      more         two stages: that form of x (quantised, or interleaved for float weights) is made by all, then multiplied.
  *
  * A chunk is a run of panels by a block of rows of x: all rows where they are few; otherwise as many as stay in a core's L2 cache while
  * one pair of panels after the other passes over them. Every cutting gives the same bits (kernels/linear.h). Chunks of one thread's
@@ -16,6 +16,8 @@
 #include <string.h>
 
 enum { WEIGHTS = 3, PRIVATE_ROWS = 4, LINE = 64 };
+enum { ROUND = 24 /* a multiple of every variant's groups, of both forms */ };
+enum { BLOCKS = 1, COLUMNS = 2 }; /* the forms of x: quantised; interleaved floats */
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -65,24 +67,29 @@ static int check_linear(const zl_op *op, const zl_tensor *t) {
 /* Bytes of `rows` quantised rows of k columns. */
 static int64_t activation_bytes(int64_t rows, int64_t k) { return lines(rows * ceil_div(k, 32) * ZL_X_WORDS * 4); }
 
+/* Bytes of `rows` rows of k columns as floats in groups. */
+static int64_t column_bytes(int64_t rows, int64_t k) { return lines(rows * k * 4); }
+/* ... and of both forms, one after the other */
+static int64_t forms_bytes(int64_t rows, int64_t k) { return activation_bytes(rows, k) + column_bytes(rows, k); }
+
 static void scratch_linear(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {
     const int64_t k = t[op->in[0]].cols;
     int64_t scratch = 0;
     for (int i = 0; i < n_weights(op); i++) {
         const zl_weight *w = weight_of(op, t, i);
-        if (!is_float(w)) scratch = max64(scratch, zl_quant_scratch(w, w->k->lanes));
-        else if (w->mapped) scratch = max64(scratch, ZL_FEW_PANELS * w->panel_bytes);
-        if (is_float(w) && rows > ZL_FEW) scratch = max64(scratch, max64(ZL_MANY_SCRATCH, zl_slab_scratch(ctx, w, rows)));
+        scratch = max64(scratch, is_float(w) ? zl_float_scratch(w) : zl_quant_scratch(w, w->k->lanes));
+        if (is_float(w) && rows > ZL_FEW) scratch = max64(scratch, zl_slab_scratch(ctx, w, rows));
     }
-    *shared = lines(zl_ctx_threads(ctx)) + (rows > PRIVATE_ROWS ? activation_bytes(rows, k) : 0);
-    *private_ = activation_bytes(PRIVATE_ROWS, k) + scratch;
+    *shared = lines(zl_ctx_threads(ctx)) + (rows > PRIVATE_ROWS ? forms_bytes(rows, k) : 0);
+    *private_ = forms_bytes(PRIVATE_ROWS, k) + scratch;
 }
 
 /* ---- a run ------------------------------------------------------------------------------------------------------------------------ */
 
 typedef struct {
     const zl_run_state *r;
-    zl_activation x;           /* blocks: of all threads, or NULL where each has its own        */
+    zl_activation x;           /* blocks, columns: of all threads, or NULL where each has its own */
+    int forms;                 /* which of the two are read                                     */
     int n;                     /* weights                                                       */
     int act;                   /* gate: the activation that joins the two, or 0                 */
     int cut;                   /* weights that have chunks of their own: n, or 1 when gated      */
@@ -92,8 +99,8 @@ typedef struct {
     int64_t panels[WEIGHTS];   /* per chunk                                                     */
     int64_t tokens, blocks;    /* rows of x per chunk, whole groups; how many such blocks       */
     int64_t slab[WEIGHTS];     /* outputs per chunk that a BLAS library makes; 0: it does not     */
-    uint8_t *has_x;            /* per thread: its own quantised x is there                      */
-    int64_t quantize_rows;     /* per chunk of the stage that quantises: whole groups           */
+    uint8_t *has_x;            /* per thread: which forms of its own x are there                */
+    int64_t form_rows;         /* per chunk of the stage that makes x's forms: whole groups     */
 } job;
 
 /* Rows t0..t1-1 of x into its quantised form at x->blocks. t0 begins a group. */
@@ -102,10 +109,18 @@ static void quantize_rows(const zl_kernels *k, const zl_activation *x, int64_t t
         k->quantize_group(min64(k->group, t1 - t), x->cols, x->x + t * x->cols, (int32_t *)x->blocks + t * (x->cols / 32) * ZL_X_WORDS);
 }
 
-static void quantize_chunk(void *arg, int64_t chunk, int thread) {
+/* The same of the floats, at x->columns. */
+static void interleave_rows(const zl_kernels *k, const zl_activation *x, int64_t t0, int64_t t1) {
+    for (int64_t t = t0; t < t1; t += k->float_group)
+        k->interleave_group(min64(k->float_group, t1 - t), x->cols, x->x + t * x->cols, (float *)x->columns + t * x->cols);
+}
+
+static void form_chunk(void *arg, int64_t chunk, int thread) {
     const job *j = arg;
+    const int64_t t0 = chunk * j->form_rows, t1 = min64(t0 + j->form_rows, j->x.n);
     (void)thread;
-    quantize_rows(j->r->k, &j->x, chunk * j->quantize_rows, min64((chunk + 1) * j->quantize_rows, j->x.n));
+    if (j->forms & BLOCKS) quantize_rows(j->r->k, &j->x, t0, t1);
+    if (j->forms & COLUMNS) interleave_rows(j->r->k, &j->x, t0, t1);
 }
 
 /* which weight chunk `*chunk` belongs to; *chunk becomes its number within that weight */
@@ -127,19 +142,19 @@ static void join(const job *j, int64_t t0, int64_t t1, int64_t begin, int64_t en
 /* panels begin..end-1 of weight i by rows t0..t1-1 */
 static void multiply(job *j, int i, int64_t begin, int64_t end, int64_t t0, int64_t t1, int thread) {
     const zl_weight *w = j->w[i];
-    uint8_t *own_x = j->r->private_[thread], *scratch = own_x + activation_bytes(PRIVATE_ROWS, j->x.cols);
-    if (is_float(w)) {
-        if (j->x.n <= ZL_FEW) w->k->few_float(w, begin, end, &j->x, &j->result[i], scratch);
-        else w->k->many_float(w, begin * w->k->lanes, t0, t1, &j->x, &j->result[i], scratch);
-        return;
-    }
+    uint8_t *own_x = j->r->private_[thread], *scratch = own_x + forms_bytes(PRIVATE_ROWS, j->x.cols);
+    const int form = is_float(w) ? COLUMNS : BLOCKS;
     zl_activation x = j->x;
-    if (!x.blocks) { /* its own x stays for the thread's later chunks, of this weight and of the others */
+    if (form == COLUMNS && !x.columns) {
+        float *own = (float *)(void *)(own_x + activation_bytes(PRIVATE_ROWS, x.cols));
+        x.columns = x.n == 1 ? x.x : own; /* one row is a group as it is */
+        if (x.n > 1 && !(j->has_x[thread] & form)) interleave_rows(j->r->k, &x, 0, x.n);
+    } else if (form == BLOCKS && !x.blocks) {
         x.blocks = (const int32_t *)(const void *)own_x;
-        if (!j->has_x[thread]) quantize_rows(j->r->k, &x, 0, x.n);
-        j->has_x[thread] = 1;
+        if (!(j->has_x[thread] & form)) quantize_rows(j->r->k, &x, 0, x.n);
     }
-    w->k->linear_quant(w, begin, end, t0, t1, &x, &j->result[i], scratch);
+    j->has_x[thread] |= (uint8_t)form; /* it stays for the thread's later chunks, of this weight and of the others */
+    (is_float(w) ? w->k->linear_float : w->k->linear_quant)(w, begin, end, t0, t1, &x, &j->result[i], scratch);
 }
 
 static int64_t panels_of(const zl_weight *w) { return ceil_div(w->rows, w->k->lanes); }
@@ -170,10 +185,10 @@ static void multiply_chunk(void *arg, int64_t chunk, int thread) {
 
 /* Runs of panels: a part of a thread's share, so that shares are even and what is stolen at the end is little; but long where the memory
  * sets the pace, since a run is read as two streams and each costs the memory's latency once: with an eighth of a share instead of a
- * quarter SmolLM2's ops read 22 GB/s instead of 28. The float kernel for many rows takes its own tile. Blocks of rows of x: what fits half of an L2 cache of a megabyte; smaller ones while there are too few chunks to share out evenly. */
+ * quarter SmolLM2's ops read 22 GB/s instead of 28. Blocks of rows of x: what fits half of an L2 cache of a megabyte; smaller ones while there are too few chunks to share out evenly. */
 static void cut(job *j) {
     enum { ALONE = 16 << 10, PANELS = 2 /* what the kernels take at a time */ };
-    enum { X_BYTES = 512 << 10, LEAST = 64, ROUND = 8 /* of every variant's group */ };
+    enum { X_BYTES = 512 << 10, LEAST = 64 };
     const int64_t threads = zl_ctx_threads(j->r->ctx), per_thread = j->x.n > ZL_FEW ? 8 : 4;
     int64_t total = 0, runs = 0, run[WEIGHTS];
     for (int i = 0; i < j->n; i++) total += panels_of(j->w[i]) * j->w[i]->panel_bytes;
@@ -181,13 +196,13 @@ static void cut(job *j) {
     if (total <= ALONE && j->x.n <= ZL_FEW) bytes = total;
     for (int i = 0; i < j->cut; i++) {
         const int64_t panel = j->w[i]->panel_bytes + (j->act ? j->w[1]->panel_bytes : 0);
-        const int tile = j->x.n > ZL_FEW && (is_float(j->w[i]) || (j->act && is_float(j->w[1])));
-        j->panels[i] = tile ? ZL_TILE_ROWS / j->w[i]->k->lanes : max64(bytes / panel / PANELS, 1) * PANELS;
+        j->panels[i] = max64(bytes / panel / PANELS, 1) * PANELS;
         runs += run[i] = ceil_div(panels_of(j->w[i]), j->panels[i]);
     }
     j->blocks = 1;
     if (j->x.n > ZL_FEW) {
-        j->blocks = max64(ceil_div(activation_bytes(j->x.n, j->x.cols), X_BYTES), ceil_div(j->x.n, ZL_TILE_TOKENS));
+        const int64_t x_bytes = j->forms & COLUMNS ? column_bytes(j->x.n, j->x.cols) : activation_bytes(j->x.n, j->x.cols);
+        j->blocks = ceil_div(x_bytes, X_BYTES);
         while (runs * j->blocks < per_thread * threads && ceil_div(j->x.n, j->blocks + 1) >= LEAST) j->blocks++;
     }
     j->tokens = ceil_div(ceil_div(j->x.n, j->blocks), ROUND) * ROUND;
@@ -200,25 +215,26 @@ static void cut(job *j) {
 }
 
 static void run_linear(zl_run_state *r, const zl_op *op) {
-    enum { QUANTIZE_CHUNK = 16384 };
+    enum { FORM_CHUNK = 16384 };
     job j = {.r = r, .n = n_weights(op), .act = op->ip[1], .cut = op->ip[1] ? 1 : n_weights(op)};
-    int quantised = 0;
     j.x = (zl_activation){.n = zl_rows_of(r, op->in[0]), .cols = r->tensors[op->in[0]].cols, .x = zl_data_of(r, op->in[0])};
     if (j.x.n == 0) return;
     for (int i = 0; i < j.n; i++) {
         j.w[i] = weight_of(op, r->tensors, i);
         j.result[i] = (zl_result){zl_data_of(r, op->out[i]), j.w[i]->rows, zl_data_of(r, op->in[2 + 3 * i]), zl_data_of(r, op->in[3 + 3 * i])};
-        quantised |= !is_float(j.w[i]);
+        j.forms |= is_float(j.w[i]) ? COLUMNS : BLOCKS;
     }
     j.has_x = r->shared;
     memset(j.has_x, 0, (size_t)zl_ctx_threads(r->ctx));
-    if (quantised && j.x.n > PRIVATE_ROWS) {
-        j.x.blocks = (const int32_t *)(const void *)(r->shared + lines(zl_ctx_threads(r->ctx)));
-        j.quantize_rows = ceil_div(max64(1, QUANTIZE_CHUNK / j.x.cols), r->k->group) * r->k->group;
-        zl_parallel(r->ctx, ceil_div(j.x.n, j.quantize_rows), quantize_chunk, &j);
-    }
     cut(&j);
     const int by_library = j.slab[0] || j.slab[1] || j.slab[2];
+    if (j.x.n > PRIVATE_ROWS) {
+        uint8_t *room = r->shared + lines(zl_ctx_threads(r->ctx));
+        if (j.forms & BLOCKS) j.x.blocks = (const int32_t *)(const void *)room;
+        if (j.forms & COLUMNS) j.x.columns = (const float *)(const void *)(room + activation_bytes(j.x.n, j.x.cols));
+        j.form_rows = ceil_div(max64(1, FORM_CHUNK / j.x.cols), ROUND) * ROUND;
+        zl_parallel(r->ctx, ceil_div(j.x.n, j.form_rows), form_chunk, &j);
+    }
     if (by_library) zl_blas_begin(r->ctx);
     zl_parallel(r->ctx, j.first[j.cut], multiply_chunk, &j);
     if (by_library) zl_blas_end(r->ctx);

@@ -38,10 +38,13 @@ struct zl_weight {
  *
  * Row t of the first group begins at `blocks`; a row takes 12 K / 32 words, so the group that begins with row t begins at t times that. */
 enum { ZL_X_WORDS = 12, ZL_X_D = 8, ZL_X_SUM = 9, ZL_X_HALF = 10 };
+/* For float weights they stand in groups too, of another size, as they are: of a group of g rows, column k of row n at k g + n. The group
+ * that begins with row t begins at t K; a lone row is its own group. */
 typedef struct {
     int64_t n, cols;
-    const float *x;            /* (T, K), read by float weights    */
+    const float *x;            /* (T, K)                            */
     const int32_t *blocks;     /* quantised, or NULL                */
+    const float *columns;      /* in groups for float weights, or NULL */
 } zl_activation;
 
 typedef struct {
@@ -56,15 +59,10 @@ static inline int64_t zl_quant_scratch(const struct zl_weight *w, int lanes) {
     return (w->mapped ? 2 * w->panel_bytes : 0) + (w->cols / 32) * 2 * 2 * lanes * 4;
 }
 
-/* Geometry of the float kernels for many rows: a tile of TILE_ROWS rows of W and FLOAT_STRIP columns is widened to floats in scratch and
- * used for up to TILE_TOKENS rows of x. FEW: rows of x up to which the other kernel is meant (it takes no more), with FEW_PANELS at a time. */
-enum { ZL_FEW = 8, ZL_FEW_PANELS = 2, ZL_TILE_ROWS = 64, ZL_TILE_TOKENS = 512, ZL_FLOAT_STRIP = 256 };
-enum {
-    ZL_FLOAT_BYTES = ZL_TILE_ROWS * ZL_FLOAT_STRIP * 4,
-    ZL_REPACK_BYTES = 16 * ZL_FLOAT_STRIP * 4 + 4096,                /* one strip of one panel of a mapped weight, at most 4 bytes a value */
-    ZL_SUMS_BYTES = ZL_TILE_ROWS * ZL_TILE_TOKENS * 4,               /* float accumulators                                    */
-    ZL_MANY_SCRATCH = ZL_FLOAT_BYTES + ZL_REPACK_BYTES + ZL_SUMS_BYTES
-};
+/* FEW: rows of x up to which the memory, and not arithmetic, sets the pace. FLOAT_PANELS: what linear_float takes at a time, at most. */
+enum { ZL_FEW = 8, ZL_FLOAT_PANELS = 4 };
+/* Scratch of linear_float per thread: the panels that it works on, packed, when w is mapped. */
+static inline int64_t zl_float_scratch(const struct zl_weight *w) { return w->mapped ? ZL_FLOAT_PANELS * w->panel_bytes : 0; }
 
 #define ZL_KERNELS_LINEAR(X)                                                                                                           \
     /* (linear_quantize.c) n values, a multiple of 32 -> q (n), d (n/32), s (n/32, 2) */                                               \
@@ -81,9 +79,10 @@ enum {
     /* (linear_quant.c) outputs of panels [begin, end) for rows [t0, t1) of x; t0 begins a group, t1 ends one; scratch: zl_quant_scratch */ \
     X(void, linear_quant, (const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,       \
                            const zl_result *r, uint8_t *scratch))                                                                      \
-    /* (linear_float.c) outputs of panels [begin, end) for T <= ZL_FEW rows; scratch: ZL_FEW_PANELS, when w is mapped */                \
-    X(void, few_float, (const struct zl_weight *w, int64_t begin, int64_t end, const zl_activation *x, const zl_result *r, uint8_t *scratch)) \
-    /* (linear_float.c) the ZL_TILE_ROWS outputs from `row` on (fewer at the end) for rows [t0, t1) of x, at most ZL_TILE_TOKENS;       \
-     * scratch: ZL_MANY_SCRATCH bytes */                                                                                               \
-    X(void, many_float, (const struct zl_weight *w, int64_t row, int64_t t0, int64_t t1, const zl_activation *x, const zl_result *r, uint8_t *scratch))
+    /* (linear_float.c) the same for F32, F16 and BF16, with groups of float_group rows; scratch: zl_float_scratch */                   \
+    X(void, linear_float, (const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,       \
+                           const zl_result *r, uint8_t *scratch))                                                                      \
+    /* (linear_float.c) g rows, `cols` floats apart, as one group of zl_activation.columns; g at most float_group */                    \
+    X(void, interleave_group, (int64_t g, int64_t cols, const float *x, float *to))
+
 #endif

@@ -1,7 +1,18 @@
-/* linear_float.c - products of a weight in F32, F16 or BF16. Panel: [k][L], the L rows' values of column k side by side.
+/* linear_float.c - products of a weight in F32, F16 or BF16 with any number of rows of x: decode and prefill alike.
  *
- * Each output has one accumulator, k ascending, in float32: acc = fma(w[k], x[k], acc). Independent accumulators come from several
- * panels and several rows of x, never from a split of K.
+ *      panel: [k][L], the L rows' values of column k side by side         x: [k][g], the g rows' values of column k (linear.h)
+ *
+ *                     k ascending                 each output has one accumulator: acc = fma(w[k], x[k], acc), in float32. Those
+ *      panel 0  |-------------------->            that are independent come from several panels and several rows of x, never from
+ *      panel 1  |-------------------->            a split of K, so the shape of a tile has no influence on any bit.
+ *
+ * Two panels by a group of rows of x are in registers over all of K: with AVX-512 24 sums, for which 2 columns and 12 broadcasts are read,
+ * so that loads take half of the time that the multiply-adds take. F16 and BF16 become floats in registers, each time they are
+ * read: 2 conversions beside 24 multiply-adds, on other ports. What is read twice comes from the L2 cache: the pair for each further
+ * group, the groups for each further pair. Few rows of x: four panels at a time, since then the memory sets the pace, and a core reads
+ * four streams faster than two; and since one sum after the other waits for the one before.
+ *
+ * A weight that is mapped is packed panel by panel into scratch and goes the same way.
  */
 #include "../include/zl.h"
 #include "linear_store.h"
@@ -12,130 +23,109 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* Tile of prefill: AVX2 12 accumulators, 2 panel vectors and a broadcast in 16 registers; two FMAs per cycle need 10 in flight. */
-#if defined(ZL_ISA_avx512) || defined(ZL_ISA_neon) || defined(ZL_ISA_dotprod)
-enum { MANY_P = 4, MANY_N = 6 };
-#elif defined(ZL_ISA_avx2)
-enum { MANY_P = 2, MANY_N = 6 };
-#else
-enum { MANY_P = 2, MANY_N = 4 };
-#endif
-enum { FEW_P = 2, MAX_P = 4, MAX_N = 6, PANELS = ZL_TILE_ROWS / L, STRIP = ZL_FLOAT_STRIP };
+enum { PAIR = 2, QUAD = ZL_FLOAT_PANELS, STEP = 4 /* columns between two looks at the end */ };
 
 ZL_INLINE int value_bytes(const int fmt) { return fmt == ZL_TYPE_F32 ? 4 : 2; }
 
-/* column k of a panel */
-ZL_INLINE vf column(const int fmt, const uint8_t *panel, int64_t k) {
-    const void *p = panel + k * L * value_bytes(fmt);
-    return fmt == ZL_TYPE_F32 ? vf_load(p) : fmt == ZL_TYPE_F16 ? vf_from_f16(p) : vf_from_bf16(p);
+/* L values at p as floats */
+ZL_INLINE vf column(const int fmt, const uint8_t *p) {
+    const void *at = p;
+    return fmt == ZL_TYPE_F32 ? vf_load(at) : fmt == ZL_TYPE_F16 ? vf_from_f16(at) : vf_from_bf16(at);
 }
 
-/* acc[p * N + n] += columns [k0, k1) of panel p times x[n][k0 .. k1); row n of x begins at x + n * ldx */
-ZL_INLINE void tile(const int fmt, const int P, const int N, const uint8_t *const *panel, int64_t k0, int64_t k1, const float *x,
-                    int64_t ldx, vf *acc) {
-    for (int64_t k = k0; k < k1; k++) {
-        vf w[MAX_P];
-        UNROLL for (int p = 0; p < P; p++) w[p] = column(fmt, panel[p], k);
-        UNROLL for (int n = 0; n < N; n++) {
-            const vf v = vf_set1(x[n * ldx + k]);
-            UNROLL for (int p = 0; p < P; p++) acc[p * N + n] = vf_fma(w[p], v, acc[p * N + n]);
-        }
+/* acc[p * N + n] += column k of panel p times x[k][n]; at[p]: the column, x: its g values */
+ZL_INLINE void one_column(const int fmt, const int P, const int N, const uint8_t *const *panel, int64_t at, const float *x, vf *acc) {
+    vf w[QUAD];
+    UNROLL for (int p = 0; p < P; p++) w[p] = column(fmt, panel[p] + at);
+    UNROLL for (int n = 0; n < N; n++) {
+        const vf v = vf_set1(x[n]);
+        UNROLL for (int p = 0; p < P; p++) acc[p * N + n] = vf_fma(w[p], v, acc[p * N + n]);
     }
 }
 
-/* ---- few rows of x: straight from the panels, 4, 2 and 1 rows at a time ------------------------------------------------------------ */
-
-/* N rows of x from row n0 on */
-ZL_INLINE void few_n(const int fmt, const int N, const uint8_t *const *panel, int64_t at, int64_t end, int64_t n0, const zl_activation *x,
-                     const zl_result *r) {
-    vf acc[FEW_P * 4];
-    UNROLL for (int i = 0; i < FEW_P * N; i++) acc[i] = vf_zero();
-    tile(fmt, FEW_P, N, panel, 0, x->cols, x->x + n0 * x->cols, x->cols, acc);
-    UNROLL for (int p = 0; p < FEW_P; p++) {
-        if (at + p >= end) break;
-        UNROLL for (int n = 0; n < N; n++) store_outputs(r, n0 + n, (at + p) * L, acc[p * N + n]);
+/* All columns. ahead: so many bytes ahead the panels are fetched from memory, or 0. No branch stands between sums and their use: gcc would
+ * move sums behind it and keep them in memory meanwhile. */
+ZL_INLINE void tile(const int fmt, const int P, const int N, const int64_t ahead, const uint8_t *const *panel, int64_t cols, const float *x,
+                    const int64_t g, vf *acc) {
+    const int64_t size = L * value_bytes(fmt), end = cols * size;
+    int64_t at = 0;
+    for (; at + STEP * size <= end; at += STEP * size, x += STEP * g) {
+        UNROLL for (int p = 0; ahead && p < P; p++)
+            UNROLL for (int line = 0; line < STEP * L * value_bytes(fmt); line += 64) __builtin_prefetch(panel[p] + at + ahead + line);
+        UNROLL for (int k = 0; k < STEP; k++) one_column(fmt, P, N, panel, at + k * size, x + k * g, acc);
     }
-}
-
-ZL_INLINE void few_panels(const int fmt, const struct zl_weight *w, int64_t begin, int64_t end, const zl_activation *x, const zl_result *r,
-                          uint8_t *scratch) {
-    for (int64_t at = begin; at < end; at += FEW_P) {
-        const uint8_t *panel[FEW_P]; /* past the last panel, the last one again: its result is not stored */
-        for (int p = 0; p < FEW_P; p++) panel[p] = panel_of(w, at + p < end ? at + p : end - 1, scratch + p * w->panel_bytes);
-        int64_t n = 0;
-        for (; n + 4 <= x->n; n += 4) few_n(fmt, 4, panel, at, end, n, x, r);
-        if (n + 2 <= x->n) few_n(fmt, 2, panel, at, end, n, x, r), n += 2;
-        if (n < x->n) few_n(fmt, 1, panel, at, end, n, x, r);
-    }
-}
-
-void ZL_FN(few_float)(const struct zl_weight *w, int64_t begin, int64_t end, const zl_activation *x, const zl_result *r, uint8_t *scratch) {
-    switch (w->type) {
-    case ZL_TYPE_F32: few_panels(ZL_TYPE_F32, w, begin, end, x, r, scratch); return;
-    case ZL_TYPE_F16: few_panels(ZL_TYPE_F16, w, begin, end, x, r, scratch); return;
-    case ZL_TYPE_BF16: few_panels(ZL_TYPE_BF16, w, begin, end, x, r, scratch); return;
-    }
-}
-
-/* ---- many rows of x: 64 rows of W by 256 columns as floats in scratch (64 KiB), then tiles ------------------------------------------ */
-
-ZL_INLINE void widen(const int fmt, const uint8_t *panel, int64_t k0, int64_t n, float *to) {
-    for (int64_t k = 0; k < n; k++) vf_store(to + k * L, column(fmt, panel, k0 + k));
+    for (; at < end; at += size, x += g) one_column(fmt, P, N, panel, at, x, acc);
 }
 
 typedef struct {
-    const uint8_t *wide;       /* panels of [n][L] floats, STRIP * L floats apart      */
-    float *sums;               /* [t][ZL_TILE_ROWS]                                    */
+    const struct zl_weight *w;
+    const uint8_t *panel[QUAD];
+    int64_t at, end, part;     /* the first of the panels, the last panel of the run + 1, and from one of the panels to the next */
     const zl_activation *x;
     const zl_result *r;
-    int64_t row, t0, k0, n;    /* n columns from k0                                    */
-} strip_;
+} panels_job;
 
-ZL_INLINE void strip_tile(const int N, const strip_ *j, int p0, int64_t t) {
-    float *sums = j->sums + (t - j->t0) * ZL_TILE_ROWS + p0 * L;
-    const uint8_t *panel[MAX_P];
-    vf acc[MAX_P * MAX_N];
-    UNROLL for (int p = 0; p < MANY_P; p++) {
-        panel[p] = j->wide + (p0 + p) * (STRIP * L * 4);
-        UNROLL for (int n = 0; n < N; n++) acc[p * N + n] = j->k0 == 0 ? vf_zero() : vf_load(sums + n * ZL_TILE_ROWS + p * L);
-    }
-    tile(ZL_TYPE_F32, MANY_P, N, panel, 0, j->n, j->x->x + t * j->x->cols + j->k0, j->x->cols, acc);
-    UNROLL for (int p = 0; p < MANY_P; p++) {
-        UNROLL for (int n = 0; n < N; n++) {
-            if (j->k0 + j->n == j->x->cols) store_outputs(j->r, t + n, j->row + (p0 + p) * L, acc[p * N + n]);
-            else vf_store(sums + n * ZL_TILE_ROWS + p * L, acc[p * N + n]);
-        }
+/* P panels by N rows of x from row t + i on, of the group of g rows that begins with row t */
+ZL_INLINE void rows(const int fmt, const int P, const int N, const int64_t ahead, const panels_job *j, int64_t t, int64_t i, const int64_t g) {
+    vf acc[PAIR * ZL_FLOAT_GROUP + QUAD];
+    UNROLL for (int a = 0; a < P * N; a++) acc[a] = vf_zero();
+    tile(fmt, P, N, ahead, j->panel, j->w->cols, j->x->columns + t * j->w->cols + i, g, acc);
+    UNROLL for (int p = 0; p < P; p++) {
+        const int64_t panel = j->at + p * j->part;
+        if (panel >= j->end) break;
+        UNROLL for (int n = 0; n < N; n++) store_outputs(j->r, t + i + n, panel * L, acc[p * N + n]);
     }
 }
 
-void ZL_FN(many_float)(const struct zl_weight *w, int64_t row, int64_t t0, int64_t t1, const zl_activation *x, const zl_result *r,
-                       uint8_t *scratch) {
-    uint8_t *repack = scratch + ZL_FLOAT_BYTES;
-    strip_ j = {.wide = scratch, .sums = (float *)(void *)(repack + ZL_REPACK_BYTES), .x = x, .r = r, .row = row, .t0 = t0};
-    const int64_t left = w->rows - row;
-    const int panels = left < ZL_TILE_ROWS ? (int)((left + L - 1) / L) : PANELS;
-    for (j.k0 = 0; j.k0 < w->cols; j.k0 += STRIP) {
-        j.n = w->cols - j.k0 < STRIP ? w->cols - j.k0 : STRIP;
-        for (int p = 0; p < panels; p++) {
-            int64_t i = row / L + p, rows = w->rows - i * L, k0 = j.k0;
-            const uint8_t *panel = w->panels + i * w->panel_bytes;
-            if (w->mapped) {
-                ZL_FN(pack)(w->type, rows < L ? rows : L, k0, j.n, w->data + i * L * w->row_bytes, w->row_bytes, repack);
-                panel = repack, k0 = 0;
-            }
-            float *to = (float *)(void *)scratch + p * STRIP * L;
-            switch (w->type) {
-            case ZL_TYPE_F32: widen(ZL_TYPE_F32, panel, k0, j.n, to); break;
-            case ZL_TYPE_F16: widen(ZL_TYPE_F16, panel, k0, j.n, to); break;
-            case ZL_TYPE_BF16: widen(ZL_TYPE_BF16, panel, k0, j.n, to); break;
-            }
+/* Whole groups; of the last one 8, 4, 2 and 1 rows: reading the panels again is cheaper than code for every number. */
+ZL_INLINE void groups(const int fmt, const panels_job *j, int64_t t0, int64_t t1) {
+    int64_t t = t0, i = 0;
+    for (; t + ZL_FLOAT_GROUP <= t1; t += ZL_FLOAT_GROUP) rows(fmt, PAIR, ZL_FLOAT_GROUP, 0, j, t, 0, ZL_FLOAT_GROUP);
+    const int64_t g = t1 - t; /* the last group ends with the last row of x */
+    if (ZL_FLOAT_GROUP > 8 && i + 8 <= g) rows(fmt, PAIR, 8, 0, j, t, i, g), i += 8;
+    if (ZL_FLOAT_GROUP > 4 && i + 4 <= g) rows(fmt, PAIR, 4, 0, j, t, i, g), i += 4;
+    if (i + 2 <= g) rows(fmt, PAIR, 2, 0, j, t, i, g), i += 2;
+    if (i < g) rows(fmt, PAIR, 1, 0, j, t, i, g);
+}
+
+/* P panels at a time: panel i of each P-th part of the run, so that each part is one long stream, read forwards (linear_quant.c). */
+ZL_INLINE void run(const int fmt, const int P, const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1,
+                   const zl_activation *x, const zl_result *r, uint8_t *scratch) {
+    enum { AHEAD = 3072 }; /* the memory's latency at the speed at which a core consumes bytes */
+    panels_job j = {.w = w, .end = end, .part = (end - begin + P - 1) / P, .x = x, .r = r};
+    for (j.at = begin; j.at < begin + j.part; j.at++) {
+        /* Where a part is shorter than the first, the first one's panel stands in for what is not there and is stored once. */
+        for (int p = 0; p < P; p++) {
+            const int64_t i = j.at + p * j.part;
+            j.panel[p] = i < end || p == 0 ? panel_of(w, i, scratch + p * w->panel_bytes) : j.panel[0];
         }
-        for (int p = 0; p < panels; p += MANY_P) {
-            int64_t t = t0;
-            for (; t + MANY_N <= t1; t += MANY_N) strip_tile(MANY_N, &j, p, t);
-            if (MANY_N > 4 && t + 4 <= t1) strip_tile(4, &j, p, t), t += 4;
-            if (t + 2 <= t1) strip_tile(2, &j, p, t), t += 2;
-            if (t < t1) strip_tile(1, &j, p, t);
-        }
+        if (P == QUAD) rows(fmt, QUAD, 1, AHEAD, &j, t0, 0, 1);
+        else groups(fmt, &j, t0, t1);
     }
+}
+
+#define FORMAT(fmt) \
+    case fmt: \
+        if (t1 - t0 == 1) run(fmt, QUAD, w, begin, end, t0, t1, x, r, scratch); \
+        else run(fmt, PAIR, w, begin, end, t0, t1, x, r, scratch); \
+        return;
+void ZL_FN(linear_float)(const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,
+                         const zl_result *r, uint8_t *scratch) {
+    switch (w->type) {
+        FORMAT(ZL_TYPE_F32)
+        FORMAT(ZL_TYPE_F16)
+        FORMAT(ZL_TYPE_BF16)
+    }
+}
+
+/* ---- x in groups --------------------------------------------------------------------------------------------------------------------- */
+
+ZL_INLINE void interleave(const int64_t g, int64_t cols, const float *x, float *to) {
+    for (int64_t k = 0; k < cols; k++, to += g)
+        for (int64_t n = 0; n < g; n++) to[n] = x[n * cols + k];
+}
+
+void ZL_FN(interleave_group)(int64_t g, int64_t cols, const float *x, float *to) {
+    if (g == ZL_FLOAT_GROUP) interleave(ZL_FLOAT_GROUP, cols, x, to);
+    else interleave(g, cols, x, to);
 }

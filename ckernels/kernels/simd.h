@@ -34,6 +34,16 @@
 #define L 4
 #endif
 
+/* Rows of x that stand interleaved for float weights (kernels/linear.h): with two panels their sums, the two columns and a broadcast fill
+ * the registers: 24 + 2 + 1 of 32, 12 + 2 + 1 of 16; two FMAs a cycle need 8 to 10 in flight. */
+#if defined(ZL_ISA_avx512) || defined(ZL_ISA_neon) || defined(ZL_ISA_dotprod)
+#define ZL_FLOAT_GROUP 12
+#elif defined(ZL_ISA_avx2)
+#define ZL_FLOAT_GROUP 6
+#else
+#define ZL_FLOAT_GROUP 4
+#endif
+
 typedef float vf __attribute__((vector_size(4 * L), may_alias));
 typedef int32_t vi __attribute__((vector_size(4 * L), may_alias));
 typedef uint32_t vu __attribute__((vector_size(4 * L), may_alias));

@@ -13,6 +13,7 @@ const zl_kernels ZL_FN(zl_kernels) = {
     .isa = ZL_STRING(ZL_ISA),
     .lanes = L,
     .group = ZL_GROUP,
+    .float_group = ZL_FLOAT_GROUP,
 #define ZL_ENTRY(ret, name, args) .name = ZL_FN(name),
     ZL_KERNELS(ZL_ENTRY)
 #undef ZL_ENTRY

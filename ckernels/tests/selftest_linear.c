@@ -207,7 +207,7 @@ static void run_parts(zl_ctx *ctx, part *p, int n, int mapped, float *x, int64_t
 
 /* One weight: every way to run it gives the reference's bits. */
 static void test_product(zl_ctx *ctx, int type, int64_t rows, int64_t cols, int64_t most, const float *fixed) {
-    static const int batches[] = {1, 2, 3, 4, 5, 7, 8, 9, 10, 13, 33, 150, 600};
+    static const int batches[] = {1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 33, 150, 600};
     guarded x = guard(most * cols * 4), bias = guard(rows * 4);
     float *v = x.p, *b = bias.p;
     for (int64_t i = 0; i < most * cols; i++) v[i] = fixed ? fixed[i % 2] : uniform(-2, 2) * (i / 40 % 3 ? 1.0f : 30.0f);
@@ -243,7 +243,7 @@ static void test_products(zl_ctx *ctx) {
         const int type = all_types[i], q = is_quantised(type), block = geometry_of(type).cols;
         test_product(ctx, type, 1, q ? block : 1, 9, NULL);
         test_product(ctx, type, 21, q ? 3 * block : 37, 33, NULL);
-        test_product(ctx, type, 67, q ? (block > 512 / 3 ? 768 : 544) : 300, 13, NULL); /* two strips of K, two tiles of rows */
+        test_product(ctx, type, 67, q ? (block > 512 / 3 ? 768 : 544) : 300, 13, NULL); /* many blocks of K, several panels */
         test_product(ctx, type, 8, q ? 256 : 64, 13, extremes);                            /* all codes of x at 127 */
         test_product(ctx, type, 8, q ? 256 : 64, 13, signs);
     }
