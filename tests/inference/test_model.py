@@ -130,7 +130,7 @@ def test_isa_variants_agree(path: Path, isa: str) -> None:
 @pytest.mark.parametrize("name", ["llama-mix", "gemma3-mix"])
 def test_a_cache_of_8_bits(name: str, small_model: Small) -> None:
     """Its own bits, the same on any threads and row by row; the twin's values; and named in the fingerprint."""
-    path, options = small_model(name), {"cache_type": "Q8_0"}
+    path, options = small_model(name), dict[str, Any](cache_type="Q8_0")
     want = logits(path, n_threads=1, **options)
     assert not np.array_equal(want, logits(path, n_threads=1))
     np.testing.assert_array_equal(logits(path, n_threads=3, **options), want)
