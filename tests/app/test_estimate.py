@@ -15,7 +15,7 @@ import small_models
 import zigllama as zl
 from zigllama.app.estimate import Estimate, estimate_tensors, part_of
 from zigllama.app.main import main
-from zigllama.errors import BadMetadata, InvalidArgument, NotGGUF
+from zigllama.errors import BadMetadata, InvalidArgument, NotGGUF, ShapeError
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
 from zigllama.foundation.tape import record
@@ -127,7 +127,7 @@ def test_the_cache_is_counted_in_pages() -> None:
 
 
 @pytest.mark.parametrize("name", ["llama-mix", "gemma3-mix"])
-@pytest.mark.parametrize("cache_type", ["f16", "f32"])
+@pytest.mark.parametrize("cache_type", ["f16", "f32", "q8_0"])
 @pytest.mark.parametrize("n_ctx", [1, 64, 100, 1000])
 def test_the_cache_is_as_large_as_the_engine_makes_it(name: str, cache_type: str, n_ctx: int, tmp_path: Path) -> None:
     path = small_models.build(name, tmp_path)
@@ -192,6 +192,9 @@ def test_bad_arguments(tmp_path: Path) -> None:
         estimate_tensors(metadata, tensors, 0)
     with pytest.raises(InvalidArgument, match="'f8'"):
         estimate_tensors(metadata, tensors, cache_type="f8")
+    heads = {"llama.attention.key_length": 80, "llama.attention.value_length": 80}
+    with pytest.raises(ShapeError, match="blocks of 32 channels, its heads have 80 and 80"):
+        estimate_tensors(metadata | heads, tensors, cache_type="q8_0")
     (tmp_path / "no.gguf").write_bytes(b"not a model at all")
     with pytest.raises(NotGGUF):
         zl.estimate(tmp_path / "no.gguf")

@@ -60,6 +60,13 @@ def test_engine() -> None:
     assert engine_options(parsed("m.gguf", "-c", "0")) == {}
 
 
+def test_cache_types_are_llama_cpps() -> None:
+    for words in (["-ctk", "q8_0", "-ctv", "Q8_0"], ["--cache-type-k", "q8_0"], ["-ctv", "q8_0"]):
+        assert engine_options(parsed("m.gguf", *words)) == {"cache_type": "Q8_0"}
+    with pytest.raises(UsageError, match="one type"):
+        engine_options(parsed("m.gguf", "-ctk", "q8_0", "-ctv", "f16"))
+
+
 @pytest.mark.parametrize("word", ["15043", "x+1", "7+y", "", "+1"])
 def test_a_logit_bias_that_is_none(word: str) -> None:
     with pytest.raises(UsageError, match="15043"):

@@ -127,6 +127,28 @@ def test_isa_variants_agree(path: Path, isa: str) -> None:
 # --- generation ---
 
 
+@pytest.mark.parametrize("name", ["llama-mix", "gemma3-mix"])
+def test_a_cache_of_8_bits(name: str, small_model: Small) -> None:
+    """Its own bits, the same on any threads and row by row; the twin's values; and named in the fingerprint."""
+    path, options = small_model(name), dict[str, Any](cache_type="Q8_0")
+    want = logits(path, n_threads=1, **options)
+    assert not np.array_equal(want, logits(path, n_threads=1))
+    np.testing.assert_array_equal(logits(path, n_threads=3, **options), want)
+    with Model(path, n_threads=2, **options) as m:
+        assert "q8_0" in m.fingerprint
+        sequence, rows = m.engine.cache.add(), []
+        for token in IDS:
+            rows.append(m.engine.run(m.engine.cache.extend(sequence, [token])).copy())
+    np.testing.assert_array_equal(np.concatenate(rows), want)
+    with Model(path, backend="reference", **options) as r:
+        assert_close(path, want[:40], r.logits(IDS[:40]), IDS[:40])
+
+
+def test_a_cache_of_8_bits_wants_whole_blocks(small_model: Small) -> None:
+    with pytest.raises(errors.ShapeError, match="blocks of 32 channels, its heads have 16 and 16"):
+        Model(small_model("llama-f32"), cache_type="Q8_0")
+
+
 @pytest.fixture
 def llama(small_model: Small) -> Path:
     """One model for everything that is about generation."""

@@ -42,9 +42,10 @@ def path(request: pytest.FixtureRequest, small_model: Small) -> Path:
     return small_model(request.param)
 
 
-def test_a_saved_session_goes_on_with_the_same_bits(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cache_type", [None, "Q8_0"])
+def test_a_saved_session_goes_on_with_the_same_bits(path: Path, tmp_path: Path, cache_type: str | None) -> None:
     file = tmp_path / "s.zls"
-    with Model(path, n_threads=2, n_ctx=1024) as m, m.session(system="be brief") as s:
+    with Model(path, n_threads=2, n_ctx=1024, cache_type=cache_type) as m, m.session(system="be brief") as s:
         for text in TURNS[:2]:
             s.chat(text, **OPTIONS)
             assert s._sequence.reserved == s._sequence.length  # between turns it may have no more than it holds
@@ -52,10 +53,12 @@ def test_a_saved_session_goes_on_with_the_same_bits(path: Path, tmp_path: Path) 
         held = s._sequence.length
         want = s.chat(TURNS[2], **OPTIONS)
         assert s.messages[0] == {"role": "system", "content": "be brief"} and len(s.messages) == 7
-    with Model(path, n_threads=1, n_ctx=1024) as m, m.session() as s:
+    with Model(path, n_threads=1, n_ctx=1024, cache_type=cache_type) as m, m.session() as s:
         s.load(file)
         got = s.chat(TURNS[2], **OPTIONS)
-        assert got.usage["cached_tokens"] == held // 64 * 64 > 64
+        # random bytes, once they are text, need not come back as the same tokens: with Q8_0 the last page is read again
+        cached, whole = got.usage["cached_tokens"], held // 64 * 64
+        assert cached == whole > 64 if cache_type is None else 64 < cached <= whole
         assert (got.text, got.token_ids) == (want.text, want.token_ids)
         assert len(s.messages) == 7
         with m.session() as fresh:  # and as if everything had been read here

@@ -107,8 +107,9 @@ class World:
             return x.astype(np.float16 if self.type_id == F16_TYPE else np.float32)
         blocks = x.reshape(-1, 32)
         most = np.abs(blocks).max(axis=1, keepdims=True)
-        codes = np.rint(blocks * (np.float32(127) / most))
-        return (codes * (most / np.float32(127)).astype(np.float16).astype(np.float64)).reshape(x.shape)
+        scales = (most / np.float32(127)).astype(np.float16).astype(np.float64)
+        back: npt.NDArray[np.float64] = np.rint(blocks * (np.float32(127) / most)) * scales
+        return back.reshape(x.shape)
 
     def whole(self) -> Plan:
         return [[(i, 0, n) for i, n in enumerate(self.n)]]
