@@ -92,6 +92,7 @@ typedef struct {
     int64_t panels[WEIGHTS];   /* per chunk                                                     */
     int64_t tokens, blocks;    /* rows of x per chunk, whole groups; how many such blocks       */
     int64_t slab[WEIGHTS];     /* outputs per chunk that a BLAS library makes; 0: it does not     */
+    int in_shares;             /* chunks are numbered thread by thread, see in_shares            */
     uint8_t *has_x;            /* per thread: its own quantised x is there                      */
     int64_t quantize_rows;     /* per chunk of the stage that quantises: whole groups           */
 } job;
@@ -108,9 +109,27 @@ static void quantize_chunk(void *arg, int64_t chunk, int thread) {
     quantize_rows(j->r->k, &j->x, chunk * j->quantize_rows, min64((chunk + 1) * j->quantize_rows, j->x.n));
 }
 
+/* On several NUMA nodes each thread's share of every weight lies on its node (numa.c). Several weights one after the other would deal a thread
+ * the first of all weights and its neighbour the last; so chunks are numbered thread by thread, each with its share of all weights:
+ *
+ *      by weight    q0 q1 q2 q3 | k0 k1 | v0 v1         by shares of 2    q0 q1 k0 v0 | q2 q3 k1 v1
+ */
+static int64_t in_shares(const job *j, int64_t chunk) {
+    const int n = zl_ctx_threads(j->r->ctx);
+    for (int t = 0; t < n; t++)
+        for (int i = 0; i < j->cut; i++) {
+            const int64_t of_weight = j->first[i + 1] - j->first[i], from = zl_share_begin(of_weight, t, n);
+            const int64_t count = zl_share_begin(of_weight, t + 1, n) - from;
+            if (chunk < count) return j->first[i] + from + chunk;
+            chunk -= count;
+        }
+    return chunk; /* not reached: the shares of all threads are all chunks */
+}
+
 /* which weight chunk `*chunk` belongs to; *chunk becomes its number within that weight */
 static int weight_of_chunk(const job *j, int64_t *chunk) {
     int i = 0;
+    if (j->in_shares) *chunk = in_shares(j, *chunk);
     while (*chunk >= j->first[i + 1]) i++;
     *chunk -= j->first[i];
     return i;
@@ -218,6 +237,7 @@ static void run_linear(zl_run_state *r, const zl_op *op) {
         zl_parallel(r->ctx, ceil_div(j.x.n, j.quantize_rows), quantize_chunk, &j);
     }
     cut(&j);
+    j.in_shares = j.cut > 1 && zl_ctx_several_nodes(r->ctx);
     const int by_library = j.slab[0] || j.slab[1] || j.slab[2];
     if (by_library) zl_blas_begin(r->ctx);
     zl_parallel(r->ctx, j.first[j.cut], multiply_chunk, &j);

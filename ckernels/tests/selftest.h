@@ -27,4 +27,5 @@ int selftest_rows(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);
 int selftest_blas(zl_ctx *ctx);
 int selftest_probe(zl_ctx *ctx);
+int selftest_numa(zl_ctx *ctx);
 #endif
