@@ -29,12 +29,14 @@ static void *map_aligned(int64_t bytes) {
     return p + before;
 }
 
+int zl_alloc_is_mapping(int64_t bytes) { return bytes >= MAP_FROM; }
+
 int zl_alloc(int64_t bytes, void **out) {
     if (!out) return zl_fail(ZL_E_ARG, "zl_alloc: out is a null pointer");
     *out = NULL;
     if (bytes < 0) return zl_fail(ZL_E_ARG, "zl_alloc: %lld bytes", (long long)bytes);
     if (bytes > (int64_t)1 << 47) return zl_fail(ZL_E_MEMORY, "zl_alloc (more than an address space) needs %lld bytes", (long long)bytes);
-    if (bytes >= MAP_FROM) {
+    if (zl_alloc_is_mapping(bytes)) {
         *out = map_aligned(round_up(bytes, PAGE));
     } else {
         size_t rounded = (size_t)round_up(bytes ? bytes : 1, ALIGNMENT);
@@ -45,6 +47,6 @@ int zl_alloc(int64_t bytes, void **out) {
 
 void zl_release(void *p, int64_t bytes) {
     if (!p) return;
-    if (bytes >= MAP_FROM) munmap(p, (size_t)round_up(bytes, PAGE)); /* the size tells which of the two it was */
+    if (zl_alloc_is_mapping(bytes)) munmap(p, (size_t)round_up(bytes, PAGE)); /* the size tells which of the two it was */
     else free(p);
 }

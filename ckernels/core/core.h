@@ -22,6 +22,13 @@ void zl_parallel(zl_ctx *ctx, int64_t n_chunks, zl_chunk_fn *fn, void *arg);
 const zl_kernels *zl_ctx_kernels(const zl_ctx *ctx);
 int zl_ctx_has_blas(const zl_ctx *ctx); /* see blas.h */
 
+/* ---- NUMA (numa.c) --------------------------------------------------------------------------------------------------------- */
+int zl_ctx_several_nodes(const zl_ctx *ctx);
+int64_t zl_share_begin(int64_t units, int t, int n); /* threadpool.c: the first of thread t's units, of n threads */
+/* The pages of freshly mapped panels go to the nodes of the threads that will read them. Never fails; counts. One node: nothing. */
+void zl_numa_bind(zl_ctx *ctx, uint8_t *panels, int64_t n_panels, int64_t panel_bytes);
+int zl_alloc_is_mapping(int64_t bytes); /* alloc.c: whether zl_alloc makes a mapping of its own of so much */
+
 /* Every public function that runs kernels or stages begins and ends with these two. zl_enter refuses a null context, one made before
  * fork(), and one that a thread is inside already; it sets the float environment of the caller (workers have it set). zl_leave gives
  * the caller its environment back and passes `status` through:

@@ -115,7 +115,8 @@ int zl_ctx_threads(const zl_ctx *ctx) { return ctx ? ctx->pool.n_threads : 0; }
 
 int zl_ctx_counters(const zl_ctx *ctx, zl_counters *out) {
     if (!ctx || !out) return zl_fail(ZL_E_ARG, "zl_ctx_counters: a null pointer");
-    *out = (zl_counters){.runs = ctx->runs, .program_runs = ctx->program_runs, .ops = ctx->ops, .stages = ctx->pool.stages, .blas_calls = ctx->blas_calls};
+    *out = (zl_counters){.runs = ctx->runs, .program_runs = ctx->program_runs, .ops = ctx->ops, .stages = ctx->pool.stages, .blas_calls = ctx->blas_calls,
+                         .bound_ranges = ctx->bound_ranges, .bind_failures = ctx->bind_failures};
     for (int t = 0; t < ctx->pool.n_threads; t++) out->chunks += ctx->pool.lanes[t].chunks, out->stolen += ctx->pool.lanes[t].stolen;
     return ZL_OK;
 }

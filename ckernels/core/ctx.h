@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-enum { ZL_MAX_THREADS = 512, ZL_MAX_CPUS = 1 << 20 };
+enum { ZL_MAX_THREADS = 512, ZL_MAX_CPUS = 1 << 20, ZL_MAX_NODES = 1024 /* the kernel's own limit */ };
 
 /* ---- the pool (threadpool.c) -------------------------------------------------------------------------------------------------- */
 
@@ -52,6 +52,11 @@ struct zl_ctx {
     _Atomic int64_t runs, program_runs, ops, blas_calls;
     _Atomic int time_ops;      /* zl_ctx_time_ops                                                */
     zl_blas *blas;             /* what float products with many rows go through, or NULL         */
+    int several_nodes;         /* threads are on more than one NUMA node: node[] says where (numa.c)   */
+    int node[ZL_MAX_THREADS];
+    zl_mbind mbind;            /* in place of the system's, or NULL                              */
+    void *mbind_arg;
+    _Atomic int64_t bound_ranges, bind_failures;
     int blas_thread;           /* between zl_blas_begin and zl_blas_end: what the caller's own knob stood at */
     /* Scratch of runs, grown on demand and kept: a run after the first of its size allocates nothing. */
     uint8_t *scratch;

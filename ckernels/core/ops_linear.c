@@ -101,6 +101,7 @@ typedef struct {
     int64_t slab[WEIGHTS];     /* outputs per chunk that a BLAS library makes; 0: it does not     */
     uint8_t *has_x;            /* per thread: which forms of its own x are there                */
     int64_t form_rows;         /* per chunk of the stage that makes x's forms: whole groups     */
+    int in_shares;             /* chunks are numbered thread by thread, see in_shares            */
 } job;
 
 /* Rows t0..t1-1 of x into its quantised form at x->blocks. t0 begins a group. */
@@ -123,9 +124,27 @@ static void form_chunk(void *arg, int64_t chunk, int thread) {
     if (j->forms & COLUMNS) interleave_rows(j->r->k, &j->x, t0, t1);
 }
 
+/* On several NUMA nodes each thread's share of every weight lies on its node (numa.c). Several weights one after the other would deal a thread
+ * the first of all weights and its neighbour the last; so chunks are numbered thread by thread, each with its share of all weights:
+ *
+ *      by weight    q0 q1 q2 q3 | k0 k1 | v0 v1         by shares of 2    q0 q1 k0 v0 | q2 q3 k1 v1
+ */
+static int64_t in_shares(const job *j, int64_t chunk) {
+    const int n = zl_ctx_threads(j->r->ctx);
+    for (int t = 0; t < n; t++)
+        for (int i = 0; i < j->cut; i++) {
+            const int64_t of_weight = j->first[i + 1] - j->first[i], from = zl_share_begin(of_weight, t, n);
+            const int64_t count = zl_share_begin(of_weight, t + 1, n) - from;
+            if (chunk < count) return j->first[i] + from + chunk;
+            chunk -= count;
+        }
+    return chunk; /* not reached: the shares of all threads are all chunks */
+}
+
 /* which weight chunk `*chunk` belongs to; *chunk becomes its number within that weight */
 static int weight_of_chunk(const job *j, int64_t *chunk) {
     int i = 0;
+    if (j->in_shares) *chunk = in_shares(j, *chunk);
     while (*chunk >= j->first[i + 1]) i++;
     *chunk -= j->first[i];
     return i;
@@ -227,6 +246,7 @@ static void run_linear(zl_run_state *r, const zl_op *op) {
     j.has_x = r->shared;
     memset(j.has_x, 0, (size_t)zl_ctx_threads(r->ctx));
     cut(&j);
+    j.in_shares = j.cut > 1 && zl_ctx_several_nodes(r->ctx);
     const int by_library = j.slab[0] || j.slab[1] || j.slab[2];
     if (j.x.n > PRIVATE_ROWS) {
         uint8_t *room = r->shared + lines(zl_ctx_threads(r->ctx));

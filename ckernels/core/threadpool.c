@@ -52,7 +52,7 @@ static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* First unit of thread t's share when `units` are dealt to n threads: shares differ by at most one, and thread 0 (awake already) gets
  * no less than the others. */
-static int64_t share_begin(int64_t units, int t, int n) {
+int64_t zl_share_begin(int64_t units, int t, int n) {
     int64_t each = units / n, extra = units % n;
     return t * each + minimum(t, extra);
 }
@@ -78,7 +78,7 @@ static void work(zl_ctx *ctx, int thread) {
             uint64_t left = hop ? pack(generation_of(span), next, end - 1) : pack(generation_of(span), next + 1, end);
             if (!atomic_compare_exchange_strong_explicit(&lane->span, &span, left, memory_order_acq_rel, memory_order_relaxed)) continue;
             int64_t units = ceil_div(n_chunks, unit);
-            int64_t index = share_begin(units, victim, p->n_threads) + (hop ? end - 1 : next);
+            int64_t index = zl_share_begin(units, victim, p->n_threads) + (hop ? end - 1 : next);
             int64_t from = index * unit, to = minimum(from + unit, n_chunks);
             for (int64_t c = from; c < to; c++) fn(arg, c, thread);
             /* Only this thread writes its counters, so they need no read-modify-write. `done` releases what the chunk wrote; it is
@@ -169,7 +169,7 @@ void zl_parallel(zl_ctx *ctx, int64_t n_chunks, zl_chunk_fn *fn, void *arg) {
     p->stages++;
     uint32_t generation = atomic_load_explicit(&p->generation, memory_order_relaxed) + 1;
     for (int t = 0; t < n; t++) {
-        int64_t share = share_begin(units, t + 1, n) - share_begin(units, t, n);
+        int64_t share = zl_share_begin(units, t + 1, n) - zl_share_begin(units, t, n);
         atomic_store_explicit(&p->lanes[t].span, pack(generation, 0, (uint32_t)share), memory_order_release);
     }
     atomic_store(&p->generation, generation);

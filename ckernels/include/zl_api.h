@@ -69,6 +69,8 @@ typedef struct {
     int64_t chunks;        /* chunks executed                                        */
     int64_t stolen;        /* of these, by a thread that was not their first owner   */
     int64_t blas_calls;    /* calls of a BLAS library's sgemm                        */
+    int64_t bound_ranges;  /* ranges of memory that were bound to a NUMA node        */
+    int64_t bind_failures; /* ranges that the system refused to bind: no error       */
 } zl_counters;
 int zl_ctx_counters(const zl_ctx *ctx, zl_counters *out);
 
@@ -81,6 +83,27 @@ int zl_ctx_pin(zl_ctx *ctx, int thread, int cpu);
 
 /* For tests only: worker `thread` sleeps this long before each chunk (0 = off), so that stealing can be shown. */
 int zl_ctx_stall(zl_ctx *ctx, int thread, int microseconds);
+
+/* ---- NUMA: on which node the memory of a weight lies --------------------------------------------------------------------- */
+
+/* What mbind(2) does, or what a test puts in its place: 0, or an errno. Bit i of `mask` (max_node bits, 64 a word) is node i. */
+typedef int (*zl_mbind)(void *arg, void *start, int64_t bytes, int mode, const uint64_t *mask, int64_t max_node);
+
+/* Bytes begin .. end - 1 of a weight's panels, whole pages, belong on `node`: threads first_thread .. first_thread + n_threads - 1 read them. */
+typedef struct {
+    int32_t node, first_thread, n_threads, reserved;
+    int64_t begin, end;
+} zl_node_span;
+
+/* The plan for n_panels panels that are dealt to threads on nodes[n_threads]: at most n_threads spans, ascending, without gaps from 0 to the
+ * last page's end. `page` is a power of two. A thread whose share holds no border of a page has no span of its own. */
+int zl_numa_plan(const int *nodes, int n_threads, int64_t n_panels, int64_t panel_bytes, int64_t page, zl_node_span *out, int *n_out);
+
+/* nodes[n_threads]: the NUMA node of each thread, by the system's numbers; NULL, or all the same: nothing is bound. Holds for weights that are
+ * made from now on, whose pages are bound before they are first touched. */
+int zl_ctx_set_nodes(zl_ctx *ctx, const int *nodes);
+/* For tests: call this instead of the system's mbind; NULL: the system's. */
+int zl_ctx_set_mbind(zl_ctx *ctx, zl_mbind fn, void *arg);
 
 /* Aligned memory with huge pages where the kernel grants them; 64-byte aligned, zeroed. */
 int zl_alloc(int64_t bytes, void **out);

@@ -41,4 +41,5 @@ int selftest_strings(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);
 int selftest_blas(zl_ctx *ctx);
 int selftest_probe(zl_ctx *ctx);
+int selftest_numa(zl_ctx *ctx);
 #endif

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import zigllama
-from zigllama.app.doctor import examine
+from zigllama.app.doctor import cpu_ranges, examine
 from zigllama.app.main import main
 from zigllama.foundation.blas_integration import BlasInterface
 from zigllama.foundation.native import NativeContext, isa_variants
@@ -100,6 +101,31 @@ def test_blas_libraries(
     monkeypatch.setenv("ZIGLLAMA_BLAS", str(stub_blas("libsatlas.so.3")))
     assert main(["doctor"]) == 0
     assert "it has no function to set them" in capsys.readouterr().out
+
+
+def test_numa_nodes_and_whether_memory_can_be_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On two nodes (of which this machine may have only one) what came of binding is told, a refusal as a problem."""
+    from zigllama.foundation import topology as module
+
+    own = sorted(os.sched_getaffinity(0))[:2]
+    if len(own) < 2:
+        pytest.skip("two nodes need two CPUs, this process may use one")
+    folder = tmp_path / "sys/devices/system/node"
+    for node, cpu in zip((0, 63), own, strict=True):
+        (folder / f"node{node}").mkdir(parents=True)
+        (folder / f"node{node}" / "cpulist").write_text(f"{cpu}\n")
+    presented = module.topology(tmp_path, affinity=own)
+    monkeypatch.setattr(module, "topology", lambda: presented)
+    report = examine().to_json()
+    threads = report["threads"]
+    assert threads["NUMA nodes"] == 2
+    assert threads["memory"]["bound"] + threads["memory"]["failed"] == 2
+    refused = [p for p in report["problems"] if "refuses to bind memory" in p]
+    assert len(refused) == (threads["memory"]["failed"] > 0)
+    assert f"2; node 0: CPUs {own[0]}; node 63: CPUs {own[1]}" in str(examine())
+    assert [cpu_ranges(c) for c in ([0, 1, 2, 8], [4], [])] == ["0-2,8", "4", ""]
 
 
 def test_a_cache_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

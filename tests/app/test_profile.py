@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -26,33 +26,33 @@ from zigllama.app.verbs import profile as verb
 from zigllama.errors import BadMetadata, NativeError
 
 Small = Callable[[str], Path]
-Seconds = npt.NDArray[np.float64]
+F64 = npt.NDArray[np.float64]
 ROUNDS, THRESHOLD, TRIALS = 10, 0.03, 400
 
 # --- what counts as a regression --------------------------------------------------------------------------------------
 
 
-def calm(rng: np.random.Generator, n: int) -> Seconds:
+def calm(rng: np.random.Generator, n: int) -> F64:
     """Seconds of a quiet machine: 2% to either side."""
     return 1 + 0.02 * rng.standard_normal(n)
 
 
-def noisy(rng: np.random.Generator, n: int) -> Seconds:
+def noisy(rng: np.random.Generator, n: int) -> F64:
     """Of a shared one: 8%."""
     return np.exp(0.08 * rng.standard_normal(n))
 
 
-def disturbed(rng: np.random.Generator, n: int) -> Seconds:
+def disturbed(rng: np.random.Generator, n: int) -> F64:
     """Of one that is now and then taken away: every fifth run takes up to twice as long."""
     return calm(rng, n) * np.where(rng.random(n) < 0.2, 1 + rng.random(n), 1)
 
 
-def pairs_of(a: Seconds, b: Seconds) -> list[Pair]:
-    return [Pair(Figure(1 / s, 1, 1), Figure(1 / t, 1, 1)) for s, t in zip(a.tolist(), b.tolist(), strict=True)]
+def pairs_of(a: Iterable[float], b: Iterable[float]) -> list[Pair]:
+    return [Pair(Figure(1 / s, 1, 1), Figure(1 / t, 1, 1)) for s, t in zip(a, b, strict=True)]
 
 
 @pytest.mark.parametrize("draw", [calm, noisy, disturbed])
-def test_two_runs_of_one_build_are_no_regression(draw: Callable[[np.random.Generator, int], Seconds]) -> None:
+def test_two_runs_of_one_build_are_no_regression(draw: Callable[[np.random.Generator, int], F64]) -> None:
     """Of 400 comparisons of ten pairs at most 1 in 100 may cry wolf; without the threshold, the interval alone, about
     the 2.5% that its lower end leaves (twice that is allowed: of ten pairs the bootstrap knows the spread roughly)."""
     rng = np.random.default_rng(1)

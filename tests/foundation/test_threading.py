@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zigllama.errors import ClosedError, InvalidArgument, ISAUnavailable, NativeError, UnknownName
-from zigllama.foundation import native
+from zigllama.foundation import native, native_numa
+from zigllama.foundation.native import NativeContext, NativeWeight, alloc_array
 from zigllama.foundation.threading import (
     MAX_THREADS,
     ThreadPool,
     ThreadPoolConfig,
     default_threads,
+    placed_context,
     placement,
 )
 from zigllama.foundation.topology import Topology, cgroup_quota, parse_cpu_list, topology
@@ -365,3 +368,113 @@ def test_isa_that_this_cpu_lacks() -> None:
     absent = next((name for name, usable in built if not usable), "neon" if ("avx2", True) in built else "avx2")
     with pytest.raises(ISAUnavailable, match=absent):
         ThreadPool(ThreadPoolConfig(n_threads=1, isa=absent))
+
+
+# --- NUMA: where weights lie ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_nodes", [1, 2, 4])
+def test_a_weight_is_laid_out_for_the_threads_that_read_it(tmp_path: Path, n_nodes: int) -> None:
+    """From a tree of sysfs to bytes: every node has one span, of the panels that its threads are dealt."""
+    m = topology(machine(tmp_path, n_nodes, 8 // n_nodes, 1), affinity=range(8))
+    assert m.numbers == tuple(range(n_nodes))
+    nodes = [m.number_of(cpu) for cpu in placement(m, 8)]
+    assert nodes == sorted(nodes) and [nodes.count(i) for i in range(n_nodes)] == [8 // n_nodes] * n_nodes
+    spans = native_numa.plan(nodes, n_panels=64, panel_bytes=9216)
+    assert [s.node for s in spans] == list(range(n_nodes))
+    assert [list(s.threads) for s in spans] == [[t for t in range(8) if nodes[t] == i] for i in range(n_nodes)]
+    assert spans[0].begin == 0 and spans[-1].end == 64 * 9216
+    for a, b in itertools.pairwise(spans):
+        assert a.end == b.begin == b.threads[0] * 8 * 9216 // 4096 * 4096
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=12),
+    st.integers(0, 300),
+    st.integers(1, 40_000),
+    st.sampled_from([4096, 65536, 2 << 20]),
+)
+def test_plans_are_whole_pages_without_gaps(nodes: list[int], n_panels: int, panel_bytes: int, page: int) -> None:
+    spans = native_numa.plan(nodes, n_panels, panel_bytes, page)
+    assert [s.begin for s in spans] == [0, *(s.end for s in spans[:-1])][: len(spans)]
+    assert sum(s.end - s.begin for s in spans) == -(-n_panels * panel_bytes // page) * page
+    assert all(s.begin % page == 0 and s.end > s.begin and nodes[s.threads[0]] == s.node for s in spans)
+
+
+def test_numbers_of_nodes_are_the_systems(tmp_path: Path) -> None:
+    """Node 0 has memory alone, nodes 2 and 7 the CPUs."""
+    write(
+        tmp_path,
+        {
+            "sys/devices/system/cpu/online": "0-3",
+            "sys/devices/system/node/node0/cpulist": "\n",
+            "sys/devices/system/node/node2/cpulist": "0-1",
+            "sys/devices/system/node/node7/cpulist": "2-3",
+        },
+    )
+    m = topology(tmp_path, affinity=range(4))
+    assert m.nodes == ((0, 1), (2, 3)) and m.numbers == (2, 7)
+    assert [m.number_of(cpu) for cpu in (1, 2)] == [2, 7]
+    assert Topology(((0,), (1,)), ((0,), (1,)), 2, None).number_of(1) == 1
+
+
+def a_weight(context: NativeContext, rows: int = 2048) -> NativeWeight:
+    return NativeWeight(context, 0, rows, 1024, alloc_array(rows * 4096))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"), [((2, 2, 2, 2), []), ((0, 0, 5, 5), [0, 5]), ((9, 1, 4, 70), [9, 1, 4, 70])]
+)
+def test_masks_handed_to_mbind(numbers: tuple[int, ...], expected: list[int]) -> None:
+    """1, 2 and 4 nodes: a range each, one bit in the mask, preferred and not bound, the ranges side by side."""
+    calls: list[tuple[int, int, int, list[int]]] = []
+    with NativeContext(4) as context, native_numa.MbindHook(context, lambda *call: calls.append(call) or 0):  # type: ignore[func-returns-value]
+        native_numa.set_nodes(context, numbers)
+        weight = a_weight(context)
+        counted = context.counters()
+    assert [nodes for *_, nodes in calls] == [[n] for n in expected]
+    assert all(mode == 1 for _, _, mode, _ in calls)
+    assert sum(n for _, n, *_ in calls) == (weight.n_bytes if expected else 0)
+    assert all(b[0] == a[0] + a[1] for a, b in itertools.pairwise(calls))
+    assert (counted["bound_ranges"], counted["bind_failures"]) == (len(expected), 0)
+
+
+def test_a_refusal_is_counted_and_no_error() -> None:
+    with NativeContext(2) as context, native_numa.MbindHook(context, lambda *call: 1):
+        native_numa.set_nodes(context, (0, 1))
+        a_weight(context).close()
+        counted = context.counters()
+        native_numa.set_nodes(context, None)
+        a_weight(context).close()
+        assert context.counters() == counted | {n: context.counters()[n] for n in ("stages", "chunks", "stolen")}
+        with pytest.raises(InvalidArgument, match="3 nodes for 2 threads"):
+            native_numa.set_nodes(context, (0, 1, 2))
+        with pytest.raises(InvalidArgument, match="thread 1 on node 5000"):
+            native_numa.set_nodes(context, (0, 5000))
+    assert (counted["bound_ranges"], counted["bind_failures"]) == (0, 2)
+
+
+def test_threads_are_pinned_on_several_nodes_and_on_one_they_are_not(tmp_path: Path) -> None:
+    """Seen in the workers' own masks. The machine that is presented has one of this one's CPUs on each node."""
+    own = sorted(os.sched_getaffinity(0))[:2]
+    if len(own) < 2:
+        pytest.skip("two nodes need two CPUs, this process may use one")
+    cpus = {f"sys/devices/system/node/node{i}/cpulist": str(cpu) for i, cpu in enumerate(own)}
+    write(tmp_path / "two", {"sys/devices/system/cpu/online": ranges(own), **cpus})
+    write(tmp_path / "one", {"sys/devices/system/cpu/online": ranges(own)})
+
+    def worker_masks() -> set[frozenset[int]]:
+        names = {t: Path(f"/proc/self/task/{t}/comm").read_text().strip() for t in os.listdir("/proc/self/task")}
+        return {frozenset(os.sched_getaffinity(int(t))) for t, name in names.items() if name == "zl-worker-1"}
+
+    before = worker_masks()  # of other contexts of this process
+    with placed_context(2, machine=topology(tmp_path / "two", affinity=own)) as context:
+        assert {frozenset(own[1:])} <= worker_masks()
+        a_weight(context).close()
+        counted = context.counters()
+        assert counted["bound_ranges"] + counted["bind_failures"] == 2
+    with placed_context(2, machine=topology(tmp_path / "one", affinity=own)) as context:
+        assert worker_masks() - before <= {frozenset(os.sched_getaffinity(0))}
+        a_weight(context).close()
+        counted = context.counters()
+        assert counted["bound_ranges"] == counted["bind_failures"] == 0

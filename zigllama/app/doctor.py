@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zigllama import __version__
 from zigllama.app import machine
 from zigllama.app.catalogue import CATALOGUE, cache_dir
 from zigllama.app.console import size, table
 from zigllama.errors import ZigllamaError
+
+if TYPE_CHECKING:
+    from zigllama.foundation.topology import Topology
 
 VARIABLES = ("ZIGLLAMA_BACKEND", "ZIGLLAMA_ISA", "ZIGLLAMA_BLAS", "ZIGLLAMA_THREADS", "ZIGLLAMA_TAPE", "ZIGLLAMA_CACHE")
 
@@ -136,7 +140,7 @@ def _threads(report: Report) -> None:
         f"{len(here.cores)} physical, {len(here.cpus)} of {here.online} CPUs allowed",
         len(here.cores),
     )
-    report.add("threads", "NUMA nodes", str(len(here.nodes)), len(here.nodes))
+    _nodes(report, here)
     report.add("threads", "quota", "none" if here.quota is None else f"{here.quota:g} CPUs", here.quota)
     try:
         choice = default_threads(here)
@@ -145,6 +149,48 @@ def _threads(report: Report) -> None:
     else:
         value = {"n_threads": choice.n_threads, "reason": choice.reason}
         report.add("threads", "chosen", f"{choice.n_threads}: {choice.reason}", value)
+
+
+def _nodes(report: Report, here: Topology) -> None:
+    """Which CPUs are on which NUMA node; with several, whether the system lets memory be bound to them: a weight is
+    laid out for them, and what came of it is told. A container may refuse."""
+    from zigllama.foundation.threading import default_threads, placed_context
+
+    names = [f"node {here.number_of(cpus[0])}: CPUs {cpu_ranges(cpus)}" for cpus in here.nodes]
+    shown = [str(len(here.nodes)), *(names if names[1:] else [])]
+    report.add("threads", "NUMA nodes", "; ".join(shown), len(here.nodes))
+    if len(here.nodes) < 2:
+        return
+    try:
+        from zigllama.foundation.native import NativeWeight, alloc_array
+
+        with placed_context(max(default_threads(here).n_threads, 2), machine=here) as context:
+            size = 1 << 20  # values of 4 bytes: a mapping of its own, with pages for every node
+            NativeWeight(context, 0, 1024, size // 1024, alloc_array(4 * size)).close()
+            counted = context.counters()
+    except (ImportError, ZigllamaError) as error:
+        report.problems.append(f"threads and memory cannot be placed on {len(here.nodes)} nodes: {error}")
+        return
+    bound, failed = counted["bound_ranges"], counted["bind_failures"]
+    told = f"{bound} of {bound + failed} ranges could be bound to their nodes"
+    report.add("threads", "memory", told, {"bound": bound, "failed": failed})
+    if failed:
+        report.problems.append(f"the system refuses to bind memory to NUMA nodes (mbind): {told}; models run, slower")
+
+
+def cpu_ranges(cpus: Sequence[int]) -> str:
+    """The kernel's way to write a list.
+
+    >>> cpu_ranges([0, 1, 2, 8])
+    '0-2,8'
+    """
+    parts: list[list[int]] = []
+    for cpu in cpus:
+        if parts and parts[-1][-1] == cpu - 1:
+            parts[-1].append(cpu)
+        else:
+            parts.append([cpu])
+    return ",".join(f"{p[0]}-{p[-1]}" if p[1:] else str(p[0]) for p in parts)
 
 
 def _memory(report: Report) -> None:

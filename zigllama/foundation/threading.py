@@ -13,11 +13,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from zigllama.errors import InvalidArgument
 
 from .topology import Topology, topology
+
+if TYPE_CHECKING:
+    from .native import NativeContext
 
 MAX_THREADS: Final = 512  # ZL_MAX_THREADS in ckernels/core/ctx.h
 
@@ -79,6 +82,25 @@ def placement(machine: Topology, n_threads: int) -> tuple[int, ...]:
         node = min(range(len(order)), key=lambda i: (taken[i] / max(first[i], 1), i))
         taken[node] += 1
     return tuple(cpus[i % len(cpus)] for cpus, n in zip(order, taken, strict=True) for i in range(n))
+
+
+def placed_context(n_threads: int, isa: str | None = None, machine: Topology | None = None) -> NativeContext:
+    """A context whose threads and weights keep to their NUMA nodes: workers are pinned as `placement` says, and weights
+    are laid out for where threads run (ckernels/core/numa.c). On one node it is a plain context: nothing is pinned.
+
+    The first thread is whoever calls, and is not pinned: it is taken to run on the node of its place. Raises what
+    NativeContext raises.
+    """
+    from .native import NativeContext
+    from .native_numa import set_nodes
+
+    m = machine or topology()
+    if len(m.nodes) < 2 or n_threads < 2:
+        return NativeContext(n_threads, isa)
+    cpus = placement(m, n_threads)
+    context = NativeContext(n_threads, isa, cpus)
+    set_nodes(context, [m.number_of(cpu) for cpu in cpus])
+    return context
 
 
 @dataclass(frozen=True)

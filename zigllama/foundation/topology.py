@@ -22,12 +22,14 @@ class Topology:
     nodes   NUMA nodes: the allowed CPUs of each; nodes without any are left out
     online  CPUs of the machine, whether this process may use them or not
     quota   CPUs' worth of time that the control group grants, None without a limit
+    numbers the system's number of each of `nodes`; () where they are unknown, and then they count from 0
     """
 
     cores: tuple[tuple[int, ...], ...]
     nodes: tuple[tuple[int, ...], ...]
     online: int
     quota: float | None
+    numbers: tuple[int, ...] = ()
 
     @property
     def cpus(self) -> tuple[int, ...]:
@@ -37,6 +39,11 @@ class Topology:
     def node_of(self, cpu: int) -> int:
         """Index into `nodes`; 0 where nothing is known."""
         return next((i for i, node in enumerate(self.nodes) if cpu in node), 0)
+
+    def number_of(self, cpu: int) -> int:
+        """The system's number of the CPU's node."""
+        index = self.node_of(cpu)
+        return self.numbers[index] if self.numbers else index
 
 
 def parse_cpu_list(text: str) -> list[int]:
@@ -65,11 +72,13 @@ def topology(root: Path | str = "/", affinity: Iterable[int] | None = None) -> T
         folder = devices / f"cpu/cpu{cpu}/topology"
         siblings = parse_cpu_list(_text(folder / "core_cpus_list") or _text(folder / "thread_siblings_list"))
         cores.setdefault(tuple(siblings) if cpu in siblings else (cpu,), []).append(cpu)
+    nodes = _nodes(devices / "node", usable)
     return Topology(
         cores=tuple(tuple(core) for core in sorted(cores.values())),
-        nodes=_nodes(devices / "node", usable),
+        nodes=tuple(cpus for _, cpus in nodes),
         online=len(online),
         quota=cgroup_quota(base),
+        numbers=tuple(number for number, _ in nodes),
     )
 
 
@@ -79,19 +88,20 @@ def _own_affinity() -> set[int]:
     return set(range(os.cpu_count() or 1))
 
 
-def _nodes(folder: Path, usable: list[int]) -> tuple[tuple[int, ...], ...]:
-    """The usable CPUs by NUMA node, in the order of node numbers. Those that no node names go to the first."""
+def _nodes(folder: Path, usable: list[int]) -> list[tuple[int, tuple[int, ...]]]:
+    """NUMA nodes with usable CPUs: number and CPUs, ascending. CPUs that no node names go to the first."""
     numbers = sorted(int(p.name[4:]) for p in _children(folder) if re.fullmatch(r"node[0-9]{1,6}", p.name))
     rest = set(usable)
-    nodes: list[list[int]] = []
+    nodes: list[tuple[int, list[int]]] = []
     for number in numbers:
         here = [cpu for cpu in parse_cpu_list(_text(folder / f"node{number}/cpulist")) if cpu in rest]
         rest.difference_update(here)
         if here:
-            nodes.append(here)
+            nodes.append((number, here))
     if rest:
-        nodes[:1] = [sorted([*rest, *(nodes[0] if nodes else [])])]
-    return tuple(tuple(node) for node in nodes)
+        number, here = nodes[0] if nodes else (0, [])
+        nodes[:1] = [(number, sorted([*rest, *here]))]
+    return [(number, tuple(cpus)) for number, cpus in nodes]
 
 
 # --- control groups ---------------------------------------------------------------------------------------------------

@@ -345,7 +345,6 @@ def _unguard(views: list[Any]) -> None:
 
 
 def _context(n_threads: int | None, isa: str | None) -> Any:
-    from zigllama.foundation.native import NativeContext
-    from zigllama.foundation.threading import default_threads
+    from zigllama.foundation.threading import default_threads, placed_context
 
-    return NativeContext(default_threads().n_threads if n_threads is None else n_threads, isa)
+    return placed_context(default_threads().n_threads if n_threads is None else n_threads, isa)
