@@ -279,7 +279,7 @@ static void test_refusals(zl_ctx *ctx) {
         case 2: t[2].cols = 9; break;
         case 3: t[0].cols = 15; break;
         case 4: t[4].cols = 17; break;
-        case 5: ops[1].ip[1] = 3; break;                              /* 3 heads over 2                       */
+        case 5: ops[1].ip[1] = 3, t[0].cols = t[4].cols = 12; break;  /* 3 heads over 2, all else fitting     */
         case 6: ops[1].ip[1] = 0; break;
         case 7: ops[1].ip[1] = -2; break;
         case 8: t[0].rows_kind = ZL_ROWS_OUT; break;
