@@ -79,6 +79,7 @@ int main(int argc, char **argv) {
                 printf("%-8s %d threads  %-10s %s\n", zl_isa_name(v), threads, suites[s].name, n ? "FAILED" : "ok");
                 fflush(stdout);
                 failed += n;
+                if (n) selftest_failed();
             }
             zl_ctx_free(ctx);
         }

@@ -229,6 +229,43 @@ static void test_shape(zl_ctx *ctx, zl_ctx *alone, shape s) {
     free_world(&w);
 }
 
+/* Values on their way into a page and out of it: every half, and floats of every exponent, at ties and beside them, NaN of any payload. */
+static uint16_t half_of(float x) {
+    const double a = fabs((double)x);
+    const int e = a < ldexp(1, -14) ? -14 : ilogb(a);
+    const int m = isinf(x) || a >= 65520 ? 0 : (int)nearbyint(ldexp(a, 10 - e)); /* of 1/1024; 1024 begins the next exponent by itself */
+    return (uint16_t)((signbit(x) ? 0x8000 : 0) | (a >= 65520 ? 0x7c00 : a < ldexp(1, -14) ? m : ((e + 14) << 10) + m));
+}
+static void test_halves(zl_ctx *ctx) {
+    enum { N = 65536, STRIDE = 3 };
+    static uint16_t all[N], page[STRIDE * 64];
+    static float wide[N + 64], x[64];
+    for (int i = 0; i < N; i++) all[i] = (uint16_t)i;
+    zl_ctx_kernels(ctx)->kv_load(1, 1, N, all, wide, N);
+    for (int i = 0; i < N; i++) {
+        const int e = (i >> 10) & 31, m = i & 1023;
+        const double size = e == 31 ? (m ? (double)NAN : (double)INFINITY) : e ? ldexp(m + 1024, e - 25) : ldexp(m, -24);
+        CHECK(isnan(size) ? isnan(wide[i]) : fabs((double)wide[i]) == size && !signbit(wide[i]) == !(i & 0x8000), "half %#x is %a", i, (double)wide[i]);
+    }
+    for (int round = 0; round < 4000; round++) {
+        for (int i = 0; i < 64; i++) {
+            uint32_t bits = next();
+            if (round % 4 == 1) bits = (bits & 0x8fffffff) | 0x38000000;                    /* sizes that halves have */
+            if (round % 4 == 2) bits = (bits & 0x800fe000) | (0x33000000u + (next() % 40u << 23) + (bits & 1 ? 0x1000u : bits & 2 ? 0xfffu : 0x1001u));
+            if (round % 4 == 3) bits = (bits & 0x80000000) | (i % 2 ? 0x7f800000u + (1u << next() % 23u) : 0x477fe000u + next() % 0x3000u);
+            memcpy(&x[i], &bits, 4);
+        }
+        memset(page, 0x55, sizeof page);
+        zl_ctx_kernels(ctx)->kv_store(1, 1 + round % 64, x, page, STRIDE);
+        for (int i = 0; i < STRIDE * 64; i++) {
+            const int stored_here = i % STRIDE == 0 && i / STRIDE <= round % 64;
+            const float v = x[i / STRIDE];
+            CHECK(!stored_here ? page[i] == 0x5555 : isnan(v) ? (page[i] & 0x7fff) > 0x7c00 : page[i] == half_of(v), "%a is stored as %#x at %d of %d", (double)v, page[i], i,
+                  round % 64);
+        }
+    }
+}
+
 /* The last step alone: one division, no product with an inverse; a sum of 0 leaves the zeros; nothing beyond dv is touched. */
 static void test_finish(zl_ctx *ctx) {
     float o[71], want[71];
@@ -298,7 +335,7 @@ static void test_refusals(zl_ctx *ctx) {
         case 2: t[2].cols = 9; break;
         case 3: t[0].cols = 15; break;
         case 4: t[4].cols = 17; break;
-        case 5: ops[1].ip[1] = 3; break;                              /* 3 heads over 2                       */
+        case 5: ops[1].ip[1] = 3, t[0].cols = t[4].cols = 12; break;  /* 3 heads over 2, all else fitting     */
         case 6: ops[1].ip[1] = 0; break;
         case 7: ops[1].ip[1] = -2; break;
         case 8: t[0].rows_kind = ZL_ROWS_OUT; break;
@@ -351,8 +388,9 @@ static void test_gap(zl_ctx *alone) {
 
 int selftest_attention(zl_ctx *ctx) {
     failures = 0;
-    test_finish(ctx);
     seed = 0x9e3779b97f4a7c15u;
+    test_finish(ctx);
+    test_halves(ctx);
     zl_ctx *alone;
     int status = zl_ctx_new(1, zl_ctx_isa(ctx), NULL, &alone);
     CHECK(status == ZL_OK, "a context of one thread: %d", status);

@@ -135,7 +135,7 @@ static void test_alloc(void) {
         }
     }
     CHECK(zl_alloc(-1, &p) == ZL_E_ARG && !p, "-1 bytes");
-    CHECK(zl_alloc(INT64_MAX, &p) == ZL_E_MEMORY && !p, "2^63 bytes");
+    CHECK(zl_alloc(INT64_MAX, &p) == ZL_E_MEMORY && !p && strstr(zl_error(), "address space"), "2^63 bytes");
     CHECK(zl_alloc((int64_t)1 << 47, &p) == ZL_E_MEMORY && !p && strstr(zl_error(), "needs 140737488355328 bytes"), "2^47 bytes");
     CHECK(zl_alloc(1, NULL) == ZL_E_ARG, "no place for the result");
     zl_release(NULL, 100);

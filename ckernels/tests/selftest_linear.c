@@ -368,6 +368,7 @@ static void test_refused(zl_ctx *ctx) {
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, ZL_WEIGHT_RELEASE, &w) == ZL_E_ARG, "releasing what no guard knows");
     CHECK(zl_weight_new(ctx, 9, 2, 32, data, 36, 0, &w) == ZL_E_TYPE && zl_weight_new(ctx, -1, 2, 32, data, 36, 0, &w) == ZL_E_TYPE, "types");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 31, data, 36, 0, &w) == ZL_E_SHAPE, "a cut block");
+    CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 48, data, 36, 0, &w) == ZL_E_SHAPE, "a cut block after a whole one, whose bytes are right");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_K, 2, 32, data, 36, 0, &w) == ZL_E_SHAPE, "a cut superblock");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 35, 0, &w) == ZL_E_SHAPE && zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 37, 0, &w) == ZL_E_SHAPE, "bytes");
     CHECK(zl_weight_new(ctx, ZL_TYPE_F32, 0, 4, data, 0, 0, &w) == ZL_E_SHAPE && zl_weight_new(ctx, ZL_TYPE_F32, 4, 0, data, 0, 0, &w) == ZL_E_SHAPE &&

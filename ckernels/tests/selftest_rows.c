@@ -12,12 +12,15 @@
 #define U 5.9604644775390625e-08 /* 2^-24 */
 #define TINY 1.1754943508222875e-38
 
+void selftest_failed(void); /* selftest.c */
+
 static int failures;
 #define CHECK(ok, ...)                                                                              \
     do {                                                                                            \
         if (!(ok) && failures++ < 20) {                                                             \
             fprintf(stderr, "selftest_rows %s:%d: ", k->isa, __LINE__), fprintf(stderr, __VA_ARGS__); \
             fputc('\n', stderr);                                                                    \
+            selftest_failed();                                                                      \
         }                                                                                           \
     } while (0)
 
