@@ -3,6 +3,8 @@
  *      meson setup build/c -Dlibrary_only=true && meson compile -C build/c
  *      build/c/ckernels/bench_linear [ISA] [ROWS OF X ...]            (auto 1 4 8 16 64 512)
  *
+ * The environment can say THREADS (1), COLS (2048), ONLY (a format), and BF16: F16 and BF16 are multiplied in bf16 then.
+ *
  * For each format: GOP/s (a multiply and an add are two) of y (T, 2048) = x (T, 2048) W^T, the best of many repetitions, and for one row of
  * x the GB/s at which the weight is read, from the cache (2048 x 2048) and from memory (a matrix of 256 MB).
  *
@@ -89,7 +91,8 @@ int main(int argc, char **argv) {
         if (only && strcmp(only, f->name)) continue;
         uint8_t *data = random_weight(f, n * k / f->cols);
         zl_weight *w;
-        must(zl_weight_new(ctx, f->type, n, k, data, n * k / f->cols * f->bytes, 0, &w));
+        const int flags = getenv("BF16") && f->bytes == 2 ? ZL_WEIGHT_BF16 : 0;
+        must(zl_weight_new(ctx, f->type, n, k, data, n * k / f->cols * f->bytes, flags, &w));
         printf("%-6s", f->name);
         double one = 0;
         for (int j = 0; j < n_tokens; j++) {
@@ -103,7 +106,7 @@ int main(int argc, char **argv) {
         if (one > 0) {
             const int64_t big = (256 << 20) / (k / f->cols * f->bytes) / 64 * 64;
             data = random_weight(f, big * k / f->cols);
-            must(zl_weight_new(ctx, f->type, big, k, data, big * k / f->cols * f->bytes, 0, &w));
+            must(zl_weight_new(ctx, f->type, big, k, data, big * k / f->cols * f->bytes, flags, &w));
             printf(" %7.1f", 1e-9 * (double)(big * k / f->cols * f->bytes) / best_time(ctx, w, big, k, 1, 0.3));
             zl_weight_free(w), free(data);
         }

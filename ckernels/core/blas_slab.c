@@ -21,7 +21,7 @@ static inline int64_t lines(int64_t bytes) { return ceil_div(bytes, 64) * 64; }
 static int as_it_is(const zl_weight *w) { return w->type == ZL_TYPE_F32 && w->mapped && (uintptr_t)w->data % sizeof(float) == 0; }
 
 int64_t zl_slab_rows(const zl_ctx *ctx, const zl_weight *w) {
-    if (!zl_ctx_has_blas(ctx) || (w->type != ZL_TYPE_F32 && w->type != ZL_TYPE_F16)) return 0;
+    if (!zl_ctx_has_blas(ctx) || (w->type != ZL_TYPE_F32 && w->type != ZL_TYPE_F16) || w->form == ZL_PAIRS) return 0;
     int64_t rows = ceil_div(w->rows, zl_ctx_threads(ctx));
     if (!as_it_is(w)) rows = min64(rows, max64(1, SLAB_BYTES / (w->cols * 4)));
     return ceil_div(rows, LANES) * LANES; /* whole panels of every variant */

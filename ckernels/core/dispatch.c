@@ -24,10 +24,11 @@ static const zl_kernels *const variants[] = {ZL_VARIANTS(ENTRY)};
 enum { N_VARIANTS = sizeof variants / sizeof variants[0] };
 
 /* Every variant that exists on some platform, so that "neon" on x86 is told apart from a misspelling. */
-static const char *const known[] = {"avx512", "avx2", "dotprod", "neon", "generic"};
+static const char *const known[] = {"avx512bf16", "avx512", "avx2", "dotprod", "neon", "generic"};
 
 /* What a variant needs from the CPU; said in the error text. */
 static const char *needs(const char *isa) {
+    if (!strcmp(isa, "avx512bf16")) return "x86-64 with AVX-512 F, BW, DQ, VL, VNNI and BF16";
     if (!strcmp(isa, "avx512")) return "x86-64 with AVX-512 F, BW, DQ, VL and VNNI";
     if (!strcmp(isa, "avx2")) return "x86-64 with AVX2, FMA and F16C";
     if (!strcmp(isa, "dotprod")) return "aarch64 with the dot product instructions";
@@ -44,8 +45,9 @@ static int cpu_runs(const char *isa) {
     int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (c & bit_F16C);
     if (!strcmp(isa, "avx2")) return avx2;
 #ifdef ZL_EMULATE_AVX512
-    if (!strcmp(isa, "avx512")) return avx2; /* a build for tests: tests/emulated_avx512.h */
+    if (!strcmp(isa, "avx512") || !strcmp(isa, "avx512bf16")) return avx2; /* a build for tests: tests/emulated_avx512.h */
 #endif
+    if (!strcmp(isa, "avx512bf16")) return cpu_runs("avx512") && __builtin_cpu_supports("avx512bf16");
     if (!strcmp(isa, "avx512"))
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
@@ -60,6 +62,7 @@ static int cpu_runs(const char *isa) {
 
 int zl_isa_count(void) { return N_VARIANTS; }
 const char *zl_isa_name(int i) { return i >= 0 && i < N_VARIANTS ? variants[i]->isa : NULL; }
+int zl_isa_bf16(int i) { return i >= 0 && i < N_VARIANTS && variants[i]->bf16; }
 int zl_isa_usable(int i) { return i >= 0 && i < N_VARIANTS && cpu_runs(variants[i]->isa); }
 
 int zl_find_variant(const char *isa, const zl_kernels **out) {

@@ -17,7 +17,7 @@
 
 enum { WEIGHTS = 3, PRIVATE_ROWS = 4, LINE = 64 };
 enum { ROUND = 24 /* a multiple of every variant's groups, of both forms */ };
-enum { BLOCKS = 1, COLUMNS = 2 }; /* the forms of x: quantised; interleaved floats */
+enum { BLOCKS = 1, COLUMNS = 2, PAIRS = 4 }; /* the forms of x: quantised; interleaved floats; interleaved pairs of bf16 */
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -25,6 +25,7 @@ static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t lines(int64_t bytes) { return ceil_div(bytes, LINE) * LINE; }
 
 static int is_float(const zl_weight *w) { return w->type == ZL_TYPE_F32 || w->type == ZL_TYPE_F16 || w->type == ZL_TYPE_BF16; }
+static int form_of(const zl_weight *w) { return w->form == ZL_PAIRS ? PAIRS : is_float(w) ? COLUMNS : BLOCKS; }
 static int n_weights(const zl_op *op) { return op->ip[0]; }
 static const zl_weight *weight_of(const zl_op *op, const zl_tensor *t, int i) { return t[op->in[1 + 3 * i]].data; }
 
@@ -69,27 +70,33 @@ static int64_t activation_bytes(int64_t rows, int64_t k) { return lines(rows * c
 
 /* Bytes of `rows` rows of k columns as floats in groups. */
 static int64_t column_bytes(int64_t rows, int64_t k) { return lines(rows * k * 4); }
-/* ... and of both forms, one after the other */
-static int64_t forms_bytes(int64_t rows, int64_t k) { return activation_bytes(rows, k) + column_bytes(rows, k); }
+static int64_t pair_bytes(int64_t rows, int64_t k) { return lines(rows * ceil_div(k, 2) * 4); }
+/* Bytes of the forms that are read, which stand one after the other. */
+static int64_t forms_bytes(int forms, int64_t rows, int64_t k) {
+    return (forms & BLOCKS ? activation_bytes(rows, k) : 0) + (forms & COLUMNS ? column_bytes(rows, k) : 0) +
+           (forms & PAIRS ? pair_bytes(rows, k) : 0);
+}
 
 static void scratch_linear(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {
     const int64_t k = t[op->in[0]].cols;
     int64_t scratch = 0;
+    int forms = 0;
     for (int i = 0; i < n_weights(op); i++) {
         const zl_weight *w = weight_of(op, t, i);
         scratch = max64(scratch, is_float(w) ? zl_float_scratch(w) : zl_quant_scratch(w, w->k->lanes));
+        forms |= form_of(w);
         if (is_float(w) && rows > ZL_FEW) scratch = max64(scratch, zl_slab_scratch(ctx, w, rows));
     }
-    *shared = lines(zl_ctx_threads(ctx)) + (rows > PRIVATE_ROWS ? forms_bytes(rows, k) : 0);
-    *private_ = forms_bytes(PRIVATE_ROWS, k) + scratch;
+    *shared = lines(zl_ctx_threads(ctx)) + (rows > PRIVATE_ROWS ? forms_bytes(forms, rows, k) : 0);
+    *private_ = forms_bytes(forms, PRIVATE_ROWS, k) + scratch;
 }
 
 /* ---- a run ------------------------------------------------------------------------------------------------------------------------ */
 
 typedef struct {
     const zl_run_state *r;
-    zl_activation x;           /* blocks, columns: of all threads, or NULL where each has its own */
-    int forms;                 /* which of the two are read                                     */
+    zl_activation x;           /* its forms: of all threads, or NULL where each has its own     */
+    int forms;                 /* which of them are read                                        */
     int n;                     /* weights                                                       */
     int act;                   /* gate: the activation that joins the two, or 0                 */
     int cut;                   /* weights that have chunks of their own: n, or 1 when gated      */
@@ -110,18 +117,34 @@ static void quantize_rows(const zl_kernels *k, const zl_activation *x, int64_t t
         k->quantize_group(min64(k->group, t1 - t), x->cols, x->x + t * x->cols, (int32_t *)x->blocks + t * (x->cols / 32) * ZL_X_WORDS);
 }
 
-/* The same of the floats, at x->columns. */
+/* The same as floats at x->columns, as pairs of bf16 at x->pairs. */
 static void interleave_rows(const zl_kernels *k, const zl_activation *x, int64_t t0, int64_t t1) {
     for (int64_t t = t0; t < t1; t += k->float_group)
         k->interleave_group(min64(k->float_group, t1 - t), x->cols, x->x + t * x->cols, (float *)x->columns + t * x->cols);
+}
+static void pair_rows(const zl_kernels *k, const zl_activation *x, int64_t t0, int64_t t1) {
+    for (int64_t t = t0; t < t1; t += k->float_group)
+        k->interleave_bf16(min64(k->float_group, t1 - t), x->cols, x->x + t * x->cols, (uint32_t *)x->pairs + t * ceil_div(x->cols, 2));
+}
+
+static void make_forms(const zl_kernels *k, int forms, const zl_activation *x, int64_t t0, int64_t t1) {
+    if (forms & BLOCKS) quantize_rows(k, x, t0, t1);
+    if (forms & COLUMNS) interleave_rows(k, x, t0, t1);
+    if (forms & PAIRS) pair_rows(k, x, t0, t1);
+}
+
+/* Where they stand: `room` has forms_bytes. */
+static void place_forms(int forms, zl_activation *x, int64_t rows, uint8_t *room) {
+    if (forms & BLOCKS) x->blocks = (const int32_t *)(const void *)room, room += activation_bytes(rows, x->cols);
+    if (forms & COLUMNS) x->columns = (const float *)(const void *)room, room += column_bytes(rows, x->cols);
+    if (forms & PAIRS) x->pairs = (const uint32_t *)(const void *)room;
 }
 
 static void form_chunk(void *arg, int64_t chunk, int thread) {
     const job *j = arg;
     const int64_t t0 = chunk * j->form_rows, t1 = min64(t0 + j->form_rows, j->x.n);
     (void)thread;
-    if (j->forms & BLOCKS) quantize_rows(j->r->k, &j->x, t0, t1);
-    if (j->forms & COLUMNS) interleave_rows(j->r->k, &j->x, t0, t1);
+    make_forms(j->r->k, j->forms, &j->x, t0, t1);
 }
 
 /* On several NUMA nodes each thread's share of every weight lies on its node (numa.c). Several weights one after the other would deal a thread
@@ -161,18 +184,15 @@ static void join(const job *j, int64_t t0, int64_t t1, int64_t begin, int64_t en
 /* panels begin..end-1 of weight i by rows t0..t1-1 */
 static void multiply(job *j, int i, int64_t begin, int64_t end, int64_t t0, int64_t t1, int thread) {
     const zl_weight *w = j->w[i];
-    uint8_t *own_x = j->r->private_[thread], *scratch = own_x + forms_bytes(PRIVATE_ROWS, j->x.cols);
-    const int form = is_float(w) ? COLUMNS : BLOCKS;
+    uint8_t *own_x = j->r->private_[thread], *scratch = own_x + forms_bytes(j->forms, PRIVATE_ROWS, j->x.cols);
     zl_activation x = j->x;
-    if (form == COLUMNS && !x.columns) {
-        float *own = (float *)(void *)(own_x + activation_bytes(PRIVATE_ROWS, x.cols));
-        x.columns = x.n == 1 ? x.x : own; /* one row is a group as it is */
-        if (x.n > 1 && !(j->has_x[thread] & form)) interleave_rows(j->r->k, &x, 0, x.n);
-    } else if (form == BLOCKS && !x.blocks) {
-        x.blocks = (const int32_t *)(const void *)own_x;
-        if (!(j->has_x[thread] & form)) quantize_rows(j->r->k, &x, 0, x.n);
+    if (x.n <= PRIVATE_ROWS) { /* its own x stays for the thread's later chunks, of this weight and of the others */
+        const int form = form_of(w);
+        place_forms(j->forms, &x, PRIVATE_ROWS, own_x);
+        if (x.n == 1) x.columns = x.x; /* a lone row is a group as it is */
+        if (!(j->has_x[thread] & form) && !(x.n == 1 && form == COLUMNS)) make_forms(j->r->k, form, &x, 0, x.n);
+        j->has_x[thread] |= (uint8_t)form;
     }
-    j->has_x[thread] |= (uint8_t)form; /* it stays for the thread's later chunks, of this weight and of the others */
     (is_float(w) ? w->k->linear_float : w->k->linear_quant)(w, begin, end, t0, t1, &x, &j->result[i], scratch);
 }
 
@@ -220,7 +240,7 @@ static void cut(job *j) {
     }
     j->blocks = 1;
     if (j->x.n > ZL_FEW) {
-        const int64_t x_bytes = j->forms & COLUMNS ? column_bytes(j->x.n, j->x.cols) : activation_bytes(j->x.n, j->x.cols);
+        const int64_t x_bytes = forms_bytes(j->forms & COLUMNS ? COLUMNS : j->forms & PAIRS ? PAIRS : BLOCKS, j->x.n, j->x.cols);
         j->blocks = ceil_div(x_bytes, X_BYTES);
         while (runs * j->blocks < per_thread * threads && ceil_div(j->x.n, j->blocks + 1) >= LEAST) j->blocks++;
     }
@@ -241,7 +261,7 @@ static void run_linear(zl_run_state *r, const zl_op *op) {
     for (int i = 0; i < j.n; i++) {
         j.w[i] = weight_of(op, r->tensors, i);
         j.result[i] = (zl_result){zl_data_of(r, op->out[i]), j.w[i]->rows, zl_data_of(r, op->in[2 + 3 * i]), zl_data_of(r, op->in[3 + 3 * i])};
-        j.forms |= is_float(j.w[i]) ? COLUMNS : BLOCKS;
+        j.forms |= form_of(j.w[i]);
     }
     j.has_x = r->shared;
     memset(j.has_x, 0, (size_t)zl_ctx_threads(r->ctx));
@@ -249,9 +269,7 @@ static void run_linear(zl_run_state *r, const zl_op *op) {
     j.in_shares = j.cut > 1 && zl_ctx_several_nodes(r->ctx);
     const int by_library = j.slab[0] || j.slab[1] || j.slab[2];
     if (j.x.n > PRIVATE_ROWS) {
-        uint8_t *room = r->shared + lines(zl_ctx_threads(r->ctx));
-        if (j.forms & BLOCKS) j.x.blocks = (const int32_t *)(const void *)room;
-        if (j.forms & COLUMNS) j.x.columns = (const float *)(const void *)(room + activation_bytes(j.x.n, j.x.cols));
+        place_forms(j.forms, &j.x, j.x.n, r->shared + lines(zl_ctx_threads(r->ctx)));
         j.form_rows = ceil_div(max64(1, FORM_CHUNK / j.x.cols), ROUND) * ROUND;
         zl_parallel(r->ctx, ceil_div(j.x.n, j.form_rows), form_chunk, &j);
     }

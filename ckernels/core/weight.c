@@ -4,6 +4,7 @@
  */
 #include "core.h"
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 /* ---- packing ----------------------------------------------------------------------------------------------------------------------- */
@@ -29,7 +30,7 @@ static void pack_chunk(void *arg, int64_t chunk, int thread) {
     (void)thread;
     for (int64_t p = chunk * j->per; p < (chunk + 1) * j->per && p < j->panels; p++) {
         int64_t row = p * w->k->lanes, n = w->rows - row < w->k->lanes ? w->rows - row : w->k->lanes;
-        w->k->pack(w->type, n, 0, w->cols, j->data + row * w->row_bytes, w->row_bytes, w->panels + p * w->panel_bytes);
+        w->k->pack(w->form, n, 0, w->cols, j->data + row * w->row_bytes, w->row_bytes, w->panels + p * w->panel_bytes);
     }
     int64_t from = chunk * j->per * w->k->lanes, to = from + j->per * w->k->lanes;
     if (j->release) let_go(j->data + from * w->row_bytes, j->data + (to < w->rows ? to : w->rows) * w->row_bytes);
@@ -53,13 +54,15 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
     if (!out) return zl_fail(ZL_E_ARG, "zl_weight_new: out is a null pointer");
     *out = NULL;
     if (!data) return zl_fail(ZL_E_ARG, "zl_weight_new: data is a null pointer");
-    if (flags & ~(ZL_WEIGHT_MAPPED | ZL_WEIGHT_RELEASE)) return zl_fail(ZL_E_ARG, "zl_weight_new: unknown flags %#x", (unsigned)flags);
+    if (flags & ~(ZL_WEIGHT_MAPPED | ZL_WEIGHT_RELEASE | ZL_WEIGHT_BF16)) return zl_fail(ZL_E_ARG, "zl_weight_new: unknown flags %#x", (unsigned)flags);
     if (flags & ZL_WEIGHT_RELEASE && !zl_guarded(data, n_bytes)) /* memory that is no file's would be lost for good */
         return zl_fail(ZL_E_ARG, "zl_weight_new: %lld bytes to be released lie in no guarded range", (long long)n_bytes);
     const zl_format *f = zl_format_of(type);
     if (!f) return zl_fail(ZL_E_TYPE, "zl_weight_new: unknown type %d", type);
     if (!f->multiplied && !(flags & ZL_WEIGHT_MAPPED)) /* mapped, its rows can be read: an embedding */
         return zl_fail(ZL_E_TYPE, "zl_weight_new: no kernel multiplies %s", f->name);
+    if (flags & ZL_WEIGHT_BF16 && type != ZL_TYPE_F16 && type != ZL_TYPE_BF16)
+        return zl_fail(ZL_E_TYPE, "zl_weight_new: %s is not multiplied in bf16", f->name);
     if (rows < 1 || cols < 1 || rows >= ZL_MOST || cols >= ZL_MOST)
         return zl_fail(ZL_E_SHAPE, "zl_weight_new: a weight of (%lld, %lld)", (long long)rows, (long long)cols);
     if (cols % f->cols)
@@ -71,10 +74,14 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
     zl_entry entry;
     int status = zl_enter(ctx, "zl_weight_new", &entry);
     if (status) return status;
+    if (flags & ZL_WEIGHT_BF16 && !zl_ctx_kernels(ctx)->bf16)
+        return zl_leave(&entry, zl_fail(ZL_E_ISA_CPU, "products in bf16 need the ISA variant 'avx512bf16'; this context runs '%s'",
+                                        zl_ctx_kernels(ctx)->isa));
     zl_weight *w = calloc(1, sizeof *w);
     if (!w) return zl_leave(&entry, zl_fail(ZL_E_MEMORY, "zl_weight_new needs %zu bytes", sizeof *w));
     w->type = type, w->rows = rows, w->cols = cols, w->row_bytes = row_bytes, w->k = zl_ctx_kernels(ctx);
-    w->panel_bytes = row_bytes * w->k->lanes;
+    w->form = flags & ZL_WEIGHT_BF16 ? ZL_PAIRS : type;
+    w->panel_bytes = (w->form == ZL_PAIRS ? (cols + 1) / 2 * 4 : row_bytes) * w->k->lanes;
     if (flags & ZL_WEIGHT_MAPPED) w->mapped = 1, w->data = data;
     else status = build(ctx, w, data, n_bytes, flags & ZL_WEIGHT_RELEASE);
     if (status) zl_weight_free(w);
@@ -90,7 +97,19 @@ void zl_weight_free(zl_weight *w) {
 
 int64_t zl_weight_bytes(const zl_weight *w) { return w ? w->own_bytes : 0; }
 
+/* A row of a panel of pairs: its halves are brought together, some at a time. */
+static void pair_row(const zl_weight *w, const uint8_t *panel, int64_t lane, float *dst) {
+    enum { SOME = 64 };
+    uint16_t half[SOME];
+    for (int64_t k0 = 0; k0 < w->cols; k0 += SOME) {
+        const int64_t n = w->cols - k0 < SOME ? w->cols - k0 : SOME;
+        for (int64_t i = 0, k = k0; i < n; i++, k++) memcpy(half + i, panel + (k / 2 * w->k->lanes + lane) * 4 + k % 2 * 2, 2);
+        w->k->dequantize(w->type, n, (const uint8_t *)half, dst + k0);
+    }
+}
+
 void zl_weight_row(const zl_weight *w, int64_t row, float *dst) {
     if (w->mapped) w->k->dequantize(w->type, w->cols, w->data + row * w->row_bytes, dst);
+    else if (w->form == ZL_PAIRS) pair_row(w, w->panels + row / w->k->lanes * w->panel_bytes, row % w->k->lanes, dst);
     else w->k->unpack_row(w->type, w->cols, w->panels + row / w->k->lanes * w->panel_bytes, (int)(row % w->k->lanes), dst);
 }

@@ -50,6 +50,7 @@ const char *zl_error(void);
 
 /* ISA variants compiled into this library, best first: name, and whether this CPU and OS can run it. */
 int zl_isa_count(void);
+int zl_isa_bf16(int i); /* it multiplies in bf16 (ZL_WEIGHT_BF16) */
 const char *zl_isa_name(int i);
 int zl_isa_usable(int i);
 const char *zl_ctx_isa(const zl_ctx *ctx);
@@ -146,7 +147,8 @@ typedef struct zl_weight zl_weight;
 enum zl_weight_flags {
     ZL_WEIGHT_MAPPED = 1,  /* do not repack: multiply straight from `data`, which the caller keeps alive; same bits. The only form of types
                               that are read but not multiplied: their rows can be looked up */
-    ZL_WEIGHT_RELEASE = 2  /* `data` lies in a range that zl_guard_add knows, a mapped file: its pages are let go as they are repacked */
+    ZL_WEIGHT_RELEASE = 2, /* `data` lies in a range that zl_guard_add knows, a mapped file: its pages are let go as they are repacked */
+    ZL_WEIGHT_BF16 = 4     /* F16 and BF16: products in bf16 (kernels/linear.h); ZL_E_ISA_CPU where the ISA variant has no such instruction */
 };
 
 /* A matrix (rows, cols) in a number format, from its file bytes. Without ZL_WEIGHT_MAPPED it is repacked by all threads into panels

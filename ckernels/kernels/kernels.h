@@ -20,6 +20,7 @@ typedef struct zl_kernels {
     int lanes; /* L of simd.h: rows interleaved in a panel                             */
     int group; /* ZL_GROUP of simd_int.h: rows of quantised x interleaved, see linear.h */
     int float_group; /* the same of x for float weights                                  */
+    int bf16;  /* it has the instruction for products in bf16                             */
 #define ZL_MEMBER(ret, name, args) ret (*name) args;
     ZL_KERNELS(ZL_MEMBER)
 #undef ZL_MEMBER

@@ -12,6 +12,12 @@
  *      y = acc [+ bias] [+ residual]
  *
  * and for F32, F16 and BF16:  acc = 0; for each k ascending: acc = fma(w[k], x[k], acc).
+ *
+ * F16 and BF16 can be multiplied in bf16 instead (ZL_WEIGHT_BF16): w and x are rounded to bf16 (to nearest, ties to even), and
+ *
+ *      acc = 0; for each i = 0, 2, 4, ... below K: acc = fma'(w[i + 1], x[i + 1], acc); acc = fma'(w[i], x[i], acc)
+ *
+ * which is vdpbf16ps: fma' takes denormal numbers for zeros and gives zeros for them; beyond an odd K stand zeros.
  */
 #ifndef ZL_KERNELS_LINEAR_H
 #define ZL_KERNELS_LINEAR_H
@@ -19,8 +25,12 @@
 
 struct zl_kernels;
 
+/* The form of panels for products in bf16: [K / 2][L][2] values of 16 bits as the file has them; a zero beside an odd last column. */
+enum { ZL_PAIRS = -1 };
+
 struct zl_weight {
     int type;
+    int form;                  /* of the panels, for `pack`: the type, or ZL_PAIRS for products in bf16 */
     int mapped;                /* 1: `data` are the file's rows; 0: `panels` are ours               */
     int64_t rows, cols;
     int64_t row_bytes;         /* of one row in the file                                          */
@@ -39,12 +49,14 @@ struct zl_weight {
  * Row t of the first group begins at `blocks`; a row takes 12 K / 32 words, so the group that begins with row t begins at t times that. */
 enum { ZL_X_WORDS = 12, ZL_X_D = 8, ZL_X_SUM = 9, ZL_X_HALF = 10 };
 /* For float weights they stand in groups too, of another size, as they are: of a group of g rows, column k of row n at k g + n. The group
- * that begins with row t begins at t K; a lone row is its own group. */
+ * that begins with row t begins at t K; a lone row is its own group. For products in bf16 words of two columns take the place of floats,
+ * rounded to bf16, the even column in the low half: K / 2 a row, rounded up, the missing column a zero. */
 typedef struct {
     int64_t n, cols;
     const float *x;            /* (T, K)                            */
     const int32_t *blocks;     /* quantised, or NULL                */
     const float *columns;      /* in groups for float weights, or NULL */
+    const uint32_t *pairs;     /* in groups for products in bf16, or NULL */
 } zl_activation;
 
 typedef struct {
@@ -72,7 +84,7 @@ static inline int64_t zl_float_scratch(const struct zl_weight *w) { return w->ma
     /* (dequantize.c) file bytes of n values -> floats, bit for bit as ggml */                                                         \
     X(void, dequantize, (int type, int64_t n, const uint8_t *src, float *dst))                                                         \
     /* (linear_pack.c) columns [k0, k0 + k) of n <= L file rows, row_bytes apart -> one panel (or that strip of it); k0 begins a       \
-     * quant block of the file */                                                                                                      \
+     * quant block of the file; type: a weight's form */                                                                                                      \
     X(void, pack, (int type, int64_t n, int64_t k0, int64_t k, const uint8_t *rows, int64_t row_bytes, uint8_t *panel))                \
     /* one row of a panel back to floats, bit for bit as dequantize */                                                                 \
     X(void, unpack_row, (int type, int64_t k, const uint8_t *panel, int lane, float *dst))                                             \
@@ -83,6 +95,8 @@ static inline int64_t zl_float_scratch(const struct zl_weight *w) { return w->ma
     X(void, linear_float, (const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,       \
                            const zl_result *r, uint8_t *scratch))                                                                      \
     /* (linear_float.c) g rows, `cols` floats apart, as one group of zl_activation.columns; g at most float_group */                    \
-    X(void, interleave_group, (int64_t g, int64_t cols, const float *x, float *to))
+    X(void, interleave_group, (int64_t g, int64_t cols, const float *x, float *to))                                                    \
+    /* (linear_float.c) the same of zl_activation.pairs */                                                                             \
+    X(void, interleave_bf16, (int64_t g, int64_t cols, const float *x, uint32_t *to))
 
 #endif

@@ -12,6 +12,9 @@
  * group, the groups for each further pair. Few rows of x: four panels at a time, since then the memory sets the pace, and a core reads
  * four streams faster than two; and since one sum after the other waits for the one before.
  *
+ * Products in bf16 (linear.h) are the same tile with a pair of columns in place of a column and vdpbf16ps in place of the multiply-add; F16
+ * becomes bf16 in registers.
+ *
  * A weight that is mapped is packed panel by panel into scratch and goes the same way.
  */
 #include "../include/zl.h"
@@ -25,27 +28,42 @@
 
 enum { PAIR = 2, QUAD = ZL_FLOAT_PANELS, STEP = 4 /* columns between two looks at the end */ };
 
-ZL_INLINE int value_bytes(const int fmt) { return fmt == ZL_TYPE_F32 ? 4 : 2; }
+/* What is multiplied: a type as floats, or its pairs as bf16. */
+enum { PAIRS = 256, F16_PAIRS = ZL_TYPE_F16 | PAIRS, BF16_PAIRS = ZL_TYPE_BF16 | PAIRS };
 
-/* L values at p as floats */
+ZL_INLINE int value_bytes(const int fmt) { return fmt == ZL_TYPE_F32 || fmt & PAIRS ? 4 : 2; }
+
+/* L values, or pairs, at p in the form that is multiplied */
 ZL_INLINE vf column(const int fmt, const uint8_t *p) {
     const void *at = p;
+#if defined(ZL_ISA_avx512bf16)
+    if (fmt == F16_PAIRS) return vf_bf16_of_f16(at);
+    if (fmt == BF16_PAIRS) return vf_load(at);
+#endif
     return fmt == ZL_TYPE_F32 ? vf_load(at) : fmt == ZL_TYPE_F16 ? vf_from_f16(at) : vf_from_bf16(at);
 }
 
-/* acc[p * N + n] += column k of panel p times x[k][n]; at[p]: the column, x: its g values */
-ZL_INLINE void one_column(const int fmt, const int P, const int N, const uint8_t *const *panel, int64_t at, const float *x, vf *acc) {
+ZL_INLINE vf multiply_add(const int fmt, vf w, vf x, vf acc) {
+#if defined(ZL_ISA_avx512bf16)
+    if (fmt & PAIRS) return vf_dot_bf16(w, x, acc);
+#endif
+    (void)fmt;
+    return vf_fma(w, x, acc);
+}
+
+/* acc[p * N + n] += column k of panel p times x[k][n]; at: where the column is, x: its g values or pairs */
+ZL_INLINE void one_column(const int fmt, const int P, const int N, const uint8_t *const *panel, int64_t at, const int32_t *x, vf *acc) {
     vf w[QUAD];
     UNROLL for (int p = 0; p < P; p++) w[p] = column(fmt, panel[p] + at);
     UNROLL for (int n = 0; n < N; n++) {
-        const vf v = vf_set1(x[n]);
-        UNROLL for (int p = 0; p < P; p++) acc[p * N + n] = vf_fma(w[p], v, acc[p * N + n]);
+        const vf v = vi_bits(vi_set1(x[n]));
+        UNROLL for (int p = 0; p < P; p++) acc[p * N + n] = multiply_add(fmt, w[p], v, acc[p * N + n]);
     }
 }
 
 /* All columns. ahead: so many bytes ahead the panels are fetched from memory, or 0. No branch stands between sums and their use: gcc would
  * move sums behind it and keep them in memory meanwhile. */
-ZL_INLINE void tile(const int fmt, const int P, const int N, const int64_t ahead, const uint8_t *const *panel, int64_t cols, const float *x,
+ZL_INLINE void tile(const int fmt, const int P, const int N, const int64_t ahead, const uint8_t *const *panel, int64_t cols, const int32_t *x,
                     const int64_t g, vf *acc) {
     const int64_t size = L * value_bytes(fmt), end = cols * size;
     int64_t at = 0;
@@ -69,7 +87,9 @@ typedef struct {
 ZL_INLINE void rows(const int fmt, const int P, const int N, const int64_t ahead, const panels_job *j, int64_t t, int64_t i, const int64_t g) {
     vf acc[PAIR * ZL_FLOAT_GROUP + QUAD];
     UNROLL for (int a = 0; a < P * N; a++) acc[a] = vf_zero();
-    tile(fmt, P, N, ahead, j->panel, j->w->cols, j->x->columns + t * j->w->cols + i, g, acc);
+    const int64_t cols = fmt & PAIRS ? (j->w->cols + 1) / 2 : j->w->cols;
+    const void *x = fmt & PAIRS ? (const void *)j->x->pairs : (const void *)j->x->columns;
+    tile(fmt, P, N, ahead, j->panel, cols, (const int32_t *)x + t * cols + i, g, acc);
     UNROLL for (int p = 0; p < P; p++) {
         const int64_t panel = j->at + p * j->part;
         if (panel >= j->end) break;
@@ -111,7 +131,11 @@ ZL_INLINE void run(const int fmt, const int P, const struct zl_weight *w, int64_
         return;
 void ZL_FN(linear_float)(const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,
                          const zl_result *r, uint8_t *scratch) {
-    switch (w->type) {
+    switch (w->type | (w->form == ZL_PAIRS ? PAIRS : 0)) {
+#if defined(ZL_ISA_avx512bf16)
+        FORMAT(F16_PAIRS)
+        FORMAT(BF16_PAIRS)
+#endif
         FORMAT(ZL_TYPE_F32)
         FORMAT(ZL_TYPE_F16)
         FORMAT(ZL_TYPE_BF16)
@@ -128,4 +152,22 @@ ZL_INLINE void interleave(const int64_t g, int64_t cols, const float *x, float *
 void ZL_FN(interleave_group)(int64_t g, int64_t cols, const float *x, float *to) {
     if (g == ZL_FLOAT_GROUP) interleave(ZL_FLOAT_GROUP, cols, x, to);
     else interleave(g, cols, x, to);
+}
+
+/* float32 -> bf16, to nearest, ties to even, as integers; a NaN stays one */
+ZL_INLINE uint32_t bf16(float x) {
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    return (u & 0x7fffffffu) > 0x7f800000u ? u >> 16 | 0x40u : (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+}
+
+ZL_INLINE void interleave_pairs(const int64_t g, int64_t cols, const float *x, uint32_t *to) {
+    for (int64_t k = 0; k + 1 < cols; k += 2, to += g)
+        for (int64_t n = 0; n < g; n++) to[n] = bf16(x[n * cols + k]) | bf16(x[n * cols + k + 1]) << 16;
+    for (int64_t n = 0; cols % 2 && n < g; n++) to[n] = bf16(x[n * cols + cols - 1]);
+}
+
+void ZL_FN(interleave_bf16)(int64_t g, int64_t cols, const float *x, uint32_t *to) {
+    if (g == ZL_FLOAT_GROUP) interleave_pairs(ZL_FLOAT_GROUP, cols, x, to);
+    else interleave_pairs(g, cols, x, to);
 }

@@ -88,6 +88,12 @@ ZL_INLINE void pack_values(const int size, int64_t n, int64_t k0, int64_t k, con
         for (int64_t lane = 0; lane < n; lane++) memcpy(panel + (i * L + lane) * size, rows + lane * row_bytes + (k0 + i) * size, (size_t)size);
 }
 
+/* 16-bit values, two columns side by side */
+ZL_INLINE void pack_pairs(int64_t n, int64_t k0, int64_t k, const uint8_t *rows, int64_t row_bytes, uint8_t *panel) {
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t lane = 0; lane < n; lane++) memcpy(panel + (i / 2 * L + lane) * 4 + i % 2 * 2, rows + lane * row_bytes + (k0 + i) * 2, 2);
+}
+
 #define FORMAT(fmt) \
     case fmt: \
         if (n < L) memset(panel, 0, (size_t)(k / (fmt_super(fmt) ? 256 : 32) * file_bytes(fmt) * L)); \
@@ -104,6 +110,10 @@ void ZL_FN(pack)(int type, int64_t n, int64_t k0, int64_t k, const uint8_t *rows
         FORMAT(ZL_TYPE_Q4_K)
         FORMAT(ZL_TYPE_Q5_K)
         FORMAT(ZL_TYPE_Q6_K)
+    case ZL_PAIRS:
+        if (n < L || k % 2) memset(panel, 0, (size_t)((k + 1) / 2 * L * 4));
+        pack_pairs(n, k0, k, rows, row_bytes, panel);
+        return;
     case ZL_TYPE_F32:
         if (n < L) memset(panel, 0, (size_t)(k * L * 4));
         pack_values(4, n, k0, k, rows, row_bytes, panel);

@@ -8,7 +8,7 @@
 ZL_INLINE const uint8_t *panel_of(const struct zl_weight *w, int64_t i, uint8_t *scratch) {
     const int64_t rows = w->rows - i * L;
     if (!w->mapped) return w->panels + i * w->panel_bytes;
-    ZL_FN(pack)(w->type, rows < L ? rows : L, 0, w->cols, w->data + i * L * w->row_bytes, w->row_bytes, scratch);
+    ZL_FN(pack)(w->form, rows < L ? rows : L, 0, w->cols, w->data + i * L * w->row_bytes, w->row_bytes, scratch);
     return scratch;
 }
 

@@ -4,6 +4,7 @@
  *
  *      variant   macro            L    register
  *      avx512    ZL_ISA_avx512    16   zmm   (AVX-512 F, BW, DQ, VL, VNNI)
+ *      avx512bf16  ZL_ISA_avx512bf16, and ZL_ISA_avx512 too: the same, and AVX-512 BF16
  *      avx2      ZL_ISA_avx2       8   ymm   (AVX2, FMA, F16C)
  *      dotprod   ZL_ISA_dotprod    4   q     (NEON with sdot)
  *      neon      ZL_ISA_neon       4   q
@@ -89,6 +90,21 @@ ZL_INLINE void vf_to_f16(uint16_t *p, vf v) { _mm256_storeu_si256((__m256i *)(vo
 ZL_INLINE vf vf_from_bf16(const uint16_t *p) {
     return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p)), 16);
 }
+#if defined(ZL_ISA_avx512bf16)
+/* Pairs of bf16: each lane of acc + a[1] b[1] + a[0] b[0], two fused multiply-adds in this order; denormal inputs and results are 0. */
+ZL_INLINE vf vf_dot_bf16(vf a, vf b, vf acc) {
+    __m512bh pa, pb;
+    memcpy(&pa, &a, sizeof a), memcpy(&pb, &b, sizeof b);
+    return (vf)_mm512_dpbf16_ps((__m512)acc, pa, pb);
+}
+/* 2 L halves at p -> as many bf16, rounded to even, in their order */
+ZL_INLINE vf vf_bf16_of_f16(const uint16_t *p) {
+    const __m512bh h = _mm512_cvtne2ps_pbh((__m512)vf_from_f16(p + L), (__m512)vf_from_f16(p));
+    vf v;
+    memcpy(&v, &h, sizeof v);
+    return v;
+}
+#endif
 #elif defined(ZL_ISA_avx2)
 #include <immintrin.h>
 ZL_INLINE vf vf_fma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }

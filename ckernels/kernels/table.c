@@ -14,6 +14,9 @@ const zl_kernels ZL_FN(zl_kernels) = {
     .lanes = L,
     .group = ZL_GROUP,
     .float_group = ZL_FLOAT_GROUP,
+#if defined(ZL_ISA_avx512bf16)
+    .bf16 = 1,
+#endif
 #define ZL_ENTRY(ret, name, args) .name = ZL_FN(name),
     ZL_KERNELS(ZL_ENTRY)
 #undef ZL_ENTRY

@@ -92,6 +92,34 @@ static inline __m512i emulated_dpbusd_epi32(__m512i sum_, __m512i a_, __m512i b_
     return sum.i;
 }
 
+static inline float emulated_flushed(float x) { return __builtin_fabsf(x) < 0x1p-126f ? __builtin_copysignf(0, x) : x; }
+/* Two fused multiply-adds per lane, of the high halves first; denormal numbers are zeros. */
+static inline __m512 emulated_dpbf16_ps(__m512 sum_, __m512bh a_, __m512bh b_) {
+    emulated_ sum = {.f = sum_}, a, b;
+    memcpy(&a, &a_, 64), memcpy(&b, &b_, 64);
+    for (int i = 0; i < 16; i++) {
+        for (int shift = 0; shift <= 16; shift += 16) {
+            const uint32_t u = ((uint32_t)a.word[i] << shift) & 0xffff0000u, v = ((uint32_t)b.word[i] << shift) & 0xffff0000u;
+            float x, y;
+            memcpy(&x, &u, 4), memcpy(&y, &v, 4);
+            sum.lane[i] = emulated_flushed(__builtin_fmaf(emulated_flushed(x), emulated_flushed(y), emulated_flushed(sum.lane[i])));
+        }
+    }
+    return sum.f;
+}
+static inline __m512bh emulated_cvtne2ps_pbh(__m512 high_, __m512 low_) {
+    emulated_ in[2] = {{.f = low_}, {.f = high_}};
+    uint16_t out[32];
+    __m512bh r;
+    for (int i = 0; i < 32; i++) {
+        const uint32_t u = (uint32_t)in[i / 16].word[i % 16];
+        const int nan = (u & 0x7fffffffu) > 0x7f800000u, denormal = (u & 0x7f800000u) == 0;
+        out[i] = (uint16_t)(nan ? u >> 16 | 0x40u : denormal ? u >> 16 & 0x8000u : (u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+    }
+    memcpy(&r, out, 64);
+    return r;
+}
+
 #define _mm512_fmadd_ps emulated_fmadd_
 #define _mm512_fnmadd_ps emulated_fnmadd_
 #define _mm512_max_ps emulated_max_
@@ -110,4 +138,6 @@ static inline __m512i emulated_dpbusd_epi32(__m512i sum_, __m512i a_, __m512i b_
 #define _mm512_mask_storeu_ps emulated_mask_storeu_ps
 #define _mm512_test_epi32_mask emulated_test_epi32_mask
 #define _mm512_dpbusd_epi32 emulated_dpbusd_epi32
+#define _mm512_dpbf16_ps emulated_dpbf16_ps
+#define _mm512_cvtne2ps_pbh emulated_cvtne2ps_pbh
 #endif

@@ -355,6 +355,80 @@ static void test_not_finite(zl_ctx *ctx) {
     }
 }
 
+/* ---- products in bf16 ----------------------------------------------------------------------------------------------------------------- */
+
+static float rounded_bf16(float x) {
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    if (x != x) return x;
+    u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
+    memcpy(&x, &u, 4);
+    return x;
+}
+static float flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
+static float fma_flushed(float a, float b, float c) { return flushed(fmaf(flushed(a), flushed(b), flushed(c))); }
+
+/* The order of kernels/linear.h: the odd column of a pair first. */
+static float output_bf16(int type, const uint8_t *row, const float *x, int64_t cols) {
+    float acc = 0;
+    for (int64_t k = 0; k < cols; k += 2) {
+        for (int64_t i = k + 1; i >= k; i--) {
+            const float w = i < cols ? rounded_bf16(weight_value(type, row, i)) : 0, v = i < cols ? rounded_bf16(x[i]) : 0;
+            acc = fma_flushed(w, v, acc);
+        }
+    }
+    return acc;
+}
+
+static void test_bf16(zl_ctx *ctx) {
+    static const int types[] = {ZL_TYPE_F16, ZL_TYPE_BF16}, batches[] = {1, 2, 3, 4, 5, 11, 12, 13, 33};
+    static const int64_t shapes[][2] = {{1, 1}, {21, 37}, {67, 300}, {40, 7}};
+    for (int i = 0; i < 8; i++) {
+        const int type = types[i % 2];
+        const int64_t rows = shapes[i / 2][0], cols = shapes[i / 2][1], bytes = rows * row_bytes_of(type, cols);
+        guarded file = guard(bytes), row = guard(cols * 4);
+        fill_weight(type, file.p, rows, cols, i == 4); /* F16 of any bits: denormals, infinities, NaN */
+        float *want = malloc((size_t)(33 * rows) * 4), *x = malloc((size_t)(33 * cols) * 4);
+        for (int64_t k = 0; k < 33 * cols; k++) x[k] = k % 17 ? uniform(-2, 2) : ldexpf(uniform(-1, 1), -124 - (int)(next() % 12));
+        for (int64_t t = 0; t < 33; t++)
+            for (int64_t r = 0; r < rows; r++) want[t * rows + r] = output_bf16(type, (uint8_t *)file.p + r * row_bytes_of(type, cols), x + t * cols, cols);
+        for (int mapped = 0; mapped < 2; mapped++) {
+            zl_weight *w;
+            const int status = zl_weight_new(ctx, type, rows, cols, file.p, bytes, mapped | ZL_WEIGHT_BF16, &w);
+            if (!zl_ctx_kernels(ctx)->bf16) {
+                CHECK(status == ZL_E_ISA_CPU && !w, "bf16 where no instruction has it");
+                continue;
+            }
+            CHECK(status == ZL_OK, "bf16");
+            if (!w) continue;
+            for (int64_t r = 0; r < rows; r++) {
+                int wrong = 0;
+                zl_weight_row(w, r, row.p);
+                for (int64_t k = 0; k < cols; k++) wrong += !same(((float *)row.p)[k], weight_value(type, (uint8_t *)file.p + r * row_bytes_of(type, cols), k));
+                CHECK(wrong == 0, "type %d in pairs: row %d, mapped %d", type, (int)r, mapped);
+            }
+            part p = {.type = type, .rows = rows, .w = {w, w}};
+            for (int b = 0; b < (int)(sizeof batches / sizeof batches[0]); b++) {
+                const int64_t t = batches[b];
+                guarded xs = guard(t * cols * 4), out = guard(t * rows * 4);
+                float *y = out.p;
+                memcpy(xs.p, x, (size_t)(t * cols) * 4);
+                run_parts(ctx, &p, 1, 0, xs.p, t, cols, NULL, &y, 0);
+                const int64_t at = first_difference(y, want, t * rows);
+                CHECK(at < 0, "bf16, type %d (%d x %d), %d rows, mapped %d: [%d] is %.9g, want %.9g", type, (int)rows, (int)cols, (int)t, mapped,
+                      (int)at, (double)y[at], (double)want[at]);
+                release(&xs), release(&out);
+            }
+            zl_weight_free(w);
+        }
+        free(want), free(x);
+        release(&file), release(&row);
+    }
+    static uint8_t q4[36];
+    zl_weight *w;
+    CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, q4, 36, ZL_WEIGHT_BF16, &w) == ZL_E_TYPE && !w, "Q4_0 in bf16");
+}
+
 /* ---- what is refused ------------------------------------------------------------------------------------------------------------------ */
 
 static void test_refused(zl_ctx *ctx) {
@@ -364,7 +438,7 @@ static void test_refused(zl_ctx *ctx) {
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, 0, NULL) == ZL_E_ARG, "out");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, NULL, 36, 0, &w) == ZL_E_ARG && !w, "data");
     CHECK(zl_weight_new(NULL, ZL_TYPE_Q4_0, 2, 32, data, 36, 0, &w) == ZL_E_ARG, "context");
-    CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, 4, &w) == ZL_E_ARG, "flags");
+    CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, 8, &w) == ZL_E_ARG, "flags");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, ZL_WEIGHT_RELEASE, &w) == ZL_E_ARG, "releasing what no guard knows");
     CHECK(zl_weight_new(ctx, 9, 2, 32, data, 36, 0, &w) == ZL_E_TYPE && zl_weight_new(ctx, -1, 2, 32, data, 36, 0, &w) == ZL_E_TYPE, "types");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 31, data, 36, 0, &w) == ZL_E_SHAPE, "a cut block");
@@ -431,6 +505,7 @@ int selftest_linear(zl_ctx *ctx) {
     test_shared_x(ctx);
     test_gated(ctx);
     test_not_finite(ctx);
+    test_bf16(ctx);
     test_refused(ctx);
     return failures;
 }
