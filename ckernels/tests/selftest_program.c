@@ -54,6 +54,7 @@ static void test_rejections(zl_ctx *ctx) {
     REJECT(ZL_E_BOUNDS, c.op.in[11] = INT32_MAX, "in[11]");
     REJECT(ZL_E_BOUNDS, c.op.in[1] = -2, "in[1] is tensor -2");
     REJECT(ZL_E_BOUNDS, c.op.out[3] = INT32_MIN, "out[3]");
+    REJECT(ZL_E_BOUNDS, c.op.out[1] = 4, "op 0 (add): out[1] is tensor 4 of 4");
     REJECT(ZL_E_ARG, c.op.out[0] = 3, "only read");
     REJECT(ZL_E_ARG, c.op.in[0] = -1, "missing");
     REJECT(ZL_E_ARG, c.op.in[1] = 3, "constant");
