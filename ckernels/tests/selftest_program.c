@@ -54,6 +54,7 @@ static void test_rejections(zl_ctx *ctx) {
     REJECT(ZL_E_BOUNDS, c.op.in[11] = INT32_MAX, "in[11]");
     REJECT(ZL_E_BOUNDS, c.op.in[1] = -2, "in[1] is tensor -2");
     REJECT(ZL_E_BOUNDS, c.op.out[3] = INT32_MIN, "out[3]");
+    REJECT(ZL_E_BOUNDS, c.op.out[1] = 4, "op 0 (add): out[1] is tensor 4 of 4");
     REJECT(ZL_E_ARG, c.op.out[0] = 3, "only read");
     REJECT(ZL_E_ARG, c.op.in[0] = -1, "missing");
     REJECT(ZL_E_ARG, c.op.in[1] = 3, "constant");
@@ -71,6 +72,8 @@ static void test_rejections(zl_ctx *ctx) {
     REJECT(ZL_E_SHAPE, c.t[3].rows = 0, "a constant of (0, 48)");
     REJECT(ZL_E_SHAPE, c.t[3].rows = INT64_MAX, "a constant of");
     REJECT(ZL_E_SHAPE, (c.t[2].rows_kind = ZL_ROWS_OUT), "differently");
+    REJECT(ZL_E_SHAPE, (c.op = op_of(ZL_OP_RMS_NORM, 0, 3, 2), c.op.ip[0] = C, c.t[3].rows = 2), "constant 3 has 96 values, want 48");
+    REJECT(ZL_E_SHAPE, (c.op = op_of(ZL_OP_RMS_NORM, 0, 3, 2), c.op.ip[0] = C, c.t[3].cols = C - 1), "constant 3 has 47 values, want 48");
     /* steps */
     REJECT(ZL_E_ARG, c.step.n_rows = -1, "n_rows -1");
     REJECT(ZL_E_ARG, c.step.n_out = INT32_MIN, "negative count");
