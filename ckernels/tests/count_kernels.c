@@ -192,8 +192,10 @@ int main(void) {
     row_ops();
     attention(ZL_TYPE_F16, 1, 0, "attention f16, one row", "kv_store f16");
     attention(ZL_TYPE_F32, 1, 0, "attention f32, one row", "kv_store f32");
+    attention(ZL_TYPE_Q8_0, 1, 0, "attention q8_0, one row", "kv_store q8_0");
     attention(ZL_TYPE_F16, 1, 100, "attention f16, one row, window", NULL);
     attention(ZL_TYPE_F16, 64, 0, "attention f16, 64 rows", NULL);
+    attention(ZL_TYPE_Q8_0, 64, 0, "attention q8_0, 64 rows", NULL);
     tape();
     zl_ctx_free(ctx);
     return 0;

@@ -150,6 +150,11 @@ static void run_all(zl_ctx *ctx, world *w, int chunk, int together, float *out) 
             int status = step(ctx, w, from, to, out);
             CHECK(status == ZL_OK, "rows %d..%d: status %d", t, t + chunk, status);
         }
+    /* the other layer's pages are as they were */
+    size_t page = w->k_bytes / POOL, layer = page / LAYERS, touched = 0;
+    for (size_t p = 0; p < POOL; p++)
+        for (size_t i = 0; i < layer; i++) touched += ((const uint8_t *)w->cache.k)[p * page + (1 - LAYER) * layer + i] != 0xff;
+    CHECK(!touched, "%zu bytes of the keys of another layer were written", touched);
 }
 
 /* ---- values --------------------------------------------------------------------------------------------------------------------- */
