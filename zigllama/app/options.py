@@ -60,6 +60,9 @@ BLAS_HELP = (
 )
 
 
+FLOAT_HELP = "how F16 and BF16 matrices are multiplied (default: f32; BF16 in bf16 where the instruction set has it)"
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """How the model is loaded and run."""
     add = parser.add_argument_group("engine").add_argument
@@ -69,11 +72,12 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     add("--backend", choices=["native", "reference"], help="native kernels, or NumPy: slow, for comparison")
     add("--isa", metavar="NAME", help="instruction set variant (default: the best that this CPU has)")
     add("--blas", metavar="NAME", help=BLAS_HELP)
+    add("--float-compute", choices=["f32", "bf16"], help=FLOAT_HELP)
 
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `zl.Model` that the flags give."""
-    chosen = {name: getattr(args, name) for name in ("n_ctx", "n_threads", "backend", "isa", "blas")}
+    chosen = {name: getattr(args, name) for name in ("n_ctx", "n_threads", "backend", "isa", "blas", "float_compute")}
     if chosen["n_ctx"] == 0:  # llama.cpp's way to say "the model's own"
         chosen["n_ctx"] = None
     return {name: value for name, value in chosen.items() if value is not None}
