@@ -7,7 +7,8 @@ into float32, twice as many per cycle as float32 has multiply-adds. Its order is
 
 where fma' rounds once, takes denormal numbers for zeros and gives zeros for them; beyond an odd K stand zeros. The
 product of two bf16 has 16 bits, and with the 24 of acc the sum of both is exact in float64, or further from every tie
-of float32 than float64 can be wrong: one rounding of the float64 sum is the fused one, so the twin has the kernels' bits.
+of float32 than float64 can be wrong: rounding the float64 sum once more is the fused rounding, so the twin has the
+kernels' bits.
 
 Source: Intel's Software Developer's Manual, VDPBF16PS; the order was measured over all exponents.
 """
