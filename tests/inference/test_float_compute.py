@@ -65,7 +65,10 @@ def test_the_same_bits_however_it_is_run(name: str, small_model: Find) -> None:
     with Model(path, isa=WITH[0], float_compute="f32") as m:
         f32 = m.logits(IDS)
     assert not np.array_equal(f32, want)
-    assert np.abs(f32 - want).max() < 0.1 * f32.std()  # 2^-9 per rounding, a few layers deep
+    # 15 products lie behind a logit; each rounds x and W by at most 2^-9, independently of the others. The median over
+    # rows, since where attention hangs in the balance a row can be further off.
+    off = np.sqrt(((f32 - want) ** 2).mean(-1)) / f32.std(-1)
+    assert np.median(off) < 15**0.5 * 2 * 2.0**-9
 
 
 @needs_bf16
