@@ -59,6 +59,7 @@ GOOD = "linear_quant_avx2: vpmaddubsw %ymm1,%ymm2,%ymm3; vfmadd231ps %ymm1,%ymm2
         ("avx2", "f_avx2: vaddps %zmm1,%zmm2,%zmm3; ret", "%zmm1"),
         ("avx2", "f_avx2: vmovaps %ymm17,%ymm2; ret", "%ymm17"),
         ("avx2", "f_avx2: vmovdqu8 %ymm1,(%rdi){%k1}; ret", "%k1"),
+        ("avx512", "f_avx512: vdpbf16ps %zmm1,%zmm2,%zmm3; ret", "vdpbf16ps"),
         ("generic", "f_generic: addps %xmm1,%xmm2; vzeroupper ; ret", "vzeroupper"),
         ("generic", "f_generic: vaddps %ymm1,%ymm2,%ymm3; ret", "%ymm1"),
         ("core", "zl_run: push %rbp; vmovups %xmm0,(%rdi); ret", "vmovups"),

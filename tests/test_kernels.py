@@ -45,6 +45,7 @@ RUN_BY = {
     "quantize_group": "linear",
     "linear_float": "linear",
     "interleave_group": "linear",
+    "interleave_bf16": "linear",
     "pack": "linear",
     "dequantize": "embed",
     "unpack_row": "embed",

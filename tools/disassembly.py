@@ -21,13 +21,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CORE = "core"
-VARIANTS = ("avx512", "avx2", "dotprod", "neon", "generic")
+VARIANTS = ("avx512bf16", "avx512", "avx2", "dotprod", "neon", "generic")
 
 PRODUCTS = r"linear_quant"
 FLOATS = r"\w+_float|matmul|attention_span|unary|rms_norm"
 # variant -> (names of kernels, what some instruction of each must match): mnemonic and operands as objdump writes them
 WANTED: dict[str, list[tuple[str, str]]] = {
     "avx512": [(PRODUCTS, r"vpdpbusd .*%zmm"), (FLOATS, r"vfn?madd\w+ .*%zmm")],
+    "avx512bf16": [
+        (PRODUCTS, r"vpdpbusd .*%zmm"),
+        (FLOATS, r"vfn?madd\w+ .*%zmm"),
+        ("linear_float", r"vdpbf16ps .*%zmm"),
+    ],
     "avx2": [(PRODUCTS, r"vpmaddubsw .*%ymm"), (PRODUCTS, r"vfmadd\w+ .*%ymm"), (FLOATS, r"vfn?madd\w+ .*%ymm")],
     "dotprod": [(PRODUCTS, r"sdot\s+v\d+\.4s"), (FLOATS, r"fml[as]\s+v\d+\.4s")],
     "neon": [(PRODUCTS, r"smull2?\s+v\d+\.8h"), (FLOATS, r"fml[as]\s+v\d+\.4s")],
@@ -37,6 +42,7 @@ WANTED: dict[str, list[tuple[str, str]]] = {
 _AVX512 = r"%zmm|%k[0-7]\b|%[xy]mm(1[6-9]|2\d|3[01])\b|vpdpbusd"
 _AVX = rf"{_AVX512}|%ymm|^v[a-z0-9]+( |$)"
 FOREIGN = {
+    "avx512bf16": r"%tmm",
     "avx512": r"vdpbf16ps|%tmm",
     "avx2": _AVX512,
     "dotprod": r"smmla|bfdot|bfmmla|\bz\d+\.",

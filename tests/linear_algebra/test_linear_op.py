@@ -117,7 +117,7 @@ def test_a_nan_stays_in_its_row(kind: str) -> None:
 @pytest.mark.parametrize("isa", USABLE)
 def test_panels_take_the_files_bytes(isa: str, kind: str) -> None:
     """Panel bytes are the file's, and the padding of the last panel."""
-    lanes = {"avx512": 16, "avx2": 8}.get(isa, 4)
+    lanes = {"avx512bf16": 16, "avx512": 16, "avx2": 8}.get(isa, 4)
     for rows in (lanes, lanes + 1):
         weight = random_weight(kind, rows, 256, 1)
         native = weight.prepare(shared_context(isa, 1))

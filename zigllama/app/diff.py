@@ -16,7 +16,7 @@ must be looser: activations are rounded to 8 bits, and one rounding that falls t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -288,6 +288,7 @@ def model(
     isa: str | None = None,
     n_threads: int | None = None,
     blas: str | None = None,
+    float_compute: str | None = None,
     bound: float | None = None,
     cache_type: str | None = None,
 ) -> Report:
@@ -295,6 +296,8 @@ def model(
 
     prompt   text or ids. All but the last token are read in one step, the last in a step of its own, so that the
              kernels for many rows and for one both run
+    float_compute   of both sides: "f32", or "bf16" (F16 and BF16 matrices); None: BF16 in bf16 where every native
+             side has the instruction, and one is native
     bound    end to end; None: twice what 8-bit activations cost side a here, measured (see ROUNDINGS,
              END_TO_END_FLOAT)
 
@@ -314,6 +317,7 @@ def model(
         matrices = {name: w for name, w in weights.items() if isinstance(w, Weight)}
         for w in matrices.values():
             stack.callback(w.close)
+        _choose_compute(pair, matrices.values(), float_compute)
         for s in pair:
             if s.context is not None:
                 for name, w in matrices.items():
@@ -327,7 +331,7 @@ def model(
         x, y = (runs.logits(s) for s in pair)
         cost = None
         if bound is None:
-            quantised = bool(types - {"F32", "F16", "BF16"})
+            quantised = bool(types - {"F32", "F16", "BF16"}) or any(w.compute == "bf16" for w in matrices.values())
             cost = _relative(x, runs.logits(FloatSide())) if quantised else 0.0
             bound = ROUNDINGS * cost if quantised else END_TO_END_FLOAT
         whole = _end_to_end(x, y, bound, cost)
@@ -335,6 +339,15 @@ def model(
         if first is None and not whole.relative_rms <= bound:  # then some element is further off than that, too
             first = compare("logits", x, y, bound * x.std(-1, keepdims=True), number=len(measured)).divergence
         return Report(pair[0].name, pair[1].name, tuple(measured), first, whole, both.notes())
+
+
+def _choose_compute(pair: Sequence[Side], matrices: Iterable[Weight], asked: str | None) -> None:
+    from zigllama.foundation.native import isa_has_bf16
+    from zigllama.linear_algebra import bf16
+
+    names = [s.context.isa for s in pair if s.context is not None]
+    lacking = next((name for name in names if not isa_has_bf16(name)), None)
+    bf16.choose(asked or (None if names else "f32"), matrices, lacking is None, lacking or "numpy")
 
 
 def _ids(loader: GGUFLoader, prompt: str | Sequence[int]) -> list[int]:

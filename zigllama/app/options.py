@@ -61,6 +61,7 @@ BLAS_HELP = (
 
 
 CACHE_HELP = "of the keys: f16 (default), f32, or q8_0 for heads of a multiple of 32"
+FLOAT_HELP = "how F16 and BF16 matrices are multiplied (default: f32; BF16 in bf16 where the instruction set has it)"
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
@@ -74,11 +75,12 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     add("--backend", choices=["native", "reference"], help="native kernels, or NumPy: slow, for comparison")
     add("--isa", metavar="NAME", help="instruction set variant (default: the best that this CPU has)")
     add("--blas", metavar="NAME", help=BLAS_HELP)
+    add("--float-compute", choices=["f32", "bf16"], help=FLOAT_HELP)
 
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `zl.Model` that the flags give."""
-    chosen = {name: getattr(args, name) for name in ("n_ctx", "n_threads", "backend", "isa", "blas")}
+    chosen = {name: getattr(args, name) for name in ("n_ctx", "n_threads", "backend", "isa", "blas", "float_compute")}
     if chosen["n_ctx"] == 0:  # llama.cpp's way to say "the model's own"
         chosen["n_ctx"] = None
     chosen["cache_type"] = cache_type(args.type_k, args.type_v)

@@ -146,6 +146,11 @@ def isa_variants() -> list[tuple[str, bool]]:
     return [(_name(lib.zl_isa_name(i)), bool(lib.zl_isa_usable(i))) for i in range(lib.zl_isa_count())]
 
 
+def isa_has_bf16(name: str) -> bool:
+    """Whether that ISA variant multiplies in bf16."""
+    return any(_name(lib.zl_isa_name(i)) == name and lib.zl_isa_bf16(i) for i in range(lib.zl_isa_count()))
+
+
 def kernel_names() -> list[str]:
     """The kernels of the dispatch table."""
     return [_name(lib.zl_kernel_name(i)) for i in range(lib.zl_kernel_count())]
@@ -329,7 +334,8 @@ class NativeStep(StepRecord):
 class NativeWeight:
     """A matrix (rows, cols) in a number format, as the C library multiplies it: panels of its own or, with `mapped`,
     the file's bytes `data` (uint8), kept alive then. With `release`, pages of `data`, a mapping under `guard_add`,
-    are let go as they are repacked. Raises ShapeError, DTypeError (a type without kernels), OutOfMemory, MappingFault.
+    are let go as they are repacked. `bf16`: F16 and BF16 are multiplied in bf16. Raises ShapeError, DTypeError (a type
+    without kernels), ISAUnavailable (bf16 on another variant), OutOfMemory, MappingFault.
     """
 
     def __init__(
@@ -341,12 +347,13 @@ class NativeWeight:
         data: U8,
         mapped: bool = False,
         release: bool = False,
+        bf16: bool = False,
     ) -> None:
         want_array(data, np.uint8, 1)
         out = ffi.new("zl_weight **")
         buffer = ffi.from_buffer(data)
         with ctx.using() as pointer:
-            flags = lib.ZL_WEIGHT_MAPPED * mapped | lib.ZL_WEIGHT_RELEASE * release
+            flags = lib.ZL_WEIGHT_MAPPED * mapped | lib.ZL_WEIGHT_RELEASE * release | lib.ZL_WEIGHT_BF16 * bf16
             status = lib.zl_weight_new(pointer, type_id, rows, cols, buffer, data.nbytes, flags, out)
         check(status)
         self.pointer: Any = ffi.gc(out[0], lib.zl_weight_free)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -42,6 +42,8 @@ class Model:
     isa          an ISA variant by name; "auto": ZIGLLAMA_ISA, else the best
     blas         a BLAS library by name or path for prefill with float weights; "auto": ZIGLLAMA_BLAS, else our own
                  kernels ("generic"), the only ones whose bits depend on neither threads nor batch nor chunk
+    float_compute   "f32"; "bf16": F16 and BF16 matrices are multiplied in bf16, twice as fast in prefill; needs the ISA
+                 variant avx512bf16; None: BF16 matrices in bf16 where the variant has it, the rest in f32
     cache_type   "F16", "F32" or "Q8_0"; None: F32 for models of F32 matrices, else F16
     dequantize   multiply float32 copies of quantised matrices, with float32 activations
     repack       False: multiply straight from the mapped file (slower, no memory of its own, the same bits)
@@ -62,6 +64,7 @@ class Model:
         isa: str | None = "auto",
         blas: str | None = "auto",
         *,
+        float_compute: str | None = None,
         cache_type: str | None = None,
         dequantize: bool = False,
         repack: bool = True,
@@ -89,6 +92,8 @@ class Model:
             self.info = model_info(self._loader)
             if backend == "native":
                 context = _context(n_threads, isa)
+            self.float_compute = choose_compute(context, weights.values(), float_compute)
+            if context is not None:
                 self.blas.attach(context)
                 self._prepare(context, weights, mapped=not repack)
             kind = cache_type or ("F32" if dequantize or self.info.quantisation == "F32" else "F16")
@@ -109,7 +114,7 @@ class Model:
         self.engine = Engine(self.decoder, cache, context)
         self.scheduler = BatchProcessor(self.engine, min(max_batch, n_seq))
         isa_name, library = (context.isa, self.blas.label) if context else ("numpy", "numpy")
-        self.fingerprint = f"isa={isa_name} cache={kind.lower()} float=f32 blas={library}"
+        self.fingerprint = f"isa={isa_name} cache={kind.lower()} float={self.float_compute} blas={library}"
 
     @cached_property
     def digest(self) -> str:
@@ -125,16 +130,18 @@ class Model:
 
     @property
     def backend(self) -> dict[str, Any]:
-        """What really runs: backend, execution, ISA variant, threads, BLAS library."""
+        """What really runs: backend, execution, ISA variant, threads, how float weights are computed, BLAS library."""
         c = self.engine.context
         if c is None:
             what = {"backend": "reference", "execution": "reference", "isa": None, "n_threads": 1}
+            what |= {"float_compute": self.float_compute}
             return what | {"blas": "numpy", "blas_library": None}
         return {
             "backend": "native",
             "execution": self.engine.mode,
             "isa": c.isa,
             "n_threads": c.n_threads,
+            "float_compute": self.float_compute,
             "blas": self.blas.name,
             "blas_library": self.blas.facts() if self.blas.is_library else None,
         }
@@ -342,6 +349,19 @@ def _unguard(views: list[Any]) -> None:
 
     while views:
         guard_remove(views.pop())
+
+
+def choose_compute(context: Any, weights: Iterable[Any], asked: str | None) -> str:
+    """How float matrices are computed, set on each; see bf16.choose. The twins do both, and by default float32."""
+    from zigllama.linear_algebra import bf16
+    from zigllama.linear_algebra.linear import Weight
+
+    matrices = [w for w in weights if isinstance(w, Weight)]
+    if context is None:
+        return bf16.choose(asked or "f32", matrices, True, "numpy")
+    from zigllama.foundation.native import isa_has_bf16
+
+    return bf16.choose(asked, matrices, isa_has_bf16(context.isa), context.isa)
 
 
 def _context(n_threads: int | None, isa: str | None) -> Any:

@@ -29,6 +29,7 @@ class Weight:
     type    its `GGMLType`
     data    its file bytes, uint8 (n_bytes,); row r begins at r * n_bytes / rows
     name    for error messages
+    compute how F16 and BF16 are multiplied: "f32", or "bf16" (bf16.py); set before it is first prepared
 
     Raises ShapeError when `data` is not exactly rows * cols values long.
     """
@@ -39,6 +40,7 @@ class Weight:
             raise ShapeError(f"{name}: {rows} x {cols} values of {type.name} take {need} bytes, found {data.nbytes}")
         self.type, self.rows, self.cols, self.name = type, rows, cols, name
         self.data: U8 = data
+        self.compute = "f32"
         self._native: dict[int, Any] = {}  # id(context) -> NativeWeight
 
     @classmethod
@@ -54,13 +56,15 @@ class Weight:
         """Bring it into the form that `context` multiplies: panels, or with `mapped` the file's bytes as they are.
 
         With `release` the pages of the mapped file are let go as they are read (see NativeWeight). Done once per
-        context; the ops do it when it was not done before. Raises DTypeError, OutOfMemory, MappingFault.
+        context; the ops do it when it was not done before. Raises DTypeError, ISAUnavailable, OutOfMemory and
+        MappingFault.
         """
         from zigllama.foundation.native import NativeWeight
 
         made = self._native.get(id(context))
         if made is None:
-            made = NativeWeight(context, self.type.id, self.rows, self.cols, self.data, mapped, release)
+            bf16 = self.compute == "bf16"
+            made = NativeWeight(context, self.type.id, self.rows, self.cols, self.data, mapped, release, bf16)
             self._native[id(context)] = made
         return made
 
@@ -95,13 +99,18 @@ def linear(x: Any, weight: Any, bias: Any = None, residual: Any = None) -> Any:
     x (T, C), W (N, C), bias (N,), residual (T, N) -> (T, N)
 
     With a quantised W, x is rounded to 8 bits per value in blocks of 32 first, and the products of a block are summed
-    as integers (see quantization.py); with a float W everything is float32. Raises ShapeError.
+    as integers (see quantization.py); with a float W everything is float32, or bf16 products (see bf16.py) where its
+    `compute` says so. Raises ShapeError.
     """
+    from zigllama.linear_algebra.bf16 import bf16_product
     from zigllama.linear_algebra.quantization import matmul_twin
 
     if x.ndim != 2 or x.shape[1] != weight.cols:
         raise ShapeError(f"linear: x has shape {x.shape}, {weight.name} is ({weight.rows}, {weight.cols})")
-    y = matmul_twin(x, weight.data, weight.type.name, weight.rows)
+    if weight.compute == "bf16":
+        y = bf16_product(x, weight.dequantized())
+    else:
+        y = matmul_twin(x, weight.data, weight.type.name, weight.rows)
     y = y if bias is None else y + bias
     return y if residual is None else y + residual
 

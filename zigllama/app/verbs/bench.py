@@ -22,7 +22,7 @@ from zigllama.app import bench, machine
 from zigllama.app.bench_output import FORMATS, Printer
 from zigllama.app.catalogue import CATALOGUE
 from zigllama.app.console import UsageError, note
-from zigllama.app.options import BLAS_HELP, CACHE_HELP, cache_type, model_path
+from zigllama.app.options import BLAS_HELP, CACHE_HELP, FLOAT_HELP, cache_type, model_path
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.inference.engine import CHUNK
 from zigllama.inference.model import Model
@@ -58,9 +58,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     engine("--backend", choices=["native", "reference"], help="native kernels, or NumPy: slow, for comparison")
     engine("--isa", metavar="NAME", help="instruction set variant (default: the best that this CPU has)")
     engine("--blas", metavar="NAME", help=BLAS_HELP)
+    engine("--float-compute", choices=["f32", "bf16"], help=FLOAT_HELP)
     add("-o", "--output", choices=FORMATS, default="md", help="form of the results (default: md)")
     add("--json", action="store_const", const="json", dest="output", help="the same as -o json")
     add("--progress", action="store_true", help="tell on stderr what is being measured")
+
+
+ENGINE = ("backend", "isa", "blas", "float_compute")  # options that a Model takes as they are
 
 
 def numbers(name: str, given: Sequence[str] | None, default: Sequence[int]) -> list[int]:
@@ -147,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
 def _models(args: argparse.Namespace, tests: Sequence[Any]) -> Iterator[tuple[Model, dict[str, Any]]]:
     """Every model with every number of threads, loaded once for all tests, and what a result says about it."""
     n_ctx, n_seq = max(t.n_ctx for t in tests) + 1, max(getattr(t, "n_seq", 1) for t in tests)
-    options = {name: value for name in ("backend", "isa", "blas") if (value := getattr(args, name)) is not None}
+    options = {name: value for name in ENGINE if (value := getattr(args, name)) is not None}
     for path in models(args):
         with GGUFReader(path) as reader:
             size = sum(t.n_bytes for t in reader.tensors.values())

@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--b", default="native", metavar="WAY", help="the other side (default: native)")
     add("--isa", metavar="NAME", help="instruction set of a side that is `native` (default: the best)")
     add("--blas", metavar="NAME", help="BLAS library of a side that is `native` (default: none, our own kernels)")
+    add("--float-compute", choices=["f32", "bf16"], help="how both sides multiply F16 and BF16 matrices of a model")
     add("-t", "--threads", dest="n_threads", type=int, metavar="N", help="threads of native sides")
     add("-p", "--prompt", metavar="TEXT", help="what the model reads; every op runs on it (default: two sentences)")
     add(
@@ -50,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         if args.model or args.model_flag:
             raise UsageError("either a model or --kernel")
         return _kernels(args, sides)
-    options = {name: getattr(args, name) for name in ("prompt", "bound") if getattr(args, name) is not None}
+    names = ("prompt", "bound", "float_compute")
+    options = {name: value for name in names if (value := getattr(args, name)) is not None}
     path = model_path(args)
     if "reference" in (args.a, args.b):
         note("the reference side is NumPy: this takes a while on a large model")
