@@ -132,6 +132,7 @@ static void test_places(zl_ctx *ctx) {
     STEP(ZL_OK, step.n_rows = 0, step.n_rows = R, "");
     STEP(ZL_E_TYPE, cache.type = ZL_TYPE_Q4_0, cache.type = ZL_TYPE_F16, "type 2");
     STEP(ZL_E_SHAPE, cache.type = ZL_TYPE_Q8_0, cache.type = ZL_TYPE_F16, "blocks of 32 channels, its heads have 8 and 8");
+    STEP(ZL_E_SHAPE, (cache.type = ZL_TYPE_Q8_0, cache.dk = 32), (cache.type = ZL_TYPE_F16, cache.dk = 8), "its heads have 32 and 8");
     STEP(ZL_E_ARG, cache.cls = 8, cache.cls = 1, "class 8");
     STEP(ZL_E_ARG, cache.cls = -1, cache.cls = 1, "class -1");
     STEP(ZL_E_SHAPE, cache.n_kv = 0, cache.n_kv = 1, "0 heads");
