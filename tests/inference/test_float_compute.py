@@ -59,8 +59,8 @@ def test_the_same_bits_however_it_is_run(name: str, small_model: Find) -> None:
         want = m.logits(IDS)
         alone = m.logits(IDS[:1])
     np.testing.assert_array_equal(alone[0], want[0])
-    for options in ({"n_threads": 3}, {"n_threads": 2, "repack": False}):
-        with Model(path, isa=WITH[0], float_compute="bf16", **options) as m:
+    for n_threads, repack in ((3, True), (2, False)):
+        with Model(path, isa=WITH[0], float_compute="bf16", n_threads=n_threads, repack=repack) as m:
             np.testing.assert_array_equal(m.logits(IDS), want)
     with Model(path, isa=WITH[0], float_compute="f32") as m:
         f32 = m.logits(IDS)
