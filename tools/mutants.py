@@ -52,9 +52,11 @@ SUITES = {
     "core/formats": ["linear", "dequantize", "bounds"],
     "core/guard": ["core", "bounds"],
     "core/matmul": ["rows", "blas"],
+    "core/numa": ["numa"],
     "core/ops_attention": ["attention"],
     "core/ops_linear": ["linear", "bounds", "blas"],
     "core/ops_rows": ["rows"],
+    "core/probe": ["probe"],
     "core/program": ["program", "bounds"],
     "core/step": ["program", "attention"],
     "core/strings": ["strings"],
@@ -64,12 +66,13 @@ SUITES = {
     "kernels/codebooks": ["dequantize"],
     "kernels/dequantize": ["linear", "dequantize"],
     "kernels/matmul": ["rows"],
+    "kernels/probe": ["probe"],
     "kernels/rows": ["rows"],
     "kernels/simd": ["rows", "linear", "attention"],
     "kernels/": ["linear", "bounds"],
 }
 # Those that call kernels. What no kernel can break need not run again, nor with other numbers of threads.
-KERNEL_SUITES = ["rows", "linear", "dequantize", "attention", "bounds", "blas"]
+KERNEL_SUITES = ["rows", "linear", "dequantize", "attention", "bounds", "blas", "numa", "probe"]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from zigllama.errors import DTypeError, InvalidArgument, ShapeError
 from zigllama.foundation import native
 from zigllama.foundation.blas_integration import open_blas
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
+from zigllama.foundation.native_cache import NativeCache
 from zigllama.foundation.runtime import F32, ROWS_STEP, EagerRuntime, Op, Rows, Step
 from zigllama.foundation.shared_context import shared_context
 from zigllama.linear_algebra import linear as _linear
@@ -327,7 +328,7 @@ def attention(
     if (causal and t > p) or not p:
         raise ShapeError(f"attention: {t} rows at the end of {p} positions")
     n_pages = -(-max(t, p) // PAGE)
-    cache = native.NativeCache(type_by_name(cache_type).id, 0, 1, g, d, dv, n_pages)
+    cache = NativeCache(type_by_name(cache_type).id, 0, 1, g, d, dv, n_pages)
     table = [np.arange(n_pages, dtype=np.int32)[None, :]]
     fill = Step.of_rows(p)
     fill.tables = table

@@ -18,13 +18,13 @@ uint64_t ZL_FN(probe_read)(const uint64_t *p, int64_t n) {
 }
 
 /* A value passes through here where the compiler may neither merge two chains nor see that an operand never changes. */
-#if defined(ZL_ISA_avx512)
+#if defined(ZL_ISA_avx512) && !defined(ZL_EMULATED_AVX512_H)
 #define KEEP(x) __asm__ volatile("" : "+v"(x))
-#elif defined(__x86_64__)
+#elif defined(__x86_64__) && !defined(ZL_ISA_avx512)
 #define KEEP(x) __asm__ volatile("" : "+x"(x))
 #elif defined(__aarch64__)
 #define KEEP(x) __asm__ volatile("" : "+w"(x))
-#else
+#else /* a vector that no register holds, too: emulated AVX-512 */
 #define KEEP(x) __asm__ volatile("" : "+m"(x))
 #endif
 

@@ -357,29 +357,6 @@ static void test_not_finite(zl_ctx *ctx) {
 
 /* ---- products in bf16 ----------------------------------------------------------------------------------------------------------------- */
 
-static float rounded_bf16(float x) {
-    uint32_t u;
-    memcpy(&u, &x, 4);
-    if (x != x) return x;
-    u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
-    memcpy(&x, &u, 4);
-    return x;
-}
-static float flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
-static float fma_flushed(float a, float b, float c) { return flushed(fmaf(flushed(a), flushed(b), flushed(c))); }
-
-/* The order of kernels/linear.h: the odd column of a pair first. */
-static float output_bf16(int type, const uint8_t *row, const float *x, int64_t cols) {
-    float acc = 0;
-    for (int64_t k = 0; k < cols; k += 2) {
-        for (int64_t i = k + 1; i >= k; i--) {
-            const float w = i < cols ? rounded_bf16(weight_value(type, row, i)) : 0, v = i < cols ? rounded_bf16(x[i]) : 0;
-            acc = fma_flushed(w, v, acc);
-        }
-    }
-    return acc;
-}
-
 static void test_bf16(zl_ctx *ctx) {
     static const int types[] = {ZL_TYPE_F16, ZL_TYPE_BF16}, batches[] = {1, 2, 3, 4, 5, 11, 12, 13, 33};
     static const int64_t shapes[][2] = {{1, 1}, {21, 37}, {67, 300}, {40, 7}};

@@ -22,7 +22,8 @@ from zigllama.errors import (
 )
 from zigllama.foundation import native
 from zigllama.foundation import native_structs as structs
-from zigllama.foundation.native import NativeCache, NativeContext, NativeProgram, ffi
+from zigllama.foundation.native import NativeContext, NativeProgram, ffi
+from zigllama.foundation.native_cache import NativeCache
 from zigllama.foundation.runtime import Step
 
 F32, F16 = 0, 1
@@ -79,7 +80,9 @@ def test_cache_layout() -> None:
     assert ffi.cast("float *", c.v)[cache.v.size - 1] == 2.5
     assert cache.native_operand(None) == (structs.CACHE_KIND, 0, 0, cache.address)
     with pytest.raises(DTypeError):
-        NativeCache(8, 0, 1, 1, 8, 8, 1)
+        NativeCache(2, 0, 1, 1, 32, 32, 1)
+    with pytest.raises(ShapeError, match="heads have 8 and 32"):
+        NativeCache(8, 0, 1, 1, 8, 32, 1)
     with pytest.raises(ShapeError):
         NativeCache(F32, 0, 1, 1, 8, 0, 1)
 

@@ -1,6 +1,6 @@
 """`StringIndex`: which number a text has among many strings, and the joining of a word's characters by such numbers.
 
-The third leaf of native.py's door. The strings stay in the bytes of the file (`StringArray`); the index adds four bytes
+A leaf of native.py's door. The strings stay in the bytes of the file (`StringArray`); the index adds four bytes
 for each slot of its hash table, where a dictionary would make two Python objects of each string. The twins are a
 dictionary, and `zigllama.models.merging.merge`.
 

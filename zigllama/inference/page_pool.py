@@ -17,7 +17,7 @@ import numpy as np
 
 from zigllama.errors import OutOfMemory
 from zigllama.foundation.ggml_types import type_by_name
-from zigllama.foundation.native import NativeCache
+from zigllama.foundation.native_cache import NativeCache
 from zigllama.foundation.runtime import I32
 from zigllama.inference.prefix_tree import Node, PrefixTree
 from zigllama.transformers.interfaces import PAGE, CacheClass
