@@ -319,6 +319,9 @@ def main() -> int:
         f"{caught} of {here} mutants caught ({count['hangs']} of them hang); "
         f"{count['cannot run']} are of variants that cannot run here"
     )
+    if not here:
+        print("nothing was judged: no mutant is called that, or none can run here")
+        return 2
     return 0 if caught == here else 1
 
 

@@ -21,7 +21,7 @@
 #endif
 
 enum { MASK_WORDS = ZL_MAX_NODES / 64, MPOL_PREFERRED_ = 1 /* of <numaif.h>, which is libnuma's */ };
-enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 16 /* huge pages per node: below that a border on one would move too much */ };
+enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 16 /* huge pages per thread: below that a border on one would move too much */ };
 
 static int system_mbind(void *arg, void *start, int64_t bytes, int mode, const uint64_t *mask, int64_t max_node) {
     (void)arg;

@@ -197,8 +197,8 @@ typedef struct {
     int32_t *lo, *hi;
 } workspace;
 
-/* Query rows in a block at most. */
-static int64_t block_capacity(int64_t group) { return max64(group, BLOCK_ROWS); }
+/* Query rows in a block at most: whole tiles, since the last one stands interleaved as if it were full (gather_queries). */
+static int64_t block_capacity(int64_t group) { return ceil_div(max64(group, BLOCK_ROWS), TILE_ROWS) * TILE_ROWS; }
 
 /* The rows of widened values are whole vectors, as kv_load writes them. */
 static int64_t v_stride(const zl_cache *c, int lanes) { return ceil_div(c->dv, lanes) * lanes; }

@@ -62,7 +62,7 @@ static inline int64_t length_of(const zl_strings *s, int64_t i) { return s->offs
 static int64_t slot_of(const zl_strings *s, const uint8_t *text, int64_t n) {
     int64_t slot = (int64_t)(sip_hash(s->key, text, n) & (uint64_t)(s->n_slots - 1));
     for (int32_t i; (i = s->slots[slot]) >= 0; slot = (slot + 1) & (s->n_slots - 1))
-        if (length_of(s, i) == n && !memcmp(text_of(s, i), text, (size_t)n)) break;
+        if (length_of(s, i) == n && (n == 0 || !memcmp(text_of(s, i), text, (size_t)n))) break;
     return slot;
 }
 
@@ -111,7 +111,8 @@ int zl_strings_find(const zl_strings *s, const uint8_t *text, int64_t n, const i
  * Pairs that may be joined wait in a heap, as rank << 32 | first byte: the lowest rank comes first, of equal ones the leftmost. A pair
  * that has changed since is left there and passed over when it comes up: its rank, looked up again, is another one, or its left symbol
  * is gone. The heap has room for one and a half times the characters; if it is full, what is stale is thrown out, at most
- * once for so many joins as it wins places, so the whole stays O(n log n).
+ * once for so many joins as it wins places, so there are O(n log n) steps. A step looks a
+ * pair up and so costs the pair's bytes, of which a token of the vocabulary has few.
  */
 typedef struct {
     const zl_strings *s;

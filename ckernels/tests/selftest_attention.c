@@ -404,6 +404,8 @@ int selftest_attention(zl_ctx *ctx) {
         {ZL_TYPE_F16, 3, 1, 4, 33, 65, 200, 0.5f, 30},   {ZL_TYPE_F32, 1, 1, 3, 17, 128, 190, 0.5f, 0},
         {ZL_TYPE_F16, 1, 6, 16, 8, 0, 1, 0.25f, 0},      {ZL_TYPE_Q8_0, 3, 3, 64, 64, 0, 200, 0.125f, 0},
         {ZL_TYPE_Q8_0, 2, 2, 32, 96, 33, 140, 0.25f, 4}, {ZL_TYPE_Q8_0, 1, 8, 128, 32, 0, 70, 0.09f, 0},
+        /* more heads to a kv head than a block has rows, and no whole tiles of them */
+        {ZL_TYPE_F16, 1, 97, 256, 16, 0, 67, 0.06f, 0},  {ZL_TYPE_F32, 1, 128, 128, 8, 0, 66, 0.09f, 0},
         /* 11 rows on 3 threads: more spans than may wait to be merged at once */
         {ZL_TYPE_F16, 1, 2, 16, 16, 0, 900, 0.25f, 0},
     };

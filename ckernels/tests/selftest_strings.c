@@ -170,6 +170,10 @@ static void test_errors(void) {
               zl_merge(&s, NULL, -1, text, INT32_MAX, ends, &n_ends) == ZL_E_SHAPE && zl_merge(&s, NULL, -1, text, 4, NULL, &n_ends) == ZL_E_ARG,
           "words that are none");
     CHECK(zl_merge(&s, NULL, -1, text, 0, ends, &n_ends) == ZL_OK && n_ends == 0, "a word of nothing");
+    add(&s, "", 0);
+    finish(&s, 0);
+    ends[0] = 0;
+    CHECK(zl_strings_find(&s, NULL, 0, ends, 1, found) == ZL_OK && found[0] == 2, "the empty text among the strings");
 }
 
 int selftest_strings(zl_ctx *ctx) {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -270,6 +271,7 @@ def test_the_tables(small_model: Small, capsys: pytest.CaptureFixture[str]) -> N
     [
         (["-p", "0", "-n", "0"], "nothing to measure"),
         (["--rounds", "0"], "--rounds"),
+        (["--compare", "--rounds", "4"], "fewer than 5"),
         (["--save", "a", "--compare"], "one thing at a time"),
         (["--save", "a", "--baseline", "b"], "--save and --baseline"),
         (["--b", "/nowhere/python"], "neither NAME=VALUE"),
@@ -278,3 +280,29 @@ def test_the_tables(small_model: Small, capsys: pytest.CaptureFixture[str]) -> N
 def test_wrong_commands(words: list[str], says: str, small_model: Small, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["profile", str(small_model("llama-mix")), *words]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_baselines_side_has_its_settings_and_none_of_todays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZIGLLAMA_ISA", "generic")
+    monkeypatch.setenv("ZIGLLAMA_CACHE", "kept")
+    made = Baseline({"python": sys.executable}, {}, {}, {"ZIGLLAMA_TAPE": "0"}, [])
+    found = {n: v for n, v in made.side._environment().items() if n.startswith("ZIGLLAMA_")}
+    assert found == {"ZIGLLAMA_TAPE": "0", "ZIGLLAMA_CACHE": "kept"}
+    assert Side()._environment()["ZIGLLAMA_ISA"] == "generic"
+
+
+def test_a_build_is_its_python_files_too(tmp_path: Path) -> None:
+    """Two copies of the package that differ in one source are two builds."""
+    found = []
+    for name in ("a", "b"):
+        package = tmp_path / name / "zigllama"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("__version__ = '0'\n")
+        (package / "_ckernels.so").write_bytes(b"the same")
+        (package / "_ckernels.py").write_text("")
+        (package / "sampling.py").write_text(f"# {name}\n")
+        code = f"import sys; sys.path.insert(0, {str(tmp_path / name)!r})\n" + sides._DIGEST
+        command = [sys.executable, "-S", "-c", code]  # an editable install would come first
+        out = subprocess.run(command, text=True, capture_output=True, check=True, cwd=tmp_path)
+        found.append(json.loads(out.stdout)["digest"])
+    assert found[0] != found[1]

@@ -102,6 +102,11 @@ def test_penalties() -> None:
     assert biased(x, history, 4) == 1 and x.tolist() == [2.0, -2.0, 1.0, 1.5]
     with pytest.raises(InvalidArgument, match="99"):
         Sampler(SamplingParams(logit_bias={99: 1.0}))(x, [], 0)
+    for bias in (float("nan"), float("inf"), 1e39):
+        with pytest.raises(InvalidArgument, match="token 2"):
+            SamplingParams(logit_bias={2: bias})
+    banned = Sampler(SamplingParams(temperature=0.0, logit_bias={0: float("-inf")}))
+    assert banned(x, [], 4) == banned(x, [], 4, (np.sort(x)[::-1], np.argsort(-x).astype(np.int32))) == 3
 
 
 @given(data=st.data())

@@ -34,18 +34,22 @@ FORMAT = 1  # of a baseline's file
 # What a build is: every source of the package and the extension, whatever the folder it lies in.
 _DIGEST = """
 import hashlib, importlib.util, json, os, sys
-spec = importlib.util.find_spec("zigllama")
-h = hashlib.sha256()
-for folder in sorted(spec.submodule_search_locations):
-    for top, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(n for n in names if n.endswith(".py")):
-            path = os.path.join(top, name)
-            h.update(os.path.relpath(path, folder).encode() + open(path, "rb").read())
-h.update(open(importlib.util.find_spec("zigllama._ckernels").origin, "rb").read())
 import zigllama
+folder = os.path.dirname(zigllama.__file__)  # of an editable install its search path is no folder
+h = hashlib.sha256()
+for top, folders, names in os.walk(folder):
+    folders.sort()
+    for name in sorted(n for n in names if n.endswith(".py")):
+        path = os.path.join(top, name)
+        h.update(os.path.relpath(path, folder).encode() + open(path, "rb").read())
+h.update(open(importlib.util.find_spec("zigllama._ckernels").origin, "rb").read())
 print(json.dumps({"version": zigllama.__version__, "digest": h.hexdigest(), "python": sys.executable}))
 """
+
+
+def is_setting(name: str) -> bool:
+    """Whether a variable of the environment changes how zigllama runs: all of its own but where files are kept."""
+    return name.startswith("ZIGLLAMA_") and name != "ZIGLLAMA_CACHE"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Side:
 
     python: str = sys.executable
     settings: tuple[tuple[str, str], ...] = ()
+    alone: bool = False  # these settings and none of today's: a baseline's side
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Side:
@@ -79,10 +84,14 @@ class Side:
         here = [] if self.python == sys.executable else [self.python]
         return " ".join([*here, *(f"{n}={v}" for n, v in self.settings)]) or "this build"
 
+    def _environment(self) -> dict[str, str]:
+        kept = {n: v for n, v in os.environ.items() if not self.alone or not is_setting(n)}
+        return kept | dict(self.settings)
+
     def _execute(self, words: Sequence[str]) -> str:
         out = subprocess.run(
             [self.python, "-P", *words],  # -P: what is installed, not a checkout we stand in
-            env=os.environ | dict(self.settings),
+            env=self._environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -144,7 +153,7 @@ class Baseline:
     @property
     def side(self) -> Side:
         """The side that made it, if it is still there."""
-        return Side(self.build["python"], tuple(self.settings.items()))
+        return Side(self.build["python"], tuple(self.settings.items()), alone=True)
 
     def still_there(self) -> bool:
         """Whether the interpreter it was made with exists and has the same build."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -92,7 +92,7 @@ class Model:
             self.info = model_info(self._loader)
             if backend == "native":
                 context = _context(n_threads, isa)
-            self.float_compute = choose_compute(context, weights.values(), float_compute)
+            self.float_compute = choose_compute(context, weights, float_compute)
             if context is not None:
                 self.blas.attach(context)
                 self._prepare(context, weights, mapped=not repack)
@@ -351,12 +351,14 @@ def _unguard(views: list[Any]) -> None:
         guard_remove(views.pop())
 
 
-def choose_compute(context: Any, weights: Iterable[Any], asked: str | None) -> str:
-    """How float matrices are computed, set on each; see bf16.choose. The twins do both, and by default float32."""
+def choose_compute(context: Any, weights: Mapping[str, Any], asked: str | None) -> str:
+    """How float matrices are computed, set on each that is multiplied; see bf16.choose. The twins do both, float32 by
+    default."""
     from zigllama.linear_algebra import bf16
     from zigllama.linear_algebra.linear import Weight
 
-    matrices = [w for w in weights if isinstance(w, Weight)]
+    embedding, output = weights.get("token_embd.weight"), weights.get("output.weight")
+    matrices = [w for w in weights.values() if isinstance(w, Weight) and (w is not embedding or w is output)]
     if context is None:
         return bf16.choose(asked or "f32", matrices, True, "numpy")
     from zigllama.foundation.native import isa_has_bf16

@@ -28,6 +28,7 @@ import numpy as np
 from zigllama.foundation.runtime import ROWS_OUT, Rows, Step
 from zigllama.foundation.tape_passes import Tape, TapeOp
 from zigllama.linear_algebra.linear import Weight
+from zigllama.transformers.interfaces import PAGE
 
 FLOATS = ("F32", "F16", "BF16")
 
@@ -91,7 +92,7 @@ def cost(row: TapeOp, counts: Counts) -> Cost:
     moved = 4.0 * sum(v.cols * n(v) for v in values)
     if row.op.name == "linear":
         operations = 2.0 * sum(w.rows * w.cols for w in weights) * n(values[0])
-        unit = "f32" if weights[0].type.name in FLOATS else "int8"
+        unit = ("bf16" if weights[0].compute == "bf16" else "f32") if weights[0].type.name in FLOATS else "int8"
         return Cost(float(sum(w.data.nbytes for w in weights)) * counts.steps, moved, operations, unit)
     if row.op.name == "embed":
         return Cost(weights[0].data.nbytes / weights[0].rows * counts.rows, moved)
@@ -100,7 +101,8 @@ def cost(row: TapeOp, counts: Counts) -> Cost:
     cache = next((x for x in row.ins if hasattr(x, "n_kv")), None)
     if cache is None:
         return Cost(0.0, moved)
-    per_position = float(cache.n_kv * (cache.dk + cache.dv) * cache.k.itemsize)
+    positions = cache.n_pages * cache.n_layer * PAGE
+    per_position = (cache.k.nbytes + cache.v.nbytes) / positions  # of a layer, scales of a Q8_0 cache included
     if row.op.name == "kv_store":
         return Cost(per_position * counts.rows, moved)
     _, heads, window = row.ints[:3]

@@ -42,12 +42,17 @@ LEAST_PROBED = 16 << 10
 @dataclass(frozen=True)
 class Ceilings:
     """What the machine gives: bytes per second from memory and, by phase, from the cache that holds the activations;
-    operations per second of int8 products and of float32 multiply-adds."""
+    operations per second of int8 products and of float32 multiply-adds. Products in bf16 have twice float32's: what
+    CPUs that have the instruction give."""
 
     memory: float
     cache: dict[str, float]
     int8: float
     f32: float
+
+    def peak(self, unit: str) -> float:
+        """Operations per second of "int8", "f32" or "bf16"."""
+        return {"int8": self.int8, "f32": self.f32, "bf16": 2 * self.f32}[unit]
 
     @classmethod
     def measure(cls, n_threads: int, streamed: int, activations: dict[str, int], seconds: float = 0.2) -> Self:
@@ -243,7 +248,7 @@ class Profiler:
         return max(
             (c.streamed / top.memory, "memory"),
             (c.activations / top.cache.get(phase, top.memory), "cache"),
-            (c.operations / (top.int8 if c.unit == "int8" else top.f32), c.unit),
+            (c.operations / top.peak(c.unit), c.unit),
         )
 
     def _lines(self, phase: str, key: Callable[[Place], str]) -> list[Line]:

@@ -70,6 +70,9 @@ class SamplingParams:
         want(self.repeat_last_n >= -1, "repeat_last_n", ">= -1")
         want(math.isfinite(self.frequency_penalty), "frequency_penalty", "a finite number")
         want(math.isfinite(self.presence_penalty), "presence_penalty", "a finite number")
+        for token, bias in self.logit_bias.items():  # -inf forbids a token; +inf would leave no probabilities
+            if not bias < float(np.finfo(np.float32).max):
+                raise InvalidArgument(f"logit_bias of token {token} is {bias}, want a finite number or -inf")
         want(self.seed is None or 0 <= self.seed < 1 << 64, "seed", "0 to 2^64 - 1, or None")
 
     @classmethod

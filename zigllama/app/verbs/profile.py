@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from zigllama.app import bench
-from zigllama.app.comparison import Verdict
+from zigllama.app.comparison import FEWEST, Verdict
 from zigllama.app.console import UsageError, note
 from zigllama.app.options import BLAS_HELP, add_model, model_path
-from zigllama.app.sides import Baseline, Comparison, Side, about_machine
+from zigllama.app.sides import Baseline, Comparison, Side, about_machine, is_setting
 from zigllama.inference.model import Model
 from zigllama.inference.profiling import MOST_PROBED, profile
 
@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     ]
     if len(modes) > 1:
         raise UsageError(f"{' and '.join(modes)}: one thing at a time")
+    if modes and args.rounds < FEWEST:
+        raise UsageError(f"--rounds {args.rounds}: fewer than {FEWEST} figures of each side can give no verdict")
     path = model_path(args)
     return _compare(args, path, tests) if modes else _profile(args, path, tests)
 
@@ -154,7 +156,7 @@ def _save(args: argparse.Namespace, how: Comparison, about: dict[str, Any]) -> i
 
 def _settings() -> dict[str, str]:
     """The environment's settings that the engine reads."""
-    return {n: v for n, v in sorted(os.environ.items()) if n.startswith("ZIGLLAMA_") and n != "ZIGLLAMA_CACHE"}
+    return {n: v for n, v in sorted(os.environ.items()) if is_setting(n)}
 
 
 def _with_baseline(
