@@ -80,10 +80,16 @@ static int check_cache(int i, const zl_cache *c, zl_limits *limits) {
     return ZL_OK;
 }
 
-static int check_tensor(int i, const zl_tensor *t, int64_t arena_cols, zl_limits *limits) {
+/* Its shape is in the weight. x is brought into the form of the context's variant and the panels are of the weight's: both must be one. */
+static int check_weight(int i, const zl_weight *w, const zl_kernels *k) {
+    if (w->k == k) return ZL_OK;
+    return zl_fail(ZL_E_ARG, "tensor %d: a weight for ISA variant %s in a context of %s", i, w->k->isa, k->isa);
+}
+
+static int check_tensor(int i, const zl_tensor *t, const zl_kernels *k, int64_t arena_cols, zl_limits *limits) {
     if (t->kind < ZL_ARENA || t->kind > ZL_CACHE) return zl_fail(ZL_E_ARG, "tensor %d: unknown kind %d", i, t->kind);
     if (t->kind != ZL_ARENA && !t->data) return zl_fail(ZL_E_ARG, "tensor %d (%s): data is a null pointer", i, kind_name(t->kind));
-    if (t->kind == ZL_WEIGHT) return ZL_OK; /* its shape is in the weight */
+    if (t->kind == ZL_WEIGHT) return check_weight(i, t->data, k);
     if (t->kind == ZL_CACHE) return check_cache(i, t->data, limits);
     if (t->cols < 1 || t->cols > MAX_COLS) return zl_fail(ZL_E_SHAPE, "tensor %d: %lld columns, want 1 to %d", i, (long long)t->cols, MAX_COLS);
     if (t->kind == ZL_CONST) {
@@ -121,12 +127,12 @@ static int check_op(const zl_op *op, const zl_op_def *def, const zl_tensor *tens
 static int fail_in_op(int status, int i, const zl_op_def *def) { return zl_fail(status, "op %d (%s): %s", i, def->name, zl_error()); }
 
 /* Everything that needs no step. Fills defs (n_ops of them) and limits. */
-static int check_all(const zl_op *ops, int n_ops, const zl_tensor *tensors, int n_tensors, int64_t arena_cols, int64_t max_rows,
-                     const zl_op_def **defs, zl_limits *limits) {
+static int check_all(const zl_kernels *k, const zl_op *ops, int n_ops, const zl_tensor *tensors, int n_tensors, int64_t arena_cols,
+                     int64_t max_rows, const zl_op_def **defs, zl_limits *limits) {
     *limits = (zl_limits){.capacity = {max_rows, max_rows}};
     for (int c = 0; c < ZL_CLASSES; c++) limits->class_pages[c] = -1;
     for (int i = 0; i < n_tensors; i++) {
-        int status = check_tensor(i, &tensors[i], arena_cols, limits);
+        int status = check_tensor(i, &tensors[i], k, arena_cols, limits);
         if (status) return status;
     }
     for (int i = 0; i < n_ops; i++) {
@@ -227,7 +233,7 @@ int zl_run(zl_ctx *ctx, const zl_op *ops, int n_ops, const zl_tensor *tensors, i
     zl_limits limits;
     status = check_lists("zl_run", ops, n_ops, tensors, n_tensors);
     if (!status && n_ops > FEW && !(defs = malloc((size_t)n_ops * sizeof *defs))) status = zl_fail(ZL_E_MEMORY, "zl_run needs %zu bytes", (size_t)n_ops * sizeof *defs);
-    if (!status) status = check_all(ops, n_ops, tensors, n_tensors, 0, INT32_MAX, defs, &limits);
+    if (!status) status = check_all(ctx->kernels, ops, n_ops, tensors, n_tensors, 0, INT32_MAX, defs, &limits);
     if (!status) {
         zl_run_state run = {.ctx = ctx, .tensors = tensors, .step = step};
         status = run_all(&run, ops, defs, n_ops, n_tensors, &limits);
@@ -247,7 +253,7 @@ static int build(zl_program *p, const zl_op *ops, const zl_tensor *tensors, int6
         return zl_fail(ZL_E_MEMORY, "zl_program_new needs %zu bytes", (size_t)p->n_ops * sizeof *ops + (size_t)p->n_tensors * sizeof *tensors);
     if (p->n_ops) memcpy(p->ops, ops, (size_t)p->n_ops * sizeof *ops);
     if (p->n_tensors) memcpy(p->tensors, tensors, (size_t)p->n_tensors * sizeof *tensors);
-    int status = check_all(p->ops, p->n_ops, p->tensors, p->n_tensors, arena_cols, p->max_rows, p->defs, &p->limits);
+    int status = check_all(p->ctx->kernels, p->ops, p->n_ops, p->tensors, p->n_tensors, arena_cols, p->max_rows, p->defs, &p->limits);
     if (!status) status = reserve(p->ctx, p->ops, p->defs, p->n_ops, p->tensors, p->max_rows); /* so that no run has to allocate */
     if (status) return status;
     p->arena_bytes = arena_cols * p->max_rows * (int64_t)sizeof(float);

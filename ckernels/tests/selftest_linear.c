@@ -408,6 +408,25 @@ static void test_bf16(zl_ctx *ctx) {
 
 /* ---- what is refused ------------------------------------------------------------------------------------------------------------------ */
 
+/* A weight belongs to the ISA variant of the context that made it: another one's x stands in other groups. */
+static void test_other_variant(zl_ctx *ctx) {
+    static uint8_t data[128];
+    static float f[64];
+    zl_ctx *other = NULL;
+    zl_weight *w = NULL;
+    for (int v = 0; v < zl_isa_count() && !other; v++)
+        if (zl_isa_usable(v) && strcmp(zl_isa_name(v), zl_ctx_isa(ctx))) CHECK(zl_ctx_new(1, zl_isa_name(v), NULL, &other) == ZL_OK, "another variant");
+    if (!other) return; /* this machine has one */
+    CHECK(zl_weight_new(ctx, ZL_TYPE_F32, 4, 8, data, 128, 0, &w) == ZL_OK, "weight");
+    zl_tensor t[] = {rows_tensor(f, 1, 8), {.kind = ZL_WEIGHT, .data = w}, rows_tensor(f + 32, 1, 4)};
+    zl_op op = {.code = ZL_OP_LINEAR, .in = {0, 1, -1, -1}, .out = {2, -1, -1, -1}, .ip = {1}};
+    zl_step step = {.n_rows = 1, .n_seq = 1};
+    CHECK(zl_run(other, &op, 1, t, 3, &step) == ZL_E_ARG && strstr(zl_error(), zl_ctx_isa(ctx)) && strstr(zl_error(), zl_ctx_isa(other)), "refused");
+    CHECK(zl_run(ctx, &op, 1, t, 3, &step) == ZL_OK, "its own");
+    zl_weight_free(w);
+    zl_ctx_free(other);
+}
+
 static void test_refused(zl_ctx *ctx) {
     static uint8_t data[1024];
     static float f[1024];
@@ -483,6 +502,7 @@ int selftest_linear(zl_ctx *ctx) {
     test_gated(ctx);
     test_not_finite(ctx);
     test_bf16(ctx);
+    test_other_variant(ctx);
     test_refused(ctx);
     return failures;
 }
