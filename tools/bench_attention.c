@@ -10,23 +10,7 @@
  *
  * What it is not: a figure for a whole model (`zigllama bench -d 2048`), nor one to quote without the machine's ceilings beside it.
  */
-#include "../ckernels/include/zl.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void must(int status) {
-    if (!status) return;
-    fprintf(stderr, "%s\n", zl_error());
-    exit(1);
-}
+#include "bench_common.h"
 
 static void *need(size_t n) {
     void *p = aligned_alloc(64, (n + 63) & ~(size_t)63);
