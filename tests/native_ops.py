@@ -13,7 +13,9 @@ import numpy.typing as npt
 from strategies import guarded_array
 
 from zigllama.foundation.native import NativeContext, isa_variants
-from zigllama.foundation.runtime import ROWS_OUT, ROWS_STEP, EagerRuntime, Lowered, Op, Rows, Step
+from zigllama.foundation.runtime import F32, ROWS_OUT, ROWS_STEP, EagerRuntime, Lowered, Op, Rows, Step
+from zigllama.foundation.shared_context import shared_context
+from zigllama.linear_algebra.linear import Weight, linear
 
 THREADS = (1, 2, 3)
 Outputs = tuple[npt.NDArray[np.float32], ...]
@@ -87,3 +89,13 @@ def assert_within(
 
 def doubles(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return x.astype(np.float64)
+
+
+def run_linear(x: F32, weight: Weight, isa: str, threads: int = 1, mapped: bool = False) -> F32:
+    """x W^T by C, with the weight in panels or, `mapped`, as the file has it."""
+    context = shared_context(isa, threads)
+    weight.close()
+    weight.prepare(context, mapped=mapped)
+    runtime = EagerRuntime(context, Step.of_rows(len(x)))
+    y: F32 = linear(runtime.rows(x), weight).array
+    return y

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -302,7 +303,7 @@ def test_a_thousand_loads_leave_memory_flat(llama: Path) -> None:
 
     def resident() -> int:
         with open("/proc/self/statm") as f:
-            return int(f.read().split()[1]) * 4096
+            return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def load(times: int) -> None:
         for _ in range(times):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from native_ops import run_linear
 
 from zigllama import errors
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.native import isa_has_bf16, isa_variants
-from zigllama.foundation.runtime import F32, EagerRuntime, Step
 from zigllama.foundation.shared_context import shared_context
 from zigllama.linear_algebra.bf16 import bf16_product, choose, round_bf16
-from zigllama.linear_algebra.linear import Weight, linear
+from zigllama.linear_algebra.linear import Weight
 
 USABLE = [name for name, ok in isa_variants() if ok]
 WITH = [name for name in USABLE if isa_has_bf16(name)]
@@ -27,15 +27,6 @@ def weight(kind: str, rows: int, cols: int, seed: int) -> Weight:
     made = Weight(type_by_name(kind), rows, cols, np.ascontiguousarray(raw).reshape(-1).view(np.uint8), kind)
     made.compute = "bf16"
     return made
-
-
-def run(x: F32, w: Weight, isa: str, threads: int = 1, mapped: bool = False) -> F32:
-    context = shared_context(isa, threads)
-    w.close()
-    w.prepare(context, mapped=mapped)
-    runtime = EagerRuntime(context, Step.of_rows(len(x)))
-    y: F32 = linear(runtime.rows(x), w).array
-    return y
 
 
 def test_rounding_is_to_nearest_even() -> None:
@@ -63,8 +54,8 @@ def test_kernels_have_the_twins_bits(kind: str, t: int, rows: int, cols: int, se
     want = bf16_product(x, w.dequantized())
     for mapped in (False, True):
         for threads in (1, 3):
-            np.testing.assert_array_equal(run(x, w, WITH[0], threads, mapped), want)
-    part = run(x[t // 2 :], w, WITH[0])
+            np.testing.assert_array_equal(run_linear(x, w, WITH[0], threads, mapped), want)
+    part = run_linear(x[t // 2 :], w, WITH[0])
     np.testing.assert_array_equal(part, want[t // 2 :])
     w.close()
 

@@ -7,14 +7,15 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from native_ops import run_linear
 
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.native import isa_variants
 from zigllama.foundation.native_formats import quantize_activation
-from zigllama.foundation.runtime import F32, EagerRuntime, Step
+from zigllama.foundation.runtime import F32
 from zigllama.foundation.shared_context import shared_context
 from zigllama.linear_algebra import quantization
-from zigllama.linear_algebra.linear import Weight, linear
+from zigllama.linear_algebra.linear import Weight
 from zigllama.linear_algebra.quant_blocks import spread
 
 USABLE = [name for name, ok in isa_variants() if ok]
@@ -38,15 +39,6 @@ def random_weight(kind: str, rows: int, cols: int, seed: int) -> Weight:
         scale = (rng.standard_normal((len(blocks), 1)) * 0.01).astype(np.float16)
         blocks[:, at : at + 2] = scale.view(np.uint8)
     return Weight(t, rows, cols, blocks.reshape(-1), kind)
-
-
-def run(x: F32, weight: Weight, isa: str, threads: int = 1, mapped: bool = False) -> F32:
-    context = shared_context(isa, threads)
-    weight.close()
-    weight.prepare(context, mapped=mapped)
-    runtime = EagerRuntime(context, Step.of_rows(len(x)))
-    y: F32 = linear(runtime.rows(x), weight).array
-    return y
 
 
 def bound(x: F32, weight: Weight) -> npt.NDArray[np.float64]:
@@ -81,7 +73,7 @@ def test_against_the_twin(isa: str, kind: str, rows: int, blocks: int, t: int, t
     weight = random_weight(kind, rows, blocks * max(32, type_by_name(kind).block_size), seed)
     x = np.random.default_rng(seed + 1).standard_normal((t, weight.cols)).astype(np.float32)
     x[:, : weight.cols // 8] *= 50  # blocks of different sizes
-    got = run(x, weight, isa, threads)
+    got = run_linear(x, weight, isa, threads)
     want = quantization.matmul_twin(x, weight.data, kind, rows)
     assert got.shape == (t, rows) and (np.abs(got - want) <= bound(x, weight)).all()
 
@@ -92,23 +84,23 @@ def test_bits_do_not_depend_on_how(isa: str, kind: str) -> None:
     """Threads, company, panels or file rows: the same bits."""
     weight = random_weight(kind, 203, 512, 3)
     x = np.random.default_rng(4).standard_normal((37, 512)).astype(np.float32)
-    want = run(x, weight, isa)
+    want = run_linear(x, weight, isa)
     for threads in (2, 3):
-        np.testing.assert_array_equal(run(x, weight, isa, threads), want)
-    np.testing.assert_array_equal(run(x, weight, isa, 2, mapped=True), want)
+        np.testing.assert_array_equal(run_linear(x, weight, isa, threads), want)
+    np.testing.assert_array_equal(run_linear(x, weight, isa, 2, mapped=True), want)
     for a, b in ((0, 1), (1, 3), (3, 8), (8, 37)):
-        np.testing.assert_array_equal(run(x[a:b], weight, isa, 2), want[a:b])
+        np.testing.assert_array_equal(run_linear(x[a:b], weight, isa, 2), want[a:b])
 
 
 @pytest.mark.parametrize("kind", QUANTISED)
 def test_a_nan_stays_in_its_row(kind: str) -> None:
     weight = random_weight(kind, 20, 512, 5)
     x = np.random.default_rng(6).standard_normal((3, 512)).astype(np.float32)
-    clean = run(x, weight, USABLE[0])
+    clean = run_linear(x, weight, USABLE[0])
     for bad in (np.nan, np.inf, -np.inf):
         y = x.copy()
         y[1, 77] = bad
-        got = run(y, weight, USABLE[0])
+        got = run_linear(y, weight, USABLE[0])
         assert np.isnan(got[1]).all()
         np.testing.assert_array_equal(got[[0, 2]], clean[[0, 2]])
 
