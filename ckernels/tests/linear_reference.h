@@ -155,6 +155,14 @@ static float rounded_bf16(float x) {
 static float flushed(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
 static float fma_flushed(float a, float b, float c) { return flushed(fmaf(flushed(a), flushed(b), flushed(c))); }
 
+/* Halfway between two bf16, the even one below or above. */
+__attribute__((unused)) static float tie(int64_t i) {
+    const uint32_t u = (uint32_t)(0x3f80 + i % 50) << 16 | 0x8000u;
+    float x;
+    memcpy(&x, &u, 4);
+    return i % 2 ? x : -x;
+}
+
 /* The order of kernels/linear.h: the odd column of a pair first. */
 __attribute__((unused)) static float output_bf16(int type, const uint8_t *row, const float *x, int64_t cols) {
     float acc = 0;

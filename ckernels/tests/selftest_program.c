@@ -264,9 +264,29 @@ static void test_many_ops(zl_ctx *ctx) {
     CHECK(!wrong, "%d of %d sums differ", wrong, T * C);
 }
 
+/* A weight belongs to the ISA variant of the context that made it: another one's x stands in other groups. */
+static void test_other_variant(zl_ctx *ctx) {
+    static uint8_t data[128];
+    static float f[64];
+    zl_ctx *other = NULL;
+    zl_weight *w = NULL;
+    for (int v = 0; v < zl_isa_count() && !other; v++)
+        if (zl_isa_usable(v) && strcmp(zl_isa_name(v), zl_ctx_isa(ctx))) CHECK(zl_ctx_new(1, zl_isa_name(v), NULL, &other) == ZL_OK, "another variant");
+    if (!other) return; /* this machine has one */
+    CHECK(zl_weight_new(ctx, ZL_TYPE_F32, 4, 8, data, 128, 0, &w) == ZL_OK, "weight");
+    zl_tensor t[] = {rows_of(f, 1, 8, ZL_ROWS_STEP), {.kind = ZL_WEIGHT, .data = w}, rows_of(f + 32, 1, 4, ZL_ROWS_STEP)};
+    zl_op op = {.code = ZL_OP_LINEAR, .in = {0, 1, -1, -1}, .out = {2, -1, -1, -1}, .ip = {1}};
+    zl_step step = {.n_rows = 1, .n_seq = 1};
+    CHECK(zl_run(other, &op, 1, t, 3, &step) == ZL_E_ARG && strstr(zl_error(), zl_ctx_isa(ctx)) && strstr(zl_error(), zl_ctx_isa(other)), "refused");
+    CHECK(zl_run(ctx, &op, 1, t, 3, &step) == ZL_OK, "its own");
+    zl_weight_free(w);
+    zl_ctx_free(other);
+}
+
 int selftest_program(zl_ctx *ctx) {
     failures = 0;
     test_rejections(ctx);
+    test_other_variant(ctx);
     test_places(ctx);
     test_program(ctx);
     test_large_arena(ctx);
