@@ -238,5 +238,4 @@ ZL_INLINE vf vf_exp(vf x) {
     y = vf_select(x > 88.72283905f, vf_set1(__builtin_inff()), y);
     return vf_select(x != x, x, y);
 }
-ZL_INLINE float exp1(float x) { return vf_exp(vf_set1(x))[0]; } /* the same polynomial for a lone value, never libm */
 #endif

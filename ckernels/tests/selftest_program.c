@@ -81,6 +81,7 @@ static void test_rejections(zl_ctx *ctx) {
     REJECT(ZL_E_ARG, c.step.n_planes = -1, "n_planes -1");
     REJECT(ZL_E_ARG, c.step.input_cols = -1, "input_cols -1");
     REJECT(ZL_E_SHAPE, c.step.n_rows = T + 1, "6 rows, there is room for 5");
+    REJECT(ZL_E_SHAPE, (c.t[0].rows_kind = c.t[1].rows_kind = c.t[2].rows_kind = ZL_ROWS_OUT, c.step.n_out = T + 1), "6 wanted rows, there is room for 5");
     REJECT(ZL_E_SHAPE, c.step.n_rows = INT32_MAX, "there is room for 5");
     /* lists */
     CHECK(zl_run(NULL, &fine.op, 1, fine.t, 4, &fine.step) == ZL_E_ARG, "no context");
@@ -217,6 +218,8 @@ static void test_program(zl_ctx *ctx) {
     CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, 0, INT32_MAX, &p) == ZL_E_ARG && !p, "2^31 rows");
     CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, -1, 1, &p) == ZL_E_ARG, "-1 arena columns");
     CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, INT64_MAX, 1, &p) == ZL_E_ARG, "2^63 arena columns");
+    CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, ((int64_t)1 << 36) + 1, 1, &p) == ZL_E_ARG && !p && strstr(zl_error(), "an arena of 68719476737"),
+          "an arena of one column too many");
     CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, (int64_t)1 << 36, 1 << 20, &p) == ZL_E_MEMORY && !p, "an arena of 2^58 bytes");
     CHECK(zl_program_new(ctx, &c.op, 1, c.t, 4, 0, 1, NULL) == ZL_E_ARG && zl_program_new(NULL, &c.op, 1, c.t, 4, 0, 1, &p) == ZL_E_ARG &&
               zl_program_new(ctx, NULL, 1, c.t, 4, 0, 1, &p) == ZL_E_ARG, "null pointers");

@@ -169,6 +169,13 @@ static void test_softmax(const zl_kernels *k) {
         k->softmax(2, m, x, 0.5f, x);
         CHECK(same_bits(x, y, 2 * m), "softmax of %d in place differs", m);
     }
+    /* far from 0, on either side: less than the maximum must be taken off, and not something near it */
+    for (int side = -1; side <= 1; side += 2) {
+        for (int i = 0; i < 64; i++) x[i] = (float)side * 1000.0f + (i == 63 ? 3.0f : 0.0f);
+        k->softmax(1, 64, x, 1.0f, y);
+        const double want = exp(3.0) / (exp(3.0) + 63);
+        CHECK(fabs(y[63] - want) <= 110 * U * want, "softmax around %d: %g, want %g", side * 1000, (double)y[63], want);
+    }
 }
 
 /* ---- rope --------------------------------------------------------------------------------------------------------------------- */
