@@ -13,7 +13,8 @@
 #include "attention.h"  /* ZL_KERNELS_ATTENTION(X) spans over cache pages                                */
 #include "probe.h"      /* ZL_KERNELS_PROBE(X)     the machine's ceilings                                */
 
-#define ZL_KERNELS(X) ZL_KERNELS_LINEAR(X) ZL_KERNELS_ROWS(X) ZL_KERNELS_ATTENTION(X) ZL_KERNELS_PROBE(X)
+#define ZL_KERNELS_SHARED(X) ZL_KERNELS_LINEAR(X) ZL_KERNELS_ROWS(X) ZL_KERNELS_ATTENTION(X) ZL_KERNELS_PROBE(X)
+#define ZL_KERNELS(X) ZL_KERNELS_SHARED(X) ZL_KERNELS_FLOAT(X)
 
 typedef struct zl_kernels {
     const char *isa;
@@ -29,7 +30,10 @@ typedef struct zl_kernels {
 #ifdef ZL_ISA /* inside a kernel file: prototypes, so that a definition that departs from its list does not compile */
 #include "simd.h"
 #define ZL_PROTOTYPE(ret, name, args) ret ZL_FN(name) args;
-ZL_KERNELS(ZL_PROTOTYPE)
+ZL_KERNELS_SHARED(ZL_PROTOTYPE)
+#undef ZL_PROTOTYPE
+#define ZL_PROTOTYPE(ret, name, args) ret ZL_FLOAT_FN(name) args;
+ZL_KERNELS_FLOAT(ZL_PROTOTYPE)
 #undef ZL_PROTOTYPE
 #endif
 #endif
