@@ -411,6 +411,17 @@ class NativeProgram:
         if status:
             _raise(status)
 
+    def run_ahead(self, step: NativeStep, n: int, ends: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Up to n runs that write greedily (zl_program_run_ahead): the best tokens of each, (runs, rows)."""
+        ids = np.empty((n, int(step.record["n_rows"][0])), np.int32)
+        ran = ffi.new("int *")
+        with self.ctx.using():
+            if self._pointer is None:
+                raise errors.ClosedError("the program is closed")
+            to, stop = ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int32_t[]", ends)
+            check(lib.zl_program_run_ahead(self._pointer, step.pointer, n, stop, len(ends), to, ran))
+        return ids[: ran[0]]
+
     def times(self) -> npt.NDArray[np.int64]:
         """(n_ops, 2): how often each op ran while the context timed ops, and how many nanoseconds that took."""
         out = np.zeros((self.n_ops, 2), np.int64)
