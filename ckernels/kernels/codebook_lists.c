@@ -1,4 +1,4 @@
-/* codebook_lists.c - makes the lists of codebook_lists.h from the codebooks; 13 KB in all. */
+/* codebook_lists.c - makes the lists of codebook_lists.h from the codebooks; 27 KB in all. */
 #include "codebook_lists.h"
 #include "codebooks.h"
 #include <pthread.h>
@@ -23,9 +23,13 @@ static void make(int which, int size, int levels, int n, const void *vectors) {
             to->upper[to->lists] = (uint16_t)half[1];
             to->start[to->lists++] = (uint16_t)e;
         }
-        to->lower[e] = (uint8_t)half[0];
+        to->lower[e] = (uint16_t)(32 * half[0]);
     }
     to->start[to->lists] = (uint16_t)n;
+    for (int h = 0, i = 0; h < ZL_HALVES; h++) {
+        while (i < to->lists - 1 && to->upper[i] < h) i++;
+        to->list_of[h] = (uint16_t)i;
+    }
 }
 
 static void make_all(void) {

@@ -21,6 +21,7 @@ ZL_INLINE v8 v8_round(v8 v) { return (v + 12582912.0f) - 12582912.0f; }
 /* v8_less(a, b): -1 where a < b, else 0. Comparisons of vectors longer than the registers go lane by lane when gcc is left to them. */
 #if defined(ZL_ISA_avx2) || defined(ZL_ISA_avx512)
 ZL_INLINE v8i v8_less(v8 a, v8 b) { return a < b; }
+ZL_INLINE int v8i_any(v8i mask) { return _mm256_movemask_ps((__m256)mask) != 0; } /* lanes are 0 or -1 */
 ZL_INLINE v8 v8_min(v8 a, v8 b) { return (v8)_mm256_min_ps((__m256)a, (__m256)b); } /* no NaN comes here */
 ZL_INLINE v8 v8_sqrt(v8 a) { return (v8)_mm256_sqrt_ps((__m256)a); }
 #else
@@ -32,6 +33,11 @@ ZL_INLINE v8i v8_less(v8 a, v8 b) {
     v8i v;
     memcpy(&v, r, sizeof v);
     return v;
+}
+ZL_INLINE int v8i_any(v8i mask) {
+    uint64_t w[4];
+    memcpy(w, &mask, sizeof w);
+    return (w[0] | w[1] | w[2] | w[3]) != 0;
 }
 ZL_INLINE v8 v8_min(v8 a, v8 b) { return v8_select(v8_less(a, b), a, b); }
 ZL_INLINE v8 v8_sqrt(v8 a) {

@@ -38,41 +38,74 @@ static const format iq3_s = {ZL_CODEBOOK_IQ3_S, 32, 16, 0, 0, 1, 15, NEAR_TOP, {
 
 /* ---- the search ------------------------------------------------------------------------------------------------------------------------- */
 
-/* Costs of the halves of `size` / 2 elements: of 4 elements of 3 levels, or of 2 of 8; sm: s m for each level */
-ZL_INLINE void half_costs(const int size, const float *x, const float *w, const v8 *sm, v8 *table) {
+/* Costs of half a vector at eight scales. table: of all halves; least: of the cheapest; cheapest: its number */
+typedef struct { v8 table[ZL_HALVES], least; v8i cheapest; } half_table;
+
+/* x, w (size / 2): 4 elements of 3 levels, or 2 of 8; sm: s m for each level */
+ZL_INLINE void half_costs(const int size, const float *x, const float *w, const v8 *sm, half_table *to) {
     const int levels = size == 8 ? 3 : 8;
-    v8 c[4][8], pair[2][9];
-    for (int i = 0; i < size / 2; i++)
+    v8 c[4][8], pair[2][9], least[4];
+    to->cheapest = (v8i){0};
+    for (int i = 0, place = 1; i < size / 2; i++, place *= levels) {
+        v8i which = {0};
         for (int k = 0; k < levels; k++) {
             const v8 t = x[i] - sm[k];
             c[i][k] = w[i] * t * t;
+            if (k) which = v8i_select(v8_less(c[i][k], least[i]), (v8i){0} + k * place, which);
+            least[i] = k ? v8_min(c[i][k], least[i]) : c[i][k];
         }
+        to->cheapest += which;
+    }
     if (size == 4) {
-        for (int k = 0; k < 64; k++) table[k] = c[0][k % 8] + c[1][k / 8];
+        for (int k = 0; k < 64; k++) to->table[k] = c[0][k % 8] + c[1][k / 8];
+        to->least = least[0] + least[1];
         return;
     }
     for (int i = 0; i < 2; i++)
         for (int k = 0; k < 9; k++) pair[i][k] = c[2 * i][k % 3] + c[2 * i + 1][k / 3];
     for (int b = 0; b < 9; b++)
-        for (int a = 0; a < 9; a++) table[a + 9 * b] = pair[0][a] + pair[1][b];
+        for (int a = 0; a < 9; a++) to->table[a + 9 * b] = pair[0][a] + pair[1][b];
+    to->least = (least[0] + least[1]) + (least[2] + least[3]);
+}
+
+ZL_INLINE v8 least_of_list(const zl_codebook_lists_ *book, int i, const half_table *lower) {
+    const uint16_t *e = book->lower + book->start[i], *end = book->lower + book->start[i + 1];
+#define LOWER(at) *(const v8 *)(const void *)((const uint8_t *)lower->table + (at))
+    v8 least = LOWER(*e++);
+    for (; e < end; e++) least = v8_min(LOWER(*e), least);
+    return least;
 }
 
 /* The best vector's cost for each of eight scales, and which list it is in. x, w (size) */
 typedef struct { v8 cost; v8i list; } found;
 ZL_INLINE found search(const int size, const zl_codebook_lists_ *book, const float *x, const float *w, const v8 *sm) {
-    v8 lower[ZL_HALVES], upper[ZL_HALVES];
-    half_costs(size, x, w, sm, lower);
-    half_costs(size, x + size / 2, w + size / 2, sm, upper);
-    found best = {v8_set1(__builtin_inff()), {0}};
-    const uint8_t *e = book->lower;
+    half_table lower, upper;
+    half_costs(size, x, w, sm, &lower);
+    half_costs(size, x + size / 2, w + size / 2, sm, &upper);
+    /* A bound: what the lists of the cheapest upper halves give. */
+    v8 bound = v8_set1(__builtin_inff());
+    int lists[8], seen = 0;
+    for (int lane = 0; lane < 8; lane++) {
+        const int i = book->list_of[upper.cheapest[lane]];
+        int known = 0;
+        for (int k = 0; k < seen; k++) known |= lists[k] == i;
+        if (known) continue;
+        lists[seen++] = i;
+        bound = v8_min(upper.table[book->upper[i]] + least_of_list(book, i, &lower), bound);
+    }
+    /* Only lists that might be as good, at one scale at least, are gone through: with the cheapest lower half of all. Sums are rounded
+     * monotonically, so none is lost. */
+    uint8_t worth[ZL_HALVES];
+    int n = 0;
     for (int i = 0; i < book->lists; i++) {
-        const uint8_t *end = book->lower + book->start[i + 1];
-        v8 least = lower[*e++];
-        for (; e < end; e++) least = v8_min(lower[*e], least);
-        const v8 cost = upper[book->upper[i]] + least;
-        const v8i less = v8_less(cost, best.cost);
+        worth[n] = (uint8_t)i;
+        n += v8i_any(~v8_less(bound, upper.table[book->upper[i]] + lower.least));
+    }
+    found best = {v8_set1(__builtin_inff()), {0}};
+    for (int k = 0; k < n; k++) {
+        const v8 cost = upper.table[book->upper[worth[k]]] + least_of_list(book, worth[k], &lower);
+        best.list = v8i_select(v8_less(cost, best.cost), (v8i){0} + worth[k], best.list);
         best.cost = v8_min(cost, best.cost);
-        best.list = v8i_select(less, (v8i){0} + i, best.list);
     }
     return best;
 }
@@ -81,6 +114,16 @@ static __attribute__((noinline)) found search8(const zl_codebook_lists_ *book, c
 }
 static __attribute__((noinline)) found search4(const zl_codebook_lists_ *book, const float *x, const float *w, const v8 *sm) {
     return search(4, book, x, w, sm);
+}
+/* What a vector of 8 would cost if the codebook had all of them: the first scales of IQ1, whose codebook has every third, are chosen by it. */
+static found search_any(const float *x, const float *w, const v8 *sm) {
+    v8 least[8];
+    for (int i = 0; i < 8; i++)
+        for (int k = 0; k < 3; k++) {
+            const v8 t = x[i] - sm[k], c = w[i] * t * t;
+            least[i] = k ? v8_min(c, least[i]) : c;
+        }
+    return (found){((least[0] + least[1]) + (least[2] + least[3])) + ((least[4] + least[5]) + (least[6] + least[7])), {0}};
 }
 
 /* In that list, the vector whose lower half costs least at one scale: the first of equal ones. The same sums in the same order. */
@@ -94,7 +137,7 @@ static int vector_of(const zl_codebook_lists_ *book, int list, const float *x, c
         }
     int best = -1;
     for (int e = book->start[list]; e < book->start[list + 1]; e++) {
-        const int h = book->lower[e];
+        const int h = book->lower[e] / 32;
         const float cost = half == 2 ? c[0][h % 8] + c[1][h / 8] : (c[0][h % 3] + c[1][h / 3 % 3]) + (c[2][h / 9 % 3] + c[3][h / 27]);
         if (best < 0 || cost < least) best = e, least = cost;
     }
@@ -111,9 +154,9 @@ typedef struct {
     uint8_t shift[32];      /* of each group, IQ1: 1 where 1/8 is subtracted */
 } chosen;
 
-/* A block for eight scales: its cost; of each group the list, for both shifts, and which shift (-1: minus). */
+/* A block for eight scales: its cost; of each group the list, for both shifts, and which shift (-1: minus). first: for the first scales */
 typedef struct { v8i list[2][8], minus[8]; } block_choice;
-static v8 block_cost(const format *f, const zl_codebook_lists_ *book, const float *x, const float *w, v8 s, block_choice *to) {
+static v8 block_cost(const format *f, const zl_codebook_lists_ *book, const float *x, const float *w, v8 s, int first, block_choice *to) {
     const int groups = f->block / book->size, shifts = f->shift ? 2 : 1;
     v8 sm[2][8], total[2] = {v8_set1(0), v8_set1(0)};
     for (int k = 0; k < book->levels; k++)
@@ -121,7 +164,8 @@ static v8 block_cost(const format *f, const zl_codebook_lists_ *book, const floa
     for (int g = 0; g < groups; g++) {
         found r[2];
         for (int h = 0; h < shifts; h++) {
-            r[h] = (book->size == 8 ? search8 : search4)(book, x + g * book->size, w + g * book->size, sm[h]);
+            const float *xg = x + g * book->size, *wg = w + g * book->size;
+            r[h] = first && f->shift ? search_any(xg, wg, sm[h]) : (book->size == 8 ? search8 : search4)(book, xg, wg, sm[h]);
             to->list[h][g] = r[h].list;
         }
         to->minus[g] = (v8i){0};
@@ -180,7 +224,7 @@ static void choose(const format *f, const float *x, const float *importance, cho
     take_signs(f, x, w, magnitudes, to->sign);
     for (int b = 0; b < SUPER / f->block; b++) {
         const v8 tried = first_scales(f, magnitudes + b * f->block, w + b * f->block);
-        s[b] = tried[lane_of_least(block_cost(f, book, magnitudes + b * f->block, w + b * f->block, tried, &choice))];
+        s[b] = tried[lane_of_least(block_cost(f, book, magnitudes + b * f->block, w + b * f->block, tried, 1, &choice))];
         most = s[b] > most ? s[b] : most;
     }
     const float u = most / (float)(2 * f->scales - 1);
@@ -189,7 +233,7 @@ static void choose(const format *f, const float *x, const float *importance, cho
         const int near = (int)(s[b] / u * 0.5f) - 4, start = near < 0 ? 0 : near > f->scales - 8 ? f->scales - 8 : near;
         v8 odd;
         for (int i = 0; i < 8; i++) odd[i] = (float)(2 * (start + i) + 1);
-        const int lane = lane_of_least(block_cost(f, book, xb, wb, u * odd, &choice));
+        const int lane = lane_of_least(block_cost(f, book, xb, wb, u * odd, 0, &choice));
         to->scale[b] = (uint8_t)(start + lane);
         for (int g = 0; g < groups; g++) {
             const int at = b * groups + g, minus = f->shift && choice.minus[g][lane];

@@ -6,6 +6,7 @@ Where the bits are is drawn in iq_quantization.py. A value there is s * m: s = u
     1  a weight for each value (`weights`), and its sign: m is a magnitude, so |x| is matched. Where only seven signs of
        eight are stored, an odd number of minuses loses or gains the one that costs least: the smallest w |x|
     2  for each quant block the best of eight scales s, spread around what its largest value and its mean square say
+       (of IQ1, whose codebook has every third vector of trits, as if it had them all: only the largest s matters)
     3  u = (the largest s) / (2 levels - 1)
     4  for each quant block the best of the eight l nearest to that s (IQ1 has no more than eight), and its vectors
     5  d by least squares over the superblock, rounded to half precision
@@ -54,16 +55,16 @@ def sum8(terms: F32) -> F32:
 def weights(x: F32, importance: F32 | None) -> F32:
     """How much the square of an error counts, (n, values of a superblock).
 
-    mean(x^2) + x^2, so that what is large is kept better; with importance h, (h / mean h + 2^-12) sqrt(mean(x^2) + x^2).
+    sqrt(mean(x^2) + x^2), so that what is large is kept somewhat better; with importance h, times h / mean h + 2^-12.
     """
     squares = x * x
-    spread = (sum8(squares) / np.float32(x.shape[1]))[:, None] + squares
+    spread = np.sqrt((sum8(squares) / np.float32(x.shape[1]))[:, None] + squares)
     if importance is None:
-        return spread
+        return spread  # type: ignore[no-any-return]
     mean = (sum8(importance) / np.float32(x.shape[1]))[:, None]
     with np.errstate(all="ignore"):
         share = np.where(mean > 0, importance / mean, np.float32(1))
-    return (share + FLOOR) * np.sqrt(spread)  # type: ignore[no-any-return]
+    return (share + FLOOR) * spread  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,20 @@ def _pair(a: F32, b: F32) -> F32:
     return (b[..., :, None, :] + a[..., None, :, :]).reshape(*a.shape[:-2], -1, a.shape[-1])
 
 
-def search(fmt: GridFormat, values: F32, x: F32, w: F32, s: F32) -> tuple[F32, Ints]:
-    """The best vector for each of eight scales.   x, w (..., size), s (..., 8) -> cost (..., 8), vector (..., 8)"""
+def search(fmt: GridFormat, values: F32, x: F32, w: F32, s: F32, free: bool) -> tuple[F32, Ints]:
+    """The best vector for each of eight scales.   x, w (..., size), s (..., 8) -> cost (..., 8), vector (..., 8)
+
+    free: the cost if every vector were in the codebook.
+    """
     lower, upper = _halves(fmt)
     t = x[..., :, None, None] - (s[..., None, :] * values[:, None])[..., None, :, :]
     cost = w[..., :, None, None] * t * t  # of an element, a level, a scale
     table = [cost[..., i, :, :] for i in range(fmt.size)]
+    if free:
+        table = [c.min(axis=-2) for c in table]
+        while len(table) > 1:
+            table = [table[i] + table[i + 1] for i in range(0, len(table), 2)]
+        return table[0], np.zeros(table[0].shape, np.int64)
     while len(table) > 2:
         table = [_pair(table[i], table[i + 1]) for i in range(0, len(table), 2)]
     uppers, first = np.unique(upper, return_index=True)  # the codebooks are sorted by their upper halves
@@ -146,10 +155,10 @@ class Chosen:
     shifts: Ints
 
 
-def _block_costs(fmt: GridFormat, x: F32, w: F32, s: F32) -> tuple[F32, Ints, Ints]:
+def _block_costs(fmt: GridFormat, x: F32, w: F32, s: F32, free: bool = False) -> tuple[F32, Ints, Ints]:
     """Quant blocks for eight scales: x, w (n, blocks, groups, size), s (n, blocks, 8) -> their cost (n, blocks, 8), and
     vectors and shift bits (n, blocks, groups, 8)."""
-    tried = [search(fmt, fmt.values(k), x, w, s[:, :, None, :]) for k in ((1, -1) if fmt.shifts else (0,))]
+    tried = [search(fmt, fmt.values(k), x, w, s[:, :, None, :], free) for k in ((1, -1) if fmt.shifts else (0,))]
     cost, vectors = (np.stack(part) for part in zip(*tried, strict=True))  # (shifts, n, blocks, groups, 8)
     blocks = np.zeros((len(cost), *cost.shape[1:3], 8), np.float32)
     if fmt.shifts == "vector":
@@ -181,7 +190,7 @@ def choose(fmt: GridFormat, x: F32, importance: F32 | None) -> Chosen:
     s = top[..., None] * np.array(fmt.by_top, np.float32) + mean[..., None] * np.array(fmt.by_mean, np.float32)
     groups = (n, 256 // fmt.block, fmt.block // fmt.size, fmt.size)
     xg, wg = xs.reshape(groups), w.reshape(groups)
-    cost = _block_costs(fmt, xg, wg, s)[0]
+    cost = _block_costs(fmt, xg, wg, s, free=bool(fmt.shifts))[0]
     s = np.take_along_axis(s, cost.argmin(axis=2)[..., None], 2)[..., 0]
 
     live = np.abs(x).max(axis=1) >= TINY
