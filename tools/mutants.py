@@ -63,16 +63,19 @@ SUITES = {
     "core/threadpool": ["pool", "core"],
     "core/weight": ["linear", "bounds"],
     "kernels/attention": ["attention"],
+    "kernels/codebook_lists": ["quantize_iq"],
     "kernels/codebooks": ["dequantize"],
     "kernels/dequantize": ["linear", "dequantize"],
     "kernels/matmul": ["rows"],
     "kernels/probe": ["probe"],
+    "kernels/quantize_eight": ["quantize_iq"],
+    "kernels/quantize_iq": ["quantize_iq"],
     "kernels/rows": ["rows"],
     "kernels/simd": ["rows", "linear", "attention"],
     "kernels/": ["linear", "bounds"],
 }
 # Those that call kernels. What no kernel can break need not run again, nor with other numbers of threads.
-KERNEL_SUITES = ["rows", "linear", "dequantize", "attention", "bounds", "blas", "numa", "probe"]
+KERNEL_SUITES = ["rows", "linear", "dequantize", "attention", "bounds", "blas", "numa", "probe", "quantize_iq"]
 
 
 @dataclass(frozen=True)
