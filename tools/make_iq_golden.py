@@ -65,14 +65,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("library", nargs="?", help="ggml's libggml-base.so")
     parser.add_argument("version", nargs="?", help="which llama.cpp that is of")
-    parser.add_argument("--rows", nargs="+", metavar="NAME=FILE:TENSOR", help="write the rows of real models, and no more")
+    parser.add_argument(
+        "--rows", nargs="+", metavar="NAME=FILE:TENSOR", help="write the rows of real models, and no more"
+    )
     args = parser.parse_args()
     if args.rows:
         keep_rows(args.rows)
         return
     if not args.library or not args.version:
         parser.error("the library and its version are needed")
-    lib, errors = oracle(args.library), {}
+    lib = oracle(args.library)
+    errors: dict[str, dict[str, dict[str, float]]] = {}
     for rows, x in all_rows().items():
         importance = importance_of(x.shape[1])
         for name in TYPES:

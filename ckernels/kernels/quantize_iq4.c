@@ -9,7 +9,8 @@ enum { BLOCK = 32, BLOCKS = 8 };
 
 /* ---- the nearest level ------------------------------------------------------------------------------------------------------------------
  * Its number is how many of the 15 middles between neighbours are below v: in a middle itself it is the lower level. */
-#define EACH_MIDDLE(X) X(-115.5f) X(-93.5f) X(-74.0f) X(-57.0f) X(-42.0f) X(-28.5f) X(-16.0f) X(-4.5f) X(7.0f) X(19.0f) X(31.5f) X(45.5f) X(61.0f) X(79.0f) X(101.0f)
+#define EACH_MIDDLE(X)                                                                                                                 \
+    X(-115.5f) X(-93.5f) X(-74.0f) X(-57.0f) X(-42.0f) X(-28.5f) X(-16.0f) X(-4.5f) X(7.0f) X(19.0f) X(31.5f) X(45.5f) X(61.0f) X(79.0f) X(101.0f)
 
 /* -> minus its number */
 ZL_INLINE v8i nearest(v8 v) {

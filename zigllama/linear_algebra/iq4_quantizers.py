@@ -98,18 +98,18 @@ def _iq4_xs(values: F32, importance: F32 | None) -> U8:
         error = error + _error(x[:, b], w[:, b], scale[:, None], q)
     d = np.take_along_axis(d[:, 0], error.argmin(axis=1)[:, None], 1)[:, :, None]  # (n, 1, 1)
     start = np.clip(np.rint(s * inverse(d)) - 4, -32, 24)
-    l = start + np.arange(8, dtype=np.float32)  # noqa: E741
+    l = start + np.arange(8, dtype=np.float32)
     scale = d * l
     q = LEVELS[nearest(x * inverse(scale)[:, :, None, :])]
     best = _error(x, w, scale[:, :, None, :], q).argmin(axis=2)[..., None]
-    l = np.take_along_axis(l, best, 2)  # noqa: E741
+    l = np.take_along_axis(l, best, 2)
     q = np.take_along_axis(q, best[:, :, None, :], 3) * l[:, :, None, :]  # (n, 8, 32, 1)
     wq = w * q
     sx, s2 = _sums((wq * x).reshape(n, 256, 1), (wq * q).reshape(n, 256, 1))
     d = np.where(s2 > 0, sx / np.where(s2 > 0, s2, np.float32(1)), np.float32(0))[..., None]
     d = np.where(live[:, None, None], to_half(d), np.float32(0))
     codes = nearest(x * inverse(d * l)[:, :, None, :]).reshape(n, 256)
-    l = np.where(live[:, None, None], l + 32, np.float32(0))  # noqa: E741
+    l = np.where(live[:, None, None], l + 32, np.float32(0))
     codes = np.where(live[:, None], codes, 0)
     scales = l[..., 0].astype(np.int64)
     upper = fold(scales >> 4, 1, 2)

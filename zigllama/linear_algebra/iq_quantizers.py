@@ -15,9 +15,9 @@ Where the bits are is drawn in iq_quantization.py. A value there is s * m: s = u
 in the codebook. That is affordable because the cost of a vector is the cost of its lower half plus that of its upper
 half, and there are only 64 or 81 different halves: both tables are made once per scale, and a vector costs an addition.
 
-The order of every operation is that of ckernels/kernels/quantize_iq.c, so that the bytes are the same: halves are summed
-as pairs, costs of groups in order; equal costs go to the lower upper half, then to the lower number, lower scale, and in
-IQ1 to the shift by plus. What this file is not: it knows no IQ4 (iq4_quantizers.py).
+The order of every operation is that of ckernels/kernels/quantize_iq.c, so that the bytes are the same: halves are
+summed as pairs, costs of groups in order; equal costs go to the lower upper half, then to the lower number, the lower
+scale, and in IQ1 to the shift by plus. What this file is not: it knows no IQ4 (iq4_quantizers.py).
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def weights(x: F32, importance: F32 | None) -> F32:
     squares = x * x
     spread = np.sqrt((sum8(squares) / np.float32(x.shape[1]))[:, None] + squares)
     if importance is None:
-        return spread  # type: ignore[no-any-return]
+        return spread
     mean = (sum8(importance) / np.float32(x.shape[1]))[:, None]
     with np.errstate(all="ignore"):
         share = np.where(mean > 0, importance / mean, np.float32(1))
-    return (share + FLOOR) * spread  # type: ignore[no-any-return]
+    return (share + FLOOR) * spread
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class GridFormat:
 
     @property
     def size(self) -> int:
-        return codebook(self.grid).shape[1]
+        return int(codebook(self.grid).shape[1])
 
     @cached_property
     def digits(self) -> Ints:
@@ -137,9 +137,7 @@ def search(fmt: GridFormat, values: F32, x: F32, w: F32, s: F32, free: bool) -> 
     total = table[1][..., uppers, :] + least
     best = total.argmin(axis=-2)
     found = np.take_along_axis(total, best[..., None, :], -2)[..., 0, :]
-    same = (inner == np.take_along_axis(least, best[..., None, :], -2)) & (
-        upper[:, None] == uppers[best][..., None, :]
-    )
+    same = (inner == np.take_along_axis(least, best[..., None, :], -2)) & (upper[:, None] == uppers[best][..., None, :])
     return found, same.argmax(axis=-2)
 
 
@@ -202,7 +200,8 @@ def choose(fmt: GridFormat, x: F32, importance: F32 | None) -> Chosen:
     lane = cost.argmin(axis=2)[..., None]
     at = lane[..., None]
     vectors, shifts = (np.take_along_axis(a, at, 3)[..., 0] for a in (vectors, shifts))
-    scales, odd_scales = (np.take_along_axis(a, lane, 2) for a in (scales, odd_scales))
+    scales = np.take_along_axis(scales, lane, 2)
+    odd_scales = np.take_along_axis(odd_scales, lane, 2)
 
     m = codebook(fmt.grid)[vectors].astype(np.float32)
     if fmt.shifts:
@@ -299,7 +298,9 @@ NEED_IMPORTANCE = ("IQ1_S", "IQ2_XXS", "IQ2_XS")  # as in llama.cpp: without it 
 def _quantizer(name: str) -> Callable[[F32, F32 | None], U8]:
     def quantize(x: F32, importance: F32 | None) -> U8:
         if importance is None and name in NEED_IMPORTANCE:
-            raise InvalidArgument(f"{name} needs importance: with 2 bits a value, errors must go where they do least harm")
+            raise InvalidArgument(
+                f"{name} needs importance: with 2 bits a value, errors must go where they do least harm"
+            )
         chosen = choose(FORMATS[name], x.reshape(-1, 256), None if importance is None else importance.reshape(-1, 256))
         parts = _PACK[name](chosen)
         if name != "IQ1_M":  # which keeps d among its scales
