@@ -18,6 +18,8 @@ static const struct {
     {ZL_TYPE_BF16, 0x7f7f7fffu, "at most 3.3895e38"},
     {ZL_TYPE_Q4_0, HALF},
     {ZL_TYPE_Q8_0, HALF},
+    {ZL_TYPE_IQ4_NL, HALF}, {ZL_TYPE_IQ4_XS, HALF}, {ZL_TYPE_IQ3_S, HALF}, {ZL_TYPE_IQ3_XXS, HALF}, {ZL_TYPE_IQ2_S, HALF},
+    {ZL_TYPE_IQ2_XS, HALF}, {ZL_TYPE_IQ2_XXS, HALF}, {ZL_TYPE_IQ1_S, HALF}, {ZL_TYPE_IQ1_M, HALF},
 #undef ANY
 #undef HALF
 };
@@ -71,6 +73,8 @@ int zl_quantize_rows(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const fl
         return zl_fail(ZL_E_SHAPE, "zl_quantize_rows: room for %lld bytes, %s needs %lld", (long long)n_bytes, f->name,
                        (long long)(n / f->cols * f->bytes));
     if (n && (!x || !dst)) return zl_fail(ZL_E_ARG, "zl_quantize_rows: a null pointer");
+    if (!importance && (type == ZL_TYPE_IQ1_S || type == ZL_TYPE_IQ2_XXS || type == ZL_TYPE_IQ2_XS)) /* as in llama.cpp */
+        return zl_fail(ZL_E_ARG, "zl_quantize_rows: %s needs importance: at so few bits an error must go where it does least harm", f->name);
     for (int64_t i = 0; importance && i < cols; i++)
         if (!(importance[i] >= 0 && importance[i] <= 3.4028234664e38f))
             return zl_fail(ZL_E_ARG, "zl_quantize_rows: the importance of column %lld is %g, want a finite number, 0 or more", (long long)i,

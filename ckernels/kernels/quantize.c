@@ -93,4 +93,5 @@ void ZL_FN(quantize)(int type, int64_t n, int64_t at, int64_t cols, const float 
     case ZL_TYPE_Q4_0: blocks_of_32(ZL_TYPE_Q4_0, n, at, cols, x, importance, dst); return;
     case ZL_TYPE_Q8_0: blocks_of_32(ZL_TYPE_Q8_0, n, at, cols, x, importance, dst); return;
     }
+    ZL_FN(quantize_iq)(type, n, at, cols, x, importance, dst);
 }

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from zigllama.errors import DTypeError, InvalidArgument, ShapeError
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.runtime import F32
+from zigllama.linear_algebra import iq4_quantizers, iq_quantizers
 from zigllama.linear_algebra.quantize_lanes import (
     U8,
     columns,
@@ -75,7 +76,7 @@ def _q8_0(x: F32, importance: F32 | None) -> U8:
     return np.concatenate([half_bytes(d), np.ascontiguousarray(codes).view(np.uint8)], axis=1)
 
 
-QUANTIZE: dict[str, Quantizer] = {"Q4_0": _q4_0, "Q8_0": _q8_0}
+QUANTIZE: dict[str, Quantizer] = {"Q4_0": _q4_0, "Q8_0": _q8_0, **iq4_quantizers.QUANTIZE, **iq_quantizers.QUANTIZE}
 
 
 def quantize(x: npt.ArrayLike, type_name: str, importance: npt.ArrayLike | None = None) -> U8:
