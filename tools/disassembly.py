@@ -28,16 +28,14 @@ FLOATS = r"\w+_float|matmul|attention_span|unary|rms_norm"
 # variant -> (names of kernels, what some instruction of each must match): mnemonic and operands as objdump writes them
 WANTED: dict[str, list[tuple[str, str]]] = {
     "avx512": [(PRODUCTS, r"vpdpbusd .*%zmm"), (FLOATS, r"vfn?madd\w+ .*%zmm")],
-    "avx512bf16": [
-        (PRODUCTS, r"vpdpbusd .*%zmm"),
-        (FLOATS, r"vfn?madd\w+ .*%zmm"),
-        ("linear_float", r"vdpbf16ps .*%zmm"),
-    ],
+    "avx512bf16": [("linear_float", r"vfn?madd\w+ .*%zmm"), ("linear_float", r"vdpbf16ps .*%zmm")],
     "avx2": [(PRODUCTS, r"vpmaddubsw .*%ymm"), (PRODUCTS, r"vfmadd\w+ .*%ymm"), (FLOATS, r"vfn?madd\w+ .*%ymm")],
     "dotprod": [(PRODUCTS, r"sdot\s+v\d+\.4s"), (FLOATS, r"fml[as]\s+v\d+\.4s")],
     "neon": [(PRODUCTS, r"smull2?\s+v\d+\.8h"), (FLOATS, r"fml[as]\s+v\d+\.4s")],
     "generic": [],
 }
+# A variant that shares another one's kernels has only these of its own.
+OWN = {"avx512bf16": ("linear_float", "interleave_group", "interleave_bf16")}
 # What a variant must not hold. AVX-512 shows by its registers: zmm, masks, and vector registers from 16 on.
 _AVX512 = r"%zmm|%k[0-7]\b|%[xy]mm(1[6-9]|2\d|3[01])\b|vpdpbusd"
 _AVX = rf"{_AVX512}|%ymm|^v[a-z0-9]+( |$)"
@@ -144,7 +142,7 @@ def foreign(isa: str, functions: Variant) -> Iterator[str]:
 
 def copies(isa: str, functions: Variant, generic: Variant, kernels: list[str]) -> Iterator[str]:
     """Kernels that a variant lacks, and those that are the generic body under another name."""
-    for kernel in kernels:
+    for kernel in OWN.get(isa, kernels):
         mine, theirs = code(functions, f"{kernel}_{isa}"), code(generic, f"{kernel}_generic")
         if not mine:
             yield f"{kernel}: there is no {kernel}_{isa}"

@@ -14,7 +14,8 @@
 #include "probe.h"      /* ZL_KERNELS_PROBE(X)     the machine's ceilings                                */
 #include "quantize.h"   /* ZL_KERNELS_QUANTIZE(X)  floats to quant blocks                                */
 
-#define ZL_KERNELS(X) ZL_KERNELS_LINEAR(X) ZL_KERNELS_ROWS(X) ZL_KERNELS_ATTENTION(X) ZL_KERNELS_PROBE(X) ZL_KERNELS_QUANTIZE(X)
+#define ZL_KERNELS_SHARED(X) ZL_KERNELS_LINEAR(X) ZL_KERNELS_ROWS(X) ZL_KERNELS_ATTENTION(X) ZL_KERNELS_PROBE(X) ZL_KERNELS_QUANTIZE(X)
+#define ZL_KERNELS(X) ZL_KERNELS_SHARED(X) ZL_KERNELS_FLOAT(X)
 
 typedef struct zl_kernels {
     const char *isa;
@@ -30,7 +31,10 @@ typedef struct zl_kernels {
 #ifdef ZL_ISA /* inside a kernel file: prototypes, so that a definition that departs from its list does not compile */
 #include "simd.h"
 #define ZL_PROTOTYPE(ret, name, args) ret ZL_FN(name) args;
-ZL_KERNELS(ZL_PROTOTYPE)
+ZL_KERNELS_SHARED(ZL_PROTOTYPE)
+#undef ZL_PROTOTYPE
+#define ZL_PROTOTYPE(ret, name, args) ret ZL_FLOAT_FN(name) args;
+ZL_KERNELS_FLOAT(ZL_PROTOTYPE)
 #undef ZL_PROTOTYPE
 #endif
 #endif

@@ -90,13 +90,16 @@ static inline int64_t zl_float_scratch(const struct zl_weight *w) { return w->ma
     X(void, unpack_row, (int type, int64_t k, const uint8_t *panel, int lane, float *dst))                                             \
     /* (linear_quant.c) outputs of panels [begin, end) for rows [t0, t1) of x; t0 begins a group, t1 ends one; scratch: zl_quant_scratch */ \
     X(void, linear_quant, (const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,       \
-                           const zl_result *r, uint8_t *scratch))                                                                      \
-    /* (linear_float.c) the same for F32, F16 and BF16, with groups of float_group rows; scratch: zl_float_scratch */                   \
+                           const zl_result *r, uint8_t *scratch))
+
+/* All of linear_float.c: what a variant has of its own although it shares the other kernels (simd.h, ZL_FLOAT_FN). */
+#define ZL_KERNELS_FLOAT(X)                                                            \
+    /* as linear_quant, for F32, F16 and BF16, with groups of float_group rows; scratch: zl_float_scratch */                   \
     X(void, linear_float, (const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,       \
                            const zl_result *r, uint8_t *scratch))                                                                      \
-    /* (linear_float.c) g rows, `cols` floats apart, as one group of zl_activation.columns; g at most float_group */                    \
+    /* g rows, `cols` floats apart, as one group of zl_activation.columns; g at most float_group */                    \
     X(void, interleave_group, (int64_t g, int64_t cols, const float *x, float *to))                                                    \
-    /* (linear_float.c) the same of zl_activation.pairs */                                                                             \
+    /* the same of zl_activation.pairs */                                                                             \
     X(void, interleave_bf16, (int64_t g, int64_t cols, const float *x, uint32_t *to))
 
 #endif

@@ -129,7 +129,7 @@ ZL_INLINE void run(const int fmt, const int P, const struct zl_weight *w, int64_
         if (t1 - t0 == 1) run(fmt, QUAD, w, begin, end, t0, t1, x, r, scratch); \
         else run(fmt, PAIR, w, begin, end, t0, t1, x, r, scratch); \
         return;
-void ZL_FN(linear_float)(const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,
+void ZL_FLOAT_FN(linear_float)(const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,
                          const zl_result *r, uint8_t *scratch) {
     switch (w->type | (w->form == ZL_PAIRS ? PAIRS : 0)) {
 #if defined(ZL_ISA_avx512bf16)
@@ -149,7 +149,7 @@ ZL_INLINE void interleave(const int64_t g, int64_t cols, const float *x, float *
         for (int64_t n = 0; n < g; n++) to[n] = x[n * cols + k];
 }
 
-void ZL_FN(interleave_group)(int64_t g, int64_t cols, const float *x, float *to) {
+void ZL_FLOAT_FN(interleave_group)(int64_t g, int64_t cols, const float *x, float *to) {
     if (g == ZL_FLOAT_GROUP) interleave(ZL_FLOAT_GROUP, cols, x, to);
     else interleave(g, cols, x, to);
 }
@@ -167,7 +167,7 @@ ZL_INLINE void interleave_pairs(const int64_t g, int64_t cols, const float *x, u
     for (int64_t n = 0; cols % 2 && n < g; n++) to[n] = bf16(x[n * cols + cols - 1]);
 }
 
-void ZL_FN(interleave_bf16)(int64_t g, int64_t cols, const float *x, uint32_t *to) {
+void ZL_FLOAT_FN(interleave_bf16)(int64_t g, int64_t cols, const float *x, uint32_t *to) {
     if (g == ZL_FLOAT_GROUP) interleave_pairs(ZL_FLOAT_GROUP, cols, x, to);
     else interleave_pairs(g, cols, x, to);
 }

@@ -27,6 +27,10 @@ ZL_INLINE vf x_float(const int32_t *at) {
     return vf_set1(v);
 }
 
+/* The sums so far stay in memory while the integers of a block are in registers: there are too few for both, and left to itself gcc keeps
+ * the sums and spills the integers, which are written eight times as often. */
+#define KEEP_IN_MEMORY(acc) __asm__ volatile("" : "+m"(*(vf(*)[PAIR * ZL_GROUP])(acc)))
+
 /* acc[p * N + n] += product of panel p and row n of a group of g rows: of those whose words are at x, or of the first N from x on.
  * flat: the panels' scales as floats, [block][panel][2][L], where is_flat. ahead: so many bytes ahead the panels are fetched from memory, or 0. */
 ZL_INLINE void tile(const int fmt, const int N, const int is_flat, const float *flat, int64_t ahead, const uint8_t *const *panel, int64_t blocks,
@@ -35,6 +39,7 @@ ZL_INLINE void tile(const int fmt, const int N, const int is_flat, const float *
     const int span = fmt_halves(fmt) ? 4 : 8; /* code vectors that go into one integer sum          */
     const int run = ZL_RUN(fmt_bits(fmt)) < span ? ZL_RUN(fmt_bits(fmt)) : span; /* ... into one partial sum */
     for (int64_t b = 0; b < blocks; b++, x += ZL_X_WORDS * g) {
+        if (N > 2) KEEP_IN_MEMORY(acc);
         const uint8_t *c[PAIR];
         vi part[PAIR * ZL_GROUP], sum[PAIR * ZL_GROUP], start[ZL_GROUP];
         vf t[PAIR * ZL_GROUP];

@@ -4,7 +4,7 @@
  *
  *      variant   macro            L    register
  *      avx512    ZL_ISA_avx512    16   zmm   (AVX-512 F, BW, DQ, VL, VNNI)
- *      avx512bf16  ZL_ISA_avx512bf16, and ZL_ISA_avx512 too: the same, and AVX-512 BF16
+ *      avx512bf16  ZL_ISA_avx512bf16, and ZL_ISA_avx512 too: the same, and AVX-512 BF16, in linear_float.c alone
  *      avx2      ZL_ISA_avx2       8   ymm   (AVX2, FMA, F16C)
  *      dotprod   ZL_ISA_dotprod    4   q     (NEON with sdot)
  *      neon      ZL_ISA_neon       4   q
@@ -24,7 +24,13 @@
 
 #define ZL_CAT_(a, b) a##_##b
 #define ZL_CAT(a, b) ZL_CAT_(a, b)
-#define ZL_FN(name) ZL_CAT(name, ZL_ISA) /* rms_norm -> rms_norm_avx2 when compiled with -DZL_ISA=avx2 */
+/* rms_norm -> rms_norm_avx2 when compiled with -DZL_ISA=avx2. ZL_BASE is ZL_ISA, but for a variant that only adds products of floats to
+ * another one (avx512bf16 to avx512): there it is the other one, whose kernels are shared, and ZL_FLOAT_FN names the variant's own. */
+#ifndef ZL_BASE
+#define ZL_BASE ZL_ISA
+#endif
+#define ZL_FN(name) ZL_CAT(name, ZL_BASE)
+#define ZL_FLOAT_FN(name) ZL_CAT(name, ZL_ISA)
 #define ZL_INLINE static inline __attribute__((always_inline))
 
 #if defined(ZL_ISA_avx512)

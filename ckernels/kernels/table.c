@@ -8,8 +8,8 @@
 #define ZL_STRING_(x) #x
 #define ZL_STRING(x) ZL_STRING_(x)
 
-extern const zl_kernels ZL_FN(zl_kernels);
-const zl_kernels ZL_FN(zl_kernels) = {
+extern const zl_kernels ZL_CAT(zl_kernels, ZL_ISA);
+const zl_kernels ZL_CAT(zl_kernels, ZL_ISA) = {
     .isa = ZL_STRING(ZL_ISA),
     .lanes = L,
     .group = ZL_GROUP,
@@ -18,6 +18,9 @@ const zl_kernels ZL_FN(zl_kernels) = {
     .bf16 = 1,
 #endif
 #define ZL_ENTRY(ret, name, args) .name = ZL_FN(name),
-    ZL_KERNELS(ZL_ENTRY)
+    ZL_KERNELS_SHARED(ZL_ENTRY)
+#undef ZL_ENTRY
+#define ZL_ENTRY(ret, name, args) .name = ZL_FLOAT_FN(name),
+    ZL_KERNELS_FLOAT(ZL_ENTRY)
 #undef ZL_ENTRY
 };
