@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.inference.profiling import Profiler as Profiler
     from zigllama.inference.profiling import profile as profile
     from zigllama.linear_algebra.number_formats import dequantize as dequantize
+    from zigllama.linear_algebra.number_formats import quantize_rows as quantize_rows
     from zigllama.models.gguf import GGUFLoader as GGUFLoader
     from zigllama.models.tokenizer import Tokenizer as Tokenizer
 
@@ -42,6 +43,7 @@ _HOMES = {
     "kernels": "zigllama.kernels",
     "profile": "zigllama.inference.profiling:profile",
     "pull": "zigllama.app.pull:pull",
+    "quantize_rows": "zigllama.linear_algebra.number_formats:quantize_rows",
 }
 
 __all__ = ["__version__", *_HOMES]

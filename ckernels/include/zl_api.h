@@ -162,6 +162,12 @@ int64_t zl_weight_bytes(const zl_weight *w);
 
 /* file bytes of n values (a multiple of the quant block) -> float32 */
 int zl_dequantize(zl_ctx *ctx, int type, int64_t n, const void *src, int64_t n_bytes, float *dst);
+
+/* x float (rows, cols) -> file bytes, n_bytes in all; cols a multiple of the quant block. importance (cols): how much the square of an
+ * error in each column matters, none negative, or NULL: all the same. A value that is not finite, or too large for the type's scale, is
+ * ZL_E_ARG with its row and column. The bytes do not depend on the ISA variant or the threads. */
+int zl_quantize_rows(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const float *x, const float *importance, void *dst, int64_t n_bytes);
+
 /* The activation format: x (rows, cols), cols a multiple of 32 -> q int8 (rows, cols), d float (rows, cols/32),
  * s int16 (rows, cols/32, 2), the sums of q over each half of a quant block. */
 int zl_quantize_activation(zl_ctx *ctx, int64_t rows, int64_t cols, const float *x, int8_t *q, float *d, int16_t *s);

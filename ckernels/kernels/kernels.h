@@ -12,8 +12,9 @@
 #include "rows.h"       /* ZL_KERNELS_ROWS(X)      norms, activations, softmax, rope, top-k             */
 #include "attention.h"  /* ZL_KERNELS_ATTENTION(X) spans over cache pages                                */
 #include "probe.h"      /* ZL_KERNELS_PROBE(X)     the machine's ceilings                                */
+#include "quantize.h"   /* ZL_KERNELS_QUANTIZE(X)  floats to quant blocks                                */
 
-#define ZL_KERNELS_SHARED(X) ZL_KERNELS_LINEAR(X) ZL_KERNELS_ROWS(X) ZL_KERNELS_ATTENTION(X) ZL_KERNELS_PROBE(X)
+#define ZL_KERNELS_SHARED(X) ZL_KERNELS_LINEAR(X) ZL_KERNELS_ROWS(X) ZL_KERNELS_ATTENTION(X) ZL_KERNELS_PROBE(X) ZL_KERNELS_QUANTIZE(X)
 #define ZL_KERNELS(X) ZL_KERNELS_SHARED(X) ZL_KERNELS_FLOAT(X)
 
 typedef struct zl_kernels {

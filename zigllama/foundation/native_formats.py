@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from zigllama.errors import ShapeError
+
 from .native import F32, U8, NativeContext, check, ffi, lib
 from .native_step import want_array
 
@@ -20,6 +22,27 @@ def dequantize(ctx: NativeContext, type_id: int, n: int, src: U8) -> F32:
     with ctx.using() as pointer:
         to = ffi.from_buffer("float[]", dst)
         check(lib.zl_dequantize(pointer, type_id, n, ffi.from_buffer(src), src.nbytes, to))
+    return dst
+
+
+def quantize_rows(ctx: NativeContext, type_id: int, x: F32, importance: F32 | None, n_bytes: int) -> U8:
+    """Rows (rows, cols) -> their file bytes, uint8 (n_bytes,); importance (cols,) or None.
+
+    Raises ShapeError, DTypeError for a type without a quantiser, InvalidArgument for a value that it does not take,
+    with its row and column.
+    """
+    want_array(x, np.float32, 2)
+    rows, cols = x.shape
+    weights = ffi.NULL
+    if importance is not None:
+        want_array(importance, np.float32, 1)
+        if len(importance) != cols:
+            raise ShapeError(f"importance of {len(importance)} columns for rows of {cols}")
+        weights = ffi.from_buffer("float[]", importance)
+    dst = np.empty(n_bytes, np.uint8)
+    with ctx.using() as pointer:
+        to = ffi.from_buffer(dst)
+        check(lib.zl_quantize_rows(pointer, type_id, rows, cols, ffi.from_buffer("float[]", x), weights, to, n_bytes))
     return dst
 
 

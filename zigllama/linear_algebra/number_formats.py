@@ -1,9 +1,11 @@
-"""Number formats by name: file bytes to floats, in C on all threads.
+"""Number formats by name: file bytes to floats and back, in C on all threads.
 
     zl.dequantize(blocks, "IQ3_S")          uint8 (n, bytes per block) -> float32 (n, values per block)
+    zl.quantize_rows(x, "Q4_K")             float32 (rows, cols) -> uint8 (rows, bytes per row)
 
-What the bytes of a format mean is drawn, and done in NumPy, in quantization.py and the modules it gathers; the bits of
-both are the same. What this file is not: it multiplies nothing (linear.py) and reads no file.
+What the bytes of a format mean is drawn, and done in NumPy, in quantization.py and the modules it gathers; how codes
+and scales are chosen, in quantizers.py and the modules that it gathers. The bits of both are the same. What this file
+is not: it multiplies nothing (linear.py) and reads no file.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import numpy.typing as npt
 
 from zigllama.errors import DTypeError, ShapeError
 from zigllama.foundation import native_formats
-from zigllama.foundation.ggml_types import type_by_name
+from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.runtime import F32
 from zigllama.foundation.shared_context import shared_context
+from zigllama.linear_algebra.quantizers import checked_rows
 
 U8 = npt.NDArray[np.uint8]
 
@@ -43,3 +46,29 @@ def dequantize(blocks: U8, type_name: str, *, isa: str | None = None, n_threads:
     flat = np.ascontiguousarray(array).reshape(-1)
     values = native_formats.dequantize(shared_context(isa, n_threads), kind.id, n, flat)
     return values.reshape(*array.shape[:-1], width // kind.block_bytes * kind.block_size)
+
+
+def quantize_rows(
+    x: npt.ArrayLike,
+    type_name: str,
+    importance: npt.ArrayLike | None = None,
+    *,
+    isa: str | None = None,
+    n_threads: int | None = None,
+) -> U8:
+    """Rows of floats in a number format.   float32 (rows, cols) -> uint8 (rows, bytes per row)
+
+    importance   (cols,), how much the square of an error in each column matters (the mean square of what the column is
+                 multiplied with: `zigllama imatrix`). Without it, all matter the same. Only ratios count.
+
+    cols must be a multiple of the type's quant block. The bytes do not depend on threads, on the ISA variant, or on the
+    other rows. Raises ShapeError, UnknownName, DTypeError for a type without a quantiser, and InvalidArgument with row
+    and column for a value that is not finite or too large for the type (65504, half precision's largest, where the
+    scale is a half), or an importance that is negative or not finite.
+    """
+    kind = type_by_name(type_name)
+    rows, weights = checked_rows(x, kind.name, importance)
+    width = row_bytes(kind, rows.shape[1])
+    context = shared_context(isa, n_threads)
+    data = native_formats.quantize_rows(context, kind.id, rows, weights, width * len(rows))
+    return data.reshape(len(rows), width)

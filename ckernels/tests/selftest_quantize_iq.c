@@ -1,0 +1,90 @@
+/* selftest_quantize_iq.c - the IQ quantisers against quantize_iq_reference.h: what a reader makes of their blocks, bit by bit. */
+#include "quantize_iq_reference.h"
+#include "guarded.h"
+#include "selftest.h"
+
+static int failures;
+
+enum { ROWS = 3, COLS = 512, N = ROWS * COLS, TYPES = N_GRIDS + 2 };
+
+/* In order: a bell, long tails, a constant, one value alone, ties (multiples of 1/8), and a superblock that is nothing but dust. */
+static void fill(float *x, float *importance) {
+    uint64_t seed = 0x9e3779b97f4a7c15u;
+    for (int i = 0; i < N; i++) {
+        float bell = 0;
+        for (int k = 0; k < 6; k++) {
+            seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+            bell += (float)(int32_t)(seed >> 32) * 0x1p-31f;
+        }
+        const int kind = i / 256;
+        x[i] = kind == 0 ? 0.02f * bell : kind == 1 ? bell * bell * bell : kind == 2 ? -0.37f : kind == 4 ? rintf(bell * 4) * 0.125f
+             : kind == 3 ? (i % 256 == 77 ? 3.0f : 0.0f) : 1e-20f * bell;
+        if (i < COLS) importance[i] = i % 64 == 5 ? 0.0f : bell * bell;
+    }
+}
+
+/* the same values, also where both are zeros of unlike signs: a reader keeps the sign of what it multiplies */
+static int64_t unlike(const float *a, const float *b, int64_t n) {
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < n; i++) wrong += a[i] != b[i];
+    return wrong;
+}
+
+static void reference(int t, const float *x, const float *importance, float *y) {
+    const int per = t == N_GRIDS ? 32 : 256;
+    for (int i = 0; i < N; i += per) {
+        const float *h = importance ? importance + i % COLS : NULL;
+        if (t < N_GRIDS) plain_grid(&grid_formats[t], x + i, h, y + i);
+        else if (t == N_GRIDS) plain_iq4_nl(x + i, h, y + i);
+        else plain_iq4_xs(x + i, h, y + i);
+    }
+}
+
+static void test_type(zl_ctx *ctx, int t, const float *x, const float *importance, const float *want) {
+    const int type = t < N_GRIDS ? grid_formats[t].type : t == N_GRIDS ? ZL_TYPE_IQ4_NL : ZL_TYPE_IQ4_XS;
+    const int rows = t < N_GRIDS ? ROWS : 12 * ROWS; /* the quick ones in several chunks: the same rows again */
+    const zl_format *f = zl_format_of(type);
+    const int64_t n = rows * COLS, bytes = n / f->cols * f->bytes;
+    guarded values = guard(n * 4), weights = guard(COLS * 4), blocks = guard(bytes), back = guard(n * 4);
+    for (int r = 0; r < rows; r += ROWS) memcpy((float *)values.p + r * COLS, x, N * sizeof *x);
+    if (importance) memcpy(weights.p, importance, COLS * sizeof *importance);
+    memset(blocks.p, 0xa5, (size_t)bytes);
+    CHECK(zl_quantize_rows(ctx, type, rows, COLS, values.p, importance ? weights.p : NULL, blocks.p, bytes) == ZL_OK, "%s", f->name);
+    CHECK(zl_dequantize(ctx, type, n, blocks.p, bytes, back.p) == ZL_OK, "%s", f->name);
+    for (int r = 0; r < rows; r += ROWS)
+        for (int k = 0; k < N / 256; k++) {
+            const int64_t wrong = unlike((float *)back.p + r * COLS + 256 * k, want + 256 * k, 256);
+            CHECK(wrong == 0, "%s, %s importance: %d of superblock %d", f->name, importance ? "with" : "without", (int)wrong, k);
+        }
+    release(&values), release(&weights), release(&blocks), release(&back);
+}
+
+/* Those that llama.cpp does not make without importance are refused, and nothing is written. */
+static void test_refused(zl_ctx *ctx, const float *x) {
+    static const struct { int type, bytes; } refused[] = {{ZL_TYPE_IQ1_S, 50}, {ZL_TYPE_IQ2_XXS, 66}, {ZL_TYPE_IQ2_XS, 74}};
+    for (int i = 0; i < 3; i++) {
+        uint8_t to[74] = {0};
+        CHECK(zl_quantize_rows(ctx, refused[i].type, 1, 256, x, NULL, to, refused[i].bytes) == ZL_E_ARG, "type %d", refused[i].type);
+        CHECK(strstr(zl_error(), "importance") != NULL, "type %d", refused[i].type);
+    }
+}
+
+int selftest_quantize_iq(zl_ctx *ctx) {
+    static float x[N], importance[COLS], want[2][TYPES][N];
+    static int made;
+    failures = 0;
+    if (!made) {
+        fill(x, importance);
+        for (int t = 0; t < TYPES; t++)
+            for (int with = 0; with < 2; with++) reference(t, x, with ? importance : NULL, want[with][t]);
+        made = 1;
+    }
+    for (int t = 0; t < TYPES; t++)
+        for (int with = 0; with < 2; with++) {
+            const int type = t < N_GRIDS ? grid_formats[t].type : 0;
+            if (!with && (type == ZL_TYPE_IQ1_S || type == ZL_TYPE_IQ2_XXS || type == ZL_TYPE_IQ2_XS)) continue;
+            test_type(ctx, t, x, with ? importance : NULL, want[with][t]);
+        }
+    test_refused(ctx, x);
+    return failures;
+}

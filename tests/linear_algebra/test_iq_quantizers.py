@@ -1,0 +1,179 @@
+"""The IQ quantisers: C on each ISA variant against the twin, byte for byte, and both against ggml's errors.
+
+tests/golden/quantize_iq.json has the errors of ggml's own quantisers on the same rows (tools/make_iq_golden.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from native_ops import THREADS, usable_variants
+from quantize_iq_samples import NEED_IMPORTANCE, TYPES, all_rows, error, importance_of
+
+from zigllama import errors
+from zigllama.foundation.ggml_types import type_by_name
+from zigllama.linear_algebra import iq4_quantizers, iq_quantizers, quantizers
+from zigllama.linear_algebra.iquantizer import IQuantizer
+from zigllama.linear_algebra.number_formats import dequantize, quantize_rows
+
+F32 = npt.NDArray[np.float32]
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "quantize_iq.json").read_text("utf-8"))["errors"]
+ROWS = all_rows()
+WORSE = 1.02  # what the issue allows; on rows of the bell the ratio is 0.6 to 0.95
+
+
+@cache
+def hard_rows() -> tuple[F32, F32]:
+    """Rows (7, 256) with something amiss in each, and importance with zeros and one huge column."""
+    rng = np.random.default_rng(3)
+    x = (rng.standard_normal((7, 256)) * 0.05).astype(np.float32)
+    x[1] = np.round(x[1] * 40) / 8  # ties, zeros of both signs
+    x[2] *= 1e-4  # scales are subnormal halves
+    x[3, :] = 0
+    x[3, 200] = -65504
+    x[4] = np.float32(1e-30)  # too small for any scale
+    x[5, 32:] = 0  # whole quant blocks of nothing
+    x[6] = 65504 * np.sign(x[6])
+    importance = importance_of(256)
+    importance[::5] = 0
+    importance[40] = 3e38
+    return x, importance
+
+
+def twin(x: F32, name: str, importance: F32 | None) -> npt.NDArray[np.uint8]:
+    return quantizers.quantize(x, name, importance)
+
+
+def cases(name: str) -> Iterator[tuple[F32, F32 | None]]:
+    x, importance = hard_rows()
+    for rows, weights in ((x, importance), (ROWS["long tails"][:2, :512], importance_of(512))):
+        yield rows, weights
+        if name not in NEED_IMPORTANCE:
+            yield rows, None
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_c_makes_the_bytes_of_the_twin(name: str) -> None:
+    for x, importance in cases(name):
+        want = twin(x, name, importance)
+        for isa in usable_variants():
+            found = quantize_rows(x, name, importance, isa=isa)
+            np.testing.assert_array_equal(found, want, err_msg=isa)
+        assert np.isfinite(dequantize(want, name)).all()
+
+
+@pytest.mark.parametrize("name", ["IQ4_XS", "IQ2_XS"])
+def test_bytes_do_not_depend_on_threads(name: str) -> None:
+    """Forty rows are three chunks; each row's bytes are those that it has alone."""
+    x, importance = np.resize(ROWS["gaussian"], (40, 1024)), importance_of(1024)
+    found = [quantize_rows(x, name, importance, n_threads=n) for n in THREADS]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+    np.testing.assert_array_equal(found[0][17:18], quantize_rows(x[17:18], name, importance))
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("rows", ROWS)
+def test_errors_are_not_above_ggmls(name: str, rows: str) -> None:
+    x = ROWS[rows]
+    importance = importance_of(x.shape[1])
+    with_it = quantize_rows(x, name, importance)
+    golden = GOLDEN[name][rows]
+    assert error(x, with_it, name, importance) <= WORSE * golden["weighted"]
+    if name in NEED_IMPORTANCE:
+        return
+    without = quantize_rows(x, name)
+    assert error(x, without, name, None) <= WORSE * golden["plain"]
+    if rows != "constant":  # there nothing is left to trade
+        assert error(x, with_it, name, importance) < error(x, without, name, importance)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_zero_rows_are_zero(name: str) -> None:
+    data = quantize_rows(np.zeros((2, 256), np.float32), name, np.ones(256, np.float32))
+    assert not data.any()
+    assert not dequantize(data, name).any()
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_the_scale_of_the_values_does_not_matter(name: str) -> None:
+    """Times a power of two: the same codes, d times it, as long as d is a normal half."""
+    x, importance = ROWS["gaussian"][:2, :512], importance_of(512)
+    small, large = (dequantize(quantize_rows(x * np.float32(f), name, importance), name) for f in (64, 1024))
+    np.testing.assert_array_equal(large, small * 16)
+
+
+def test_only_ratios_of_importance_count() -> None:
+    x, importance = ROWS["gaussian"][:2, :512], importance_of(512)
+    for name in TYPES:
+        np.testing.assert_array_equal(quantize_rows(x, name, importance), quantize_rows(x, name, importance * 1024))
+    ones = quantize_rows(x, "IQ3_S", np.ones(512, np.float32) * 7)
+    plain = quantize_rows(x, "IQ3_S")
+    assert error(x, ones, "IQ3_S", None) == pytest.approx(error(x, plain, "IQ3_S", None), rel=0.01)
+    np.testing.assert_array_equal(  # no importance at all: as if all were equal
+        quantize_rows(x, "IQ3_S", np.zeros(512, np.float32)), ones
+    )
+
+
+@pytest.mark.parametrize("name", NEED_IMPORTANCE)
+def test_types_that_need_importance_are_refused_without(name: str) -> None:
+    assert name in iq_quantizers.NEED_IMPORTANCE
+    x = ROWS["gaussian"][:1, :256]
+    for make in (quantize_rows, quantizers.quantize):
+        with pytest.raises(errors.InvalidArgument, match=f"{name} needs importance"):
+            make(x, name)
+    with pytest.raises(errors.InvalidArgument, match=f"{name} needs importance"):
+        IQuantizer(name)
+
+
+def test_bad_rows_are_refused() -> None:
+    x = ROWS["gaussian"][:2, :512].copy()
+    with pytest.raises(errors.ShapeError, match="256"):
+        quantize_rows(x[:, :384], "IQ2_S")
+    x[1, 300] = np.inf
+    for name in ("IQ4_XS", "IQ2_S"):
+        with pytest.raises(errors.InvalidArgument, match="row 1, column 300"):
+            quantize_rows(x, name)
+
+
+def test_the_search_finds_the_best_vector() -> None:
+    """The twin's halves against all vectors of the codebook, one by one, in float64."""
+    rng = np.random.default_rng(8)
+    for name in ("IQ2_XS", "IQ3_S", "IQ1_S"):
+        fmt = iq_quantizers.FORMATS[name]
+        x, w = np.abs(rng.standard_normal((5, fmt.size))).astype(np.float32), rng.random((5, fmt.size), np.float32)
+        s = np.linspace(0.02, 0.3, 8, dtype=np.float32)
+        values = fmt.values(1)
+        cost, vector = iq_quantizers.search(fmt, values, x, w, s, False)
+        m = values[fmt.digits].astype(np.float64)
+        every = (w[:, None, None] * (x[:, None, None] - s[:, None, None] * m) ** 2).sum(axis=-1)
+        np.testing.assert_allclose(cost, every.min(axis=-1), rtol=1e-5)
+        np.testing.assert_allclose(np.take_along_axis(every, vector[..., None], -1)[..., 0], every.min(-1), rtol=1e-5)
+
+
+def test_the_nearest_level() -> None:
+    levels = iq4_quantizers.LEVELS
+    v = np.linspace(-140, 130, 2001, dtype=np.float32)
+    found = np.abs(v - levels[iq4_quantizers.nearest(v)])
+    np.testing.assert_array_equal(found, np.abs(v[:, None] - levels).min(axis=1))
+
+
+def test_iquantizer() -> None:
+    x, importance = ROWS["gaussian"][:2], importance_of(1024)
+    for name in (*IQuantizer.TYPES, *IQuantizer.MIXES):
+        q = IQuantizer(name.lower(), importance)
+        kind = type_by_name(q.type_name)
+        assert (q.name, q.bits_per_weight, q.block_size) == (name, kind.bits_per_weight, kind.block_size)
+        data = q.quantize(x)
+        np.testing.assert_array_equal(data, quantize_rows(x, q.type_name, importance))
+        assert q.dequantize(data).shape == x.shape
+        assert q.needs_importance == (name in NEED_IMPORTANCE)
+    assert len(IQuantizer.TYPES) + len(IQuantizer.MIXES) == 12
+    with pytest.raises(errors.UnknownName, match="Q4_K"):
+        IQuantizer("Q4_K")

@@ -1,0 +1,50 @@
+"""Rows on which the IQ quantisers are judged, and the errors that a quantiser makes on them.
+
+Shared by tests/linear_algebra/test_iq_quantizers.py and tools/make_iq_golden.py, so that the oracle and the engine see
+the same bits. Rows of real models are in tests/golden/quantize_iq_rows.npz, as half floats.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from zigllama.linear_algebra.quantization import dequantize
+
+F32 = npt.NDArray[np.float32]
+ROWS = Path(__file__).parent / "golden" / "quantize_iq_rows.npz"
+TYPES = {  # and ggml's numbers for them
+    "IQ2_XXS": 16, "IQ2_XS": 17, "IQ3_XXS": 18, "IQ1_S": 19, "IQ4_NL": 20, "IQ3_S": 21, "IQ2_S": 22, "IQ4_XS": 23,
+    "IQ1_M": 29,
+}  # fmt: skip
+NEED_IMPORTANCE = ("IQ1_S", "IQ2_XXS", "IQ2_XS")
+
+
+def drawn_rows(rows: int = 16, cols: int = 1024) -> dict[str, F32]:
+    """Gaussian rows, long tails (Student's t, 3 degrees of freedom), and rows of one value each."""
+    rng = np.random.default_rng(20)
+    constants = np.resize(np.array([1, -0.37, 0.0123, 0.0033, -2.71, 0.9, 0.05, 0.7777], np.float32), rows)
+    return {
+        "gaussian": (rng.standard_normal((rows, cols)) * 0.02).astype(np.float32),
+        "long tails": (rng.standard_t(3, (rows, cols)) * 0.02).astype(np.float32),
+        "constant": np.repeat(constants[:, None], cols, axis=1),
+    }
+
+
+def all_rows() -> dict[str, F32]:
+    with np.load(ROWS) as arrays:
+        return {**drawn_rows(), **{name: arrays[name].astype(np.float32) for name in sorted(arrays)}}
+
+
+def importance_of(cols: int) -> F32:
+    """Mean squares of activations as they are found: spread over several orders of magnitude."""
+    return np.exp(np.random.default_rng(cols).standard_normal(cols) * 1.5).astype(np.float32)
+
+
+def error(x: F32, data: npt.NDArray[np.uint8], type_name: str, importance: F32 | None) -> float:
+    """sum h (x - y)^2 / sum h x^2, in float64; h = 1 without importance."""
+    y = dequantize(data, type_name).reshape(x.shape).astype(np.float64)
+    h = 1.0 if importance is None else importance.astype(np.float64)
+    return float((h * (x - y) ** 2).sum() / (h * x.astype(np.float64) ** 2).sum())

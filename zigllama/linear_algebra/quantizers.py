@@ -1,0 +1,93 @@
+"""Floats into quant blocks, as plain NumPy: the twins of the C quantisers, and those of blocks of 32 with one scale.
+
+    Q4_0   d = (the value of largest size) / -8       u = min(trunc(x / d + 8.5), 15)
+    Q8_0   d = max |x| / 127                          w = round(x / d), halves away from 0
+
+What the blocks look like: quantization.py. Without importance the bytes of these types are those of ggml's
+`quantize_row_*_ref` and of PyPI's `gguf`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from zigllama.errors import DTypeError, InvalidArgument, ShapeError
+from zigllama.foundation.ggml_types import row_bytes, type_by_name
+from zigllama.foundation.runtime import F32
+from zigllama.linear_algebra import iq4_quantizers, iq_quantizers
+from zigllama.linear_algebra.quantize_lanes import (
+    U8,
+    columns,
+    fold,
+    greater,
+    half_bytes,
+    inverse,
+    lesser,
+    round_away,
+)
+
+# A quantiser takes values in order (n,) and the importance of each (n,) or None; it gives file bytes (blocks, bytes).
+Quantizer = Callable[[F32, F32 | None], U8]
+
+
+def checked_rows(x: npt.ArrayLike, type_name: str, importance: npt.ArrayLike | None) -> tuple[F32, F32 | None]:
+    """Rows and importance as float32 arrays. Raises ShapeError, DTypeError, InvalidArgument."""
+    rows = np.asarray(x)
+    if rows.dtype.kind != "f":
+        raise DTypeError(f"quantize_rows: expected floats, found {rows.dtype}")
+    if rows.ndim != 2:
+        raise ShapeError(f"quantize_rows: shape {rows.shape}, want (rows, cols)")
+    row_bytes(type_by_name(type_name), rows.shape[1])
+    rows = np.ascontiguousarray(rows, np.float32)
+    if importance is None:
+        return rows, None
+    weights = np.ascontiguousarray(importance, np.float32)
+    if weights.shape != rows.shape[1:]:
+        raise ShapeError(f"quantize_rows: importance {weights.shape} for rows of {rows.shape[1]} columns")
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        raise InvalidArgument(
+            f"quantize_rows: the importance of column {bad[0]} is {weights[bad[0]]}, want a finite number, 0 or more"
+        )
+    return rows, weights
+
+
+def _q4_0(x: F32, importance: F32 | None) -> U8:
+    v = columns(x, 32)
+    amax, most = np.zeros(v.shape[1], np.float32), np.zeros(v.shape[1], np.float32)
+    for row in v:
+        more = np.abs(row) > amax
+        most, amax = np.where(more, row, most), np.where(more, np.abs(row), amax)
+    d = most / np.float32(-8)
+    codes = np.trunc(lesser(v * inverse(d) + np.float32(8.5), np.float32(15))).astype(np.uint8).T
+    return np.concatenate([half_bytes(d), fold(codes, 16, 4)], axis=1)
+
+
+def _q8_0(x: F32, importance: F32 | None) -> U8:
+    v = columns(x, 32)
+    amax = np.zeros(v.shape[1], np.float32)
+    for row in v:
+        amax = greater(np.abs(row), amax)
+    d = amax / np.float32(127)
+    codes = round_away(v * inverse(d)).astype(np.int8).T
+    return np.concatenate([half_bytes(d), np.ascontiguousarray(codes).view(np.uint8)], axis=1)
+
+
+QUANTIZE: dict[str, Quantizer] = {"Q4_0": _q4_0, "Q8_0": _q8_0, **iq4_quantizers.QUANTIZE, **iq_quantizers.QUANTIZE}
+
+
+def quantize(x: npt.ArrayLike, type_name: str, importance: npt.ArrayLike | None = None) -> U8:
+    """`zl.quantize_rows` without C, for finite values: float32 (rows, cols) -> uint8 (rows, bytes per row)."""
+    kind = type_by_name(type_name)
+    rows, weights = checked_rows(x, kind.name, importance)
+    width = row_bytes(kind, rows.shape[1])
+    if kind.name not in QUANTIZE:
+        raise DTypeError(f"there is no quantiser of {kind.name}; there is one of: {', '.join(QUANTIZE)}")
+    spread = None if weights is None else np.broadcast_to(weights, rows.shape).reshape(-1)
+    if not rows.size:
+        return np.empty((len(rows), width), np.uint8)
+    with np.errstate(all="ignore"):
+        return QUANTIZE[kind.name](rows.reshape(-1), spread).reshape(len(rows), width)
