@@ -65,6 +65,9 @@ SUITES = {
     "kernels/attention": ["attention"],
     "kernels/codebooks": ["dequantize"],
     "kernels/dequantize": ["linear", "dequantize"],
+    "kernels/formats_wide": ["wide"],
+    "kernels/linear_wide": ["wide"],
+    "kernels/widen": ["wide"],
     "kernels/matmul": ["rows"],
     "kernels/probe": ["probe"],
     "kernels/rows": ["rows"],
@@ -72,7 +75,7 @@ SUITES = {
     "kernels/": ["linear", "bounds"],
 }
 # Those that call kernels. What no kernel can break need not run again, nor with other numbers of threads.
-KERNEL_SUITES = ["rows", "linear", "dequantize", "attention", "bounds", "blas", "numa", "probe"]
+KERNEL_SUITES = ["rows", "linear", "dequantize", "wide", "attention", "bounds", "blas", "numa", "probe"]
 
 
 @dataclass(frozen=True)
