@@ -29,7 +29,7 @@ from collections.abc import Callable
 import numpy as np
 
 from zigllama.errors import ClosedError, OutOfMemory
-from zigllama.foundation.runtime import F32
+from zigllama.foundation.runtime import F32, Step
 from zigllama.inference.engine import Engine
 from zigllama.inference.request import Request
 from zigllama.inference.sampling import Best
@@ -59,6 +59,7 @@ class BatchProcessor:
         self._news = False  # something happened that a sleeping thread should look at
         self._thread: threading.Thread | None = None
         self._turns = TurnTaking(self.cache)
+        self._step: Step | None = None  # the last one, whose arrays the next one takes over
         self._closed = False
 
     # --- one step for everybody ---
@@ -79,10 +80,12 @@ class BatchProcessor:
         starts = [r.sequence.length for r, _ in turns if r.sequence is not None]
         wanted = [r.wanted(len(tokens)) for r, tokens in turns]
         try:
-            step = self.cache.step([(r.sequence, tokens) for r, tokens in turns if r.sequence is not None])
-            ends = [last + 1 for last in step.out_rows.tolist()]
-            rows = [row for end, n in zip(ends, wanted, strict=True) for row in range(end - n, end)]
-            step.out_rows = np.array(rows, np.int32)
+            pieces = [(r.sequence, tokens) for r, tokens in turns if r.sequence is not None]
+            step = self._step = self.cache.step(pieces, self._step)
+            if any(n != 1 for n in wanted):
+                ends = [last + 1 for last in step.out_rows.tolist()]
+                rows = [row for end, n in zip(ends, wanted, strict=True) for row in range(end - n, end)]
+                step.out_rows = np.array(rows, np.int32)
             step.best = any(r.chooses for r, _ in turns)
             logits = self.engine.run(step)
             best = self.engine.best
