@@ -105,11 +105,13 @@ int zl_want_kind(const char *op, const zl_tensor *tensors, int i, int kind);
 
 /* ---- number formats (formats.c) ------------------------------------------------------------------------------------------------ */
 
+/* Its products go by the common form of kernels/formats_wide.h. */
+enum { ZL_WIDENED = 2 };
 typedef struct {
     int type;                /* zl_type                                          */
     const char *name;
     int cols, bytes;         /* elements and bytes of a quant block in the file  */
-    int multiplied;          /* products with it have kernels                    */
+    int multiplied;          /* products with it have kernels: 1, or ZL_WIDENED  */
 } zl_format;
 const zl_format *zl_format_of(int type); /* NULL when unknown */
 
