@@ -27,6 +27,7 @@ int zl_ctx_several_nodes(const zl_ctx *ctx);
 int64_t zl_share_begin(int64_t units, int t, int n); /* threadpool.c: the first of thread t's units, of n threads */
 /* The pages of freshly mapped panels go to the nodes of the threads that will read them. Never fails; counts. One node: nothing. */
 void zl_numa_bind(zl_ctx *ctx, uint8_t *panels, int64_t n_panels, int64_t panel_bytes);
+int zl_alloc_unwritten(int64_t bytes, void **out); /* alloc.c: zl_alloc for memory that is written whole before it is read; not zeroed */
 int zl_alloc_is_mapping(int64_t bytes); /* alloc.c: whether zl_alloc makes a mapping of its own of so much */
 
 /* Every public function that runs kernels or stages begins and ends with these two. zl_enter refuses a null context, one made before
