@@ -1,4 +1,4 @@
-"""Greedy steps that C runs in a row: the same answers as one step after another, whatever ends them, alone or in company."""
+"""Greedy steps that C runs in a row: the same answers as one by one, whatever ends them, alone or in company."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def answers(m: Model, prompts: list[list[int]], **options: Any) -> list[tuple[Any, ...]]:
     """What each prompt is continued with, all at once."""
     settings = {"temperature": 0.0, "max_tokens": 100, **options}
-    results = [m.submit(prompt, **settings) for prompt in prompts]
-    return [(r.token_ids, r.text, r.finish_reason, r.usage["completion_tokens"]) for r in (h.result(60) for h in results)]
+    handles = [m.submit(prompt, **settings) for prompt in prompts]
+    results = [handle.result(60) for handle in handles]
+    return [(r.token_ids, r.text, r.finish_reason, r.usage["completion_tokens"]) for r in results]
 
 
 @pytest.mark.parametrize("name", ["llama-mix", "gemma3-mix"])

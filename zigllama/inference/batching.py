@@ -88,8 +88,8 @@ class BatchProcessor:
             pieces = [(r.sequence, tokens) for r, tokens in turns if r.sequence is not None]
             step = self._step = self.cache.step(pieces, self._step)
             if n_ahead > 1 and (chosen := self._run_ahead(turns, step, n_ahead)):
-                for (r, _), few in zip(turns, chosen, strict=True):
-                    self._hand_over_tokens(r, few)
+                for (r, _), written in zip(turns, chosen, strict=True):
+                    self._hand_over_tokens(r, written)
                 return
             began = time.perf_counter()
             if any(n != 1 for n in wanted):
@@ -123,9 +123,9 @@ class BatchProcessor:
     def _ahead(self, turns: Turns) -> int:
         """How many steps the engine may run in a row before anybody looks at what was written.
 
-        Between two steps Python costs some hundred microseconds, the more as the weights that C has just read have driven
-        everything else out of the caches: a tenth of a step of a small model. Where all write greedily the next token is
-        known in C, and nobody misses what happens here meanwhile, as long as that is short.
+        Between two steps Python costs some hundred microseconds, since the weights that C has just read have driven all
+        else out of the caches: a tenth of a step of a small model. Where all write greedily the next token is known in
+        C, and nobody misses what happens here meanwhile, as long as that is short.
         """
         if not self.engine.runs_ahead or not self._pace:
             return 1

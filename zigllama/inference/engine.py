@@ -121,8 +121,8 @@ class Engine:
         return self.mode == "tape" and self.watch is None
 
     def run_ahead(self, step: Step, n: int, ends: I32) -> I32:
-        """Up to n greedy steps in a row in one call of C: the tokens chosen, (steps, rows of `step`), of those that went
-        well. See TapeProgram.run_ahead. The step itself stays as it is. Raises ClosedError, ForkedContext."""
+        """Up to n greedy steps in a row in one call of C: the tokens chosen, (steps, rows of `step`), of those steps
+        that went well. See TapeProgram.run_ahead. The step itself stays as it is. Raises ClosedError, ForkedContext."""
         with self.lock:
             self.check()
             program = self._prepare(step)

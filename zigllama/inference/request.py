@@ -194,7 +194,7 @@ class Writing(Request):
         return right
 
     def ahead(self) -> int:
-        """As Request: while it writes greedily and draws up no drafts, up to the end of the page that is being filled."""
+        """As Request: while it writes greedily, without drafts, up to the end of the page that is being filled."""
         if self._lookup is not None or self.n_due != 1 or not self._first or not self.generator.sampler.greedy:
             return 0
         assert self.sequence is not None
