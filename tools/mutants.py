@@ -58,6 +58,7 @@ SUITES = {
     "core/ops_rows": ["rows"],
     "core/probe": ["probe"],
     "core/program": ["program", "bounds"],
+    "core/quantize": ["quantize_plain", "quantize_iq"],
     "core/step": ["program", "attention"],
     "core/strings": ["strings"],
     "core/threadpool": ["pool", "core"],
@@ -70,12 +71,24 @@ SUITES = {
     "kernels/probe": ["probe"],
     "kernels/quantize_eight": ["quantize_iq"],
     "kernels/quantize_iq": ["quantize_iq"],
+    "kernels/quantize": ["quantize_plain", "quantize_iq"],
     "kernels/rows": ["rows"],
     "kernels/simd": ["rows", "linear", "attention"],
     "kernels/": ["linear", "bounds"],
 }
 # Those that call kernels. What no kernel can break need not run again, nor with other numbers of threads.
-KERNEL_SUITES = ["rows", "linear", "dequantize", "attention", "bounds", "blas", "numa", "probe", "quantize_iq"]
+KERNEL_SUITES = [
+    "rows",
+    "linear",
+    "dequantize",
+    "attention",
+    "bounds",
+    "blas",
+    "numa",
+    "probe",
+    "quantize_iq",
+    "quantize_plain",
+]
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ static float element(const grid_format *f, int e, int i) {
 
 /* sum w (x - s m)^2 of half a vector: pairs, then pairs of pairs */
 static float half_cost(const grid_format *f, int e, int half, float shift, const float *x, const float *w, float s) {
-    float c[4];
+    float c[4] = {0};
     for (int i = 0; i < f->size / 2; i++) {
         const int k = half * f->size / 2 + i;
         const float t = x[k] - s * (element(f, e, k) + shift);

@@ -28,8 +28,8 @@ def dequantize(ctx: NativeContext, type_id: int, n: int, src: U8) -> F32:
 def quantize_rows(ctx: NativeContext, type_id: int, x: F32, importance: F32 | None, n_bytes: int) -> U8:
     """Rows (rows, cols) -> their file bytes, uint8 (n_bytes,); importance (cols,) or None.
 
-    Raises ShapeError, DTypeError for a type without a quantiser, InvalidArgument for a value that it does not take, with
-    its row and column.
+    Raises ShapeError, DTypeError for a type without a quantiser, InvalidArgument for a value that it does not take,
+    with its row and column.
     """
     want_array(x, np.float32, 2)
     rows, cols = x.shape

@@ -3,8 +3,9 @@
     zl.dequantize(blocks, "IQ3_S")          uint8 (n, bytes per block) -> float32 (n, values per block)
     zl.quantize_rows(x, "Q4_K")             float32 (rows, cols) -> uint8 (rows, bytes per row)
 
-What the bytes of a format mean is drawn, and done in NumPy, in quantization.py and the modules it gathers; how codes and
-scales are chosen, in quantizers.py and the modules that it gathers. The bits of both are the same. What this file is not: it multiplies nothing (linear.py) and reads no file.
+What the bytes of a format mean is drawn, and done in NumPy, in quantization.py and the modules it gathers; how codes
+and scales are chosen, in quantizers.py and the modules that it gathers. The bits of both are the same. What this file
+is not: it multiplies nothing (linear.py) and reads no file.
 """
 
 from __future__ import annotations

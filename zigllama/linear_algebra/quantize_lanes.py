@@ -1,8 +1,8 @@
 """What the quantisers' twins share: the arithmetic of blocks side by side, step for step as the C kernels do it.
 
-A twin holds the blocks as columns, (values of a block, blocks), float32, where C has them in the lanes of vectors. Sums
-go in ascending order of a block's values, nothing is fused, and every operation rounds to float32: so C and NumPy choose
-the same codes and scales, bit for bit. What this file is not: it knows no format.
+A twin holds the blocks as columns, (values of a block, blocks), float32, where C has them in the lanes of vectors.
+Sums go in ascending order of a block's values, nothing is fused, and every operation rounds to float32: so C and NumPy
+choose the same codes and scales, bit for bit. What this file is not: it knows no format.
 """
 
 from __future__ import annotations

@@ -1,0 +1,97 @@
+/* selftest_quantize_plain.c - halves and blocks of 32 with one scale, made from floats, against their definitions; what is refused. */
+#include "guarded.h"
+#include "selftest.h"
+#include <math.h>
+
+static int failures;
+
+enum { ROWS = 37, COLS = 480, N = ROWS * COLS }; /* 17,760: more than one chunk, and no whole number of vectors of blocks */
+
+static void fill(float *x) {
+    uint64_t seed = 0x2545f4914f6cdd1du;
+    for (int i = 0; i < N; i++) {
+        seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+        x[i] = (float)(int32_t)(seed >> 32) * 0x1p-31f;
+        if (i / 32 % 5 == 1) x[i] = rintf(x[i] * 16) * 0.25f; /* ties */
+        if (i / 32 % 5 == 2) x[i] *= i % 32 == 9 ? -300.0f : 0.01f;
+        if (i / 32 % 5 == 3) x[i] = 0;
+    }
+}
+
+static float half_rounded(float x) { /* to the nearest, ties to even */
+    uint32_t b;
+    if (fabsf(x) < 0x1p-14f) return (float)(rint((double)x * 0x1p24) * 0x1p-24); /* subnormal halves */
+    memcpy(&b, &x, 4);
+    b += 0xfff + (b >> 13 & 1), b &= ~0x1fffu;
+    memcpy(&x, &b, 4);
+    return x;
+}
+static float bf16_rounded(float x) {
+    uint32_t b;
+    memcpy(&b, &x, 4);
+    b += 0x7fff + (b >> 16 & 1), b &= ~0xffffu;
+    memcpy(&x, &b, 4);
+    return x;
+}
+
+/* value i of a block of 32, as a reader has it */
+static float q4_0(const float *x, int i) {
+    float most = 0;
+    for (int k = 0; k < 32; k++) most = fabsf(x[k]) > fabsf(most) ? x[k] : most;
+    const float d = most / -8.0f, u = truncf(x[i] * (d ? 1 / d : 0) + 8.5f);
+    return ((u < 15 ? u : 15) - 8) * half_rounded(d);
+}
+static float q8_0(const float *x, int i) {
+    float most = 0;
+    for (int k = 0; k < 32; k++) most = fmaxf(fabsf(x[k]), most);
+    const float d = most / 127.0f;
+    return roundf(x[i] * (d ? 1 / d : 0)) * half_rounded(d);
+}
+
+static void test_type(zl_ctx *ctx, int type, const float *x) {
+    const zl_format *f = zl_format_of(type);
+    const int64_t bytes = (int64_t)N / f->cols * f->bytes;
+    guarded values = guard(N * 4), file = guard(bytes), back = guard(N * 4);
+    int wrong = 0;
+    memcpy(values.p, x, N * 4);
+    CHECK(zl_quantize_rows(ctx, type, ROWS, COLS, values.p, NULL, file.p, bytes) == ZL_OK, "%s", f->name);
+    CHECK(zl_dequantize(ctx, type, N, file.p, bytes, back.p) == ZL_OK, "%s", f->name);
+    for (int i = 0; i < N; i++) {
+        const float *block = x + i / 32 * 32;
+        const float want = type == ZL_TYPE_F32 ? x[i] : type == ZL_TYPE_BF16 ? bf16_rounded(x[i]) : type == ZL_TYPE_F16 ? half_rounded(x[i])
+            : type == ZL_TYPE_Q4_0 ? q4_0(block, i % 32) : q8_0(block, i % 32);
+        wrong += ((float *)back.p)[i] != want;
+    }
+    CHECK(wrong == 0, "%s: %d values", f->name, wrong);
+    release(&values), release(&file), release(&back);
+}
+
+static void test_refused(zl_ctx *ctx, float *x) {
+    uint8_t to[2 * COLS / 32 * 34];
+    float importance[COLS] = {0};
+    const int64_t bytes = sizeof to;
+    const float kept = x[COLS + 77];
+    CHECK(zl_quantize_rows(ctx, 9999, 2, COLS, x, NULL, to, bytes) == ZL_E_TYPE, "unknown");
+    CHECK(zl_quantize_rows(ctx, ZL_TYPE_Q8_1, 2, COLS, x, NULL, to, bytes) == ZL_E_TYPE, "not made");
+    CHECK(zl_quantize_rows(ctx, ZL_TYPE_Q8_0, 2, COLS - 1, x, NULL, to, bytes) == ZL_E_SHAPE, "no whole blocks");
+    CHECK(zl_quantize_rows(ctx, ZL_TYPE_Q8_0, 2, COLS, x, NULL, to, bytes - 1) == ZL_E_SHAPE, "no room");
+    CHECK(zl_quantize_rows(ctx, ZL_TYPE_Q8_0, 2, COLS, NULL, NULL, to, bytes) == ZL_E_ARG, "null");
+    importance[5] = -1;
+    CHECK(zl_quantize_rows(ctx, ZL_TYPE_Q8_0, 2, COLS, x, importance, to, bytes) == ZL_E_ARG, "negative importance");
+    for (int k = 0; k < 3; k++) {
+        x[COLS + 77] = k == 0 ? NAN : k == 1 ? -INFINITY : 65520.0f;
+        CHECK(zl_quantize_rows(ctx, ZL_TYPE_Q8_0, 2, COLS, x, NULL, to, bytes) == ZL_E_ARG, "%d", k);
+        CHECK(strstr(zl_error(), "row 1, column 77 ") != NULL, "%d", k);
+    }
+    x[COLS + 77] = kept;
+}
+
+int selftest_quantize_plain(zl_ctx *ctx) {
+    static const int types[] = {ZL_TYPE_F32, ZL_TYPE_F16, ZL_TYPE_BF16, ZL_TYPE_Q4_0, ZL_TYPE_Q8_0};
+    static float x[N];
+    failures = 0;
+    fill(x);
+    for (int t = 0; t < 5; t++) test_type(ctx, types[t], x);
+    test_refused(ctx, x);
+    return failures;
+}
