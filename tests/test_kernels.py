@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 import random_weights
 import tolerances
+from format_samples import random_blocks
 from native_ops import THREADS, assert_within, doubles, usable_variants
 
 import zigllama
@@ -238,6 +239,8 @@ def test_attention_is_the_formula() -> None:
 
 def weight_bytes(kind: str) -> npt.NDArray[np.uint8]:
     """A (19, 512) matrix in a number format."""
+    if kind in ("IQ4_XS", "IQ2_S", "TQ1_0"):
+        return random_blocks(kind, 19 * 512 // 256, finite=True).reshape(19, -1)
     if kind not in ("Q5_1", "Q5_K"):
         return np.asarray(random_weights.tensor("w", kind, (19, 512), 512**-0.5)).reshape(19, -1)
     per, size = (32, 24) if kind == "Q5_1" else (256, 176)
@@ -246,7 +249,8 @@ def weight_bytes(kind: str) -> npt.NDArray[np.uint8]:
     return blocks.reshape(19, -1)
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K",
+                                  "IQ4_XS", "IQ2_S", "TQ1_0"])  # fmt: skip
 @pytest.mark.parametrize("t", [1, 3, 11])
 def test_quant_matmul(kind: str, t: int) -> None:
     data = weight_bytes(kind)

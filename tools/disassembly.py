@@ -49,7 +49,7 @@ FOREIGN = {
 }
 FOREIGN[CORE] = FOREIGN["generic"]
 # NEON is part of aarch64, so there `generic` has it too: kernels that no intrinsic is written for are the same code.
-SAME = {"neon": {"pack", "rope_table", "add", "mul", "scale", "top_k", "probe_read"}}
+SAME = {"neon": {"pack", "pack_wide", "rope_table", "add", "mul", "scale", "top_k", "probe_read"}}
 SAME["dotprod"] = SAME["neon"]
 
 

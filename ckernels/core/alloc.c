@@ -31,7 +31,7 @@ static void *map_aligned(int64_t bytes) {
 
 int zl_alloc_is_mapping(int64_t bytes) { return bytes >= MAP_FROM; }
 
-int zl_alloc(int64_t bytes, void **out) {
+static int allocate(int64_t bytes, int zeroed, void **out) {
     if (!out) return zl_fail(ZL_E_ARG, "zl_alloc: out is a null pointer");
     *out = NULL;
     if (bytes < 0) return zl_fail(ZL_E_ARG, "zl_alloc: %lld bytes", (long long)bytes);
@@ -40,10 +40,15 @@ int zl_alloc(int64_t bytes, void **out) {
         *out = map_aligned(round_up(bytes, PAGE));
     } else {
         size_t rounded = (size_t)round_up(bytes ? bytes : 1, ALIGNMENT);
-        if ((*out = aligned_alloc(ALIGNMENT, rounded))) memset(*out, 0, rounded);
+        if ((*out = aligned_alloc(ALIGNMENT, rounded)) && zeroed) memset(*out, 0, rounded);
     }
     return *out ? ZL_OK : zl_fail(ZL_E_MEMORY, "zl_alloc needs %lld bytes", (long long)bytes);
 }
+
+int zl_alloc(int64_t bytes, void **out) { return allocate(bytes, 1, out); }
+
+/* Zeroing would touch each page from the calling thread alone, before the threads that fill it. */
+int zl_alloc_unwritten(int64_t bytes, void **out) { return allocate(bytes, 0, out); }
 
 void zl_release(void *p, int64_t bytes) {
     if (!p) return;

@@ -27,6 +27,7 @@ int zl_ctx_several_nodes(const zl_ctx *ctx);
 int64_t zl_share_begin(int64_t units, int t, int n); /* threadpool.c: the first of thread t's units, of n threads */
 /* The pages of freshly mapped panels go to the nodes of the threads that will read them. Never fails; counts. One node: nothing. */
 void zl_numa_bind(zl_ctx *ctx, uint8_t *panels, int64_t n_panels, int64_t panel_bytes);
+int zl_alloc_unwritten(int64_t bytes, void **out); /* alloc.c: zl_alloc for memory that is written whole before it is read; not zeroed */
 int zl_alloc_is_mapping(int64_t bytes); /* alloc.c: whether zl_alloc makes a mapping of its own of so much */
 
 /* Every public function that runs kernels or stages begins and ends with these two. zl_enter refuses a null context, one made before
@@ -105,11 +106,13 @@ int zl_want_kind(const char *op, const zl_tensor *tensors, int i, int kind);
 
 /* ---- number formats (formats.c) ------------------------------------------------------------------------------------------------ */
 
+/* Its products go by the common form of kernels/formats_wide.h. */
+enum { ZL_WIDENED = 2 };
 typedef struct {
     int type;                /* zl_type                                          */
     const char *name;
     int cols, bytes;         /* elements and bytes of a quant block in the file  */
-    int multiplied;          /* products with it have kernels                    */
+    int multiplied;          /* products with it have kernels: 1, or ZL_WIDENED  */
 } zl_format;
 const zl_format *zl_format_of(int type); /* NULL when unknown */
 

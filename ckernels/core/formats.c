@@ -4,7 +4,7 @@
  */
 #include "core.h"
 
-/* Elements and bytes of a quant block, and whether products with it have kernels. */
+/* Elements and bytes of a quant block, whether products with it have kernels, and of which kind. */
 static const zl_format formats[] = {
     {ZL_TYPE_F32, "F32", 1, 4, 1},
     {ZL_TYPE_F16, "F16", 1, 2, 1},
@@ -20,27 +20,27 @@ static const zl_format formats[] = {
     {ZL_TYPE_Q5_1, "Q5_1", 32, 24, 1},
     {ZL_TYPE_Q8_0, "Q8_0", 32, 34, 1},
     {ZL_TYPE_Q8_1, "Q8_1", 32, 36, 0},
-    {ZL_TYPE_Q2_K, "Q2_K", 256, 84, 0},
-    {ZL_TYPE_Q3_K, "Q3_K", 256, 110, 0},
+    {ZL_TYPE_Q2_K, "Q2_K", 256, 84, ZL_WIDENED},
+    {ZL_TYPE_Q3_K, "Q3_K", 256, 110, ZL_WIDENED},
     {ZL_TYPE_Q4_K, "Q4_K", 256, 144, 1},
     {ZL_TYPE_Q5_K, "Q5_K", 256, 176, 1},
     {ZL_TYPE_Q6_K, "Q6_K", 256, 210, 1},
     {ZL_TYPE_Q8_K, "Q8_K", 256, 292, 0},
-    {ZL_TYPE_IQ1_S, "IQ1_S", 256, 50, 0},
-    {ZL_TYPE_IQ1_M, "IQ1_M", 256, 56, 0},
-    {ZL_TYPE_IQ2_XXS, "IQ2_XXS", 256, 66, 0},
-    {ZL_TYPE_IQ2_XS, "IQ2_XS", 256, 74, 0},
-    {ZL_TYPE_IQ2_S, "IQ2_S", 256, 82, 0},
-    {ZL_TYPE_IQ3_XXS, "IQ3_XXS", 256, 98, 0},
-    {ZL_TYPE_IQ3_S, "IQ3_S", 256, 110, 0},
-    {ZL_TYPE_IQ4_NL, "IQ4_NL", 32, 18, 0},
-    {ZL_TYPE_IQ4_XS, "IQ4_XS", 256, 136, 0},
-    {ZL_TYPE_TQ1_0, "TQ1_0", 256, 54, 0},
-    {ZL_TYPE_TQ2_0, "TQ2_0", 256, 66, 0},
-    {ZL_TYPE_Q1_0, "Q1_0", 128, 18, 0},
-    {ZL_TYPE_Q2_0, "Q2_0", 64, 18, 0},
-    {ZL_TYPE_MXFP4, "MXFP4", 32, 17, 0},
-    {ZL_TYPE_NVFP4, "NVFP4", 64, 36, 0},
+    {ZL_TYPE_IQ1_S, "IQ1_S", 256, 50, ZL_WIDENED},
+    {ZL_TYPE_IQ1_M, "IQ1_M", 256, 56, ZL_WIDENED},
+    {ZL_TYPE_IQ2_XXS, "IQ2_XXS", 256, 66, ZL_WIDENED},
+    {ZL_TYPE_IQ2_XS, "IQ2_XS", 256, 74, ZL_WIDENED},
+    {ZL_TYPE_IQ2_S, "IQ2_S", 256, 82, ZL_WIDENED},
+    {ZL_TYPE_IQ3_XXS, "IQ3_XXS", 256, 98, ZL_WIDENED},
+    {ZL_TYPE_IQ3_S, "IQ3_S", 256, 110, ZL_WIDENED},
+    {ZL_TYPE_IQ4_NL, "IQ4_NL", 32, 18, ZL_WIDENED},
+    {ZL_TYPE_IQ4_XS, "IQ4_XS", 256, 136, ZL_WIDENED},
+    {ZL_TYPE_TQ1_0, "TQ1_0", 256, 54, ZL_WIDENED},
+    {ZL_TYPE_TQ2_0, "TQ2_0", 256, 66, ZL_WIDENED},
+    {ZL_TYPE_Q1_0, "Q1_0", 128, 18, ZL_WIDENED},
+    {ZL_TYPE_Q2_0, "Q2_0", 64, 18, ZL_WIDENED},
+    {ZL_TYPE_MXFP4, "MXFP4", 32, 17, ZL_WIDENED},
+    {ZL_TYPE_NVFP4, "NVFP4", 64, 36, ZL_WIDENED},
 };
 
 const zl_format *zl_format_of(int type) {

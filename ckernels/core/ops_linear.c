@@ -77,13 +77,19 @@ static int64_t forms_bytes(int forms, int64_t rows, int64_t k) {
            (forms & PAIRS ? pair_bytes(rows, k) : 0);
 }
 
+/* Scratch of linear_quant per thread. Formats that are widened want 12 vectors for each block of the pair (kernels/formats_wide.h). */
+static int64_t quant_scratch(const zl_weight *w) {
+    const int64_t wide = zl_format_of(w->type)->multiplied == ZL_WIDENED ? w->cols / 32 * 2 * 12 * w->k->lanes * 4 : 0;
+    return zl_quant_scratch(w, w->k->lanes) + wide;
+}
+
 static void scratch_linear(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {
     const int64_t k = t[op->in[0]].cols;
     int64_t scratch = 0;
     int forms = 0;
     for (int i = 0; i < n_weights(op); i++) {
         const zl_weight *w = weight_of(op, t, i);
-        scratch = max64(scratch, is_float(w) ? zl_float_scratch(w) : zl_quant_scratch(w, w->k->lanes));
+        scratch = max64(scratch, is_float(w) ? zl_float_scratch(w) : quant_scratch(w));
         forms |= form_of(w);
         if (is_float(w) && rows > ZL_FEW) scratch = max64(scratch, zl_slab_scratch(ctx, w, rows));
     }

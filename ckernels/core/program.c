@@ -297,6 +297,69 @@ int zl_program_run(zl_program *p, const zl_step *step) {
     return zl_leave(&entry, status);
 }
 
+/* ---- several runs in a row --------------------------------------------------------------------------------------------------------- */
+
+/* The step of one run, and the arrays of it that change from run to run, which are ours: n_rows each of tokens, cache_pos and see_to,
+ * then the planes of positions. */
+typedef struct {
+    zl_step step;
+    int32_t *own;
+} moving_step;
+
+static int check_ahead(const zl_program *p, const zl_step *s, int n, const int32_t *ends, int n_ends, const int32_t *ids, const int *ran) {
+    if (!p || !s || !ids || !ran || (n_ends > 0 && !ends)) return zl_fail(ZL_E_ARG, "zl_program_run_ahead: a null pointer");
+    if (n < 1 || n_ends < 0) return zl_fail(ZL_E_ARG, "zl_program_run_ahead: %d runs, %d end tokens", n, n_ends);
+    if (p->n_ops == 0 || p->ops[p->n_ops - 1].code != ZL_OP_TOP_K || s->skip_top_k)
+        return zl_fail(ZL_E_ARG, "zl_program_run_ahead: the last op is not top_k, or the step skips it");
+    if (s->mask) return zl_fail(ZL_E_ARG, "zl_program_run_ahead: masks are for one run");
+    int status = zl_check_step(&p->limits, s);
+    if (status) return status;
+    if (s->n_rows < 1 || s->n_rows != s->n_out || !s->tokens || !s->cache_pos || !s->see_to || !s->seq || !s->out_rows || (s->n_planes && !s->positions))
+        return zl_fail(ZL_E_SHAPE, "zl_program_run_ahead: %d rows of which %d are wanted, or an array of the step is missing", s->n_rows, s->n_out);
+    for (int t = 0; t < s->n_rows; t++) {
+        if (s->out_rows[t] != t) return zl_fail(ZL_E_ARG, "zl_program_run_ahead: wanted row %d is row %d of the step", t, s->out_rows[t]);
+        if (t && s->seq[t] == s->seq[t - 1]) return zl_fail(ZL_E_ARG, "zl_program_run_ahead: rows %d and %d are of sequence %d", t - 1, t, s->seq[t]);
+    }
+    return ZL_OK;
+}
+
+static int move_in(moving_step *m, const zl_step *s) {
+    const size_t rows = (size_t)s->n_rows, bytes = rows * 4, planes = (size_t)s->n_planes;
+    if (!(m->own = malloc((3 + planes) * bytes))) return zl_fail(ZL_E_MEMORY, "zl_program_run_ahead needs %zu bytes", (3 + planes) * bytes);
+    m->step = *s;
+    m->step.tokens = memcpy(m->own, s->tokens, bytes);
+    m->step.cache_pos = memcpy(m->own + rows, s->cache_pos, bytes);
+    m->step.see_to = memcpy(m->own + 2 * rows, s->see_to, bytes);
+    if (planes) m->step.positions = memcpy(m->own + 3 * rows, s->positions, planes * bytes);
+    return ZL_OK;
+}
+
+int zl_program_run_ahead(zl_program *p, const zl_step *step, int n, const int32_t *ends, int n_ends, int32_t *ids, int *ran) {
+    moving_step m;
+    int status = check_ahead(p, step, n, ends, n_ends, ids, ran);
+    if (!status) status = move_in(&m, step);
+    if (status) return status;
+    const int rows = step->n_rows, *out = p->ops[p->n_ops - 1].out;
+    const int64_t k = p->tensors[out[0]].cols;
+    int done = 0;
+    *ran = 0;
+    for (int i = 0; i < n && !done; i++, ids += rows) {
+        if ((status = zl_program_run(p, &m.step))) break;
+        const float *best = zl_program_tensor(p, out[0]), *id = zl_program_tensor(p, out[1]);
+        for (int t = 0; t < rows; t++) {
+            memcpy(&ids[t], id + t * k, 4);
+            if (!__builtin_isfinite(best[t * k])) goto end;
+            for (int e = 0; e < n_ends; e++) done |= ids[t] == ends[e];
+        }
+        *ran = i + 1;
+        memcpy(m.own, ids, (size_t)rows * 4);
+        for (int j = rows; j < (3 + step->n_planes) * rows; j++) m.own[j] = (int32_t)((uint32_t)m.own[j] + 1);
+    }
+end:
+    free(m.own);
+    return status;
+}
+
 int zl_program_times(const zl_program *p, zl_op_time *out, int n) {
     if (!p || !out) return zl_fail(ZL_E_ARG, "zl_program_times: a null pointer");
     if (n != p->n_ops) return zl_fail(ZL_E_SHAPE, "zl_program_times: room for %d ops, the program has %d", n, p->n_ops);

@@ -41,9 +41,10 @@ static int64_t panels_of(const zl_weight *w) { return (w->rows + w->k->lanes - 1
 static int build(zl_ctx *ctx, zl_weight *w, const uint8_t *data, int64_t n_bytes, int release) {
     enum { CHUNK_BYTES = 256 << 10 };
     w->own_bytes = panels_of(w) * w->panel_bytes;
-    int status = zl_alloc(w->own_bytes, (void **)&w->panels);
+    int status = zl_alloc_unwritten(w->own_bytes, (void **)&w->panels);
     if (status) return status;
-    zl_numa_bind(ctx, w->panels, panels_of(w), w->panel_bytes); /* before the first touch, which is the packing */
+    /* Before the first touch, which is the packing: it writes every byte, those of absent rows with 0. */
+    zl_numa_bind(ctx, w->panels, panels_of(w), w->panel_bytes);
     pack_job j = {w, data, panels_of(w), 1 + CHUNK_BYTES / w->panel_bytes, release};
     zl_parallel(ctx, (j.panels + j.per - 1) / j.per, pack_chunk, &j);
     if (release) let_go(data, data + n_bytes); /* a fault maps its neighbours too: pages at the edges of chunks have come back */

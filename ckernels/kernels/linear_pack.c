@@ -3,7 +3,7 @@
  * Panels are chosen so that packing moves whole 32-bit words: word v of a row's block becomes lane `lane` of vector v. Only bits that
  * belong to another block in the file (K-quants share bytes between blocks) are picked apart, four values at a time.
  */
-#include "formats.h"
+#include "formats_wide.h"
 #include "kernels.h"
 
 ZL_INLINE uint32_t load32(const uint8_t *p) { uint32_t w; memcpy(&w, p, 4); return w; }
@@ -123,6 +123,7 @@ void ZL_FN(pack)(int type, int64_t n, int64_t k0, int64_t k, const uint8_t *rows
         if (n < L) memset(panel, 0, (size_t)(k * L * 2));
         pack_values(2, n, k0, k, rows, row_bytes, panel);
         return;
+    default: ZL_FN(pack_wide)(type, n, k0, k, rows, row_bytes, panel); return;
     }
 }
 #undef FORMAT
@@ -167,5 +168,6 @@ void ZL_FN(unpack_row)(int type, int64_t k, const uint8_t *panel, int lane, floa
     case ZL_TYPE_BF16:
         for (int64_t i = 0; i < k; i++) ZL_FN(dequantize)(type, 1, panel + (i * L + lane) * 2, dst + i);
         return;
+    default: ZL_FN(unpack_wide)(type, k, panel, lane, dst); return;
     }
 }

@@ -17,6 +17,7 @@
  *
  * A weight that is mapped is packed panel by panel into scratch and goes the same way.
  */
+#include "formats_wide.h"
 #include "linear_store.h"
 #include "linear_tile.h"
 
@@ -107,5 +108,6 @@ void ZL_FN(linear_quant)(const struct zl_weight *w, int64_t begin, int64_t end, 
         FORMAT(ZL_TYPE_Q4_K)
         FORMAT(ZL_TYPE_Q5_K)
         FORMAT(ZL_TYPE_Q6_K)
+    default: ZL_FN(linear_wide)(w, begin, end, t0, t1, x, r, scratch);
     }
 }

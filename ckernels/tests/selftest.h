@@ -36,6 +36,7 @@ int selftest_program(zl_ctx *ctx);
 int selftest_bounds(zl_ctx *ctx);
 int selftest_linear(zl_ctx *ctx);
 int selftest_dequantize(zl_ctx *ctx);
+int selftest_wide(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
 int selftest_strings(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);

@@ -286,6 +286,82 @@ static void test_other_variant(zl_ctx *ctx) {
     zl_ctx_free(other);
 }
 
+/* ---- several runs in a row: what single runs give, each fed what the one before it found best --------------------------------------- */
+
+enum { VOCAB = 32, AHEAD = 6, SEQS = 2 };
+
+static void test_ahead(zl_ctx *ctx) {
+    static float table[VOCAB * VOCAB];
+    static uint16_t k[SEQS * 64 * VOCAB], v[SEQS * 64 * VOCAB];
+    float inv_freq[VOCAB / 2];
+    zl_weight *w = NULL;
+    zl_program *p = NULL, *no_top = NULL;
+    for (int i = 0; i < VOCAB * VOCAB; i++) table[i] = (float)((i * 7919 + 13) % 101 - 50) / 20;
+    for (int i = 0; i < VOCAB / 2; i++) inv_freq[i] = 1.0f / (float)(1 + i);
+    table[5 * VOCAB + 3] = __builtin_nanf(""); /* whoever is fed token 5 */
+    CHECK(zl_weight_new(ctx, ZL_TYPE_F32, VOCAB, VOCAB, table, sizeof table, 0, &w) == ZL_OK, "weight");
+    zl_cache cache = {.type = ZL_TYPE_F16, .n_layer = 1, .n_kv = 1, .dk = VOCAB, .dv = VOCAB, .n_pages = SEQS, .k = k, .v = v};
+    enum { EMBED, ROPED, SEEN, BEST, IDS, WEIGHT, CACHE, FREQ };
+    zl_tensor t[] = {{.cols = VOCAB}, {.cols = VOCAB, .offset = VOCAB}, {.cols = VOCAB, .offset = 2 * VOCAB}, {.cols = 2, .offset = 3 * VOCAB},
+                     {.cols = 2, .offset = 3 * VOCAB + 2}, {.kind = ZL_WEIGHT, .data = w}, {.kind = ZL_CACHE, .data = &cache},
+                     constant(inv_freq, 1, VOCAB / 2)};
+    zl_op ops[] = {op_of(ZL_OP_EMBED, WEIGHT, -1, EMBED), op_of(ZL_OP_ROPE, EMBED, FREQ, ROPED), op_of(ZL_OP_KV_STORE, ROPED, ROPED, -1),
+                   op_of(ZL_OP_ATTENTION, ROPED, CACHE, SEEN), op_of(ZL_OP_TOP_K, SEEN, -1, BEST)};
+    ops[0].fp[0] = 1, ops[1].fp[0] = 1, ops[2].in[2] = CACHE, ops[3].fp[0] = 0.3f, ops[4].out[1] = IDS, ops[4].ip[0] = 2;
+    ops[1].ip[0] = 1, ops[1].ip[1] = ops[1].ip[2] = VOCAB, ops[3].ip[1] = 1;
+    CHECK(zl_program_new(ctx, ops, 5, t, 8, 3 * VOCAB + 4, 8, &p) == ZL_OK, "program");
+    CHECK(zl_program_new(ctx, ops, 4, t, 8, 3 * VOCAB + 4, 8, &no_top) == ZL_OK, "a program without top_k");
+
+    int32_t tokens[SEQS] = {0, 2}, at[SEQS] = {3, 9}, seq[SEQS] = {0, 1}, rows[SEQS] = {0, 1}, pages[SEQS] = {0, 1};
+    int32_t want[AHEAD][SEQS], ids[AHEAD * SEQS], kept[SEQS];
+    zl_step step = {.n_rows = SEQS, .n_out = SEQS, .n_seq = SEQS, .n_planes = 1, .tokens = tokens, .positions = at, .cache_pos = at, .see_to = at,
+                    .seq = seq, .out_rows = rows, .tables = {pages}, .table_width = {1}};
+    int ran = -1, end = 0;
+    for (int i = 0; i < AHEAD; i++) {
+        CHECK(zl_program_run(p, &step) == ZL_OK, "a single run");
+        for (int s = 0; s < SEQS; s++) memcpy(&want[i][s], zl_program_tensor(p, IDS) + 2 * s, 4), tokens[s] = want[i][s], at[s]++;
+    }
+    while (end < AHEAD - 1 && !(want[end][1] != want[0][1] && want[end][1] != want[0][0])) end++; /* a token that the first run does not give */
+    tokens[0] = 0, tokens[1] = 2, at[0] = 3, at[1] = 9;
+    memset(k, 0, sizeof k), memset(v, 0, sizeof v);
+    CHECK(zl_program_run_ahead(p, &step, AHEAD, NULL, 0, ids, &ran) == ZL_OK && ran == AHEAD, "%d runs", ran);
+    CHECK(!memcmp(ids, want, sizeof want), "other tokens than in single runs");
+    CHECK(tokens[0] == 0 && tokens[1] == 2 && at[0] == 3 && at[1] == 9, "the step was written to");
+    const int32_t ends[2] = {VOCAB, want[end][1]};
+    CHECK(end > 0 && zl_program_run_ahead(p, &step, AHEAD, ends, 2, ids, &ran) == ZL_OK && ran > 1 && ran <= end + 1, "%d runs, end token in run %d", ran, end);
+    CHECK(ids[(ran - 1) * SEQS] == ends[1] || ids[(ran - 1) * SEQS + 1] == ends[1], "it ended without an end token");
+    memcpy(kept, tokens, sizeof kept), tokens[1] = 5;
+    CHECK(zl_program_run_ahead(p, &step, AHEAD, NULL, 0, ids, &ran) == ZL_OK && ran == 0, "%d runs from a NaN", ran);
+    memcpy(tokens, kept, sizeof kept), at[1] = 62; /* the page holds two more positions */
+    CHECK(zl_program_run_ahead(p, &step, AHEAD, NULL, 0, ids, &ran) == ZL_E_ARG && ran == 2, "%d runs up to the end of the page", ran);
+    at[1] = 9;
+#define AHEAD_REFUSED(status, change, undo)                                                                                              \
+    do {                                                                                                                                 \
+        change;                                                                                                                          \
+        CHECK(zl_program_run_ahead(p, &step, AHEAD, NULL, 0, ids, &ran) == (status) && *zl_error(), "not refused: %s", #change);            \
+        undo;                                                                                                                            \
+    } while (0)
+    AHEAD_REFUSED(ZL_E_ARG, step.skip_top_k = 1, step.skip_top_k = 0);
+    AHEAD_REFUSED(ZL_E_SHAPE, step.n_out = 1, step.n_out = SEQS);
+    AHEAD_REFUSED(ZL_E_SHAPE, step.n_rows = step.n_out = 0, step.n_rows = step.n_out = SEQS);
+    AHEAD_REFUSED(ZL_E_SHAPE, step.out_rows = NULL, step.out_rows = rows);
+    AHEAD_REFUSED(ZL_E_SHAPE, step.tokens = NULL, step.tokens = tokens);
+    AHEAD_REFUSED(ZL_E_SHAPE, step.positions = NULL, step.positions = at);
+    AHEAD_REFUSED(ZL_E_ARG, rows[0] = 1, rows[0] = 0);
+    AHEAD_REFUSED(ZL_E_ARG, (seq[1] = 0, at[1] = 4), (seq[1] = 1, at[1] = 9));
+    const uint32_t *mask[SEQS] = {NULL};
+    AHEAD_REFUSED(ZL_E_ARG, step.mask = mask, step.mask = NULL);
+#undef AHEAD_REFUSED
+    CHECK(zl_program_run_ahead(no_top, &step, 2, NULL, 0, ids, &ran) == ZL_E_ARG && strstr(zl_error(), "top_k"), "no top_k");
+    CHECK(zl_program_run_ahead(p, &step, 0, NULL, 0, ids, &ran) == ZL_E_ARG && zl_program_run_ahead(p, &step, 1, NULL, -1, ids, &ran) == ZL_E_ARG, "counts");
+    CHECK(zl_program_run_ahead(p, &step, 1, NULL, 1, ids, &ran) == ZL_E_ARG && zl_program_run_ahead(NULL, &step, 1, NULL, 0, ids, &ran) == ZL_E_ARG &&
+              zl_program_run_ahead(p, NULL, 1, NULL, 0, ids, &ran) == ZL_E_ARG && zl_program_run_ahead(p, &step, 1, NULL, 0, NULL, &ran) == ZL_E_ARG &&
+              zl_program_run_ahead(p, &step, 1, NULL, 0, ids, NULL) == ZL_E_ARG,
+          "null pointers");
+    zl_program_free(p), zl_program_free(no_top);
+    zl_weight_free(w);
+}
+
 int selftest_program(zl_ctx *ctx) {
     failures = 0;
     test_rejections(ctx);
@@ -294,5 +370,6 @@ int selftest_program(zl_ctx *ctx) {
     test_program(ctx);
     test_large_arena(ctx);
     test_many_ops(ctx);
+    test_ahead(ctx);
     return failures;
 }

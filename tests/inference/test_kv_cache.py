@@ -316,6 +316,25 @@ def test_a_common_prefix_is_kept() -> None:
     assert sequence.tokens == [*range(200), 7, 8] and step.cache_pos.tolist() == [200, 201]
 
 
+def test_a_step_of_as_many_rows_is_written_again() -> None:
+    """It says what a new one says, in the same arrays; one of other sizes is new, and leaves the first alone."""
+    caches = [ModelKVCache(spec(0, 16), 256, n_seq=2) for _ in range(2)]
+    pairs = [[cache.add(8), cache.add(8)] for cache in caches]
+    last: Step | None = None
+    for rows in ((1, 1), (1, 1), (2, 1), (1, 2), (1, 1)):
+        tokens = [[5 * n, 7][:n] for n in rows]
+        (again, new), before = (
+            [c.step(list(zip(p, tokens, strict=True)), s) for c, p, s in zip(caches, pairs, (last, None), strict=True)],
+            last,
+        )
+        same = before is not None and len(before.tokens) == len(new.tokens)
+        assert (again is before) == same
+        for name in ("tokens", "positions", "cache_pos", "see_to", "seq", "out_rows"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(new, name), err_msg=name)
+        assert [id(table) for table in again.tables] == [id(c.table) for c in caches[0].classes]
+        last = again
+
+
 def test_untouched_pages_cost_nothing() -> None:
     """A context of a million positions is address space until it is used."""
     rss = _resident()

@@ -396,6 +396,7 @@ class NativeProgram:
         check(status)
         self._pointer: Any = ffi.gc(out[0], lib.zl_program_free)
         self.ctx, self.max_rows, self._tensors, self._keep = ctx, max_rows, tensors.copy(), keep
+        self._arrays: dict[int, tuple[Any, F32]] = {}  # what `tensor` made, and of which address
         self.n_ops = len(ops)
 
     def run(self, step: NativeStep) -> None:
@@ -409,6 +410,17 @@ class NativeProgram:
             self.ctx._lock.release()
         if status:
             _raise(status)
+
+    def run_ahead(self, step: NativeStep, n: int, ends: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Up to n runs that write greedily (zl_program_run_ahead): the best tokens of each, (runs, rows)."""
+        ids = np.empty((n, int(step.record["n_rows"][0])), np.int32)
+        ran = ffi.new("int *")
+        with self.ctx.using():
+            if self._pointer is None:
+                raise errors.ClosedError("the program is closed")
+            to, stop = ffi.from_buffer("int32_t[]", ids), ffi.from_buffer("int32_t[]", ends)
+            check(lib.zl_program_run_ahead(self._pointer, step.pointer, n, stop, len(ends), to, ran))
+        return ids[: ran[0]]
 
     def times(self) -> npt.NDArray[np.int64]:
         """(n_ops, 2): how often each op ran while the context timed ops, and how many nanoseconds that took."""
@@ -425,16 +437,24 @@ class NativeProgram:
         if self._pointer is None:
             raise errors.ClosedError("the program is closed")
         pointer = lib.zl_program_tensor(self._pointer, i)
+        before, whole = self._arrays.get(i, (None, None))
+        if whole is None or pointer != before:  # an arena tensor's place depends on the rows of the run
+            whole = self._whole(i, pointer)
+            self._arrays[i] = pointer, whole
+        rows = len(whole) if rows is None else rows
+        if not 0 <= rows <= len(whole):
+            raise errors.InvalidArgument(f"{rows} rows of tensor {i}, which has room for {len(whole)}")
+        return whole[:rows]
+
+    def _whole(self, i: int, pointer: Any) -> F32:
+        """All rows that tensor i, which begins there, has room for."""
         if pointer == ffi.NULL:
             raise errors.InvalidArgument(f"tensor {i} of {len(self._tensors)} has no rows to look at")
         record = self._tensors[i]
         capacity = self.max_rows if record["kind"] == structs.ARENA else int(record["rows"])
-        rows = capacity if rows is None else rows
-        if not 0 <= rows <= capacity:
-            raise errors.InvalidArgument(f"{rows} rows of tensor {i}, which has room for {capacity}")
         cols = int(record["cols"])
-        memory = np.frombuffer(ffi.buffer(pointer, capacity * cols * 4), np.float32)
-        return memory.reshape(capacity, cols)[:rows]
+        memory: F32 = np.frombuffer(ffi.buffer(pointer, capacity * cols * 4), np.float32)
+        return memory.reshape(capacity, cols)
 
     def close(self) -> None:
         """Give its memory back. Arrays from `tensor` must not be used any more."""
@@ -442,6 +462,7 @@ class NativeProgram:
             if self._pointer is not None:
                 ffi.release(self._pointer)
                 self._pointer, self._keep = None, ()
+                self._arrays.clear()
 
 
 # --- plain products --------------------------------------------------------------------------------------------------

@@ -115,6 +115,14 @@ class TapeProgram:
         """Replay for one native step (`context.make_step`): a single call of the C library."""
         self._program.run(step)
 
+    def run_ahead(self, step: Any, n: int, ends: Any) -> Any:
+        """Up to n runs, each fed the best tokens of the one before: these, int32 (runs, rows of the step).
+
+        The last op is `top_k`. It ends after a run in which a token of `ends` was best, and before one whose best logit
+        is no finite number.
+        """
+        return self._program.run_ahead(step, n, ends)
+
     def result(self, i: int, rows: int) -> F32:
         """Rows of result i, in place: valid until the next run."""
         return self._program.tensor(self._results[i], rows)

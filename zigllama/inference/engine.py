@@ -106,19 +106,40 @@ class Engine:
                 return logits
             if self.mode == "eager":
                 return self._eager(step, None)
-            if self._program is None:
-                self._program = TapeProgram(record(self._forward, FUSIONS), self.context, CHUNK)
-            if self._native_step is None:
-                self._native_step = self.context.make_step(step)
-            else:
-                self._native_step.update(step)
+            program = self._prepare(step)
             start = time.perf_counter_ns() if self.watch is not None else 0
-            self._program.run(self._native_step)
+            program.run(self._native_step)
             if self.watch is not None:
-                self.watch(step, self._program, time.perf_counter_ns() - start)
-            logits, values, ids = (self._program.result(i, step.n_out) for i in range(3))
+                self.watch(step, program, time.perf_counter_ns() - start)
+            logits, values, ids = (program.result(i, step.n_out) for i in range(3))
             self.best = (values, ids.view(np.int32)) if step.best else None
             return logits
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether `run_ahead` is to be had: on the tape, while nobody watches single steps."""
+        return self.mode == "tape" and self.watch is None
+
+    def run_ahead(self, step: Step, n: int, ends: I32) -> I32:
+        """Up to n greedy steps in a row in one call of C: the tokens chosen, (steps, rows of `step`), of those steps
+        that went well. See TapeProgram.run_ahead. The step itself stays as it is. Raises ClosedError, ForkedContext."""
+        with self.lock:
+            self.check()
+            program = self._prepare(step)
+            self.best = None
+            ids: I32 = program.run_ahead(self._native_step, n, ends)
+            return ids
+
+    def _prepare(self, step: Step) -> TapeProgram:
+        """The program, and the step as C reads it in `_native_step`."""
+        if self._program is None:
+            self._program = TapeProgram(record(self._forward, FUSIONS), self.context, CHUNK)
+        if self._native_step is None:
+            assert self.context is not None
+            self._native_step = self.context.make_step(step)
+        else:
+            self._native_step.update(step)
+        return self._program
 
     def _forward(self, step: Step) -> tuple[Any, Any, Any]:
         """Logits, and the best of them with their ids."""

@@ -118,7 +118,15 @@ class TextGenerator:
         """
         if self.max_tokens is not None and len(self.token_ids) >= self.max_tokens:
             return self.end("length")
-        token = self.sampler(logits, history, len(history), best)
+        return self.accept(self.sampler(logits, history, len(history), best), history)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end it."""
+        return frozenset() if self.ignore_eos else self._tokenizer.end_ids
+
+    def accept(self, token: int, history: Sequence[int]) -> list[Event]:
+        """A token that was chosen to follow `history`."""
         if not self.ignore_eos and token in self._tokenizer.end_ids:
             return self.end("stop")
         self.token_ids.append(token)

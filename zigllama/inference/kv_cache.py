@@ -190,12 +190,15 @@ class ModelKVCache:
         """`step` for one sequence."""
         return self.step([(sequence, tokens)])
 
-    def step(self, turns: Sequence[tuple[CachedSequence, Sequence[int]]]) -> Step:
+    def step(self, turns: Sequence[tuple[CachedSequence, Sequence[int]]], into: Step | None = None) -> Step:
         """Make room for tokens at the end of each sequence; the step that fills it, wanting each one's last row.
 
         The rows stand one after another, as many for each sequence as it has tokens: no row is padding. Raises
         ContextOverflow when tokens do not fit, InvalidArgument for none or for more than a chunk, ClosedError,
         OutOfMemory; nothing has changed then. When the step was run, `commit`; when it failed, `truncate`.
+
+        `into`: a step of this cache that was run and is done with. Where it has as many rows it is written again and
+        returned: new arrays, and telling C where they are, would cost more than all else in a step of one row.
         """
         for sequence, tokens in turns:
             _want_open(sequence)
@@ -219,6 +222,9 @@ class ModelKVCache:
             at.extend(range(start, start + n))
             slots.extend([sequence.slot] * n)
             last.append(len(ids) - 1)
+        if into is not None and (len(into.tokens), len(into.out_rows)) == (len(ids), len(last)):
+            into.tokens[:], into.cache_pos[:], into.seq[:], into.out_rows[:] = ids, at, slots, last
+            return into
         positions = np.array(at, np.int32)
         return Step(
             tokens=np.array(ids, np.int32),

@@ -115,6 +115,19 @@ class Request:
         """n rows were run, the logits (R, V) are those of the wanted ones; how many rows were right to run."""
         raise NotImplementedError
 
+    def ahead(self) -> int:
+        """How many tokens may be chosen for it in C, each the largest logit, before anybody looks at them."""
+        return 0
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens after which it need not be run on."""
+        return frozenset()
+
+    def take_tokens(self, tokens: list[int]) -> int:
+        """Tokens that were chosen so, each in a row of its own; how many rows were right to run."""
+        raise NotImplementedError
+
     def stop(self, reason: str) -> None:
         """It ends for a reason from outside: "cancelled" or "deadline"."""
         self.ended = True
@@ -179,6 +192,31 @@ class Writing(Request):
             if right < n and fed[right - n] != token:
                 break
         return right
+
+    def ahead(self) -> int:
+        """As Request: while it writes greedily, without drafts, up to the end of the page that is being filled."""
+        if self._lookup is not None or self.n_due != 1 or not self._first or not self.generator.sampler.greedy:
+            return 0
+        assert self.sequence is not None
+        room = min(self.reserve - len(self.tokens), PAGE - self.sequence.length % PAGE)
+        if self.generator.max_tokens is not None:
+            room = min(room, self.generator.max_tokens - len(self.generator.token_ids))
+        return min(room, BUFFER - len(self.events)) if self.bounded else room
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """As Request."""
+        return self.generator.end_ids
+
+    def take_tokens(self, tokens: list[int]) -> int:
+        """As Request; those after the end are forgotten."""
+        for i, token in enumerate(tokens):
+            self.events.extend(self.generator.accept(token, self.tokens))
+            if self.generator.finish_reason is not None:
+                self._end()
+                return i + 1
+            self.tokens.append(token)
+        return len(tokens)
 
     def stop(self, reason: str) -> None:
         """As Request; what was written so far is the result."""

@@ -100,6 +100,13 @@ class Sampler:
         self.params = params
         self.seed = int.from_bytes(os.urandom(8), "little") >> 1 if params.seed is None else params.seed
 
+    @property
+    def greedy(self) -> bool:
+        """Whether it takes the largest logit as it is, whatever was written before."""
+        p = self.params
+        plain = p.repeat_penalty == 1 and not p.frequency_penalty and not p.presence_penalty and not p.logit_bias
+        return p.temperature == 0 and plain
+
     def __call__(self, logits: F32, history: Sequence[int], position: int, best: Best = None) -> int:
         """logits (V,) and the tokens so far -> the token at `position`. Does not change `logits`.
 

@@ -1,0 +1,122 @@
+/* widen_iq.h - formats whose codes number vectors of a codebook: how a quant block of a panel is widened. The layouts are drawn in
+ * dequantize_iq.c; words are the file's bytes without the leads (formats_wide.h).
+ */
+#ifndef ZL_WIDEN_IQ_H
+#define ZL_WIDEN_IQ_H
+#include "codebooks.h"
+#include "widen.h"
+
+/* Magnitudes, negative where the lowest four bits of `signs` say so. */
+ZL_INLINE vb signed_quad(vu magnitudes, vu signs) {
+    const vu ones = four_bits(signs), mask = (ones << 8) - ones;
+    return (vb)(magnitudes ^ mask) + (vb)ones;
+}
+/* Seven sign bits -> eight, an even number of ones. */
+ZL_INLINE vu eighth_sign(vu seven) {
+    vu p = seven ^ seven >> 4;
+    p ^= p >> 2;
+    p ^= p >> 1;
+    return seven | (p & 1) << 7;
+}
+/* Vector number k of 8 values, of block j. */
+ZL_INLINE void put_eight(const int type, uint8_t *to, int j, int k, const uint64_t *grid, vu number, vu signs) {
+    put(type, to, j, 2 * k, signed_quad(gather(grid, number << 1), signs));
+    put(type, to, j, 2 * k + 1, signed_quad(gather(grid, (number << 1) + 1), signs >> 4));
+}
+ZL_INLINE vf half_more(vf d, vu sc, const float factor) { return d * (floats(sc) + 0.5f) * factor; }
+
+static void widen_iq3_xxs(const uint8_t *p, uint8_t *to) { /* words: vectors 0..15, signs and scales 16..23 */
+    enum { T = ZL_TYPE_IQ3_XXS };
+    const vf d = f16_lanes(p);
+    for (int j = 0; j < 8; j++) {
+        const vu s = word(T, p, 16 + j);
+        put_scale(to, j, AT_A, half_more(d, s >> 28, 0.5f));
+        for (int k = 0; k < 8; k++) {
+            const vu number = word(T, p, 2 * j + k / 4) >> (8 * (k % 4)) & 255, signs = eighth_sign(s >> (7 * (k / 2)) & 127);
+            put(T, to, j, k, signed_quad(gather(zl_grid_iq3_xxs, number), signs >> (4 * (k % 2))));
+        }
+    }
+}
+static void widen_iq3_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..15, ninth bits 16..17, signs 18..25, scales 26 */
+    enum { T = ZL_TYPE_IQ3_S };
+    const vf d = f16_lanes(p);
+    for (int j = 0; j < 8; j++) {
+        const vu ninth = word(T, p, 16 + j / 4) >> (8 * (j % 4)), signs = word(T, p, 18 + j);
+        put_scale(to, j, AT_A, d * floats(((word(T, p, 26) >> (4 * j) & 15) << 1) + 1));
+        for (int k = 0; k < 8; k++) {
+            const vu number = (word(T, p, 2 * j + k / 4) >> (8 * (k % 4)) & 255) | (ninth >> k & 1) << 8;
+            put(T, to, j, k, signed_quad(gather(zl_grid_iq3_s, number), signs >> (4 * k)));
+        }
+    }
+}
+static void widen_iq2_xxs(const uint8_t *p, uint8_t *to) { /* words: vectors 2 j, signs and scale 2 j + 1 */
+    enum { T = ZL_TYPE_IQ2_XXS };
+    const vf d = f16_lanes(p);
+    for (int j = 0; j < 8; j++) {
+        const vu vectors = word(T, p, 2 * j), s = word(T, p, 2 * j + 1);
+        put_scale(to, j, AT_A, half_more(d, s >> 28, 0.25f));
+        for (int k = 0; k < 4; k++) put_eight(T, to, j, k, zl_grid_iq2_xxs, vectors >> (8 * k) & 255, eighth_sign(s >> (7 * k) & 127));
+    }
+}
+/* Scale nibbles of byte j from word `at` on: of the halves of block j. */
+ZL_INLINE void put_nibbles(const int type, const uint8_t *p, uint8_t *to, int j, int at, vf d) {
+    const vu s = word(type, p, at + j / 4) >> (8 * (j % 4));
+    put_scale(to, j, AT_A, half_more(d, s & 15, 0.25f));
+    put_scale(to, j, AT_A2, half_more(d, s >> 4 & 15, 0.25f));
+}
+static void widen_iq2_xs(const uint8_t *p, uint8_t *to) { /* words: two vectors with signs each 0..15, scales 16..17 */
+    enum { T = ZL_TYPE_IQ2_XS };
+    const vf d = f16_lanes(p);
+    for (int j = 0; j < 8; j++) {
+        put_nibbles(T, p, to, j, 16, d);
+        for (int k = 0; k < 4; k++) {
+            const vu w = word(T, p, 2 * j + k / 2) >> (16 * (k % 2)) & 0xffff;
+            put_eight(T, to, j, k, zl_grid_iq2_xs, w & 511, eighth_sign(w >> 9));
+        }
+    }
+}
+static void widen_iq2_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..7, signs 8..15, upper pairs 16..17, scales 18..19 */
+    enum { T = ZL_TYPE_IQ2_S };
+    const vf d = f16_lanes(p);
+    for (int j = 0; j < 8; j++) {
+        const vu vectors = word(T, p, j), signs = word(T, p, 8 + j), upper = word(T, p, 16 + j / 4) >> (8 * (j % 4));
+        put_nibbles(T, p, to, j, 18, d);
+        for (int k = 0; k < 4; k++)
+            put_eight(T, to, j, k, zl_grid_iq2_s, (vectors >> (8 * k) & 255) | (upper >> (2 * k) & 3) << 8, signs >> (8 * k) & 255);
+    }
+}
+
+/* Vector k of block j of IQ1: 8 trit + 1, or - 1 where `minus` is 1. The eighth is in the scale. */
+ZL_INLINE void put_trits(const int type, uint8_t *to, int j, int k, vu number, vu minus) {
+    const vb shift = (vb)(0x01010101u + minus * 0xfefefefeu); /* 1 or 0xff in each byte */
+    for (int h = 0; h < 2; h++) {
+        const vu eights = gather(zl_grid_iq1, (number << 1) + (uint32_t)h) << 3 & 0xf8f8f8f8u;
+        put(type, to, j, 2 * k + h, (vb)eights + shift);
+    }
+}
+static void widen_iq1_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..7, two of (upper bits, scale, shift) each 8..11 */
+    enum { T = ZL_TYPE_IQ1_S };
+    const vf d = f16_lanes(p);
+    for (int j = 0; j < 8; j++) {
+        const vu vectors = word(T, p, j), s = word(T, p, 8 + j / 2) >> (16 * (j % 2)) & 0xffff;
+        put_scale(to, j, AT_A, d * floats(((s >> 12 & 7) << 1) + 1) * 0.125f);
+        for (int k = 0; k < 4; k++) put_trits(T, to, j, k, (vectors >> (8 * k) & 255) | (s >> (3 * k) & 7) << 8, s >> 15);
+    }
+}
+static void widen_iq1_m(const uint8_t *p, uint8_t *to) { /* words: vectors 0..7, nibbles 8..11, scales and d 12..13 */
+    enum { T = ZL_TYPE_IQ1_M };
+    const vu w0 = word(T, p, 12), w1 = word(T, p, 13), bits = (w0 >> 12 & 15) | w0 >> 28 << 4 | (w1 >> 12 & 15) << 8 | w1 >> 28 << 12;
+    const half_lanes half = __builtin_convertvector(bits, half_lanes);
+    const vf d = f16_lanes((const uint8_t *)&half);
+    for (int j = 0; j < 8; j++) {
+        const vu vectors = word(T, p, j), high = word(T, p, 8 + j / 2) >> (16 * (j % 2));
+        const vu s = (j < 4 ? w0 : w1) >> (16 * (j / 2 % 2) + 6 * (j % 2)); /* four scales of three bits in a half word */
+        put_scale(to, j, AT_A, d * floats(((s & 7) << 1) + 1) * 0.125f);
+        put_scale(to, j, AT_A2, d * floats(((s >> 3 & 7) << 1) + 1) * 0.125f);
+        for (int k = 0; k < 4; k++) {
+            const vu nibble = high >> (4 * k) & 15;
+            put_trits(T, to, j, k, (vectors >> (8 * k) & 255) | (nibble & 7) << 8, nibble >> 3);
+        }
+    }
+}
+#endif
