@@ -103,6 +103,7 @@ def test_requests_that_begin_alike_read_it_once(llama: Path, monkeypatch: pytest
             return run(step)
 
         monkeypatch.setattr(m.engine, "run", count)
+        monkeypatch.setattr("zigllama.inference.batching.AHEAD", 1)  # every step goes through it
         prompts = [[*TEXT[:256], i] for i in range(5, 13)]
         results = m.generate_batch(prompts, max_tokens=1, temperature=0.0)
     assert sum(rows) <= 256 + 8 + 128  # at most a turn before the first page was there

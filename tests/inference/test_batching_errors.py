@@ -65,6 +65,7 @@ def test_a_step_that_fails_is_taken_apart(llama: Path, monkeypatch: pytest.Monke
             return run(step)
 
         monkeypatch.setattr(m.engine, "run", fail)
+        monkeypatch.setattr("zigllama.inference.batching.AHEAD", 1)  # every step goes through it
         handles = [m.submit(PROMPTS[i], **options(i)) for i in range(6)]
         bad = m.submit([199] * 50, max_tokens=1)
         with pytest.raises(errors.MappingFault):

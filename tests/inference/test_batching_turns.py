@@ -34,6 +34,7 @@ class Gate:
         self.run, self.steps = m.engine.run, list[Step]()
         self.open, self.reached = threading.Semaphore(0), threading.Semaphore(0)
         monkeypatch.setattr(m.engine, "run", self)
+        monkeypatch.setattr("zigllama.inference.batching.AHEAD", 1)  # every step goes through it
 
     def __call__(self, step: Step) -> F32:
         self.reached.release()
@@ -159,6 +160,7 @@ def test_alone_the_callers_thread_drives(llama: Path, monkeypatch: pytest.Monkey
             return run(step)
 
         monkeypatch.setattr(m.engine, "run", note)
+        monkeypatch.setattr("zigllama.inference.batching.AHEAD", 1)  # every step goes through it
         m.generate(TEXT[:5], max_tokens=3, temperature=0.0)
         assert set(ids) == {threading.get_ident()}
         ids.clear()

@@ -262,6 +262,7 @@ def test_cancelled_prefill_leaves_the_sequence_alone(llama: Path, monkeypatch: p
             return run(step)
 
         monkeypatch.setattr(m.engine, "run", interrupt)
+        monkeypatch.setattr("zigllama.inference.batching.AHEAD", 1)  # every step goes through it
         with pytest.raises(KeyboardInterrupt):
             m.generate(IDS, max_tokens=1)
         assert m.engine.cache.used_bytes == 0
@@ -280,6 +281,7 @@ def test_the_cache_saves_the_work_of_reading_again(llama: Path, monkeypatch: pyt
             return run(step)
 
         monkeypatch.setattr(m.engine, "run", count)
+        monkeypatch.setattr("zigllama.inference.batching.AHEAD", 1)  # every step goes through it
         m.generate(IDS, max_tokens=100, temperature=0.0, ignore_eos=True)
     assert rows == 150 + 99
     assert rows < 0.05 * sum(range(150, 250))
