@@ -4,6 +4,7 @@
  */
 #include "core.h"
 #include <stdatomic.h>
+#include <string.h>
 
 /* The types that are made, and the bits of the largest float that each takes: beyond, its scale (or the half itself) would be infinite. */
 static const struct {
