@@ -28,7 +28,7 @@ def rows() -> F32:
     x[43] = np.round(x[43] * 400) / 8
     x[44] *= np.float32(1e-4)
     x[45, 32:] = 0
-    x[46] *= np.float32(2e6)
+    x[46] *= np.float32(5e5)
     return x
 
 
