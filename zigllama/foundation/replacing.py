@@ -16,8 +16,8 @@ BUFFER = 1 << 20
 def replacing(path: StrPath, mode: int = 0o600) -> Iterator[BinaryIO]:
     """A temporary file beside `path` that takes its place when the block ends, and is gone when it fails.
 
-    `mode`: its permissions, as far as the umask leaves them. What is no regular file (a device, a pipe, a folder) must not
-    get here: renaming would replace it. Raises OSError.
+    `mode`: its permissions, as far as the umask leaves them. What is no regular file (a device, a pipe, a folder) must
+    not get here: renaming would replace it. Raises OSError.
     """
     folder, name = os.path.split(os.path.abspath(os.fspath(path)))
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")

@@ -122,7 +122,7 @@ class LogitsReader:
 
     def __init__(self, path: StrPath) -> None:
         self.path = str(os.fspath(path))
-        self._file = open(path, "rb")  # noqa: SIM115  closed by close()
+        self._file = open(path, "rb", 0)  # noqa: SIM115  closed by close()
         try:
             self._read_head()
         except BaseException:
