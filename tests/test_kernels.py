@@ -58,6 +58,7 @@ RUN_BY = {
     "attention_merge": "attention",
     "attention_finish": "attention",
     "probe_read": "native_probe.read",
+    "quantize": "native_formats.quantize_rows",
     "probe_int8": "native_probe.peak",
     "probe_f32": "native_probe.peak",
 }

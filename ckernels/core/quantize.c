@@ -4,6 +4,7 @@
  */
 #include "core.h"
 #include <stdatomic.h>
+#include <string.h>
 
 /* The types that are made, and the bits of the largest float that each takes: beyond, its scale (or the half itself) would be infinite. */
 static const struct {
@@ -16,7 +17,7 @@ static const struct {
     {ZL_TYPE_F32, ANY},
     {ZL_TYPE_F16, HALF},
     {ZL_TYPE_BF16, 0x7f7f7fffu, "at most 3.3895e38"},
-    {ZL_TYPE_Q4_0, HALF},
+    {ZL_TYPE_Q4_0, HALF}, {ZL_TYPE_Q4_1, HALF}, {ZL_TYPE_Q5_0, HALF}, {ZL_TYPE_Q5_1, HALF},
     {ZL_TYPE_Q8_0, HALF},
     {ZL_TYPE_IQ4_NL, HALF}, {ZL_TYPE_IQ4_XS, HALF}, {ZL_TYPE_IQ3_S, HALF}, {ZL_TYPE_IQ3_XXS, HALF}, {ZL_TYPE_IQ2_S, HALF},
     {ZL_TYPE_IQ2_XS, HALF}, {ZL_TYPE_IQ2_XXS, HALF}, {ZL_TYPE_IQ1_S, HALF}, {ZL_TYPE_IQ1_M, HALF},

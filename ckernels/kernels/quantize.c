@@ -41,6 +41,17 @@ ZL_INLINE void plain_0(const int bits, const vf *x, lanes_of_32 *to) {
     for (int i = 0; i < BLOCK; i++) to->code[i] = vi_trunc(lesser(x[i] * id + (zero + 0.5f), vf_set1(top)));
 }
 
+/* Q4_1, Q5_1   m = min x      d = (max x - m) / (2^bits - 1)     u = min(trunc((x - m) / d + 1/2), 2^bits - 1) */
+ZL_INLINE void plain_1(const int bits, const vf *x, lanes_of_32 *to) {
+    const float top = (float)((1 << bits) - 1);
+    vf low = x[0], high = x[0];
+    for (int i = 1; i < BLOCK; i++) low = lesser(x[i], low), high = greater(x[i], high);
+    to->m = low;
+    to->d = (high - low) / top;
+    const vf id = inverse(to->d);
+    for (int i = 0; i < BLOCK; i++) to->code[i] = vi_trunc(lesser((x[i] - low) * id + 0.5f, vf_set1(top)));
+}
+
 /* Q8_0   d = max |x| / 127      w = round(x / d), halves away from 0 */
 ZL_INLINE void plain_8(const vf *x, lanes_of_32 *to) {
     vf amax = vf_zero();
@@ -63,24 +74,35 @@ ZL_INLINE void words_of(const int bits, const vi *code, int32_t words[8][L]) {
     }
 }
 
-ZL_INLINE void blocks_of_32(const int type, int64_t n, int64_t at, int64_t cols, const float *x, const float *importance, uint8_t *dst) {
-    const int bits = type == ZL_TYPE_Q8_0 ? 8 : 4, size = 2 + 4 * bits;
-    (void)at, (void)cols, (void)importance;
+/* The fifth bits of a lane's codes, bit i of code i. */
+ZL_INLINE vi fifth_of(const vi *code) {
+    vi v = {0};
+    for (int i = 0; i < BLOCK; i++) v |= ((code[i] >> 4) & 1) << i;
+    return v;
+}
+
+ZL_INLINE void blocks_of_32(const int bits, const int has_min, int64_t n, const float *x, uint8_t *dst) {
+    const int head = 2 + 2 * has_min, size = head + 4 * bits, fifth = bits == 5 ? 4 : 0;
     for (int64_t b = 0; b < n / BLOCK; b += L, dst += L * size) {
         const int some = n / BLOCK - b < L ? (int)(n / BLOCK - b) : L;
         vf v[BLOCK];
         lanes_of_32 q;
-        uint16_t d[L];
-        int32_t words[8][L];
+        uint16_t d[L], m[L];
+        int32_t words[8][L], upper[L];
         blocks_to_lanes(BLOCK, x + b * BLOCK, some, v);
-        if (type == ZL_TYPE_Q8_0) plain_8(v, &q);
+        if (bits == 8) plain_8(v, &q);
+        else if (has_min) plain_1(bits, v, &q);
         else plain_0(bits, v, &q);
         vf_to_f16(d, q.d);
+        if (has_min) vf_to_f16(m, q.m);
+        if (fifth) vi_store(upper, fifth_of(q.code));
         words_of(bits, q.code, words);
         for (int lane = 0; lane < some; lane++) {
             uint8_t *p = dst + lane * size;
             memcpy(p, &d[lane], 2);
-            for (int w = 0; w < bits; w++) memcpy(p + 2 + 4 * w, &words[w][lane], 4);
+            if (has_min) memcpy(p + 2, &m[lane], 2);
+            if (fifth) memcpy(p + head, &upper[lane], 4);
+            for (int w = 0; w < (bits == 8 ? 8 : 4); w++) memcpy(p + head + fifth + 4 * w, &words[w][lane], 4);
         }
     }
 }
@@ -90,8 +112,11 @@ void ZL_FN(quantize)(int type, int64_t n, int64_t at, int64_t cols, const float 
     case ZL_TYPE_F32: memcpy(dst, x, (size_t)n * 4); return;
     case ZL_TYPE_F16: halves(1, n, x, dst); return;
     case ZL_TYPE_BF16: halves(0, n, x, dst); return;
-    case ZL_TYPE_Q4_0: blocks_of_32(ZL_TYPE_Q4_0, n, at, cols, x, importance, dst); return;
-    case ZL_TYPE_Q8_0: blocks_of_32(ZL_TYPE_Q8_0, n, at, cols, x, importance, dst); return;
+    case ZL_TYPE_Q4_0: blocks_of_32(4, 0, n, x, dst); return;
+    case ZL_TYPE_Q4_1: blocks_of_32(4, 1, n, x, dst); return;
+    case ZL_TYPE_Q5_0: blocks_of_32(5, 0, n, x, dst); return;
+    case ZL_TYPE_Q5_1: blocks_of_32(5, 1, n, x, dst); return;
+    case ZL_TYPE_Q8_0: blocks_of_32(8, 0, n, x, dst); return;
     }
     ZL_FN(quantize_iq)(type, n, at, cols, x, importance, dst);
 }

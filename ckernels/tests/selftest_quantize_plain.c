@@ -41,6 +41,18 @@ static float q4_0(const float *x, int i) {
     const float d = most / -8.0f, u = truncf(x[i] * (d ? 1 / d : 0) + 8.5f);
     return ((u < 15 ? u : 15) - 8) * half_rounded(d);
 }
+static float q5_0(const float *x, int i) {
+    float most = 0;
+    for (int k = 0; k < 32; k++) most = fabsf(x[k]) > fabsf(most) ? x[k] : most;
+    const float d = most / -16.0f, u = truncf(x[i] * (d ? 1 / d : 0) + 16.5f);
+    return ((u < 31 ? u : 31) - 16) * half_rounded(d);
+}
+static float with_min(const float *x, int i, float top) { /* Q4_1, Q5_1 */
+    float low = x[0], high = x[0];
+    for (int k = 1; k < 32; k++) low = fminf(x[k], low), high = fmaxf(x[k], high);
+    const float d = (high - low) / top, u = truncf((x[i] - low) * (d ? 1 / d : 0) + 0.5f);
+    return (u < top ? u : top) * half_rounded(d) + half_rounded(low);
+}
 static float q8_0(const float *x, int i) {
     float most = 0;
     for (int k = 0; k < 32; k++) most = fmaxf(fabsf(x[k]), most);
@@ -59,7 +71,9 @@ static void test_type(zl_ctx *ctx, int type, const float *x) {
     for (int i = 0; i < N; i++) {
         const float *block = x + i / 32 * 32;
         const float want = type == ZL_TYPE_F32 ? x[i] : type == ZL_TYPE_BF16 ? bf16_rounded(x[i]) : type == ZL_TYPE_F16 ? half_rounded(x[i])
-            : type == ZL_TYPE_Q4_0 ? q4_0(block, i % 32) : q8_0(block, i % 32);
+            : type == ZL_TYPE_Q4_0 ? q4_0(block, i % 32) : type == ZL_TYPE_Q5_0 ? q5_0(block, i % 32)
+            : type == ZL_TYPE_Q4_1 ? with_min(block, i % 32, 15) : type == ZL_TYPE_Q5_1 ? with_min(block, i % 32, 31)
+            : q8_0(block, i % 32);
         wrong += ((float *)back.p)[i] != want;
     }
     CHECK(wrong == 0, "%s: %d values", f->name, wrong);
@@ -87,11 +101,12 @@ static void test_refused(zl_ctx *ctx, float *x) {
 }
 
 int selftest_quantize_plain(zl_ctx *ctx) {
-    static const int types[] = {ZL_TYPE_F32, ZL_TYPE_F16, ZL_TYPE_BF16, ZL_TYPE_Q4_0, ZL_TYPE_Q8_0};
+    static const int types[] = {ZL_TYPE_F32, ZL_TYPE_F16, ZL_TYPE_BF16, ZL_TYPE_Q4_0, ZL_TYPE_Q4_1,
+                                ZL_TYPE_Q5_0, ZL_TYPE_Q5_1, ZL_TYPE_Q8_0};
     static float x[N];
     failures = 0;
     fill(x);
-    for (int t = 0; t < 5; t++) test_type(ctx, types[t], x);
+    for (int t = 0; t < (int)(sizeof types / sizeof types[0]); t++) test_type(ctx, types[t], x);
     test_refused(ctx, x);
     return failures;
 }

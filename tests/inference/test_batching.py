@@ -17,6 +17,7 @@ from many_requests import PROMPTS, TEXT, alone, options, same, settled
 
 from zigllama import errors
 from zigllama.foundation.runtime import F32, Step
+from zigllama.inference import batching
 from zigllama.inference.generation import Event, Result, TextGenerator
 from zigllama.inference.model import Model
 from zigllama.inference.sampling import Best
@@ -51,6 +52,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[tuple[int, ...], set[
         return take(self, logits, history, best)
 
     monkeypatch.setattr(TextGenerator, "take", spy)
+    monkeypatch.setattr(batching, "AHEAD", 1)  # steps that C runs in a row hand over tokens (test_steps_in_a_row.py)
     return seen  # type: ignore[return-value]
 
 

@@ -1,6 +1,9 @@
 """Floats into quant blocks, as plain NumPy: the twins of the C quantisers, and those of blocks of 32 with one scale.
 
     Q4_0   d = (the value of largest size) / -8       u = min(trunc(x / d + 8.5), 15)
+    Q4_1   m = min x, d = (max x - m) / 15            u = min(trunc((x - m) / d + 0.5), 15)
+    Q5_0   d = (the value of largest size) / -16      u = min(trunc(x / d + 16.5), 31)
+    Q5_1   m = min x, d = (max x - m) / 31            u = min(trunc((x - m) / d + 0.5), 31)
     Q8_0   d = max |x| / 127                          w = round(x / d), halves away from 0
 
 What the blocks look like: quantization.py. Without importance the bytes of these types are those of ggml's
@@ -55,15 +58,47 @@ def checked_rows(x: npt.ArrayLike, type_name: str, importance: npt.ArrayLike | N
     return rows, weights
 
 
-def _q4_0(x: F32, importance: F32 | None) -> U8:
+def _with_zero(x: F32, bits: int) -> tuple[F32, U8]:
+    """Q4_0, Q5_0: scales (blocks,), codes (blocks, 32)."""
     v = columns(x, 32)
     amax, most = np.zeros(v.shape[1], np.float32), np.zeros(v.shape[1], np.float32)
     for row in v:
         more = np.abs(row) > amax
         most, amax = np.where(more, row, most), np.where(more, np.abs(row), amax)
-    d = most / np.float32(-8)
-    codes = np.trunc(lesser(v * inverse(d) + np.float32(8.5), np.float32(15))).astype(np.uint8).T
+    zero = np.float32(1 << bits - 1)
+    d = most / -zero
+    return d, np.trunc(lesser(v * inverse(d) + (zero + np.float32(0.5)), 2 * zero - 1)).astype(np.uint8).T
+
+
+def _with_minimum(x: F32, bits: int) -> tuple[F32, F32, U8]:
+    """Q4_1, Q5_1: scales, minimums (blocks,), codes (blocks, 32)."""
+    v = columns(x, 32)
+    low, high = v[0], v[0]
+    for row in v[1:]:
+        low, high = lesser(row, low), greater(row, high)
+    top = np.float32((1 << bits) - 1)
+    d = (high - low) / top
+    return d, low, np.trunc(lesser((v - low) * inverse(d) + np.float32(0.5), top)).astype(np.uint8).T
+
+
+def _q4_0(x: F32, importance: F32 | None) -> U8:
+    d, codes = _with_zero(x, 4)
     return np.concatenate([half_bytes(d), fold(codes, 16, 4)], axis=1)
+
+
+def _q4_1(x: F32, importance: F32 | None) -> U8:
+    d, m, codes = _with_minimum(x, 4)
+    return np.concatenate([half_bytes(d), half_bytes(m), fold(codes, 16, 4)], axis=1)
+
+
+def _q5_0(x: F32, importance: F32 | None) -> U8:
+    d, codes = _with_zero(x, 5)
+    return np.concatenate([half_bytes(d), fold(codes >> 4, 1, 1), fold(codes & 15, 16, 4)], axis=1)
+
+
+def _q5_1(x: F32, importance: F32 | None) -> U8:
+    d, m, codes = _with_minimum(x, 5)
+    return np.concatenate([half_bytes(d), half_bytes(m), fold(codes >> 4, 1, 1), fold(codes & 15, 16, 4)], axis=1)
 
 
 def _q8_0(x: F32, importance: F32 | None) -> U8:
@@ -76,7 +111,15 @@ def _q8_0(x: F32, importance: F32 | None) -> U8:
     return np.concatenate([half_bytes(d), np.ascontiguousarray(codes).view(np.uint8)], axis=1)
 
 
-QUANTIZE: dict[str, Quantizer] = {"Q4_0": _q4_0, "Q8_0": _q8_0, **iq4_quantizers.QUANTIZE, **iq_quantizers.QUANTIZE}
+QUANTIZE: dict[str, Quantizer] = {
+    "Q4_0": _q4_0,
+    "Q4_1": _q4_1,
+    "Q5_0": _q5_0,
+    "Q5_1": _q5_1,
+    "Q8_0": _q8_0,
+    **iq4_quantizers.QUANTIZE,
+    **iq_quantizers.QUANTIZE,
+}
 
 
 def quantize(x: npt.ArrayLike, type_name: str, importance: npt.ArrayLike | None = None) -> U8:
