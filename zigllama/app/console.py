@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TextIO
+from typing import Self, TextIO
 
 
 class UsageError(Exception):
@@ -118,7 +118,7 @@ class Progress:
             self.quarter = 4 * done // self.total
             note(self.line(done), self.stream)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

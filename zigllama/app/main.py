@@ -32,6 +32,7 @@ VERBS = {
     "tokenize": "text to tokens: ids, pieces, offsets",
     "inspect": "a model file's metadata and tensors",
     "estimate": "how much memory a model will need, part by part",
+    "perplexity": "how well a model predicts a text, and how far it is from a reference",
     "bench": "speed: llama-bench's tests and columns",
     "profile": "time, bytes and share of the machine's limit of each op; two builds in turn",
     "diff": "two runtimes or instruction sets side by side: the first op that differs",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -22,6 +22,7 @@ from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.model_info import model_info
 from zigllama.inference.request import Reading, Writing
 from zigllama.inference.sampling import split_keywords
+from zigllama.inference.scoring import Score, score
 from zigllama.inference.streaming import Handle, StreamingGenerator, agenerate
 from zigllama.models.decoder import Decoder
 from zigllama.models.gguf import GGUFLoader
@@ -203,12 +204,31 @@ class Model:
         """
         ids = self._ids(ids)
         out = np.empty((len(ids), self.spec.n_vocab), np.float32)
-        rows = min(CHUNK, max(16, LOGITS_BYTES // out.itemsize // self.spec.n_vocab))
+
+        def keep(at: int, rows: F32) -> None:
+            out[at : at + len(rows)] = rows
+
+        self.scan_logits(ids, keep)
+        return out
+
+    def scan_logits(self, ids: Sequence[int], see: Callable[[int, F32], None], first: int = 0) -> None:
+        """The logits of every position from `first` on without ever holding all: see(at, rows) gets them in order, as
+        float32 rows (R, V) of the positions at, at + 1, ..., valid during the call only and at most LOGITS_BYTES (or 16
+        rows). What `see` raises ends the scan. Raises as `logits`."""
+        ids = self._ids(ids)
         if ids:
-            request = Reading(ids, out, self.n_ctx, rows)
+            rows = min(CHUNK, max(16, LOGITS_BYTES // 4 // self.spec.n_vocab))
+            request = Reading(ids, see, self.n_ctx, rows, first)
             self.scheduler.submit(request, alone=True)
             self.scheduler.finish(request)
-        return out
+
+    def score(self, text: str | Sequence[int]) -> Score:
+        """How likely the model finds a text: `.logprobs` (natural log, float32) of every token after the first, given
+        those before it; `.token_ids`; `.perplexity`. Text gets the model's special tokens, ids are taken as they are.
+
+        Raises InvalidArgument for fewer than two tokens or an id outside the vocabulary, ContextOverflow, NonFinite.
+        """
+        return score(self, self.prompt_ids(text))
 
     def _ids(self, ids: Sequence[int]) -> list[int]:
         ids = [int(i) for i in ids]

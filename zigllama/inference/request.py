@@ -247,20 +247,25 @@ class Writing(Request):
 
 
 class Reading(Request):
-    """Reads tokens for the logits of all of them: `out` (T, V) is filled. Nothing is taken from the cache."""
+    """Reads tokens for the logits of those from position `first` on. `see(at, logits)` gets them in order and once, as
+    rows (R, V) of the positions at, at + 1 and so on, valid during the call only. Nothing is taken from the cache."""
 
-    def __init__(self, tokens: Sequence[int], out: F32, n_ctx: int, rows: int) -> None:
+    def __init__(
+        self, tokens: Sequence[int], see: Callable[[int, F32], None], n_ctx: int, rows: int, first: int = 0
+    ) -> None:
         super().__init__(tokens, n_ctx, reserve=len(tokens), adopt=False)
-        self.out, self.reading_most = out, rows
+        self.see, self.first, self.reading_most = see, first, rows
 
     def wanted(self, n: int) -> int:
-        """All of them."""
-        return n
+        """All of them but those before `first`."""
+        assert self.sequence is not None
+        return min(n, max(0, self.sequence.length + n - self.first))
 
     def take(self, logits: F32, n: int, best: Best) -> int:
-        """Keep them."""
+        """Show them."""
         assert self.sequence is not None
         end = self.sequence.length
-        self.out[end - n : end] = logits
+        if len(logits):
+            self.see(end - len(logits), logits)
         self.ended = end == len(self.tokens)
         return n

@@ -22,7 +22,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
@@ -32,6 +32,7 @@ import numpy.typing as npt
 from zigllama.errors import NotGGUF, SessionFileError, SessionMismatch
 from zigllama.foundation.byte_source import FileSource, StrPath
 from zigllama.foundation.gguf_format import GGUFReader
+from zigllama.foundation.replacing import replacing
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.transformers.interfaces import PAGE
 
@@ -214,22 +215,7 @@ def _pages(cache: ModelKVCache, slot: int, n: int) -> Iterator[npt.NDArray[np.ui
 def _replacing(path: StrPath) -> Iterator[BinaryIO]:
     """A temporary file beside `path` that takes its place when the block ends, and is gone when it fails."""
     target = os.path.abspath(os.fspath(path))
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     if os.path.exists(target) and not os.path.isfile(target):  # renaming would replace /dev/null itself
         raise SessionFileError(target, "not a regular file")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb", PIECE) as f:
-            yield f
-            f.flush()
-            os.fsync(fd)
-        os.replace(temporary, target)
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(opened)  # the name too
-        finally:
-            os.close(opened)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
+    with replacing(target) as f:
+        yield f
