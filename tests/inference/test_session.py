@@ -56,9 +56,9 @@ def test_a_saved_session_goes_on_with_the_same_bits(path: Path, tmp_path: Path, 
     with Model(path, n_threads=1, n_ctx=1024, cache_type=cache_type) as m, m.session() as s:
         s.load(file)
         got = s.chat(TURNS[2], **OPTIONS)
-        # random bytes, once they are text, need not come back as the same tokens: with Q8_0 the last page is read again
-        cached, whole = got.usage["cached_tokens"], held // 64 * 64
-        assert cached == whole > 64 if cache_type is None else 64 < cached <= whole
+        # random bytes, once they are text, need not come back as the same tokens: then the last page is read again.
+        # What is written differs from one ISA variant to the next.
+        assert 64 < got.usage["cached_tokens"] <= held // 64 * 64
         assert (got.text, got.token_ids) == (want.text, want.token_ids)
         assert len(s.messages) == 7
         with m.session() as fresh:  # and as if everything had been read here
