@@ -142,13 +142,13 @@ class TemplateLimit(TemplateError):
 
 
 class NoSpace(ZigllamaError, OSError):
-    """A file of `need` bytes could not be written whole: the disk, a quota or a limit of the process is full. What was
-    at `path` before is as it was.
+    """A file of `need` bytes could not be written whole: the disk, a quota or a limit of the process is full. There
+    is no half of it at `path`, and no temporary file.
     """
 
     def __init__(self, path: str, need: int, reason: str) -> None:
         self.path, self.need, self.reason = path, need, reason
-        super().__init__(f"{path} needs {need} bytes: {reason}; nothing was written")
+        super().__init__(f"{path} needs {need} bytes: {reason}; nothing half is left")
 
 
 class BadImportance(ModelFileError):

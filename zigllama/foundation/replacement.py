@@ -12,6 +12,9 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, Self
 
 
+BUFFER = 1 << 20  # bytes gathered before they are written
+
+
 class Replacement:
     """New contents for some files of a folder: temporary files beside them, renamed together by `commit`, else removed.
 
@@ -30,7 +33,7 @@ class Replacement:
     def open(self, i: int) -> Iterator[BinaryIO]:
         """The i-th temporary file, which is on the disk when the `with` ends."""
         fd = os.open(self._temporary[i], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with open(fd, "wb", 1 << 20) as f:
+        with open(fd, "wb", BUFFER) as f:
             yield f
             f.flush()
             os.fsync(fd)
