@@ -146,6 +146,47 @@ class LogitsFileError(ModelFileError):
         super().__init__(f"saved logits {path}: {reason}")
 
 
+# --- making files -----------------------------------------------------------------------------------------------------
+
+
+class NoSpace(ZigllamaError, OSError):
+    """A file of `need` bytes could not be written whole: the disk, a quota or a limit of the process is full. There
+    is no half of it at `path`, and no temporary file.
+    """
+
+    def __init__(self, path: str, need: int, reason: str) -> None:
+        self.path, self.need, self.reason = path, need, reason
+        super().__init__(f"{path} needs {need} bytes: {reason}; nothing half is left")
+
+
+class BadImportance(ModelFileError):
+    """A file of importances (an imatrix) is malformed, or its numbers do not fit the model."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"importance file {path}: {reason}")
+
+
+class ImportanceNeeded(InvalidArgument):
+    """A tensor would get a type that is useless without importance, and there is none for it."""
+
+    def __init__(self, tensor: str, type_name: str, given: bool) -> None:
+        self.tensor, self.type_name, self.given = tensor, type_name, given
+        how = "the importance matrix given has none for it" if given else "give an importance matrix (--imatrix)"
+        super().__init__(f"tensor {tensor!r} as {type_name} needs importance: {how}")
+
+
+class RequantizeRefused(InvalidArgument):
+    """A tensor is quantised already, and quantising it again loses more than from a wider source."""
+
+    def __init__(self, tensor: str, source: str, target: str) -> None:
+        self.tensor, self.source, self.target = tensor, source, target
+        super().__init__(
+            f"tensor {tensor!r} is {source} already; making it {target} loses more than from F16 or F32 "
+            "(allow_requantize, --allow-requantize)"
+        )
+
+
 # --- running ----------------------------------------------------------------------------------------------------------
 
 

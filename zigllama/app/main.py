@@ -33,6 +33,7 @@ VERBS = {
     "inspect": "a model file's metadata and tensors",
     "estimate": "how much memory a model will need, part by part",
     "perplexity": "how well a model predicts a text, and how far it is from a reference",
+    "quantize": "a model file in fewer bits: llama-quantize's mixes",
     "bench": "speed: llama-bench's tests and columns",
     "profile": "time, bytes and share of the machine's limit of each op; two builds in turn",
     "diff": "two runtimes or instruction sets side by side: the first op that differs",
@@ -119,7 +120,7 @@ def exit_code(error: Exception) -> int:
             | errors.MappingFault()
         ):
             return BAD_MODEL
-        case errors.PullError() | errors.ContextOverflow() | errors.NativeError() | MemoryError():
+        case errors.PullError() | errors.ContextOverflow() | errors.NativeError() | errors.NoSpace() | MemoryError():
             return NO_RESOURCES
         case errors.InvalidArgument():
             return USAGE

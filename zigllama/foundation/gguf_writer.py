@@ -13,9 +13,8 @@ import math
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +36,7 @@ from .gguf_header import (
 )
 from .gguf_metadata import Typed, ValueType
 from .gguf_split import KEY_COUNT, KEY_NO, KEY_TENSORS, MAX_PARTS, part_path
+from .replacement import Replacement
 
 Chunk = bytes | bytearray | memoryview | npt.NDArray[Any]
 _ALIGNMENT_KEY = "general.alignment"
@@ -124,7 +124,7 @@ def write(
         if is_open_input(target):
             raise InvalidArgument(f"{target} is open for reading: it cannot be the output too")
 
-    with _Replacement(targets) as files:
+    with Replacement(targets) as files:
         for no, part in enumerate(parts):
             own = dict(entries) if no == 0 else {k: v for k, v in entries.items() if k == _ALIGNMENT_KEY}
             if len(parts) > 1:
@@ -227,44 +227,3 @@ def _pieces(t: TensorData) -> Iterator[memoryview]:
         if isinstance(piece, np.ndarray):
             piece = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
         yield memoryview(piece).cast("B")  # type: ignore[arg-type]  # mypy: an array is a Buffer, its stubs do not say so
-
-
-class _Replacement:
-    """New contents for some files of a folder: temporary files beside them, renamed together by `commit`, else removed.
-
-    The first target is renamed last: a split model is opened through its first part, so nothing half there can be
-    opened.
-    """
-
-    def __init__(self, targets: Sequence[str]) -> None:
-        self._targets = list(targets)
-        token = os.urandom(4).hex()
-        self._temporary = [
-            os.path.join(os.path.dirname(t), f".{os.path.basename(t)}.{token}.tmp") for t in self._targets
-        ]
-
-    @contextmanager
-    def open(self, i: int) -> Iterator[BinaryIO]:
-        """The i-th temporary file, which is on the disk when the `with` ends."""
-        fd = os.open(self._temporary[i], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with open(fd, "wb", 1 << 20) as f:
-            yield f
-            f.flush()
-            os.fsync(fd)
-
-    def commit(self) -> None:
-        for temporary, target in reversed(list(zip(self._temporary, self._targets, strict=True))):
-            os.replace(temporary, target)
-        folder = os.open(os.path.dirname(self._targets[0]) or ".", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)  # the names too
-        finally:
-            os.close(folder)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for temporary in self._temporary:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)

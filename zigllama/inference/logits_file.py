@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from zigllama.errors import InvalidArgument, LogitsFileError, Truncated
 from zigllama.foundation.byte_source import StrPath
-from zigllama.foundation.replacing import replacing
+from zigllama.foundation.replacement import replacing
 from zigllama.foundation.runtime import F32, I32
 from zigllama.inference.scoring import log_sum_exp
 

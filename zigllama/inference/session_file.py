@@ -32,7 +32,7 @@ import numpy.typing as npt
 from zigllama.errors import NotGGUF, SessionFileError, SessionMismatch
 from zigllama.foundation.byte_source import FileSource, StrPath
 from zigllama.foundation.gguf_format import GGUFReader
-from zigllama.foundation.replacing import replacing
+from zigllama.foundation.replacement import replacing
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.transformers.interfaces import PAGE
 

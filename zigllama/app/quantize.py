@@ -1,0 +1,222 @@
+"""Quantise a model file: `zl.quantize("f16.gguf", "q4.gguf", "Q4_K_M")`.
+
+One tensor after the other is read from the mapped file in slabs of rows, made floats, quantised by all threads and
+written, so that memory stays at a few megabytes whatever the model's size. The output is a temporary file in the same
+folder until the last byte is on the disk; then it gets its name. What becomes what is decided first, by
+quantize_plan.py, so that an error of the command costs no time.
+
+What it is not: it rounds nothing itself. The quantisers are layer 2's `quantize_rows`.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zigllama.app.quantize_plan import Options, Plan, Step, importance_for, make_plan
+from zigllama.errors import BadTensor, InvalidArgument, NoSpace
+from zigllama.foundation import gguf_writer
+from zigllama.foundation.byte_source import StrPath
+from zigllama.foundation.ggml_types import row_bytes
+from zigllama.foundation.gguf_format import GGUFReader
+from zigllama.foundation.gguf_metadata import Typed, ValueType
+from zigllama.foundation.gguf_writer import TensorData
+from zigllama.linear_algebra.bf16 import round_bf16
+from zigllama.linear_algebra.number_formats import dequantize, quantize_rows
+from zigllama.models.importance import Importance, read_importance
+
+SLAB = 1 << 20  # values that are quantised at a time: 4 MB as floats
+QUANTIZATION_VERSION = 2  # of GGML's blocks: general.quantization_version
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+UNCHECKED = ("F64", "I8", "I16", "I32", "I64")  # copied as they are: no weights
+
+
+
+def _f16(x: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    """To nearest, ties to even. Raises InvalidArgument for what is beyond the largest half, 65504."""
+    with np.errstate(over="ignore"):
+        made = x.astype("<f2")
+    if np.isinf(made).any():
+        raise InvalidArgument(f"{float(x[np.isinf(made)][0])!r} is too large for F16")
+    return made
+
+
+def _bf16(x: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(round_bf16(x).view("<u2")[..., 1::2])
+
+
+PLAIN: dict[str, Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]] = {
+    "F32": lambda x: x,
+    "F16": _f16,
+    "BF16": _bf16,
+}
+
+Tick = Callable[[int], None]
+
+
+def quantize(
+    source: StrPath,
+    target: StrPath,
+    type_name: str,
+    *,
+    imatrix: StrPath | None = None,
+    tensor_types: Mapping[str, str] | None = None,
+    output_tensor_type: str | None = None,
+    token_embedding_type: str | None = None,
+    pure: bool = False,
+    leave_output_tensor: bool = False,
+    allow_requantize: bool = False,
+    force: bool = False,
+    n_threads: int | None = None,
+    progress: Tick | None = None,
+) -> Plan:
+    """Write `source` (a split model through its first part) as `target`, in the mix `type_name`; returns what was done.
+
+    type_name              a mix by llama-quantize's name (Q4_K_M, IQ4_XS, F16, ...), alias or number
+    imatrix                a file of importances (see `zigllama.models.importance`)
+    tensor_types           regular expression -> type, for tensors in whose name it is found; goes before the mix
+    output_tensor_type,    types of output.weight and of the token embedding
+    token_embedding_type
+    pure                   the mix's base type for every matrix
+    leave_output_tensor    output.weight keeps its type
+    allow_requantize       also from types that are quantised
+    force                  replace an existing file
+    progress               called with the bytes of the source that are done, of `Plan.n_bytes_before`
+
+    Raises InvalidArgument (a target that exists or is the source, a pattern for nothing), its ImportanceNeeded,
+    RequantizeRefused and UnknownName; BadImportance; BadTensor for a value that is not finite; NoSpace; what
+    `GGUFReader` raises. On an error, and if the process is killed, the target is what it was before.
+    """
+    options = Options(tensor_types or {}, output_tensor_type, token_embedding_type, pure, leave_output_tensor)
+    importance = None if imatrix is None else read_importance(imatrix)
+    with GGUFReader(source) as reader:
+        inputs = [*reader.paths, *([] if imatrix is None else [imatrix])]
+        place = check_target(target, inputs, force)
+        plan = make_plan(reader, type_name, options, importance)
+        plan.check(importance, allow_requantize)
+        _check_room(place, plan)
+        metadata = new_metadata(reader, plan, imatrix, importance)
+        work = _Work(reader, importance, n_threads, progress or (lambda done: None))
+        try:
+            gguf_writer.write(place, metadata, work.tensors(plan))
+        except OSError as e:
+            if e.errno in NO_ROOM:
+                raise NoSpace(place, plan.n_bytes, e.strerror) from e
+            raise
+    return plan
+
+
+def plan_quantize(
+    source: StrPath, type_name: str, options: Options | None = None, imatrix: StrPath | None = None
+) -> Plan:
+    """What `quantize` would do, without doing it: a dry run. Raises what `make_plan` raises."""
+    importance = None if imatrix is None else read_importance(imatrix)
+    with GGUFReader(source) as reader:
+        return make_plan(reader, type_name, options or Options(), importance)
+
+
+def check_target(target: StrPath, inputs: list[StrPath], force: bool) -> str:
+    """The target as text, checked: no input under any name, nothing that exists (but with `force`), in a folder that is
+    there. Raises InvalidArgument.
+    """
+    place = os.fspath(target)
+    folder = os.path.dirname(place) or "."
+    if not os.path.isdir(folder):
+        raise InvalidArgument(f"{place}: there is no folder {folder}")
+    for path in inputs:
+        if os.path.exists(place) and os.path.samefile(path, place):
+            raise InvalidArgument(f"{place} is the input {os.fspath(path)}: a file cannot be read and replaced at once")
+    if os.path.lexists(place) and not force:
+        raise InvalidArgument(f"{place} exists; it is replaced only when asked to (force, --force)")
+    return place
+
+
+def _check_room(place: str, plan: Plan) -> None:
+    free = shutil.disk_usage(os.path.dirname(place) or ".").free
+    if free < plan.n_bytes:
+        raise NoSpace(place, plan.n_bytes, f"the folder has {free} bytes free")
+
+
+def new_metadata(
+    reader: GGUFReader, plan: Plan, imatrix: StrPath | None, importance: Importance | None
+) -> dict[str, Typed]:
+    """The source's metadata with what the quantisation says about itself; keys of splitting are the writer's."""
+    entries = reader.metadata.typed()
+
+    def put(key: str, value: int | str, kind: ValueType) -> None:
+        entries.pop(key, None)  # to the end, whether it was there or not
+        entries[key] = Typed(value, kind)
+
+    put("general.quantization_version", QUANTIZATION_VERSION, ValueType.UINT32)
+    put("general.file_type", plan.mix.file_type, ValueType.UINT32)
+    if imatrix is not None and importance is not None:
+        put("quantize.imatrix.file", os.fspath(imatrix), ValueType.STRING)
+        if importance.datasets:
+            put("quantize.imatrix.dataset", importance.datasets[0], ValueType.STRING)
+        put("quantize.imatrix.entries_count", len(importance.entries), ValueType.UINT32)
+        if importance.n_chunks:
+            put("quantize.imatrix.chunks_count", importance.n_chunks, ValueType.UINT32)
+    return entries
+
+
+class _Work:
+    """Makes the data of each tensor when its turn comes, and tells how far it is."""
+
+    def __init__(
+        self, reader: GGUFReader, importance: Importance | None, n_threads: int | None, tick: Tick
+    ) -> None:
+        self.reader, self.importance, self.n_threads, self.tick = reader, importance, n_threads, tick
+        self.done = 0
+
+    def tensors(self, plan: Plan) -> list[TensorData]:
+        """What the writer is to write."""
+        return [TensorData(s.name, s.info.shape, s.target, lambda s=s: self._pieces(s)) for s in plan.steps]  # type: ignore[misc]
+
+    def _pieces(self, step: Step) -> Iterator[npt.NDArray[Any]]:
+        """The tensor in the target's form, slab after slab; no slab has rows of two matrices of a stack."""
+        info = step.info
+        width, per_matrix = info.shape[-1], math.prod(info.shape[-2:-1])
+        weights = importance_for(info, self.importance)
+        size, slab = row_bytes(info.type, width), max(1, SLAB // width)
+        rows = self.reader.tensor_bytes(info.name).reshape(-1, size)
+        mapping = self.reader.mapping(info.part)
+        for matrix in range(len(rows) // per_matrix):
+            end = (matrix + 1) * per_matrix
+            for first in range(matrix * per_matrix, end, slab):
+                part = rows[first : min(first + slab, end)]
+                if step.changes or info.type.name not in UNCHECKED:
+                    x = self._floats(step, part, first)
+                if step.changes:
+                    yield self._made(step, x, None if weights is None else weights[matrix], first)
+                else:
+                    yield part
+                mapping.release(info.offset + first * size, part.nbytes)
+                self.done += part.nbytes
+                self.tick(self.done)
+
+    def _made(
+        self, step: Step, x: npt.NDArray[np.float32], importance: npt.NDArray[np.float32] | None, first: int
+    ) -> npt.NDArray[Any]:
+        """Rows in the target's form. Raises BadTensor for a value that it does not take."""
+        try:
+            if step.target.name in PLAIN:
+                return PLAIN[step.target.name](x)
+            return quantize_rows(x, step.target.name, importance, n_threads=self.n_threads)
+        except InvalidArgument as e:
+            raise BadTensor(step.name, f"in the rows from {first}: {e}") from e
+
+    def _floats(self, step: Step, part: npt.NDArray[np.uint8], first: int) -> npt.NDArray[np.float32]:
+        """Rows as floats, float32 (rows, C). Raises BadTensor with the place of a value that is not finite."""
+        x = dequantize(part, step.info.type.name, n_threads=self.n_threads)
+        if not (math.isfinite(x.max()) and math.isfinite(x.min())):  # NaN is passed on by both
+            row, column = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
+            raise BadTensor(step.name, f"value {column} of row {first + row} is {x[row, column]}, not finite")
+        return x
