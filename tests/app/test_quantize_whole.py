@@ -182,7 +182,7 @@ def test_each_failing_call_leaves_what_was_there(
 ) -> None:
     target = tmp_path / "q.gguf"
     real_open, real_os = open, os
-    n, outcomes = 0, []
+    n, outcomes, needs = 0, list[str](), list[int]()
     while True:
         n += 1
         failing = Failing(n)
@@ -207,7 +207,7 @@ def test_each_failing_call_leaves_what_was_there(
                 assert failing.calls < n
                 break
             except NoSpace as e:
-                assert e.need > 0
+                needs.append(e.need)
         if target.exists() and target.read_bytes() == expected:  # only the folder could not be flushed
             outcomes.append("whole")
             target.unlink()
@@ -216,7 +216,7 @@ def test_each_failing_call_leaves_what_was_there(
             assert (target.read_bytes() if target.exists() else None) == old
         assert os.listdir(tmp_path) == ([] if old is None or outcomes[-1] == "whole" else ["q.gguf"])
     assert target.read_bytes() == expected
-    assert outcomes.count("none") > 10
+    assert outcomes.count("none") > 10 and min(needs) > 0
     assert outcomes[-2:] == ["whole", "whole"] and outcomes.count("whole") == 2  # opening and flushing the folder
 
 
@@ -224,7 +224,7 @@ def test_other_errors_are_not_called_no_room(source: Path, tmp_path: Path, monke
     def refuse(*words: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(replacement.os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="Input/output error") as caught:
         zl.quantize(source, tmp_path / "q.gguf", "Q8_0")
     assert not isinstance(caught.value, NoSpace)

@@ -39,7 +39,6 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNCHECKED = ("F64", "I8", "I16", "I32", "I64")  # copied as they are: no weights
 
 
-
 def _f16(x: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
     """To nearest, ties to even. Raises InvalidArgument for what is beyond the largest half, 65504."""
     with np.errstate(over="ignore"):
@@ -109,7 +108,7 @@ def quantize(
             gguf_writer.write(place, metadata, work.tensors(plan))
         except OSError as e:
             if e.errno in NO_ROOM:
-                raise NoSpace(place, plan.n_bytes, e.strerror) from e
+                raise NoSpace(place, plan.n_bytes, str(e.strerror)) from e
             raise
     return plan
 
@@ -170,9 +169,7 @@ def new_metadata(
 class _Work:
     """Makes the data of each tensor when its turn comes, and tells how far it is."""
 
-    def __init__(
-        self, reader: GGUFReader, importance: Importance | None, n_threads: int | None, tick: Tick
-    ) -> None:
+    def __init__(self, reader: GGUFReader, importance: Importance | None, n_threads: int | None, tick: Tick) -> None:
         self.reader, self.importance, self.n_threads, self.tick = reader, importance, n_threads, tick
         self.done = 0
 
