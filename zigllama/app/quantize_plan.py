@@ -123,7 +123,8 @@ class Plan:
                 raise RequantizeRefused(s.name, s.info.type.name, s.target.name)
             if importance_for(s.info, importance) is None and s.needs_importance:
                 raise ImportanceNeeded(s.name, s.target.name, importance is not None)
-            if s.target.is_quantized and s.target.name not in QUANTIZE:
+        for s in self.steps:
+            if s.changes and s.target.is_quantized and s.target.name not in QUANTIZE:
                 raise DTypeError(f"tensor {s.name!r} would become {s.target.name}, and there is no quantiser of it")
 
 
