@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 import random_weights
 
 import zigllama as zl
@@ -22,7 +23,6 @@ from zigllama.app.main import main
 from zigllama.errors import NoSpace
 from zigllama.foundation import replacement
 
-N_KILLS = 200
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +104,14 @@ print(len(points), found["none"], found["whole"], len(whole))
 
 
 def test_a_kill_leaves_nothing_or_all(source: Path, expected: bytes, tmp_path: Path) -> None:
-    words = [sys.executable, "-c", KILLER, str(source), str(tmp_path), str(N_KILLS)]
+    """At 60 points, at 200 with --hypothesis-profile=deep: the last 40 and others at random."""
+    n_kills = 200 if settings().max_examples > 1000 else 60
+    words = [sys.executable, "-c", KILLER, str(source), str(tmp_path), str(n_kills)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     points, none, whole, size = map(int, done.stdout.split())
-    assert points == N_KILLS == none + whole
-    assert none > 100
+    assert points == n_kills == none + whole
+    assert none > n_kills // 2
     assert whole > 0
     assert size == len(expected)
 
