@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 import random_weights
+from hypothesis import settings
 
 import zigllama as zl
 from zigllama import gguf
 from zigllama.app.main import main
 from zigllama.errors import NoSpace
 from zigllama.foundation import replacement
-
 
 
 @pytest.fixture(scope="module")
