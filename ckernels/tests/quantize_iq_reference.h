@@ -41,7 +41,7 @@ static float sum_by_8(int n, const float *t) {
 }
 
 static void plain_weights(int n, const float *x, const float *h, float *w) {
-    float t[256];
+    float t[256] = {0};
     for (int i = 0; i < n; i++) t[i] = x[i] * x[i];
     const float mean = sum_by_8(n, t) / (float)n, mean_h = h ? sum_by_8(n, h) / (float)n : 0;
     for (int i = 0; i < n; i++) {
