@@ -22,8 +22,8 @@ from gguf_bytes import ALIGNMENT, TYPE_IDS, Value, metadata, string
 
 @dataclass(frozen=True)
 class Hollow:
-    """Sizes of a model. `parts` are names of matrices per layer with their shapes in letters: C channels, F feed-forward,
-    G the keys' channels, N experts, 3 three times C; a capital X stands for a vector, which no mix changes.
+    """Sizes of a model. `parts` are names of matrices per layer with their shapes in letters: C channels, F feed-
+    forward, G the keys' channels, N experts, 3 three times C; a capital X stands for a vector, which no mix changes.
     """
 
     arch: str

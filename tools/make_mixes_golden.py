@@ -21,10 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 import hollow_models  # noqa: E402
 
-MIXES = (
-    "F32 F16 BF16 Q8_0 Q5_1 Q5_0 Q4_1 Q4_0 Q6_K Q5_K Q5_K_M Q5_K_S Q4_K Q4_K_M Q4_K_S Q3_K Q3_K_L Q3_K_M Q3_K_S Q2_K "
-    "Q2_K_S IQ4_NL IQ4_XS IQ3_M IQ3_S IQ3_XS IQ3_XXS IQ2_M IQ2_S IQ2_XS IQ2_XXS IQ1_M IQ1_S TQ2_0 TQ1_0 MXFP4_MOE"
-).split()
+MIXES = [
+    "F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q6_K", "Q5_K", "Q5_K_M", "Q5_K_S", "Q4_K",
+    "Q4_K_M", "Q4_K_S", "Q3_K", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "Q2_K_S", "IQ4_NL", "IQ4_XS", "IQ3_M",
+    "IQ3_S", "IQ3_XS", "IQ3_XXS", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S", "TQ2_0", "TQ1_0",
+    "MXFP4_MOE",
+]  # fmt: skip
 FLAGS = (
     "--pure",
     "--leave-output-tensor",

@@ -49,7 +49,7 @@ def test_types_are_the_oracle_s(name: str, tmp_path: Path) -> None:
             assert hollow_models.compact({s.name: s.target.name for s in plan.steps}) == expected, run
             if not words and f"{run} imatrix" not in runs:
                 weighed = make_plan(reader, mix, Options(), Importance({}))
-                assert weighed.steps == plan.steps, run
+                assert [s.target for s in weighed.steps] == [s.target for s in plan.steps], run
 
 
 def test_golden_has_every_mix_and_says_whose_it_is() -> None:
@@ -63,7 +63,7 @@ def test_names_aliases_and_numbers() -> None:
     assert mix_by_name("MXFP4") is MIXES["MXFP4_MOE"]
     assert mix_by_name("15") is MIXES["Q4_K_M"]
     assert len({m.file_type for m in MIXES.values()}) == len(MIXES)
-    with pytest.raises(UnknownName, match="unknown mix 'Q4_K_X'.*Q4_K_S"):
+    with pytest.raises(UnknownName, match=r"unknown mix 'Q4_K_X'.*Q4_K_S"):
         mix_by_name("Q4_K_X")
 
 
@@ -82,7 +82,9 @@ def test_the_notation() -> None:
         mixes._rules("frist2:Q5_K")
     with pytest.raises(UnknownName, match="Q5_X"):
         mixes._rules("first2:Q5_X")
-    used = {c.removeprefix("!") for m in MIXES.values() for rules in m.rules.values() for names, _ in rules for c in names}
+    used = {
+        c.removeprefix("!") for m in MIXES.values() for rules in m.rules.values() for names, _ in rules for c in names
+    }
     assert used == set(CONDITIONS)
 
 
@@ -107,7 +109,8 @@ def test_what_is_quantised() -> None:
 
 def test_fallback() -> None:
     for kind, width, expected in (
-        ("Q4_K", 256, "Q4_K"), ("Q4_K", 288, "Q5_0"), ("Q5_K", 32, "Q5_1"), ("Q6_K", 32, "Q8_0"), ("IQ4_XS", 32, "IQ4_NL"),
+        ("Q4_K", 256, "Q4_K"), ("Q4_K", 288, "Q5_0"), ("Q5_K", 32, "Q5_1"), ("Q6_K", 32, "Q8_0"),
+        ("IQ4_XS", 32, "IQ4_NL"),
         ("TQ1_0", 32, "Q4_0"), ("Q6_K", 33, "F16"), ("Q8_0", 33, "F16"), ("F32", 33, "F32"),
     ):  # fmt: skip
         assert fitting(type_by_name(kind), width).name == expected

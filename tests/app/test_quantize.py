@@ -1,5 +1,5 @@
-"""`zl.quantize` and `zigllama quantize`: what is written, said and refused. How a write may fail: test_quantize_whole.py;
-which type each tensor gets: test_mixes.py.
+"""`zl.quantize` and `zigllama quantize`: what is written, said and refused. How a write may fail:
+test_quantize_whole.py; which type each tensor gets: test_mixes.py.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from zigllama.errors import (
     RequantizeRefused,
     UnknownName,
 )
+from zigllama.linear_algebra.number_formats import quantize_rows
 from zigllama.models.importance import Entry, Importance, write_importance
 
 Small = Callable[[str], Path]
@@ -154,7 +156,7 @@ def test_each_expert_has_its_own_importance(tmp_path: Path, monkeypatch: pytest.
     tensors = stack(tmp_path / "m.gguf")
     importance = weigh(tmp_path / "i.gguf", ffn_up_exps=(3, 64), attn_q=(1, 64))
     seen: list[tuple[np.ndarray, str, np.ndarray | None]] = []
-    real = module.quantize_rows
+    real = quantize_rows
 
     def spy(x: np.ndarray, name: str, importance: np.ndarray | None, *, n_threads: int | None) -> np.ndarray:
         seen.append((x.copy(), name, importance))
@@ -171,7 +173,7 @@ def test_each_expert_has_its_own_importance(tmp_path: Path, monkeypatch: pytest.
     for (x, name, weights), (e, r) in zip(found, places, strict=True):
         assert name == "Q4_0"
         assert np.array_equal(x, up[e, r : r + 4])
-        assert np.array_equal(weights, means[e])
+        assert weights is not None and np.array_equal(weights, means[e])
     assert sum(s[2] is None for s in seen) == 2  # the embedding, which has none
 
 
@@ -244,12 +246,12 @@ def test_an_existing_file_is_replaced_only_when_asked_to(
 def test_requantising_is_asked_for(small_model: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = str(small_model("llama-q8_0")), tmp_path / "q.gguf"
     with pytest.raises(RequantizeRefused, match="is Q8_0 already; making it Q4_0 loses more") as caught:
-        zl.quantize(source, target, "Q4_0")
+        zl.quantize(source, target, "Q4_0", pure=True)
     assert (caught.value.source, caught.value.target) == ("Q8_0", "Q4_0")
     _, err = told([source, str(target), "F16"], capsys, 2)
     assert "--allow-requantize" in err
     told([source, str(target), "Q8_0", "-q"], capsys)  # nothing changes: a copy
-    told([source, str(target), "Q4_0", "-q", "--force", "--allow-requantize"], capsys)
+    told([source, str(target), "Q4_0", "--pure", "-q", "--force", "--allow-requantize"], capsys)
     with gguf.open(source) as before, gguf.open(target) as after:
         name = "blk.0.ffn_up.weight"
         expected = zl.quantize_rows(floats(before, name), "Q4_0")
@@ -280,8 +282,8 @@ def test_a_value_too_large_for_the_type_is_named(tmp_path: Path) -> None:
 def test_no_room_is_seen_before_anything_is_written(
     small_model: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usage = module.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(NoSpace, match="has 1000 bytes free; nothing half is left") as caught:
         zl.quantize(small_model("llama-f32"), tmp_path / "q.gguf", "Q8_0")
     assert caught.value.need > 1000

@@ -44,11 +44,11 @@ def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 # --- killed -----------------------------------------------------------------------------------------------------------
 
-# Counts the calls and returns of all Python functions, and the calls of C functions, from the moment the source is
-# opened; at a number drawn for it a child kills itself, as `kill -9` would. One child per number.
+# Counts the calls and returns of all functions, Python's and C's; at a number drawn for it a child kills itself, as
+# `kill -9` would. One child per number; modules are imported before, so that a child is quick.
 KILLER = """
 import os, random, signal, sys
-import zigllama as zl
+from zigllama.app.quantize import quantize
 source, folder, n_kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
 target = os.path.join(folder, "q.gguf")
 
@@ -60,7 +60,7 @@ def run(limit):
         if seen == limit:
             os.kill(os.getpid(), signal.SIGKILL)
     sys.setprofile(count)
-    zl.quantize(source, target, "Q8_0", n_threads=1)
+    quantize(source, target, "Q8_0", n_threads=1)
     sys.setprofile(None)
     return seen
 
@@ -131,7 +131,7 @@ def largest_file(n: int) -> Iterator[None]:
 def test_a_limit_of_the_file_size_leaves_nothing(
     source: Path, expected: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replacement, "BUFFER", 1)  # each piece is a write of its own
+    monkeypatch.setattr(replacement, "BUFFER", 2)  # each piece is a write of its own
     target = tmp_path / "q.gguf"
     for limit in [*range(0, len(expected), len(expected) // 40), len(expected) - 1]:
         with largest_file(limit):
@@ -182,7 +182,7 @@ def test_each_failing_call_leaves_what_was_there(
 ) -> None:
     target = tmp_path / "q.gguf"
     real_open, real_os = open, os
-    n, outcomes = 0, []
+    n, outcomes, needs = 0, list[str](), list[int]()
     while True:
         n += 1
         failing = Failing(n)
@@ -207,7 +207,7 @@ def test_each_failing_call_leaves_what_was_there(
                 assert failing.calls < n
                 break
             except NoSpace as e:
-                assert e.need > 0
+                needs.append(e.need)
         if target.exists() and target.read_bytes() == expected:  # only the folder could not be flushed
             outcomes.append("whole")
             target.unlink()
@@ -216,7 +216,7 @@ def test_each_failing_call_leaves_what_was_there(
             assert (target.read_bytes() if target.exists() else None) == old
         assert os.listdir(tmp_path) == ([] if old is None or outcomes[-1] == "whole" else ["q.gguf"])
     assert target.read_bytes() == expected
-    assert outcomes.count("none") > 10
+    assert outcomes.count("none") > 10 and min(needs) > 0
     assert outcomes[-2:] == ["whole", "whole"] and outcomes.count("whole") == 2  # opening and flushing the folder
 
 
@@ -224,7 +224,7 @@ def test_other_errors_are_not_called_no_room(source: Path, tmp_path: Path, monke
     def refuse(*words: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(replacement.os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="Input/output error") as caught:
         zl.quantize(source, tmp_path / "q.gguf", "Q8_0")
     assert not isinstance(caught.value, NoSpace)

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,7 +96,10 @@ def test_entries_that_no_input_met_are_left_out_of_the_legacy_form(tmp_path: Pat
     assert not (tmp_path / "j.dat").exists()
 
 
-F = np.float32
+
+def F(values: list[float]) -> npt.NDArray[np.float32]:
+    """Floats as files of importance hold them."""
+    return np.array(values, np.float32)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Facts:
 
     @property
     def shares_values_widely(self) -> bool:
-        """True for the shapes of 70B whose value matrices are small beside the others, so that bits there cost little."""
+        """True for the shapes of 70B whose value matrices are small beside the others, so bits there cost little."""
         grouped = self.architecture != "llama" or self.gqa > 1
         return (self.architecture, self.n_layer) in SEVENTY_B and grouped
 

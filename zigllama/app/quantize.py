@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zigllama.app.quantize_plan import Options, Plan, Step, importance_for, make_plan
-from zigllama.errors import BadTensor, InvalidArgument, NoSpace
+from zigllama.errors import BadTensor, DTypeError, InvalidArgument, NoSpace
 from zigllama.foundation import gguf_writer
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.ggml_types import row_bytes
@@ -37,7 +37,6 @@ QUANTIZATION_VERSION = 2  # of GGML's blocks: general.quantization_version
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 UNCHECKED = ("F64", "I8", "I16", "I32", "I64")  # copied as they are: no weights
-
 
 
 def _f16(x: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
@@ -109,7 +108,7 @@ def quantize(
             gguf_writer.write(place, metadata, work.tensors(plan))
         except OSError as e:
             if e.errno in NO_ROOM:
-                raise NoSpace(place, plan.n_bytes, e.strerror) from e
+                raise NoSpace(place, plan.n_bytes, str(e.strerror)) from e
             raise
     return plan
 
@@ -170,9 +169,7 @@ def new_metadata(
 class _Work:
     """Makes the data of each tensor when its turn comes, and tells how far it is."""
 
-    def __init__(
-        self, reader: GGUFReader, importance: Importance | None, n_threads: int | None, tick: Tick
-    ) -> None:
+    def __init__(self, reader: GGUFReader, importance: Importance | None, n_threads: int | None, tick: Tick) -> None:
         self.reader, self.importance, self.n_threads, self.tick = reader, importance, n_threads, tick
         self.done = 0
 
@@ -210,6 +207,8 @@ class _Work:
             if step.target.name in PLAIN:
                 return PLAIN[step.target.name](x)
             return quantize_rows(x, step.target.name, importance, n_threads=self.n_threads)
+        except DTypeError:  # a type without a quantiser is not the tensor's fault
+            raise
         except InvalidArgument as e:
             raise BadTensor(step.name, f"in the rows from {first}: {e}") from e
 

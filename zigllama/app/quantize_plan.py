@@ -23,8 +23,8 @@ from zigllama.models.importance import Importance
 
 # What may be made, and what of: an integer is an index, not a weight.
 MADE = {
-    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S", "IQ1_M",
-    "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4",
+    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S",
+    "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4",
 }  # fmt: skip
 INTEGERS = ("I8", "I16", "I32", "I64")
 PER_LAYER_EMBEDDING = "per_layer_token_embd.weight"
@@ -152,14 +152,16 @@ def make_plan(reader: GGUFReader, type_name: str, options: Options, importance: 
         target = mixes.fitting(wanted, info.shape[-1])
         steps.append(Step(info, target, wanted, mixes.needs_importance(info.name, target, mix)))
     if unused:
-        raise InvalidArgument(f"no tensor that is quantised has a name with {sorted(unused)[0]!r}: a type for nothing")
+        raise InvalidArgument(f"no tensor that is quantised has a name with {min(unused)!r}: a type for nothing")
     return Plan(mix, steps)
 
 
 def _made(name: str) -> GGMLType:
     kind = type_by_name(name)
     if kind.name not in MADE:
-        raise InvalidArgument(f"{kind.name} is no type of weights that can be made; these are: {', '.join(sorted(MADE))}")
+        raise InvalidArgument(
+            f"{kind.name} is no type of weights that can be made; these are: {', '.join(sorted(MADE))}"
+        )
     return kind
 
 
@@ -212,7 +214,9 @@ def importance_for(info: TensorInfo, importance: Importance | None) -> npt.NDArr
         return weights.reshape(n, width)
     if role_of(info.name) == "embedding":
         return None
-    raise BadImportance(importance.path, f"{weights.size} weights for {info.name!r}, whose shape {info.shape} has {n * width}")
+    raise BadImportance(
+        importance.path, f"{weights.size} weights for {info.name!r}, whose shape {info.shape} has {n * width}"
+    )
 
 
 def without_importance(steps: Iterable[Step], importance: Importance) -> list[str]:

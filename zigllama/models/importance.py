@@ -6,7 +6,8 @@ sum_j w_j (x_j - y_j)^2 with w_j the mean of the squared inputs of channel j. Tw
     GGUF    general.type = "imatrix"; imatrix.datasets, imatrix.chunk_count, imatrix.chunk_size; per matrix NAME
                 NAME.in_sum2    F32 (experts, C)    sums of squares
                 NAME.counts     F32 (experts, 1)    how many inputs were summed
-    legacy  i32 n | n x ( i32 length | name | i32 calls | i32 values | f32 x values ) | i32 chunks | i32 length | dataset
+    legacy  i32 n | n x ( i32 length | name | i32 calls | i32 values | f32 x values ) | i32 chunks |
+            i32 length | dataset
                 values are means times `calls`; what stands behind the entries may be missing
 
 Source: the files that llama.cpp's llama-imatrix writes. What this file is not: it runs no model (the sums come from
@@ -114,7 +115,8 @@ def _read_gguf(path: StrPath) -> Importance:
         numbers = [reader.metadata.get(key, 0) for key in (CHUNK_COUNT, CHUNK_SIZE)]
         if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
             raise BadImportance(name, f"{CHUNK_COUNT} and {CHUNK_SIZE} are {numbers}, not counts")
-        return Importance(entries, tuple(datasets), *numbers, path=name)  # type: ignore[arg-type]  # checked the line before
+        n_chunks, chunk_size = (int(n) for n in numbers)  # type: ignore[arg-type]  # checked the line before
+        return Importance(entries, tuple(datasets), n_chunks, chunk_size, path=name)
 
 
 def _floats(reader: GGUFReader, tensor: str, path: str) -> F32:
@@ -128,7 +130,9 @@ def _checked(path: str, name: str, sums: F32, counts: F32) -> Entry:
     for what, values in (("sums", sums), ("counts", counts)):
         bad = ~(np.isfinite(values) & (values >= 0))
         if bad.any():
-            raise BadImportance(path, f"{what} of {name!r} hold {values[bad][0]:g}; all must be finite and not negative")
+            raise BadImportance(
+                path, f"{what} of {name!r} hold {values[bad][0]:g}; all must be finite and not negative"
+            )
     return Entry(sums.astype(np.float32, copy=False), counts.astype(np.float32, copy=False))
 
 
@@ -196,7 +200,8 @@ def write_importance(path: StrPath, importance: Importance) -> None:
 
 
 def write_legacy_importance(path: StrPath, importance: Importance) -> None:
-    """Write the legacy form: one dataset, and means times calls instead of sums. Entries that no input met are left out.
+    """Write the legacy form: one dataset, and means times calls instead of sums. Entries that no input met are
+    left out.
 
     A call is `chunk_size` inputs, so calls = ceil(largest count / chunk_size). Raises BadImportance for a chunk size
     of 0, where that is not known.

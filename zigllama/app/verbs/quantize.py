@@ -44,9 +44,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    tensor_types = _tensor_types(args.tensor_type or [])
     source, target, type_name = _words(args)
     chosen: dict[str, Any] = {
-        "tensor_types": _tensor_types(args.tensor_type or []),
+        "tensor_types": tensor_types,
         "output_tensor_type": args.output_tensor_type,
         "token_embedding_type": args.token_embedding_type,
         "pure": args.pure,
