@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zigllama.linear_algebra.quantization import dequantize
-
 F32 = npt.NDArray[np.float32]
 ROWS = Path(__file__).parent / "golden" / "quantize_iq_rows.npz"
 TYPES = {  # and ggml's numbers for them
@@ -43,8 +41,7 @@ def importance_of(cols: int) -> F32:
     return np.exp(np.random.default_rng(cols).standard_normal(cols) * 1.5).astype(np.float32)
 
 
-def error(x: F32, data: npt.NDArray[np.uint8], type_name: str, importance: F32 | None) -> float:
-    """sum h (x - y)^2 / sum h x^2, in float64; h = 1 without importance."""
-    y = dequantize(data, type_name).reshape(x.shape).astype(np.float64)
+def error(x: F32, y: F32, importance: F32 | None) -> float:
+    """sum h (x - y)^2 / sum h x^2, in float64; h = 1 without importance.   y: what the quantised rows are worth."""
     h = 1.0 if importance is None else importance.astype(np.float64)
-    return float((h * (x - y) ** 2).sum() / (h * x.astype(np.float64) ** 2).sum())
+    return float((h * (x - y.reshape(x.shape).astype(np.float64)) ** 2).sum() / (h * x.astype(np.float64) ** 2).sum())

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader
+from gguf import dequantize as decode
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from quantize_iq_samples import NEED_IMPORTANCE, ROWS, TYPES, all_rows, error, importance_of  # noqa: E402
-
-from zigllama.foundation.ggml_types import type_by_name  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden" / "quantize_iq.json"
 F32 = npt.NDArray[np.float32]
@@ -36,27 +36,27 @@ def oracle(library: str) -> ctypes.CDLL:
     return lib
 
 
-def quantize(lib: ctypes.CDLL, x: F32, name: str, importance: F32 | None) -> npt.NDArray[np.uint8]:
-    kind = type_by_name(name)
-    data = np.zeros((len(x), x.shape[1] // kind.block_size * kind.block_bytes), np.uint8)
+def quantized(lib: ctypes.CDLL, x: F32, name: str, importance: F32 | None) -> F32:
+    """What the rows are worth once the library has quantised them, by PyPI's `gguf`."""
+    values, size = GGML_QUANT_SIZES[GGMLQuantizationType(TYPES[name])]
+    data = np.zeros((len(x), x.shape[1] // values * size), np.uint8)
     lib.ggml_quantize_init(TYPES[name])
     weights = None if importance is None else importance.ctypes.data
-    size = lib.ggml_quantize_chunk(TYPES[name], x.ctypes.data, data.ctypes.data, 0, *x.shape, weights)
-    if size != data.nbytes:
-        raise SystemExit(f"{name}: {size} bytes, expected {data.nbytes}")
-    return data
+    written = lib.ggml_quantize_chunk(TYPES[name], x.ctypes.data, data.ctypes.data, 0, *x.shape, weights)
+    if written != data.nbytes:
+        raise SystemExit(f"{name}: {written} bytes, expected {data.nbytes}")
+    worth: F32 = decode(data, GGMLQuantizationType(TYPES[name]))
+    return worth
 
 
 def keep_rows(sources: list[str]) -> None:
     """Four rows of each tensor, evenly spaced, as half floats."""
-    from gguf import GGUFReader, dequantize
-
     kept = {}
     for source in sources:
         name, _, place = source.partition("=")
         path, _, tensor = place.rpartition(":")
         found = next(t for t in GGUFReader(path).tensors if t.name == tensor)
-        values = dequantize(found.data, found.tensor_type)
+        values = decode(found.data, found.tensor_type)
         kept[name] = values[np.linspace(0, len(values) - 1, 4).astype(int)].astype(np.float16)
     np.savez_compressed(ROWS, **kept)
 
@@ -79,9 +79,9 @@ def main() -> None:
     for rows, x in all_rows().items():
         importance = importance_of(x.shape[1])
         for name in TYPES:
-            found = {"weighted": error(x, quantize(lib, x, name, importance), name, importance)}
+            found = {"weighted": error(x, quantized(lib, x, name, importance), importance)}
             if name not in NEED_IMPORTANCE:  # ggml ends the process
-                found["plain"] = error(x, quantize(lib, x, name, None), name, None)
+                found["plain"] = error(x, quantized(lib, x, name, None), None)
             errors.setdefault(name, {})[rows] = {kind: float(f"{value:.6g}") for kind, value in found.items()}
     about = {
         "oracle": f"ggml_quantize_chunk of {args.version}",

@@ -25,6 +25,7 @@ from zigllama.app.quantize_plan import Options
 from zigllama.errors import (
     BadImportance,
     BadTensor,
+    DTypeError,
     ImportanceNeeded,
     InvalidArgument,
     NoSpace,
@@ -32,6 +33,7 @@ from zigllama.errors import (
     UnknownName,
 )
 from zigllama.linear_algebra.number_formats import quantize_rows
+from zigllama.linear_algebra.quantizers import QUANTIZE
 from zigllama.models.importance import Entry, Importance, write_importance
 
 Small = Callable[[str], Path]
@@ -256,6 +258,15 @@ def test_requantising_is_asked_for(small_model: Small, tmp_path: Path, capsys: p
         name = "blk.0.ffn_up.weight"
         expected = zl.quantize_rows(floats(before, name), "Q4_0")
         assert after.tensor_bytes(name).tobytes() == expected.tobytes()
+
+
+def test_a_type_that_nothing_makes_is_refused_before_any_work(
+    small_model: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(QUANTIZE, "Q8_0")
+    with pytest.raises(DTypeError, match=r"'\S+' would become Q8_0, and there is no quantiser of it"):
+        zl.quantize(small_model("llama-f16"), tmp_path / "q.gguf", "Q8_0")
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(("value", "kind"), [(np.nan, "F32"), (-np.inf, "F16")])

@@ -117,7 +117,7 @@ def test_arg_and_shape_and_bounds(ctx: NativeContext) -> None:
 
 def test_type_and_memory(ctx: NativeContext) -> None:
     with pytest.raises(DTypeError):
-        NativeWeight(ctx, 29, 4, 32, np.zeros(1000, np.uint8))
+        NativeWeight(ctx, 28, 4, 32, np.zeros(1024, np.uint8))  # F64
     with pytest.raises(InvalidArgument, match="in no guarded range"):  # releasing what is no file's page would lose it
         NativeWeight(ctx, 8, 4, 32, np.zeros(136, np.uint8), release=True)
     with pytest.raises(OutOfMemory) as caught:

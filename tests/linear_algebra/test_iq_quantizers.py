@@ -85,13 +85,13 @@ def test_errors_are_not_above_ggmls(name: str, rows: str) -> None:
     importance = importance_of(x.shape[1])
     with_it = quantize_rows(x, name, importance)
     golden = GOLDEN[name][rows]
-    assert error(x, with_it, name, importance) <= WORSE * golden["weighted"]
+    assert error(x, dequantize(with_it, name), importance) <= WORSE * golden["weighted"]
     if name in NEED_IMPORTANCE:
         return
     without = quantize_rows(x, name)
-    assert error(x, without, name, None) <= WORSE * golden["plain"]
+    assert error(x, dequantize(without, name), None) <= WORSE * golden["plain"]
     if rows != "constant":  # there nothing is left to trade
-        assert error(x, with_it, name, importance) < error(x, without, name, importance)
+        assert error(x, dequantize(with_it, name), importance) < error(x, dequantize(without, name), importance)
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -115,7 +115,8 @@ def test_only_ratios_of_importance_count() -> None:
         np.testing.assert_array_equal(quantize_rows(x, name, importance), quantize_rows(x, name, importance * 1024))
     ones = quantize_rows(x, "IQ3_S", np.ones(512, np.float32) * 7)
     plain = quantize_rows(x, "IQ3_S")
-    assert error(x, ones, "IQ3_S", None) == pytest.approx(error(x, plain, "IQ3_S", None), rel=0.01)
+    found, want = (error(x, dequantize(data, "IQ3_S"), None) for data in (ones, plain))
+    assert found == pytest.approx(want, rel=0.01)
     np.testing.assert_array_equal(  # no importance at all: as if all were equal
         quantize_rows(x, "IQ3_S", np.zeros(512, np.float32)), ones
     )

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zigllama.app.quantize_plan import Options, Plan, Step, importance_for, make_plan
-from zigllama.errors import BadTensor, DTypeError, InvalidArgument, NoSpace
+from zigllama.errors import BadTensor, InvalidArgument, NoSpace
 from zigllama.foundation import gguf_writer
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.ggml_types import row_bytes
@@ -207,8 +207,6 @@ class _Work:
             if step.target.name in PLAIN:
                 return PLAIN[step.target.name](x)
             return quantize_rows(x, step.target.name, importance, n_threads=self.n_threads)
-        except DTypeError:  # a type without a quantiser is not the tensor's fault
-            raise
         except InvalidArgument as e:
             raise BadTensor(step.name, f"in the rows from {first}: {e}") from e
 

@@ -16,9 +16,17 @@ import numpy.typing as npt
 
 from zigllama.app import mixes
 from zigllama.app.mixes import Chooser, Facts, Mix, mix_by_name, order_of, role_of
-from zigllama.errors import BadImportance, BadMetadata, ImportanceNeeded, InvalidArgument, RequantizeRefused
+from zigllama.errors import (
+    BadImportance,
+    BadMetadata,
+    DTypeError,
+    ImportanceNeeded,
+    InvalidArgument,
+    RequantizeRefused,
+)
 from zigllama.foundation.ggml_types import GGMLType, row_bytes, type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
+from zigllama.linear_algebra.quantizers import QUANTIZE
 from zigllama.models.importance import Importance
 
 # What may be made, and what of: an integer is an index, not a weight.
@@ -106,7 +114,8 @@ class Plan:
         return 8 * self.n_bytes / max(self.n_values, 1)
 
     def check(self, importance: Importance | None, allow_requantize: bool) -> None:
-        """Raise what stands against carrying it out: RequantizeRefused, ImportanceNeeded, BadImportance."""
+        """Raise what stands against carrying it out: RequantizeRefused, ImportanceNeeded, BadImportance; DTypeError for
+        a type that `zl.quantize_rows` does not make."""
         for s in self.steps:
             if not s.changes:
                 continue
@@ -114,6 +123,9 @@ class Plan:
                 raise RequantizeRefused(s.name, s.info.type.name, s.target.name)
             if importance_for(s.info, importance) is None and s.needs_importance:
                 raise ImportanceNeeded(s.name, s.target.name, importance is not None)
+        for s in self.steps:
+            if s.changes and s.target.is_quantized and s.target.name not in QUANTIZE:
+                raise DTypeError(f"tensor {s.name!r} would become {s.target.name}, and there is no quantiser of it")
 
 
 def make_plan(reader: GGUFReader, type_name: str, options: Options, importance: Importance | None = None) -> Plan:
