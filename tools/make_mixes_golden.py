@@ -1,14 +1,17 @@
-"""Make tests/golden/quantize_mixes.json: which type llama-quantize gives each tensor, in every mix.
+"""Make tests/golden/quantize_mixes.json and quantize_files.json: which type llama-quantize gives each tensor, in every
+mix; and digests of whole files that it writes.
 
-    python tools/make_mixes_golden.py LLAMA_QUANTIZE      path of the binary (from the repository's root; a minute)
+    python tools/make_mixes_golden.py LLAMA_QUANTIZE [WORDS]      path of the binary; where its source is from
 
 The models are heads without data (tests/hollow_models.py); llama-quantize is asked for a dry run of each mix, without
 and with an importance matrix, and of some flags. Per model and run the commonest type and the tensors of others are
-kept (`hollow_models.compact`); a run with importance that is like the one without is left out. zigllama takes no part.
+kept (`hollow_models.compact`); a run with importance that is like the one without is left out. The files are those of
+tests/quantize_files.py. zigllama takes no part.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
@@ -20,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 import hollow_models  # noqa: E402
+import quantize_files  # noqa: E402
+import small_models  # noqa: E402
 
 MIXES = [
     "F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q6_K", "Q5_K", "Q5_K_M", "Q5_K_S", "Q4_K",
@@ -53,13 +58,27 @@ def version(binary: Path) -> str:
     """What the program says of itself."""
     done = subprocess.run([str(binary), "--dry-run", "nothing", "Q8_0"], capture_output=True, text=True, timeout=60)
     text = done.stdout + done.stderr
-    match = re.search(r"(?:build|version)[:=]? *(.+)", text)
+    match = re.search(r"version[:=]? *(.+?)(?: \(build 0, commit unknown\))?$", text, re.MULTILINE)
     return match[1].strip() if match else "unknown version"
+
+
+def write_files(binary: Path) -> dict[str, str]:
+    """SHA-256 of the file of each case."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        quantize_files.write_importance(Path(folder) / quantize_files.IMPORTANCE)
+        for case, (model, mix, flags) in quantize_files.cases().items():
+            path, out = small_models.build(model, Path(folder)), Path(folder) / "out.gguf"
+            words = [str(binary), *flags, str(path), str(out), mix]
+            subprocess.run(words, cwd=folder, check=True, capture_output=True, timeout=120)
+            found[case] = hashlib.sha256(out.read_bytes()).hexdigest()
+            out.unlink()
+    return found
 
 
 def main() -> None:
     """Ask and write."""
-    binary = Path(sys.argv[1])
+    binary = Path(sys.argv[1]).resolve()
     models: dict[str, dict[str, dict[str, str]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         imatrix = Path(folder) / "one.dat"  # one entry, one call, one value: enough to count as an importance matrix
@@ -77,16 +96,19 @@ def main() -> None:
             models[name] = runs
             print(name, len(runs), flush=True)
     about = {
-        "oracle": f"llama-quantize of llama.cpp, {version(binary)}",
+        "oracle": " ".join(["llama-quantize of llama.cpp,", version(binary), *sys.argv[2:]]),
         "command": "python tools/make_mixes_golden.py LLAMA_QUANTIZE",
         "models": "tests/hollow_models.py",
     }
+    golden = ROOT / "tests" / "golden"
+    files = {"about": about | {"models": "tests/quantize_files.py"}, "sha256": write_files(binary)}
+    (golden / "quantize_files.json").write_text(json.dumps(files, indent=2) + "\n")
     lines = []
     for name, runs in models.items():
         own = ",\n".join(f"      {json.dumps(key)}: {json.dumps(types)}" for key, types in runs.items())
         lines.append(f"    {json.dumps(name)}: {{\n{own}\n    }}")
     text = f'{{\n  "about": {json.dumps(about)},\n  "models": {{\n' + ",\n".join(lines) + "\n  }\n}\n"
-    (ROOT / "tests" / "golden" / "quantize_mixes.json").write_text(text)
+    (golden / "quantize_mixes.json").write_text(text)
 
 
 if __name__ == "__main__":
