@@ -68,7 +68,7 @@ def test_names_aliases_and_numbers() -> None:
 
 
 def test_the_notation() -> None:
-    rules = mixes._rules("first2:Q5_K falcon+!plain:Q3_K Q4_K")
+    rules = mixes._rules("first2:Q5_K robust+!plain:Q3_K Q4_K")
     for i, architecture, weighed, expected in (
         (1, "llama", False, "Q5_K"),
         (2, "falcon", True, "Q3_K"),

@@ -3,8 +3,8 @@
 A mix is a base type and, per role of a tensor, exceptions in a notation of its own: alternatives in order, the first
 whose condition holds wins, none gives the base type.
 
-    ffn_down="sixteenth:Q5_K falcon+!more:Q3_K Q4_K"      in the first sixteenth of the layers Q5_K; else Q3_K if the
-                                                          model is a Falcon and `more` does not hold; else Q4_K
+    ffn_down="sixteenth:Q5_K robust+!more:Q3_K Q4_K"      in the first sixteenth of the layers Q5_K; else Q3_K if the
+                                                          model is `robust` and `more` does not hold; else Q4_K
 
 The conditions are in `CONDITIONS`. A type whose quant blocks do not divide the rows is replaced as `FALLBACK` says.
 
@@ -45,6 +45,11 @@ class Facts:
     has_importance: bool
 
     @property
+    def robust(self) -> bool:
+        """True for models that most mixes give fewer bits in ffn_down and attn_output, and more in the output."""
+        return self.architecture in ROBUST
+
+    @property
     def shares_values_widely(self) -> bool:
         """True for the shapes of 70B whose value matrices are small beside the others, so bits there cost little."""
         grouped = self.architecture != "llama" or self.gqa > 1
@@ -79,7 +84,7 @@ CONDITIONS: dict[str, Callable[[Place], bool]] = {
     "experts4": lambda p: p.facts.n_expert >= 4,
     "experts8": lambda p: p.facts.n_expert == 8,
     "stacked": lambda p: p.stacked,
-    "falcon": lambda p: p.facts.architecture == "falcon",
+    "robust": lambda p: p.facts.robust,
     "plain": lambda p: not p.facts.has_importance,
 }
 
@@ -122,6 +127,8 @@ FALLBACK = {
 }
 # Types that are useless without importance, but for embedding and output; Q2_K in a file of mix Q2_K_S is one too.
 NEEDY = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS")
+# Names of architectures, as files have them: whom those rules are for. Nothing that runs a model looks at them.
+ROBUST = {"falcon"}
 SEVENTY_B = {("llama", 80), ("qwen2", 80), ("deci", 80), ("olmo", 80), ("jais2", 68)}
 SEVENTY_B_VALUES = {"Q3_K": "Q5_K", "Q4_K": "Q5_K"}  # attn_v of these
 
@@ -204,7 +211,7 @@ def _low(name: str, file_type: int, base: str, high: str, embedding: str, attn_o
     )  # fmt: skip
 
 
-_FOUR = "falcon:{0} experts8:Q5_K"  # attn_output of most mixes of three and four bits
+_FOUR = "robust:{0} experts8:Q5_K"  # attn_output of most mixes of three and four bits
 
 MIXES: dict[str, Mix] = {
     m.name: m
@@ -222,19 +229,19 @@ MIXES: dict[str, Mix] = {
         _mix("Q5_K_S", 16, "Q5_K"),
         _mix(
             "Q4_K_M", 15, "Q4_K", attn_v="more:Q6_K", attn_output=_FOUR.format("Q4_K"),
-            ffn_down="falcon+sixteenth:Q6_K falcon+more:Q5_K falcon:Q4_K more:Q6_K",
+            ffn_down="robust+sixteenth:Q6_K robust+more:Q5_K robust:Q4_K more:Q6_K",
         ),
         _mix(
             "Q4_K_S", 14, "Q4_K", attn_v="first4:Q5_K", attn_output=_FOUR.format("Q4_K"),
-            ffn_down="falcon:Q4_K eighth:Q5_K",
+            ffn_down="robust:Q4_K eighth:Q5_K",
         ),
         _mix(
-            "Q3_K_L", 13, "Q3_K", attn_v="Q5_K", attn_output="falcon:Q4_K experts8:Q3_K Q5_K",
-            ffn_down="falcon:Q4_K Q5_K",
+            "Q3_K_L", 13, "Q3_K", attn_v="Q5_K", attn_output="robust:Q4_K experts8:Q3_K Q5_K",
+            ffn_down="robust:Q4_K Q5_K",
         ),
         _mix(
             "Q3_K_M", 12, "Q3_K", attn_v="first2:Q5_K Q4_K", attn_output=_FOUR.format("Q3_K") + " Q4_K",
-            ffn_down="sixteenth:Q5_K falcon+!more:Q3_K Q4_K",
+            ffn_down="sixteenth:Q5_K robust+!more:Q3_K Q4_K",
         ),
         _mix("Q3_K_S", 11, "Q3_K", attn_output=_FOUR.format("Q3_K")),
         _mix("Q2_K", 10, "Q2_K", attn_v="gqa4:Q4_K Q3_K", attn_output=_FOUR.format("Q2_K") + " Q3_K", ffn_down="Q3_K"),
@@ -311,7 +318,7 @@ class Chooser:
 
     def _output(self, width: int) -> GGMLType:
         base = self.mix.base
-        if "*" not in self.mix.rules and (self.facts.architecture == "falcon" or width % base.block_size):
+        if "*" not in self.mix.rules and (self.facts.robust or width % base.block_size):
             return type_by_name("Q8_0")
         kind = _first(self.mix.rules.get("output", ()), Place(0, 1, self.facts))
         return type_by_name(kind or ("Q8_0" if base.name == "Q8_0" else "Q6_K"))
