@@ -151,16 +151,13 @@ class BatchProcessor:
         start = r.sequence.length - 1
         try:
             r.sequence.tokens.extend(tokens[:-1])
-            right = r.take_tokens(tokens)
-            if right < len(tokens):
-                self.cache.truncate(r.sequence, start + right)
-            self.cache.commit(r.sequence)
+            self._keep(r, start, r.take_tokens(tokens), len(tokens))
         except Exception as error:
             r.fail(error)
         self._tell(r)
 
     def _hand_over(self, r: Request, tokens: list[int], start: int, logits: F32 | None, best: Best) -> None:
-        """A request takes its rows; what it was run in vain for is forgotten, the rest may be found by others."""
+        """A request takes its rows, or the error for logits that are not finite (None)."""
         assert r.sequence is not None
         try:
             if logits is None:
@@ -168,13 +165,17 @@ class BatchProcessor:
                 error = self.engine.blame(self.cache.extend(r.sequence, tokens))
                 self.cache.truncate(r.sequence, start)
                 raise error
-            right = r.take(logits, len(tokens), best)
-            if right < len(tokens):
-                self.cache.truncate(r.sequence, start + right)
-            self.cache.commit(r.sequence)
+            self._keep(r, start, r.take(logits, len(tokens), best), len(tokens))
         except Exception as error:
             r.fail(error)
         self._tell(r)
+
+    def _keep(self, r: Request, start: int, right: int, n: int) -> None:
+        """Of n rows from `start` on those that were right to run: the rest is forgotten, others may find them."""
+        assert r.sequence is not None
+        if right < n:
+            self.cache.truncate(r.sequence, start + right)
+        self.cache.commit(r.sequence)
 
     # --- coming and going ---
 
