@@ -77,10 +77,9 @@ static int64_t forms_bytes(int forms, int64_t rows, int64_t k) {
            (forms & PAIRS ? pair_bytes(rows, k) : 0);
 }
 
-/* Scratch of linear_quant per thread. Formats that are widened want 12 vectors for each block of the pair (kernels/formats_wide.h). */
 static int64_t quant_scratch(const zl_weight *w) {
-    const int64_t wide = zl_format_of(w->type)->multiplied == ZL_WIDENED ? w->cols / 32 * 2 * 12 * w->k->lanes * 4 : 0;
-    return zl_quant_scratch(w, w->k->lanes) + wide;
+    const int lanes = w->k->lanes;
+    return zl_quant_scratch(w, lanes) + (zl_format_of(w->type)->multiplied == ZL_WIDENED ? zl_wide_scratch(w, lanes) : 0);
 }
 
 static void scratch_linear(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {

@@ -19,7 +19,7 @@
 #include "formats.h"
 #include "linear.h"
 
-enum { WIDE = 12 * VB, AT_A = 8 * VB, AT_A2 = 9 * VB, AT_M = 10 * VB, AT_M2 = 11 * VB };
+enum { WIDE = ZL_WIDE_VECTORS * VB, AT_A = 8 * VB, AT_A2 = 9 * VB, AT_M = 10 * VB, AT_M2 = 11 * VB };
 
 /* A quant block of the file: how many blocks of 32 it is, its bytes, how many leads of how many bytes stand where, and the words. */
 typedef struct {

@@ -71,6 +71,11 @@ static inline int64_t zl_quant_scratch(const struct zl_weight *w, int lanes) {
     return (w->mapped ? 2 * w->panel_bytes : 0) + (w->cols / 32) * 2 * 2 * lanes * 4;
 }
 
+/* Vectors that a block of 32 columns of a panel takes in the common form of formats_wide.h; beside the above, linear_quant's scratch has room
+ * for a pair of panels of them where a format goes by it. */
+enum { ZL_WIDE_VECTORS = 12 };
+static inline int64_t zl_wide_scratch(const struct zl_weight *w, int lanes) { return w->cols / 32 * 2 * ZL_WIDE_VECTORS * 4 * lanes; }
+
 /* FEW: rows of x up to which the memory, and not arithmetic, sets the pace. FLOAT_PANELS: what linear_float takes at a time, at most. */
 enum { ZL_FEW = 8, ZL_FLOAT_PANELS = 4 };
 /* Scratch of linear_float per thread: the panels that it works on, packed, when w is mapped. */
