@@ -105,7 +105,7 @@ print(len(points), found["none"], found["whole"], len(whole))
 def test_a_kill_leaves_nothing_or_all(source: Path, expected: bytes, tmp_path: Path) -> None:
     """At 200 points: 40 at the very end, the others at random."""
     n_kills = 200
-    words = [sys.executable, "-c", KILLER, str(source), str(tmp_path), str(n_kills)]
+    words = [sys.executable, "-P", "-c", KILLER, str(source), str(tmp_path), str(n_kills)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     points, none, whole, size = map(int, done.stdout.split())
