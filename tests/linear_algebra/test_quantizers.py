@@ -11,6 +11,7 @@ from strategies import guarded_array
 
 import zigllama as zl
 from zigllama import errors
+from zigllama.foundation.ggml_types import GGML_TYPES
 from zigllama.linear_algebra import quantizers
 
 F32 = npt.NDArray[np.float32]
@@ -66,6 +67,34 @@ def test_halves_are_rounded_to_even() -> None:
     for isa in usable_variants():
         assert np.array_equal(zl.quantize_rows(x, "F16", isa=isa), x.astype("<f2").view(np.uint8))
         assert np.array_equal(zl.quantize_rows(x[:, :333], "BF16", isa=isa), bf16.view(np.uint8))
+
+
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16"])
+def test_plain_numbers_are_the_twins(name: str) -> None:
+    x = np.ascontiguousarray(rows()[:, :333])
+    want = quantizers.quantize(x, name)
+    for isa in usable_variants():
+        for n_threads in THREADS:
+            assert np.array_equal(zl.quantize_rows(x, name, isa=isa, n_threads=n_threads), want), (isa, n_threads)
+
+
+@pytest.mark.parametrize("name", GGML_TYPES)
+def test_c_makes_what_a_twin_makes_and_no_other_type(name: str) -> None:
+    x, importance = np.ones((1, 256), np.float32), np.ones(256, np.float32)
+    if name in quantizers.QUANTIZE:
+        assert np.array_equal(zl.quantize_rows(x, name, importance), quantizers.quantize(x, name, importance))
+    else:
+        with pytest.raises(errors.DTypeError, match=f"no quantiser of {name}"):
+            zl.quantize_rows(x, name, importance)
+
+
+@pytest.mark.parametrize("name", quantizers.QUANTIZE)
+def test_which_types_importance_makes_a_difference_to(name: str) -> None:
+    x = rows()[:4, :512]
+    x[:, ::3] *= 3
+    weights = np.exp(np.random.default_rng(1).standard_normal((2, 512)) * 2).astype(np.float32)
+    a, b = (zl.quantize_rows(x, name, w) for w in weights)
+    assert np.array_equal(a, b) is (name not in quantizers.WEIGHED)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 65520.0])

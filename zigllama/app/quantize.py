@@ -28,7 +28,6 @@ from zigllama.foundation.ggml_types import row_bytes
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.foundation.gguf_metadata import Typed, ValueType
 from zigllama.foundation.gguf_writer import TensorData
-from zigllama.linear_algebra.bf16 import round_bf16
 from zigllama.linear_algebra.number_formats import dequantize, quantize_rows
 from zigllama.models.importance import Importance, read_importance
 
@@ -37,26 +36,6 @@ QUANTIZATION_VERSION = 2  # of GGML's blocks: general.quantization_version
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 UNCHECKED = ("F64", "I8", "I16", "I32", "I64")  # copied as they are: no weights
-
-
-def _f16(x: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-    """To nearest, ties to even. Raises InvalidArgument for what is beyond the largest half, 65504."""
-    with np.errstate(over="ignore"):
-        made = x.astype("<f2")
-    if np.isinf(made).any():
-        raise InvalidArgument(f"{float(x[np.isinf(made)][0])!r} is too large for F16")
-    return made
-
-
-def _bf16(x: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(round_bf16(x).view("<u2")[..., 1::2])
-
-
-PLAIN: dict[str, Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]] = {
-    "F32": lambda x: x,
-    "F16": _f16,
-    "BF16": _bf16,
-}
 
 Tick = Callable[[int], None]
 
@@ -204,8 +183,6 @@ class _Work:
     ) -> npt.NDArray[Any]:
         """Rows in the target's form. Raises BadTensor for a value that it does not take."""
         try:
-            if step.target.name in PLAIN:
-                return PLAIN[step.target.name](x)
             return quantize_rows(x, step.target.name, importance, n_threads=self.n_threads)
         except InvalidArgument as e:
             raise BadTensor(step.name, f"in the rows from {first}: {e}") from e

@@ -124,7 +124,7 @@ class Plan:
             if importance_for(s.info, importance) is None and s.needs_importance:
                 raise ImportanceNeeded(s.name, s.target.name, importance is not None)
         for s in self.steps:
-            if s.changes and s.target.is_quantized and s.target.name not in QUANTIZE:
+            if s.changes and s.target.name not in QUANTIZE:
                 raise DTypeError(f"tensor {s.name!r} would become {s.target.name}, and there is no quantiser of it")
 
 

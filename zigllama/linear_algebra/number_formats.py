@@ -1,7 +1,7 @@
 """Number formats by name: file bytes to floats and back, in C on all threads.
 
     zl.dequantize(blocks, "IQ3_S")          uint8 (n, bytes per block) -> float32 (n, values per block)
-    zl.quantize_rows(x, "Q4_K")             float32 (rows, cols) -> uint8 (rows, bytes per row)
+    zl.quantize_rows(x, "IQ4_XS")           float32 (rows, cols) -> uint8 (rows, bytes per row)
 
 What the bytes of a format mean is drawn, and done in NumPy, in quantization.py and the modules it gathers; how codes
 and scales are chosen, in quantizers.py and the modules that it gathers. The bits of both are the same. What this file
@@ -59,7 +59,7 @@ def quantize_rows(
     """Rows of floats in a number format.   float32 (rows, cols) -> uint8 (rows, bytes per row)
 
     importance   (cols,), how much the square of an error in each column matters (the mean square of what the column is
-                 multiplied with: `zigllama imatrix`). Without it, all matter the same. Only ratios count.
+                 multiplied with, as llama-imatrix measures it). Without it, all matter the same. Only ratios count.
                  The IQ types choose scales and codes by it; the others (plain numbers, Q4_0 to Q8_0) have one rule for
                  all columns, and check it but do not use it.
 

@@ -1,5 +1,6 @@
 """Floats into quant blocks, as plain NumPy: the twins of the C quantisers, and those of blocks of 32 with one scale.
 
+    F16, BF16   to nearest, ties to even
     Q4_0   d = (the value of largest size) / -8       u = min(trunc(x / d + 8.5), 15)
     Q4_1   m = min x, d = (max x - m) / 15            u = min(trunc((x - m) / d + 0.5), 15)
     Q5_0   d = (the value of largest size) / -16      u = min(trunc(x / d + 16.5), 31)
@@ -21,6 +22,7 @@ from zigllama.errors import DTypeError, InvalidArgument, ShapeError
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.runtime import F32
 from zigllama.linear_algebra import iq4_quantizers, iq_quantizers
+from zigllama.linear_algebra.bf16 import round_bf16
 from zigllama.linear_algebra.quantize_lanes import (
     U8,
     columns,
@@ -111,7 +113,22 @@ def _q8_0(x: F32, importance: F32 | None) -> U8:
     return np.concatenate([half_bytes(d), np.ascontiguousarray(codes).view(np.uint8)], axis=1)
 
 
+def _f32(x: F32, importance: F32 | None) -> U8:
+    return x.astype("<f4").view(np.uint8).reshape(-1, 4)
+
+
+def _f16(x: F32, importance: F32 | None) -> U8:
+    return half_bytes(x)
+
+
+def _bf16(x: F32, importance: F32 | None) -> U8:
+    return (round_bf16(x).view(np.uint32) >> 16).astype("<u2").view(np.uint8).reshape(-1, 2)
+
+
 QUANTIZE: dict[str, Quantizer] = {
+    "F32": _f32,
+    "F16": _f16,
+    "BF16": _bf16,
     "Q4_0": _q4_0,
     "Q4_1": _q4_1,
     "Q5_0": _q5_0,
@@ -120,6 +137,7 @@ QUANTIZE: dict[str, Quantizer] = {
     **iq4_quantizers.QUANTIZE,
     **iq_quantizers.QUANTIZE,
 }
+WEIGHED = frozenset({**iq4_quantizers.QUANTIZE, **iq_quantizers.QUANTIZE})  # where importance makes a difference
 
 
 def quantize(x: npt.ArrayLike, type_name: str, importance: npt.ArrayLike | None = None) -> U8:

@@ -18,6 +18,7 @@ from zigllama.app.options import model_path
 from zigllama.app.quantize import plan_quantize, quantize
 from zigllama.app.quantize_plan import Options, Plan, without_importance
 from zigllama.errors import ZigllamaError
+from zigllama.linear_algebra.quantizers import WEIGHED
 from zigllama.models.importance import Importance, read_importance
 
 SHOWN = 3  # names in a note
@@ -101,6 +102,10 @@ def _notes(plan: Plan, importance: Importance | None) -> None:
         kinds = Counter(f"{s.wanted} became {s.target}" for s in fell_back)
         text = ", ".join(f"{kind} ({n})" for kind, n in kinds.most_common())
         note(f"{len(fell_back)} tensors have rows that their type's quant blocks do not divide: {text}")
+    unweighed = Counter(s.target.name for s in plan.steps if s.changes and s.target.name not in WEIGHED)
+    if importance is not None and unweighed:
+        types = ", ".join(f"{name} ({n})" for name, n in unweighed.most_common())
+        note(f"importance makes no difference to tensors of these types: {types}")
     if importance is not None and (missing := without_importance(plan.steps, importance)):
         names = ", ".join(map(printable, missing[:SHOWN])) + (", ..." if len(missing) > SHOWN else "")
         note(f"no importance for {len(missing)} tensors: {names}")
