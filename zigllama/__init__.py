@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.app.estimate import estimate as estimate
     from zigllama.app.pull import pull as pull
     from zigllama.app.quantize import quantize as quantize
+    from zigllama.inference.calibration import importance as importance
     from zigllama.inference.model import Model as Model
     from zigllama.inference.profiling import Profiler as Profiler
     from zigllama.inference.profiling import profile as profile
@@ -41,6 +42,7 @@ _HOMES = {
     "errors": "zigllama.errors",
     "estimate": "zigllama.app.estimate:estimate",
     "gguf": "zigllama.gguf",
+    "importance": "zigllama.inference.calibration:importance",
     "kernels": "zigllama.kernels",
     "profile": "zigllama.inference.profiling:profile",
     "pull": "zigllama.app.pull:pull",
