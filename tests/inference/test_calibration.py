@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 import zigllama as zl
 from zigllama import errors
-from zigllama.foundation.runtime import F32, Step
+from zigllama.foundation.runtime import F32
 from zigllama.inference import calibration
 from zigllama.inference.calibration import Collector, Sums, importance, squares, windows_of
 from zigllama.inference.model import Model
@@ -250,5 +250,3 @@ def test_windows_and_progress(llama: Model) -> None:
     text = "A text, which is cut into windows, each of which begins anew. " * 4
     by_text = importance(llama, text, n_ctx=32)
     assert bits(by_text) == bits(importance(llama, llama.tokenizer.encode(text), n_ctx=32))
-    step = Step.of_rows(3)
-    assert step.runtime is None
