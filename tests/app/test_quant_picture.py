@@ -88,11 +88,17 @@ def test_extremes_are_drawn_at_the_edge(tmp_path: Path) -> None:
 
 
 def test_words_keep_apart() -> None:
-    placed = [(28.0, 49.0, 9.0)]  # a point
-    assert quant_picture._free(placed, 10, 50, "Q4_0") == 49 + quant_picture.LINE
-    assert quant_picture._free(placed, 12, 55, "IQ4_NL") == 49 + 2 * quant_picture.LINE
-    assert quant_picture._free(placed, 11, 51, "Q4_K") == 49 + 3 * quant_picture.LINE
-    assert quant_picture._free(placed, 38, 51, "Q8_0") == 51  # right beside the point
+    taken: list[quant_picture.Box] = []
+    words = "IQ4_NL"
+    right, left = 50 + quant_picture.RADIUS + 3, 50 - quant_picture.RADIUS - 3 - len(words) * quant_picture.LETTER
+    line = quant_picture.LINE
+    found = [quant_picture._place(taken, 50, 80, words) for _ in range(5)]
+    assert found == [(right, 84), (left, 84), (right, 84 + line), (left, 84 + line), (right, 84 - line)]
+    assert not any(quant_picture._meet(a, b) for i, a in enumerate(taken) for b in taken[:i])
+    taken[:] = [quant_picture._around(70, 80)]  # another point where the words would be
+    assert quant_picture._place(taken, 50, 80, words) == (left, 84)
+    taken[:] = [(-1e4, -1e4, 1e4, 1e4)]
+    assert quant_picture._place(taken, 50, 80, words) == (right, 84)
 
 
 def test_saving(tmp_path: Path) -> None:

@@ -118,25 +118,38 @@ def _panel(left: float, title: str, points: Sequence[Point], *, bound: bool) -> 
     parts += _grid(axes)
     if bound:
         parts += _bound(axes)
-    placed = [(axes.x(p.bits) - RADIUS, axes.y(p.value) + 4, 2 * RADIUS) for p in points]
+    taken = [_around(axes.x(p.bits), axes.y(p.value)) for p in points]
     for p in sorted(points, key=lambda p: (axes.y(p.value), p.bits, p.name)):
         x, y, colour = axes.x(p.bits), axes.y(p.value), family(p.name)[1]
         parts.append(svg.line([(x, axes.y(p.low)), (x, axes.y(p.high))], colour, width=1.5))
         parts.append(svg.circle(x, y, RADIUS, colour, p.title))
         words = p.name + ("" if p.value > 0 else " (0)") + (" (infinite)" if p.value == math.inf else "")
-        parts.append(svg.text(x + RADIUS + 3, _free(placed, x + RADIUS + 3, y + 4, words), words, size=11))
+        parts.append(svg.text(*_place(taken, x, y, words), words, size=11))
     return parts
 
 
-def _free(placed: list[tuple[float, float, float]], x: float, y: float, words: str) -> float:
-    """The baseline `y`, or as far below it as keeps words that begin at `x` off what was placed before (left end,
-    baseline and width of each); then they are placed too."""
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _around(x: float, y: float) -> Box:
+    return x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS
+
+
+def _place(taken: list[Box], x: float, y: float, words: str) -> tuple[float, float]:
+    """Where the words for the point (x, y) begin: beside it, or as near as keeps them off what is taken; then their
+    place is taken too. Where nothing near is free, beside it."""
     width = LETTER * len(words)
-    for other_x, other_y, other_width in sorted(placed, key=lambda place: place[1]):
-        if x < other_x + other_width and other_x < x + width and abs(y - other_y) < LINE:
-            y = other_y + LINE
-    placed.append((x, y, width))
-    return y
+    right, left = x + RADIUS + 3, x - RADIUS - 3 - width
+    places = [(begin, y + 4 + LINE * n) for n in (0, 1, -1, 2, -2) for begin in (right, left)]
+    boxes = [(begin, base - LINE + 2, begin + width, base + 2) for begin, base in places]
+    free = (i for i, box in enumerate(boxes) if not any(_meet(box, other) for other in taken))
+    chosen = next(free, 0)
+    taken.append(boxes[chosen])
+    return places[chosen]
+
+
+def _meet(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _grid(axes: Axes) -> list[str]:
