@@ -52,11 +52,10 @@ if TYPE_CHECKING:
 
 U8 = npt.NDArray[np.uint8]
 
-# Some 70 tokens of prose, names, figures and code: enough to tell formats apart, a tenth of a second of a small model.
+# Some 60 tokens of prose, names, figures and code: enough to tell formats apart, a tenth of a second of a small model.
 TEXT = (
-    "The lighthouse keeper, Mrs Abernathy, wrote down the weather every evening at half past seven. On 3 November 1904 "
-    "she noted: wind north-west, 48 knots, two ships in sight. `for i in range(10): print(i * i)` is how her "
-    "great-granddaughter counts waves."
+    "The lighthouse keeper, Mrs Abernathy, wrote down the weather every evening. On 3 November 1904 she noted: wind "
+    "north-west, 48 knots. `for i in range(10): print(i * i)` is how her great-granddaughter counts waves."
 )
 
 
@@ -101,7 +100,7 @@ def quant_report(
     tensors     a regular expression: only tensors in whose name it is found
     reference   a file of the same model: the error of this one's tensors as they are
     logits      also run the model with one tensor replaced at a time: the KL divergence of its logits
-    text        on this text (or these token ids) instead of one of some 70 tokens; implies `logits`
+    text        on this text (or these token ids) instead of one of some 60 tokens; implies `logits`
     imatrix     a file of importances, used by the quantisers, and for the weighted error
     progress    called with the work that is done and the whole of it
 

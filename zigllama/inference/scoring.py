@@ -71,9 +71,11 @@ def divergence(base: F32, row: F32) -> float:
     All tokens count; exactly 0 for equal rows, and never below it, where rounding alone would lead.
     """
     b = base.astype(np.float64)
-    weights = np.exp(b - b.max())
-    gap = float((weights * (b - row)).sum() / weights.sum())
-    return max(0.0, gap + (log_sum_exp(row) - log_sum_exp(base)))
+    top = float(base.max())
+    weights = np.exp(b - top)
+    total = float(weights.sum())
+    gap = float((weights * (b - row)).sum()) / total
+    return max(0.0, gap + (log_sum_exp(row) - (top + math.log(total))))
 
 
 def surprises(model: Model, ids: Sequence[int], first: int = 0, each: Callable[[F32, int], float] = surprise) -> F64:
