@@ -110,8 +110,9 @@ int zl_ctx_set_mbind(zl_ctx *ctx, zl_mbind fn, void *arg);
 int zl_alloc(int64_t bytes, void **out);
 void zl_release(void *p, int64_t bytes);
 
-/* Mapped files (memory of no other kind: its pages may be let go and read again): inside a registered range a SIGBUS becomes ZL_E_FAULT of the call that met it, anywhere else it goes to the
- * handler that was there before. zl_copy is memcpy under that guard. A range in which a read failed stays bad until it is removed. */
+/* Mapped files: inside a registered range a SIGBUS becomes ZL_E_FAULT of the call that met it, anywhere else it goes to the handler that
+ * was there before. Memory of no other kind: pages may be let go and read again. zl_copy is memcpy under that guard. A range in which a
+ * read failed stays bad until it is removed. */
 int zl_guard_add(const void *base, int64_t bytes);
 int zl_guard_remove(const void *base);
 int zl_copy(void *dst, const void *src, int64_t bytes);
