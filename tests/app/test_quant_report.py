@@ -120,6 +120,21 @@ def test_importance_is_used_and_weighs(normal: Path, tmp_path: Path) -> None:
     assert weighed.imatrix == str(path) and "weighted" in weighed.table()
 
 
+def test_experts_are_one_tensor_with_importance_of_their_own(tmp_path: Path) -> None:
+    rng = np.random.Generator(np.random.PCG64(9))
+    x = rng.standard_normal((3, 8, 64)).astype(np.float32)
+    weights = rng.uniform(0, 9, (3, 64)).astype(np.float32)
+    name, path = "blk.0.ffn_up_exps.weight", tmp_path / "i.gguf"
+    write_importance(path, Importance({name: Entry(weights, np.ones(3, np.float32))}))
+    (row,) = zl.quant_report(write(tmp_path / "m.gguf", ffn_up_exps=x), ["IQ4_NL"], imatrix=path).rows
+    data = [zl.quantize_rows(m, "IQ4_NL", w) for m, w in zip(x, weights, strict=True)]
+    e = np.array([zl.dequantize(d, "IQ4_NL") for d in data]).astype(np.float64) - x
+    assert (row.shape, row.bits_per_weight) == ((3, 8, 64), 4.5)
+    assert row.rmse == pytest.approx(np.sqrt((e**2).mean()), rel=1e-9)
+    w = weights[:, None].astype(np.float64)
+    assert row.weighted_rmse == pytest.approx(np.sqrt((w * e**2).sum() / (8 * w.sum())), rel=1e-9)
+
+
 @pytest.mark.parametrize("name", ["llama-f32", "llama-mix"])
 def test_kl_is_that_of_a_file_that_has_the_tensor(name: str, small_model: Small, tmp_path: Path) -> None:
     source, text = small_model(name), "The first half of each window is only read."
@@ -146,6 +161,8 @@ def test_kl_is_that_of_a_file_that_has_the_tensor(name: str, small_model: Small,
             assert (r.kl, r.rmse, r.cosine) == (0, 0, 1)
         elif r.type != "F32":
             assert r.kl is not None and r.kl > 0
+    by_ids = zl.quant_report(source, "Q4_0", "blk.0.ffn_up", text=ids)
+    assert by_ids.rows == tuple(r for r in report.rows if (r.tensor, r.type) == ("blk.0.ffn_up.weight", "Q4_0"))
     per_type = {s.type: s for s in report.by_type()}
     mine = [r.kl for r in report.rows if r.type == "Q4_0"]
     assert per_type["Q4_0"].kl == pytest.approx(np.mean(np.array(mine, float)))
