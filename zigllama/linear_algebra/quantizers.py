@@ -21,7 +21,7 @@ import numpy.typing as npt
 from zigllama.errors import DTypeError, InvalidArgument, ShapeError
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.runtime import F32
-from zigllama.linear_algebra import iq4_quantizers, iq_quantizers
+from zigllama.linear_algebra import iq4_quantizers, iq_quantizers, low_quantizers
 from zigllama.linear_algebra.bf16 import round_bf16
 from zigllama.linear_algebra.quantize_lanes import (
     U8,
@@ -134,6 +134,7 @@ QUANTIZE: dict[str, Quantizer] = {
     "Q5_0": _q5_0,
     "Q5_1": _q5_1,
     "Q8_0": _q8_0,
+    **low_quantizers.QUANTIZE,
     **iq4_quantizers.QUANTIZE,
     **iq_quantizers.QUANTIZE,
 }
