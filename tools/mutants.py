@@ -75,6 +75,7 @@ SUITES = {
     "kernels/quantize_eight": ["quantize_iq"],
     "kernels/quantize_iq": ["quantize_iq"],
     "kernels/quantize_low": ["quantize_low"],
+    "kernels/quantize_weighted": ["quantize_iq"],
     "kernels/quantize": ["quantize_plain", "quantize_iq"],
     "kernels/rows": ["rows"],
     "kernels/simd": ["rows", "linear", "attention"],
