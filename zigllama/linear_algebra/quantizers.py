@@ -45,6 +45,8 @@ def checked_rows(x: npt.ArrayLike, type_name: str, importance: npt.ArrayLike | N
         raise DTypeError(f"quantize_rows: expected floats, found {rows.dtype}")
     if rows.ndim != 2:
         raise ShapeError(f"quantize_rows: shape {rows.shape}, want (rows, cols)")
+    if type_name in REFUSED:
+        raise DTypeError(f"there is no quantiser of {type_name}: {REFUSED[type_name]}")
     row_bytes(type_by_name(type_name), rows.shape[1])
     rows = np.ascontiguousarray(rows, np.float32)
     if importance is None:
@@ -154,6 +156,15 @@ WEIGHED = frozenset(  # where importance makes a difference
         **iq_quantizers.QUANTIZE,
     }
 )
+_READ_ONLY = "it is read where a file has it, but no weight of a model becomes one"
+REFUSED = {  # types of GGML that nothing makes, and why
+    "Q8_1": "it is how ggml holds activations, with their sums, and no file has it",
+    "F64": _READ_ONLY,
+    "I8": _READ_ONLY,
+    "I16": _READ_ONLY,
+    "I32": _READ_ONLY,
+    "I64": _READ_ONLY,
+}
 
 
 def quantize(x: npt.ArrayLike, type_name: str, importance: npt.ArrayLike | None = None) -> U8:
