@@ -4,7 +4,8 @@
 
 Of the formats with one rule (tests/quantize_low_samples.py) digests of the bytes; of Q4_0 to Q5_1 with importance the
 relative squared errors, weighted by it, on the rows of tests/quantize_iq_samples.py. The engine takes no part: ggml's
-blocks are read by PyPI's `gguf`.
+blocks are read by PyPI's `gguf`. And of the formats that gguf does not read, digests of what ggml makes of blocks
+(tests/format_samples.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from make_iq_golden import oracle
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+from format_samples import UNREAD, unread_blocks, values_digest  # noqa: E402
 from quantize_iq_samples import all_rows, error, importance_of  # noqa: E402
 from quantize_low_samples import TYPES, digest, low_rows  # noqa: E402
 
@@ -62,12 +64,21 @@ def main() -> None:
             kind = GGMLQuantizationType[name]
             worth = decode(made(lib, x, kind.value, GGML_QUANT_SIZES[kind], importance), kind)
             errors.setdefault(name, {})[rows] = float(f"{error(x, worth, importance):.6g}")
+    values: dict[str, str] = {}
+    for name, (cols, reader) in UNREAD.items():
+        raw = unread_blocks(name)
+        y = np.zeros((len(raw), cols), np.float32)
+        read = getattr(lib, reader)
+        read.restype, read.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+        read(raw.ctypes.data, y.ctypes.data, y.size)
+        values[name] = values_digest(y)
     about = {
         "oracle": f"ggml_quantize_chunk of {args.version}",
         "command": "python tools/make_legacy_golden.py libggml-base.so VERSION",
         "numpy": np.__version__,
         "digests": digests,
         "weighted errors": errors,
+        "values": values,
     }
     GOLDEN.write_text(json.dumps(about, indent=1) + "\n", "utf-8")
 
