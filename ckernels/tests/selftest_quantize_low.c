@@ -97,6 +97,10 @@ static void test_bytes(zl_ctx *ctx) {
     CHECK(zl_quantize_rows(ctx, ZL_TYPE_MXFP4, 1, 32, x, NULL, to, 17) == ZL_OK, "mxfp4");
     CHECK(to[0] == 251 && to[4] == 7, "%d %d", to[0], to[4]);
     memset(x, 0, sizeof x);
+    x[17] = 0.09f; /* a sixth of it is nearer to 2^-6 than to 7 2^-9, but stays among the numbers below */
+    CHECK(zl_quantize_rows(ctx, ZL_TYPE_NVFP4, 1, 64, x, NULL, to, 36) == ZL_OK && to[1] == 7, "%d", to[1]);
+    x[7] = nextafterf(2688, 3000);
+    CHECK(zl_quantize_rows(ctx, ZL_TYPE_NVFP4, 1, 64, x, NULL, to, 36) == ZL_E_ARG, "a little more than 6 times 448");
     x[7] = 2689;
     CHECK(zl_quantize_rows(ctx, ZL_TYPE_NVFP4, 1, 64, x, NULL, to, 36) == ZL_E_ARG, "more than 6 times 448");
     CHECK(strstr(zl_error(), "column 7 is 2689") != NULL, "%s", zl_error());
