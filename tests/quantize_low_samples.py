@@ -1,6 +1,8 @@
-"""Rows on which quantisers with one rule are compared with ggml byte for byte: the same bits on every machine.
+"""Rows on which quantisers that are neither K nor IQ are judged.
 
-Shared by tests/linear_algebra/test_low_quantizers.py and tools/make_legacy_golden.py.
+Where they have one rule they are compared with ggml byte for byte, so the rows have the same bits on every machine;
+where they search, by the error that is left. Shared by test_low_quantizers.py, test_legacy_importance.py and
+tools/make_legacy_golden.py.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ import hashlib
 
 import numpy as np
 import numpy.typing as npt
-from quantize_iq_samples import ROWS
+from quantize_iq_samples import ROWS, all_rows
+from quantize_iq_samples import error as error
+from quantize_iq_samples import importance_of as importance_of
 from random_weights import Stream
 
 F32 = npt.NDArray[np.float32]
@@ -28,6 +32,11 @@ def low_rows() -> dict[str, F32]:
     with np.load(ROWS) as arrays:
         real = np.concatenate([arrays[name] for name in sorted(arrays)]).astype(np.float32)
     return {"drawn": x, "real": real}
+
+
+def searched_rows() -> dict[str, F32]:
+    """Rows for Q4_0 to Q5_1: those of the IQ quantisers."""
+    return all_rows()
 
 
 def digest(data: npt.NDArray[np.uint8]) -> str:

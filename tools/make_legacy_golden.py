@@ -3,7 +3,7 @@
     python tools/make_legacy_golden.py path/to/libggml-base.so "llama.cpp b1234"          a second
 
 Of the formats with one rule (tests/quantize_low_samples.py) digests of the bytes; of Q4_0 to Q5_1 with importance the
-relative squared errors, weighted by it, on the rows of tests/quantize_iq_samples.py. The engine takes no part: ggml's
+relative squared errors, weighted by it, on rows with long tails and of a real model. The engine takes no part: ggml's
 blocks are read by PyPI's `gguf`. And of the formats that gguf does not read, digests of what ggml makes of blocks
 (tests/format_samples.py).
 """
@@ -20,18 +20,24 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf import dequantize as decode
-from make_iq_golden import oracle
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from format_samples import UNREAD, unread_blocks, values_digest  # noqa: E402
-from quantize_iq_samples import all_rows, error, importance_of  # noqa: E402
-from quantize_low_samples import TYPES, digest, low_rows  # noqa: E402
+from quantize_low_samples import TYPES, digest, error, importance_of, low_rows, searched_rows  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden" / "quantize_legacy.json"
 WEIGHED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
 Q2_0 = (64, 18)  # values and bytes of a block, which gguf does not list
 F32 = npt.NDArray[np.float32]
+
+
+def oracle(library: str) -> ctypes.CDLL:
+    lib = ctypes.CDLL(library)
+    lib.ggml_quantize_chunk.restype = ctypes.c_size_t
+    p, n = ctypes.c_void_p, ctypes.c_int64
+    lib.ggml_quantize_chunk.argtypes = [ctypes.c_int, p, p, n, n, n, p]
+    return lib
 
 
 def made(
@@ -58,7 +64,7 @@ def main() -> None:
             sizes = Q2_0 if name == "Q2_0" else GGML_QUANT_SIZES[GGMLQuantizationType[name]]
             digests.setdefault(name, {})[rows] = digest(made(lib, x, number, sizes, None))
     errors: dict[str, dict[str, float]] = {}
-    for rows, x in all_rows().items():
+    for rows, x in searched_rows().items():
         importance = importance_of(x.shape[1])
         for name in WEIGHED:
             kind = GGMLQuantizationType[name]

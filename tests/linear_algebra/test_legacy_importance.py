@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from native_ops import THREADS, usable_variants
-from quantize_iq_samples import all_rows, error, importance_of
+from quantize_low_samples import error, importance_of, searched_rows
 from strategies import guarded_array
 
 from zigllama.linear_algebra import legacy_importance, quantizers
@@ -21,7 +21,7 @@ from zigllama.linear_algebra.number_formats import dequantize, quantize_rows
 
 F32 = npt.NDArray[np.float32]
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "quantize_legacy.json").read_text("utf-8"))
-ROWS = all_rows()
+ROWS = searched_rows()
 TYPES = tuple(legacy_importance.QUANTIZE)
 WORSE = 1.02  # what is accepted
 # The square of what rounding scales to half precision may do, relatively. The rows of the real model are worth what its
