@@ -82,7 +82,7 @@ static void test_edges(zl_ctx *ctx) {
     static uint8_t to[ALL / 32 * 24];
     float importance[EDGES], want[EDGES];
     for (int i = 0; i < EDGES; i++) {
-        importance[i] = i % 32 == 3 ? 0.0f : i % 32 == 17 ? 1e30f : 1.0f + (float)(i % 7);
+        importance[i] = i % 32 == 3 ? 0.0f : i == 17 ? 1e30f : 1.0f + (float)(i * i % 97);
         x[i] = i < 32 ? -65504.0f + 97.0f * (float)(i % 32 * i % 41) : i < 64 ? 0.7f + (float)(i % 2) * 0x1p-24f
              : i < 96 ? 65504.0f - (float)(i % 3 == 0) : i < 128 ? 2.0f + (float)(i % 5) * 1e-6f : (i % 32 == 3 ? 900.0f : 0.01f * (float)(i % 32));
     }
