@@ -5,6 +5,8 @@ Any bytes are a block. What makes one hostile is its scales: infinite, NaN, subn
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import numpy.typing as npt
 from random_weights import Stream
@@ -23,6 +25,12 @@ HALVES = {
 }  # fmt: skip
 BYTES = {"MXFP4": (0,), "NVFP4": (0, 1, 2, 3)}
 QUANTIZED = (*HALVES, *BYTES, "IQ1_M", "Q8_K")
+# What PyPI's gguf does not read and ggml's C does: values of a block, and the name of its function.
+UNREAD = {
+    "Q1_0": (128, "dequantize_row_q1_0"),
+    "Q2_0": (64, "dequantize_row_q2_0"),
+    "Q8_K": (256, "dequantize_row_q8_K"),
+}
 PLAIN = ("F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64")
 # quiet and signalling NaN, infinities, subnormals, zeros, the largest, the smallest normal
 BAD_HALVES = (0x7E00, 0x7C01, 0xFFFF, 0x7C00, 0xFC00, 0x0001, 0x8001, 0x03FF, 0x0000, 0x8000, 0x7BFF, 0xFBFF, 0x0400)
@@ -71,3 +79,13 @@ def hostile_blocks(name: str) -> Bytes:
             blocks[:, at] = np.roll(np.arange(256, dtype=np.uint8), at)
         made.append(blocks)
     return np.concatenate(made)
+
+
+def unread_blocks(name: str) -> Bytes:
+    """Random and hostile blocks of a type of UNREAD."""
+    return np.concatenate([random_blocks(name, 3000, 1, finite=True), hostile_blocks(name)])
+
+
+def values_digest(y: npt.NDArray[np.float32]) -> str:
+    """Of the bits of floats, all NaN being one."""
+    return hashlib.sha256(np.where(np.isnan(y), np.float32(np.nan), y).astype("<f4").tobytes()).hexdigest()

@@ -74,6 +74,8 @@ SUITES = {
     "kernels/probe": ["probe"],
     "kernels/quantize_eight": ["quantize_iq"],
     "kernels/quantize_iq": ["quantize_iq"],
+    "kernels/quantize_low": ["quantize_low"],
+    "kernels/quantize_weighted": ["quantize_iq"],
     "kernels/quantize": ["quantize_plain", "quantize_iq"],
     "kernels/rows": ["rows"],
     "kernels/simd": ["rows", "linear", "attention"],
@@ -92,6 +94,7 @@ KERNEL_SUITES = [
     "probe",
     "quantize_iq",
     "quantize_plain",
+    "quantize_low",
 ]
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.inference.profiling import profile as profile
     from zigllama.linear_algebra.number_formats import dequantize as dequantize
     from zigllama.linear_algebra.number_formats import quantize_rows as quantize_rows
+    from zigllama.linear_algebra.quantized_tensor import QuantizedTensor as QuantizedTensor
     from zigllama.models.gguf import GGUFLoader as GGUFLoader
     from zigllama.models.tokenizer import Tokenizer as Tokenizer
 
@@ -37,6 +38,7 @@ _HOMES = {
     "GGUFLoader": "zigllama.models.gguf:GGUFLoader",
     "Model": "zigllama.inference.model:Model",
     "Profiler": "zigllama.inference.profiling:Profiler",
+    "QuantizedTensor": "zigllama.linear_algebra.quantized_tensor:QuantizedTensor",
     "Tokenizer": "zigllama.models.tokenizer:Tokenizer",
     "dequantize": "zigllama.linear_algebra.number_formats:dequantize",
     "diff": "zigllama.app.diff",

@@ -1,6 +1,7 @@
 /* quantize.c - floats -> numbers as they are in the file: plain halves, and quant blocks of 32 values with one scale.
  *
- * The blocks are drawn in dequantize.c. Without importance the bytes are those of ggml's quantize_row_*_ref.
+ * The blocks are drawn in dequantize.c. The bytes are those of ggml's quantize_row_*_ref; with importance quantize_weighted.c makes those
+ * of four and five bits.
  */
 #include "quantize_lanes.h"
 
@@ -108,6 +109,7 @@ ZL_INLINE void blocks_of_32(const int bits, const int has_min, int64_t n, const 
 }
 
 void ZL_FN(quantize)(int type, int64_t n, int64_t at, int64_t cols, const float *x, const float *importance, uint8_t *dst) {
+    if (importance && ZL_FN(quantize_weighted)(type, n, at, cols, x, importance, dst)) return;
     switch (type) {
     case ZL_TYPE_F32: memcpy(dst, x, (size_t)n * 4); return;
     case ZL_TYPE_F16: halves(1, n, x, dst); return;
@@ -118,5 +120,6 @@ void ZL_FN(quantize)(int type, int64_t n, int64_t at, int64_t cols, const float 
     case ZL_TYPE_Q5_1: blocks_of_32(5, 1, n, x, dst); return;
     case ZL_TYPE_Q8_0: blocks_of_32(8, 0, n, x, dst); return;
     }
+    if (ZL_FN(quantize_low)(type, n, at, cols, x, importance, dst)) return;
     ZL_FN(quantize_iq)(type, n, at, cols, x, importance, dst);
 }

@@ -2,6 +2,7 @@
  *
  * quantize.c         plain halves, blocks of 32 with one scale     quantize_k.c    superblocks with quantised scales
  * quantize_iq.c      codes that number vectors or levels           quantize_low.c  ternary, binary, 4-bit floats
+ * quantize_weighted.c   blocks of 32 with one scale, by importance
  *
  * What they share inside is in quantize_lanes.h.
  */

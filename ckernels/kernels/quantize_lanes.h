@@ -11,9 +11,11 @@
 #include "kernels.h"
 #include "simd.h"
 
-/* A family takes n values (whole blocks) of one of its types and says whether it knew the type; arguments as of `quantize`. */
+/* A family takes n values (whole blocks) of one of its types and says whether it knew the type; arguments as of `quantize`.
+ * quantize_weighted is asked where there is importance. */
 int ZL_FN(quantize_k)(int type, int64_t n, int64_t at, int64_t cols, const float *x, const float *importance, uint8_t *dst);
 int ZL_FN(quantize_iq)(int type, int64_t n, int64_t at, int64_t cols, const float *x, const float *importance, uint8_t *dst);
+int ZL_FN(quantize_weighted)(int type, int64_t n, int64_t at, int64_t cols, const float *x, const float *importance, uint8_t *dst);
 int ZL_FN(quantize_low)(int type, int64_t n, int64_t at, int64_t cols, const float *x, const float *importance, uint8_t *dst);
 
 /* n values of `some` (1..L) blocks that follow each other at x -> lanes; lanes beyond are 0 */

@@ -1,4 +1,5 @@
-/* quantize_iq_reference.h - IQ quantisers as plain loops: one scale after another, every vector of the codebook tried. For the selftest.
+/* quantize_iq_reference.h - the quantisers that search, IQ and Q4_0 to Q5_1 with importance, as plain loops: one scale after another, every
+ * vector of the codebook tried. For the selftest.
  *
  * It gives values, not bytes: what a reader makes of the blocks must be these. Sums go in the order that kernels/quantize_eight.h states
  * (nothing is fused), so equality is that of bits. Written from the description in iq_quantizers.py and iq4_quantizers.py.
@@ -275,5 +276,79 @@ static void plain_iq4_xs(const float *x, const float *h, float *y) {
     }
     d = through_half(sq > 0 ? sx / sq : 0);
     for (int i = 0; i < 256; i++) y[i] = d * l[i / 32] * level_at(x[i], plain_inverse(d * l[i / 32]));
+}
+
+/* ---- Q4_0 to Q5_1 with importance; written from legacy_importance.py ---- */
+
+static float code_at(float v, float low, float high) { return rintf(fminf(fmaxf(v, low), high)); }
+
+static void plain_with_zero(int bits, const float *x, const float *w, float *y) {
+    static const float ends[16] = {2.5f, 1.8f, 1.2f, 0.7f, 0.3f, 0.0f, -0.3f, -0.7f, -2.4f, -1.7f, -1.1f, -0.6f, -0.2f, 0.1f, 0.4f, 0.8f};
+    const float zero = ldexpf(1, bits - 1), large = of_largest_size(x);
+    float best = INFINITY, d = 0;
+    for (int k = 0; k < 16; k++) {
+        float by = (k < 8 ? -zero - ends[k] : zero - 1 + ends[k]) / large, q[32], s = 0, cost = 0;
+        for (int pass = 0; pass < 2; pass++) {
+            float sx = 0, sq = 0;
+            for (int i = 0; i < 32; i++) {
+                q[i] = code_at(x[i] * by, -zero, zero - 1);
+                const float wq = w[i] * q[i];
+                sx += wq * x[i], sq += wq * q[i];
+            }
+            s = sx / sq, by = plain_inverse(s);
+        }
+        s = through_half(s);
+        for (int i = 0; i < 32; i++) cost += w[i] * (x[i] - s * q[i]) * (x[i] - s * q[i]);
+        if (cost < best) best = cost, d = s;
+    }
+    for (int i = 0; i < 32; i++) y[i] = d * code_at(x[i] * plain_inverse(d), -zero, zero - 1);
+}
+
+static void plain_with_minimum(int bits, const float *x, const float *w, float *y) {
+    static const float more[16] = {-4.0f, -3.4f, -2.9f, -2.5f, -2.1f, -1.8f, -1.5f, -1.2f, -0.9f, -0.7f, -0.5f, -0.3f, -0.1f, 0.1f, 0.4f, 0.7f};
+    const float top = ldexpf(1, bits) - 1;
+    float low = INFINITY, high = -INFINITY, sw = 0, sy = 0, best = INFINITY, d = 0, m = 0;
+    for (int i = 0; i < 32; i++) low = fminf(x[i], low), high = fmaxf(x[i], high), sw += w[i];
+    for (int i = 0; i < 32; i++) sy += w[i] * (x[i] - low);
+    if (high - low < 0x1p-40f) { /* all are equal: the minimum, and what rounding it has left */
+        for (int i = 0; i < 32; i++) y[i] = through_half(low - through_half(low)) + through_half(low);
+        return;
+    }
+    for (int k = 0; k < 16; k++) {
+        float by = (top + more[k]) * plain_inverse(high - low), q[32], s = 0, b = 0, sq = 0, cost = 0;
+        for (int pass = 0; pass < 2; pass++) {
+            float s2 = 0, sx = 0;
+            sq = 0;
+            for (int i = 0; i < 32; i++) {
+                q[i] = code_at((x[i] - low - b) * by, 0, top);
+                const float wq = w[i] * q[i];
+                sq += wq, s2 += wq * q[i], sx += wq * (x[i] - low);
+            }
+            const float spread = sw * s2 - sq * sq;
+            s = spread > 0 ? (sw * sx - sy * sq) / spread : plain_inverse(by);
+            b = (sy - s * sq) / sw, by = plain_inverse(s);
+        }
+        s = through_half(s);
+        b = through_half(fminf(fmaxf(low + (sy - s * sq) / sw, -65504), 65504));
+        for (int i = 0; i < 32; i++) {
+            const float t = x[i] - (s * q[i] + b);
+            cost += w[i] * t * t;
+        }
+        if (cost < best) best = cost, d = s, m = b;
+    }
+    for (int i = 0; i < 32; i++) y[i] = d * code_at((x[i] - m) * plain_inverse(d), 0, top) + m;
+}
+
+static const struct { int type, bits, minimum; } legacy_formats[] = {
+    {ZL_TYPE_Q4_0, 4, 0}, {ZL_TYPE_Q4_1, 4, 1}, {ZL_TYPE_Q5_0, 5, 0}, {ZL_TYPE_Q5_1, 5, 1}};
+enum { N_LEGACY = sizeof legacy_formats / sizeof legacy_formats[0] };
+
+static void plain_legacy(int t, const float *x, const float *h, float *y) {
+    float w[32];
+    plain_weights(32, x, h, w);
+    memset(y, 0, 32 * sizeof *y);
+    if (fabsf(of_largest_size(x)) < 0x1p-40f) return;
+    if (legacy_formats[t].minimum) plain_with_minimum(legacy_formats[t].bits, x, w, y);
+    else plain_with_zero(legacy_formats[t].bits, x, w, y);
 }
 #endif

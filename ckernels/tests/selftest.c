@@ -21,6 +21,7 @@ static const struct {
     {"dequantize", selftest_dequantize, 1}, {"wide", selftest_wide, 1}, {"blas", selftest_blas, 0}, {"strings", selftest_strings, 0},
     {"probe", selftest_probe, 0}, {"numa", selftest_numa, 0},
     {"quantize_iq", selftest_quantize_iq, 1}, {"quantize_plain", selftest_quantize_plain, 1},
+    {"quantize_low", selftest_quantize_low, 1},
 };
 enum { N_SUITES = sizeof suites / sizeof suites[0] };
 

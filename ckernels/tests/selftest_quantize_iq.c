@@ -1,11 +1,11 @@
-/* selftest_quantize_iq.c - the IQ quantisers against quantize_iq_reference.h: what a reader makes of their blocks, bit by bit. */
+/* selftest_quantize_iq.c - the IQ quantisers, and Q4_0 to Q5_1 with importance, against quantize_iq_reference.h: what a reader makes of their blocks, bit by bit. */
 #include "quantize_iq_reference.h"
 #include "guarded.h"
 #include "selftest.h"
 
 static int failures;
 
-enum { ROWS = 3, COLS = 512, N = ROWS * COLS, TYPES = N_GRIDS + 2 };
+enum { ROWS = 3, COLS = 512, N = ROWS * COLS, IQ4_XS = N_GRIDS + 1, LEGACY, TYPES = LEGACY + N_LEGACY };
 
 /* In order: a bell, long tails, a constant, one value alone, ties (multiples of 1/8), and a superblock that is nothing but dust. */
 static void fill(float *x, float *importance) {
@@ -31,17 +31,22 @@ static int64_t unlike(const float *a, const float *b, int64_t n) {
 }
 
 static void reference(int t, const float *x, const float *importance, float *y) {
-    const int per = t == N_GRIDS ? 32 : 256;
+    const int per = t == N_GRIDS || t >= LEGACY ? 32 : 256;
     for (int i = 0; i < N; i += per) {
         const float *h = importance ? importance + i % COLS : NULL;
         if (t < N_GRIDS) plain_grid(&grid_formats[t], x + i, h, y + i);
         else if (t == N_GRIDS) plain_iq4_nl(x + i, h, y + i);
-        else plain_iq4_xs(x + i, h, y + i);
+        else if (t == IQ4_XS) plain_iq4_xs(x + i, h, y + i);
+        else plain_legacy(t - LEGACY, x + i, h, y + i);
     }
 }
 
+static int type_of(int t) {
+    return t < N_GRIDS ? grid_formats[t].type : t == N_GRIDS ? ZL_TYPE_IQ4_NL : t == IQ4_XS ? ZL_TYPE_IQ4_XS : legacy_formats[t - LEGACY].type;
+}
+
 static void test_type(zl_ctx *ctx, int t, const float *x, const float *importance, const float *want) {
-    const int type = t < N_GRIDS ? grid_formats[t].type : t == N_GRIDS ? ZL_TYPE_IQ4_NL : ZL_TYPE_IQ4_XS;
+    const int type = type_of(t);
     const int rows = t < N_GRIDS ? ROWS : 12 * ROWS; /* the quick ones in several chunks: the same rows again */
     const zl_format *f = zl_format_of(type);
     const int64_t n = rows * COLS, bytes = n / f->cols * f->bytes;
@@ -69,6 +74,28 @@ static void test_refused(zl_ctx *ctx, const float *x) {
     }
 }
 
+/* Q4_0 to Q5_1: a minimum that least squares puts below the smallest half, steps that are all there is, a range of nothing. So many rows
+ * that the second chunk begins within one. */
+static void test_edges(zl_ctx *ctx) {
+    enum { EDGES = 160, MANY = 110, ALL = EDGES * MANY };
+    static float x[ALL], back[ALL];
+    static uint8_t to[ALL / 32 * 24];
+    float importance[EDGES], want[EDGES];
+    for (int i = 0; i < EDGES; i++) {
+        importance[i] = i % 32 == 3 ? 0.0f : i == 17 ? 1e30f : 1.0f + (float)(i * i % 97);
+        x[i] = i < 32 ? -65504.0f + 97.0f * (float)(i % 32 * i % 41) : i < 64 ? 0.7f + (float)(i % 2) * 0x1p-24f
+             : i < 96 ? 65504.0f - (float)(i % 3 == 0) : i < 128 ? 2.0f + (float)(i % 5) * 1e-6f : (i % 32 == 3 ? 900.0f : 0.01f * (float)(i % 32));
+    }
+    for (int i = EDGES; i < ALL; i++) x[i] = x[i - EDGES];
+    for (int t = 0; t < N_LEGACY; t++) {
+        const int64_t bytes = ALL / 32 * zl_format_of(legacy_formats[t].type)->bytes;
+        for (int i = 0; i < EDGES; i += 32) plain_legacy(t, x + i, importance + i, want + i);
+        CHECK(zl_quantize_rows(ctx, legacy_formats[t].type, MANY, EDGES, x, importance, to, bytes) == ZL_OK, "%d", t);
+        CHECK(zl_dequantize(ctx, legacy_formats[t].type, ALL, to, bytes, back) == ZL_OK, "%d", t);
+        for (int i = 0; i < ALL; i += 32) CHECK(unlike(back + i, want + i % EDGES, 32) == 0, "type %d, block %d", legacy_formats[t].type, i / 32);
+    }
+}
+
 int selftest_quantize_iq(zl_ctx *ctx) {
     static float x[N], importance[COLS], want[2][TYPES][N];
     static int made;
@@ -76,15 +103,16 @@ int selftest_quantize_iq(zl_ctx *ctx) {
     if (!made) {
         fill(x, importance);
         for (int t = 0; t < TYPES; t++)
-            for (int with = 0; with < 2; with++) reference(t, x, with ? importance : NULL, want[with][t]);
+            for (int with = t >= LEGACY; with < 2; with++) reference(t, x, with ? importance : NULL, want[with][t]);
         made = 1;
     }
     for (int t = 0; t < TYPES; t++)
         for (int with = 0; with < 2; with++) {
-            const int type = t < N_GRIDS ? grid_formats[t].type : 0;
-            if (!with && (type == ZL_TYPE_IQ1_S || type == ZL_TYPE_IQ2_XXS || type == ZL_TYPE_IQ2_XS)) continue;
+            const int type = type_of(t);
+            if (!with && (t >= LEGACY || type == ZL_TYPE_IQ1_S || type == ZL_TYPE_IQ2_XXS || type == ZL_TYPE_IQ2_XS)) continue;
             test_type(ctx, t, x, with ? importance : NULL, want[with][t]);
         }
     test_refused(ctx, x);
+    test_edges(ctx);
     return failures;
 }

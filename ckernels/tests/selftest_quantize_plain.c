@@ -1,7 +1,7 @@
 /* selftest_quantize_plain.c - halves and blocks of 32 with one scale, made from floats, against their definitions; what is refused. */
 #include "guarded.h"
+#include "rounded.h"
 #include "selftest.h"
-#include <math.h>
 
 static int failures;
 
@@ -18,14 +18,6 @@ static void fill(float *x) {
     }
 }
 
-static float half_rounded(float x) { /* to the nearest, ties to even */
-    uint32_t b;
-    if (fabsf(x) < 0x1p-14f) return (float)(rint((double)x * 0x1p24) * 0x1p-24); /* subnormal halves */
-    memcpy(&b, &x, 4);
-    b += 0xfff + (b >> 13 & 1), b &= ~0x1fffu;
-    memcpy(&x, &b, 4);
-    return x;
-}
 static float bf16_rounded(float x) {
     uint32_t b;
     memcpy(&b, &x, 4);

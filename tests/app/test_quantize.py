@@ -367,10 +367,10 @@ def test_commands_that_are_wrong(words: list[str], says: str, capsys: pytest.Cap
 def test_notes_name_tensors_without_importance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stack(tmp_path / "m.gguf")
     weigh(tmp_path / "i.gguf", attn_q=(1, 64))
-    words = [str(tmp_path / "m.gguf"), str(tmp_path / "q.gguf"), "Q4_0", "--imatrix", str(tmp_path / "i.gguf")]
+    words = [str(tmp_path / "m.gguf"), str(tmp_path / "q.gguf"), "Q8_0", "--imatrix", str(tmp_path / "i.gguf")]
     said = told(words, capsys)[1]
     assert "no importance for 1 tensors: blk.0.ffn_up_exps.weight" in said
-    assert "importance makes no difference to tensors of these types: Q4_0" in said
+    assert "importance makes no difference to tensors of these types: Q8_0" in said
 
 
 def test_a_name_that_is_no_mix(small_model: Small, tmp_path: Path) -> None:

@@ -3,18 +3,20 @@
     ZIGLLAMA_HEAVY=1 pytest tests/linear_algebra/test_number_formats.py       100,000 random blocks of every type
 
 What gguf cannot read (Q8_1, Q8_K, Q1_0, Q2_0, F64 and the integers) is compared with its definition, written out here;
-tests/golden/formats.json has what ggml's own C gives.
+of those that ggml's own C reads, tests/golden/quantize_legacy.json has what it gives (tools/make_legacy_golden.py).
 """
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from format_samples import PLAIN, QUANTIZED, hostile_blocks, random_blocks
+from format_samples import PLAIN, QUANTIZED, UNREAD, hostile_blocks, random_blocks, unread_blocks, values_digest
 from native_ops import THREADS, usable_variants
 from strategies import guarded_array
 
@@ -32,6 +34,7 @@ Bytes = npt.NDArray[np.uint8]
 HEAVY = os.environ.get("ZIGLLAMA_HEAVY")
 N_BLOCKS = 100_000 if HEAVY else 500
 AT_ONCE = 10_000
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "quantize_legacy.json").read_text("utf-8"))["values"]
 
 
 def same(a: F32, b: F32) -> bool:
@@ -92,6 +95,13 @@ def test_hostile_blocks(name: str) -> None:
     check(name, blocks)
     if name not in ("MXFP4", "NVFP4"):  # whose scales are always finite
         assert np.isnan(zl.dequantize(blocks, name)).any()
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_gguf_does_not_read_is_as_ggml_reads_it(name: str) -> None:
+    blocks = unread_blocks(name)
+    for isa in usable_variants():
+        assert values_digest(zl.dequantize(blocks, name, isa=isa)) == GOLDEN[name], isa
 
 
 @pytest.mark.parametrize(

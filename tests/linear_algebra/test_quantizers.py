@@ -11,7 +11,7 @@ from strategies import guarded_array
 
 import zigllama as zl
 from zigllama import errors
-from zigllama.foundation.ggml_types import GGML_TYPES
+from zigllama.foundation.ggml_types import GGML_TYPES, row_bytes, type_by_name
 from zigllama.linear_algebra import quantizers
 
 F32 = npt.NDArray[np.float32]
@@ -86,6 +86,23 @@ def test_c_makes_what_a_twin_makes_and_no_other_type(name: str) -> None:
     else:
         with pytest.raises(errors.DTypeError, match=f"no quantiser of {name}"):
             zl.quantize_rows(x, name, importance)
+
+
+def test_every_type_of_gguf_is_made_or_refused_with_a_reason() -> None:
+    constants = pytest.importorskip("gguf.constants", reason="gguf is not installed")
+    listed = {t.name for t in constants.GGMLQuantizationType}
+    assert len(listed) >= 32
+    superblocks = {name for name in listed if name.endswith("_K")}  # k_quantizers' tests say which are made
+    assert listed - set(quantizers.QUANTIZE) - superblocks == set(quantizers.REFUSED) & listed
+    assert not set(quantizers.REFUSED) & set(quantizers.QUANTIZE)
+    x = np.ones((1, 256), np.float32)
+    for name in listed - superblocks:
+        if name in quantizers.QUANTIZE:
+            assert zl.quantize_rows(x, name, x[0]).shape == (1, row_bytes(type_by_name(name), 256))
+            continue
+        for make in (zl.quantize_rows, quantizers.quantize):
+            with pytest.raises(errors.DTypeError, match=f"no quantiser of {name}: {quantizers.REFUSED[name]}"):
+                make(x, name)
 
 
 @pytest.mark.parametrize("name", quantizers.QUANTIZE)

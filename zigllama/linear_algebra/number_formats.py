@@ -60,8 +60,8 @@ def quantize_rows(
 
     importance   (cols,), how much the square of an error in each column matters (the mean square of what the column is
                  multiplied with, as llama-imatrix measures it). Without it, all matter the same. Only ratios count.
-                 The IQ types choose scales and codes by it; the others (plain numbers, Q4_0 to Q8_0) have one rule for
-                 all columns, and check it but do not use it.
+                 Most types choose scales and codes by it; plain numbers, Q8_0, and the ternary, binary and 4-bit float
+                 formats have one rule for all columns, and check it but do not use it.
 
     cols must be a multiple of the type's quant block. The bytes do not depend on threads, on the ISA variant, or on the
     other rows. Raises ShapeError, UnknownName, DTypeError for a type without a quantiser, and InvalidArgument with row

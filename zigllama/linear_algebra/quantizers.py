@@ -7,8 +7,8 @@
     Q5_1   m = min x, d = (max x - m) / 31            u = min(trunc((x - m) / d + 0.5), 31)
     Q8_0   d = max |x| / 127                          w = round(x / d), halves away from 0
 
-What the blocks look like: quantization.py. Without importance the bytes of these types are those of ggml's
-`quantize_row_*_ref` and of PyPI's `gguf`.
+What the blocks look like: quantization.py. The bytes of these types are those of ggml's `quantize_row_*_ref` and of
+PyPI's `gguf`; where importance is given, Q4_0 to Q5_1 are legacy_importance.py's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from zigllama.errors import DTypeError, InvalidArgument, ShapeError
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.runtime import F32
-from zigllama.linear_algebra import iq4_quantizers, iq_quantizers
+from zigllama.linear_algebra import iq4_quantizers, iq_quantizers, legacy_importance, low_quantizers
 from zigllama.linear_algebra.bf16 import round_bf16
 from zigllama.linear_algebra.quantize_lanes import (
     U8,
@@ -45,6 +45,8 @@ def checked_rows(x: npt.ArrayLike, type_name: str, importance: npt.ArrayLike | N
         raise DTypeError(f"quantize_rows: expected floats, found {rows.dtype}")
     if rows.ndim != 2:
         raise ShapeError(f"quantize_rows: shape {rows.shape}, want (rows, cols)")
+    if type_name in REFUSED:
+        raise DTypeError(f"there is no quantiser of {type_name}: {REFUSED[type_name]}")
     row_bytes(type_by_name(type_name), rows.shape[1])
     rows = np.ascontiguousarray(rows, np.float32)
     if importance is None:
@@ -83,22 +85,22 @@ def _with_minimum(x: F32, bits: int) -> tuple[F32, F32, U8]:
     return d, low, np.trunc(lesser((v - low) * inverse(d) + np.float32(0.5), top)).astype(np.uint8).T
 
 
-def _q4_0(x: F32, importance: F32 | None) -> U8:
+def _q4_0(x: F32) -> U8:
     d, codes = _with_zero(x, 4)
     return np.concatenate([half_bytes(d), fold(codes, 16, 4)], axis=1)
 
 
-def _q4_1(x: F32, importance: F32 | None) -> U8:
+def _q4_1(x: F32) -> U8:
     d, m, codes = _with_minimum(x, 4)
     return np.concatenate([half_bytes(d), half_bytes(m), fold(codes, 16, 4)], axis=1)
 
 
-def _q5_0(x: F32, importance: F32 | None) -> U8:
+def _q5_0(x: F32) -> U8:
     d, codes = _with_zero(x, 5)
     return np.concatenate([half_bytes(d), fold(codes >> 4, 1, 1), fold(codes & 15, 16, 4)], axis=1)
 
 
-def _q5_1(x: F32, importance: F32 | None) -> U8:
+def _q5_1(x: F32) -> U8:
     d, m, codes = _with_minimum(x, 5)
     return np.concatenate([half_bytes(d), half_bytes(m), fold(codes >> 4, 1, 1), fold(codes & 15, 16, 4)], axis=1)
 
@@ -125,19 +127,44 @@ def _bf16(x: F32, importance: F32 | None) -> U8:
     return (round_bf16(x).view(np.uint32) >> 16).astype("<u2").view(np.uint8).reshape(-1, 2)
 
 
+def _weighed(name: str, plain: Callable[[F32], U8]) -> Quantizer:
+    """Two ways to the same blocks: one rule without importance, a search with it."""
+
+    def quantize(x: F32, importance: F32 | None) -> U8:
+        return plain(x) if importance is None else legacy_importance.QUANTIZE[name](x, importance)
+
+    return quantize
+
+
 QUANTIZE: dict[str, Quantizer] = {
     "F32": _f32,
     "F16": _f16,
     "BF16": _bf16,
-    "Q4_0": _q4_0,
-    "Q4_1": _q4_1,
-    "Q5_0": _q5_0,
-    "Q5_1": _q5_1,
+    "Q4_0": _weighed("Q4_0", _q4_0),
+    "Q4_1": _weighed("Q4_1", _q4_1),
+    "Q5_0": _weighed("Q5_0", _q5_0),
+    "Q5_1": _weighed("Q5_1", _q5_1),
     "Q8_0": _q8_0,
+    **low_quantizers.QUANTIZE,
     **iq4_quantizers.QUANTIZE,
     **iq_quantizers.QUANTIZE,
 }
-WEIGHED = frozenset({**iq4_quantizers.QUANTIZE, **iq_quantizers.QUANTIZE})  # where importance makes a difference
+WEIGHED = frozenset(  # where importance makes a difference
+    {
+        **legacy_importance.QUANTIZE,
+        **iq4_quantizers.QUANTIZE,
+        **iq_quantizers.QUANTIZE,
+    }
+)
+_READ_ONLY = "it is read where a file has it, but no weight of a model becomes one"
+REFUSED = {  # types of GGML that nothing makes, and why
+    "Q8_1": "it is how ggml holds activations, with their sums, and no file has it",
+    "F64": _READ_ONLY,
+    "I8": _READ_ONLY,
+    "I16": _READ_ONLY,
+    "I32": _READ_ONLY,
+    "I64": _READ_ONLY,
+}
 
 
 def quantize(x: npt.ArrayLike, type_name: str, importance: npt.ArrayLike | None = None) -> U8:
