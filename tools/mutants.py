@@ -72,8 +72,9 @@ SUITES = {
     "kernels/widen": ["wide"],
     "kernels/matmul": ["rows"],
     "kernels/probe": ["probe"],
-    "kernels/quantize_eight": ["quantize_iq"],
+    "kernels/quantize_eight": ["quantize_iq", "quantize_k"],
     "kernels/quantize_iq": ["quantize_iq"],
+    "kernels/quantize_k": ["quantize_k"],
     "kernels/quantize": ["quantize_plain", "quantize_iq"],
     "kernels/rows": ["rows"],
     "kernels/simd": ["rows", "linear", "attention"],
@@ -91,6 +92,7 @@ KERNEL_SUITES = [
     "numa",
     "probe",
     "quantize_iq",
+    "quantize_k",
     "quantize_plain",
 ]
 

@@ -118,5 +118,5 @@ void ZL_FN(quantize)(int type, int64_t n, int64_t at, int64_t cols, const float 
     case ZL_TYPE_Q5_1: blocks_of_32(5, 1, n, x, dst); return;
     case ZL_TYPE_Q8_0: blocks_of_32(8, 0, n, x, dst); return;
     }
-    ZL_FN(quantize_iq)(type, n, at, cols, x, importance, dst);
+    if (!ZL_FN(quantize_k)(type, n, at, cols, x, importance, dst)) ZL_FN(quantize_iq)(type, n, at, cols, x, importance, dst);
 }

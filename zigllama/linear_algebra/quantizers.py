@@ -21,7 +21,7 @@ import numpy.typing as npt
 from zigllama.errors import DTypeError, InvalidArgument, ShapeError
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.runtime import F32
-from zigllama.linear_algebra import iq4_quantizers, iq_quantizers
+from zigllama.linear_algebra import iq4_quantizers, iq_quantizers, k_quantizers
 from zigllama.linear_algebra.bf16 import round_bf16
 from zigllama.linear_algebra.quantize_lanes import (
     U8,
@@ -134,10 +134,13 @@ QUANTIZE: dict[str, Quantizer] = {
     "Q5_0": _q5_0,
     "Q5_1": _q5_1,
     "Q8_0": _q8_0,
+    **k_quantizers.QUANTIZE,
     **iq4_quantizers.QUANTIZE,
     **iq_quantizers.QUANTIZE,
 }
-WEIGHED = frozenset({**iq4_quantizers.QUANTIZE, **iq_quantizers.QUANTIZE})  # where importance makes a difference
+WEIGHED = frozenset(  # where importance makes a difference
+    {**k_quantizers.QUANTIZE, **iq4_quantizers.QUANTIZE, **iq_quantizers.QUANTIZE}
+)
 
 
 def quantize(x: npt.ArrayLike, type_name: str, importance: npt.ArrayLike | None = None) -> U8:
