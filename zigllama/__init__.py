@@ -19,7 +19,9 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.app import diff as diff
     from zigllama.app.estimate import estimate as estimate
     from zigllama.app.pull import pull as pull
+    from zigllama.app.quant_report import quant_report as quant_report
     from zigllama.app.quantize import quantize as quantize
+    from zigllama.inference.calibration import importance as importance
     from zigllama.inference.model import Model as Model
     from zigllama.inference.profiling import Profiler as Profiler
     from zigllama.inference.profiling import profile as profile
@@ -41,9 +43,11 @@ _HOMES = {
     "errors": "zigllama.errors",
     "estimate": "zigllama.app.estimate:estimate",
     "gguf": "zigllama.gguf",
+    "importance": "zigllama.inference.calibration:importance",
     "kernels": "zigllama.kernels",
     "profile": "zigllama.inference.profiling:profile",
     "pull": "zigllama.app.pull:pull",
+    "quant_report": "zigllama.app.quant_report:quant_report",
     "quantize_rows": "zigllama.linear_algebra.number_formats:quantize_rows",
     "quantize": "zigllama.app.quantize:quantize",
 }

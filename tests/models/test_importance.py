@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zigllama import gguf
-from zigllama.errors import BadImportance, ModelFileError
+from zigllama.errors import BadImportance, InvalidArgument, ModelFileError
 from zigllama.models.importance import (
     Entry,
     Importance,
+    combined,
     read_importance,
     write_importance,
     write_legacy_importance,
@@ -182,3 +184,45 @@ def test_random_bytes(tmp_path_factory: pytest.TempPathFactory, raw: bytes, star
     except ModelFileError:
         return
     assert all(np.isfinite(e.mean()).all() for e in found.entries.values())
+
+
+def one(sums: list[list[float]], counts: list[float], path: str = "p", **more: Any) -> Importance:
+    return Importance({"w": Entry(np.array(sums, np.float32), np.array(counts, np.float32))}, path=path, **more)
+
+
+def test_sums_and_counts_of_several_are_added() -> None:
+    other = Importance({"v": Entry(F([5]).reshape(1, 1), F([4]))}, ("b",), path="v")
+    both = combined([one([[1, 2]], [64], datasets=("a",)), one([[3, 4]], [32], datasets=("c",)), other], 32)
+    assert both.entries["w"].sums.tolist() == [[4, 6]]
+    assert both.entries["w"].counts.tolist() == [96]
+    assert both.entries["v"].sums.tolist() == [[5]]
+    assert (both.datasets, both.n_chunks, both.chunk_size, both.per_call) == (("a", "c", "b"), 3, 32, False)
+    assert combined([one([[1, 2]], [64])], 32).entries["w"].sums.dtype == np.float32
+
+
+def test_a_legacy_part_counts_in_windows(tmp_path: Path) -> None:
+    """Written in the legacy form, read, and combined: the same sums and counts, to the rounding of its means."""
+    given_ = example()
+    write_legacy_importance(tmp_path / "i.dat", given_)
+    found = combined([read_importance(tmp_path / "i.dat")], 32)
+    entry, want = found.entries["blk.0.attn_q.weight"], given_.entries["blk.0.attn_q.weight"]
+    assert entry.counts.tolist() == want.counts.tolist() == [128]
+    np.testing.assert_allclose(entry.sums, want.sums, rtol=2.0**-22)
+    # of a stack one count is left; with a part that has one for each, that is each one's
+    stack = given_.entries["blk.0.ffn_up_exps.weight"]
+    both = combined([read_importance(tmp_path / "i.dat"), given_], 32).entries["blk.0.ffn_up_exps.weight"]
+    assert both.counts.tolist() == [128 + 40, 128 + 0, 128 + 100]
+    assert both.sums.shape == stack.sums.shape
+    reversed_ = combined([given_, read_importance(tmp_path / "i.dat")], 32).entries["blk.0.ffn_up_exps.weight"]
+    assert np.array_equal(reversed_.sums, both.sums)
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    with pytest.raises(BadImportance, match="file q: 'w' has 1 x 3 sums, the parts before it 1 x 2"):
+        combined([one([[1, 2]], [1]), one([[1, 2, 3]], [1], "q")], 32)
+    with pytest.raises(BadImportance, match="'w' has 3 x 2 sums, the parts before it 2 x 3"):
+        combined([one([[1, 2, 3], [4, 5, 6]], [1, 1]), one([[1, 2], [3, 4], [5, 6]], [1, 1, 1])], 32)
+    with pytest.raises(BadImportance, match=r"file q: a sum of 'w' becomes 6e\+38, beyond float32"):
+        combined([one([[3e38]], [1]), one([[3e38]], [1], "q")], 32)
+    with pytest.raises(InvalidArgument, match="windows of 0 tokens"):
+        combined([one([[1]], [1])], 0)

@@ -129,3 +129,17 @@ class Progress:
         if self.open:
             self.stream.write("\n")
             self.stream.flush()
+
+
+class Windows(Progress):
+    """A bar that counts windows of a text; `says` is what has been found so far."""
+
+    says = ""
+
+    def line(self, done: int) -> str:
+        """The bar after `done` windows: label, bar, numbers, `says`, and the time that is left."""
+        full = self.WIDTH * done // self.total
+        bar = "#" * full + "." * (self.WIDTH - full)
+        left = (time.monotonic() - self.start) * (self.total - done) / max(done, 1)
+        rest = f", {left:.0f} s left" if 0 < done < self.total else ""
+        return f"{self.label} [{bar}] {done} of {self.total} windows{self.says}{rest}"

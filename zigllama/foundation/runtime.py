@@ -4,7 +4,7 @@ An op is written once: its formula (the docstring), its NumPy twin (the function
 `lower`, which says how a call becomes a row of numbers for the C library. The same call then runs in one of three ways,
 chosen by its arguments:
 
-    reference   plain NumPy arrays     -> the twin itself
+    reference   plain NumPy arrays     -> the twin itself (also `Rows` of TwinRuntime, for who wants to see each call)
     eager       `Rows` of EagerRuntime -> one C call, now
     tape        `Rows` of a recorder   -> one more row on the tape (foundation/tape.py)
 
@@ -175,22 +175,16 @@ def cols_of(x: Any) -> int:
     return int(x.cols) if isinstance(x, Rows) else int(x.shape[-1])
 
 
-# --- eager ------------------------------------------------------------------------------------------------------------
+# --- at once ----------------------------------------------------------------------------------------------------------
+
+Observer = Callable[[Op, Lowered, Any], None]  # an op that was run, its operands, its result
 
 
-class EagerRuntime:
-    """Runs each op at once, in one call of the C library, for one step.
+class _AtOnce:
+    """What the runtimes that run each op at once have in common: a step, its rows, and who is told of every op."""
 
-    >>> rt = EagerRuntime(context, Step.of_rows(len(x)))
-    >>> y = rms_norm(rt.rows(x), w, eps=1e-6).array
-    """
-
-    name = "eager"
-
-    def __init__(self, context: Any, step: Step, observer: Callable[[Op, Any], None] | None = None) -> None:
-        self.context, self.observer = context, observer
-        self.step = step
-        self.native_step = context.make_step(step)
+    def __init__(self, step: Step, observer: Observer | None) -> None:
+        self.step, self.observer = step, observer
 
     def bind(self) -> Step:
         """The step, marked as belonging to this runtime, to be handed to a forward pass."""
@@ -206,14 +200,54 @@ class EagerRuntime:
             raise ShapeError(f"expected a ({want}, cols) array, found shape {a.shape}")
         return Rows(self, a.shape[1], rows_kind, a)
 
+    def _done(self, op: Op, call: Lowered, outs: list[Rows]) -> Any:
+        """The result as a forward pass expects it."""
+        result: Any = outs[0] if len(outs) == 1 else tuple(outs) if outs else None
+        if self.observer is not None:
+            self.observer(op, call, result)
+        return result
+
+    @staticmethod
+    def _kind(call: Lowered) -> int:
+        if call.rows_kind is not None:
+            return call.rows_kind
+        return next((x.rows_kind for x in call.ins if isinstance(x, Rows)), ROWS_STEP)
+
+
+class EagerRuntime(_AtOnce):
+    """Runs each op at once, in one call of the C library, for one step; `observer` is told of each.
+
+    >>> rt = EagerRuntime(context, Step.of_rows(len(x)))
+    >>> y = rms_norm(rt.rows(x), w, eps=1e-6).array
+    """
+
+    name = "eager"
+
+    def __init__(self, context: Any, step: Step, observer: Observer | None = None) -> None:
+        super().__init__(step, observer)
+        self.context = context
+        self.native_step = context.make_step(step)
+
     def execute(self, op: Op, call: Lowered) -> Any:
-        kind = call.rows_kind
-        if kind is None:
-            kind = next((x.rows_kind for x in call.ins if isinstance(x, Rows)), ROWS_STEP)
+        kind = self._kind(call)
         n = self.step.n_out if kind == ROWS_OUT else self.step.n_rows
         outs = [Rows(self, cols, kind, np.empty((n, cols), np.float32)) for cols in call.outs]
         self.context.run_op(op.code, call.ins, outs, call.ints, call.floats, self.native_step)
-        result: Any = outs[0] if len(outs) == 1 else tuple(outs) if outs else None
-        if self.observer is not None:
-            self.observer(op, result)
-        return result
+        return self._done(op, call, outs)
+
+
+class TwinRuntime(_AtOnce):
+    """Runs each op at once by its twin: the reference with its calls to be seen by `observer`."""
+
+    name = "reference"
+
+    def __init__(self, step: Step, observer: Observer | None = None) -> None:
+        super().__init__(step, observer)
+
+    def call(self, op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Run one op with the arguments as they were written."""
+        lowered = op.lower(*args, **params)
+        plain = (a.array if isinstance(a, Rows) else self.step if isinstance(a, Step) else a for a in args)
+        made = op.ref(*plain, **params)
+        arrays = made if isinstance(made, tuple) else () if made is None else (made,)
+        return self._done(op, lowered, [Rows(self, y.shape[1], self._kind(lowered), y) for y in arrays])

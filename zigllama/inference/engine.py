@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from zigllama.errors import ClosedError, ForkedContext, NonFinite
-from zigllama.foundation.runtime import F32, I32, EagerRuntime, Op, Rows, Step
+from zigllama.foundation.runtime import F32, I32, EagerRuntime, Lowered, Observer, Op, Rows, Step, TwinRuntime
 from zigllama.foundation.tape import TapeProgram, record
 from zigllama.inference.kv_cache import ModelKVCache
 from zigllama.models.decoder import Decoder
@@ -146,7 +146,26 @@ class Engine:
         logits = self.decoder.forward(step, self.cache)
         return logits, *top_k(logits, step, k=min(BEST, self.decoder.spec.n_vocab))
 
-    def _eager(self, step: Step, observer: Callable[[Op, Any], None] | None) -> F32:
+    def hidden(self, step: Step, cache: ModelKVCache, observer: Observer) -> F32:
+        """The stream after the last layer, normalised, (T, C), of a step of any cache of this model: run op by op, each
+        of which `observer` is told of. The bits are those of `run`. Raises as `run`."""
+        with self.lock:
+            self.check()
+            rows: F32 = self.decoder.hidden(self._at_once(step, observer).bind(), cache).array
+            return rows
+
+    def logits(self, hidden: F32) -> F32:
+        """Logits (R, V) of rows of `hidden`. Raises as `run`."""
+        with self.lock:
+            self.check()
+            runtime = self._at_once(Step.of_rows(len(hidden)), None)
+            rows: F32 = self.decoder.logits(runtime.rows(hidden)).array
+            return rows
+
+    def _at_once(self, step: Step, observer: Observer | None) -> EagerRuntime | TwinRuntime:
+        return TwinRuntime(step, observer) if self.context is None else EagerRuntime(self.context, step, observer)
+
+    def _eager(self, step: Step, observer: Observer | None) -> F32:
         bound = EagerRuntime(self.context, step, observer).bind()
         if step.best:
             logits, values, ids = self._forward(bound)
@@ -162,7 +181,7 @@ class Engine:
         layer = -1
         found: list[NonFinite] = []
 
-        def observe(op: Op, result: Any) -> None:
+        def observe(op: Op, call: Lowered, result: Any) -> None:
             nonlocal layer
             if op.name == "rope" and layer < 0:
                 layer = 0

@@ -69,15 +69,28 @@ def cut(ids: Sequence[int], n_ctx: int, chunks: int = -1) -> I32:
     return np.array(ids[: n * n_ctx], np.int32).reshape(n, n_ctx)
 
 
+def text_ids(model: Model, text: str, *, parse_special: bool = False) -> list[int]:
+    """The tokens of a text as it is cut into windows: with BOS where the model wants one, without an end-of-text token,
+    which would be read as if the text held it."""
+    ids = model.tokenizer.encode(text, parse_special=parse_special)
+    return ids[:-1] if model.tokenizer.add_eos else ids
+
+
+def with_bos(model: Model, window: I32) -> list[int]:
+    """A window's tokens, BOS in place of the first where the model wants one."""
+    ids: list[int] = window.tolist()
+    tokenizer = model.tokenizer
+    if tokenizer.add_bos and tokenizer.bos_id is not None:
+        ids[0] = tokenizer.bos_id
+    return ids
+
+
 def window_surprises(model: Model, window: I32, each: Callable[[F32, int], float] = surprise) -> F64:
     """-ln p (or what `each` says) of a window's scored tokens, float64 (n_ctx - 1 - n_ctx // 2).
 
     Raises InvalidArgument for an id outside the vocabulary, ContextOverflow, NonFinite.
     """
-    ids: list[int] = window.tolist()
-    tokenizer = model.tokenizer
-    if tokenizer.add_bos and tokenizer.bos_id is not None:
-        ids[0] = tokenizer.bos_id
+    ids = with_bos(model, window)
     return surprises(model, ids, len(ids) // 2, each)
 
 

@@ -51,7 +51,11 @@ class Decoder:
         x = embed(step, self.token_embd, scale=self.spec.embedding_scale)
         for block in self.blocks:
             x = block(x, step, cache)
-        logits = linear(self.output_norm(gather(x, step)), self.output)
+        return self.logits(self.output_norm(gather(x, step)))
+
+    def logits(self, x: Any) -> Any:
+        """Logits (R, V) of normalised rows (R, C) of the stream."""
+        logits = linear(x, self.output)
         return softcap(logits, cap=self.spec.logit_softcap) if self.spec.logit_softcap else logits
 
 

@@ -19,13 +19,13 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from zigllama.errors import BadImportance
+from zigllama.errors import BadImportance, InvalidArgument
 from zigllama.foundation.byte_source import FileSource, StrPath
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.foundation.gguf_header import MAGIC, MAX_NAME_BYTES, MAX_TENSORS
@@ -34,6 +34,7 @@ from zigllama.foundation.gguf_writer import write as write_gguf
 from zigllama.foundation.replacement import Replacement
 
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 DATASETS, CHUNK_COUNT, CHUNK_SIZE = "imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size"
@@ -63,6 +64,8 @@ class Importance:
 
     datasets     what was read
     n_chunks     how many windows of it, each of `chunk_size` tokens (0: not known)
+    per_call     counts are windows and sums are per input of a window: what the legacy form has; elsewhere counts are
+                 inputs
     path         the file it was read from
     """
 
@@ -70,6 +73,7 @@ class Importance:
     datasets: tuple[str, ...] = ()
     n_chunks: int = 0
     chunk_size: int = 0
+    per_call: bool = False
     path: str = "(not a file)"
 
 
@@ -178,7 +182,47 @@ def _read_legacy(source: FileSource) -> Importance:
         n_chunks = f.int("the number of chunks", 0, top)
     if f.at < source.size and (length := f.int("the length of the dataset's name", 0, top)):
         datasets.append(f.bytes(length, "the dataset's name").decode("utf-8", "replace"))
-    return Importance(entries, tuple(datasets), n_chunks, path=source.path)
+    return Importance(entries, tuple(datasets), n_chunks, per_call=True, path=source.path)
+
+
+# --- together ---------------------------------------------------------------------------------------------------------
+
+
+def combined(parts: Sequence[Importance], chunk_size: int) -> Importance:
+    """Several importance matrices as one, as if a single run had read all the texts: sums and counts are added.
+
+    chunk_size   tokens of a window: what a call of a part in the legacy form is taken for, and what the result's number
+                 of windows, floor(largest count / chunk_size), counts
+
+    A stack of matrices with one count for all (the legacy form again) takes on the others' shape, that count for each.
+    Raises InvalidArgument for a chunk size below 1; BadImportance, with the part's path, where the same name has other
+    numbers of values, and where a sum is beyond float32.
+    """
+    if chunk_size < 1:
+        raise InvalidArgument(f"windows of {chunk_size} tokens, want at least 1")
+    whole: dict[str, tuple[F64, F64]] = {}
+    for part in parts:
+        for name, entry in part.entries.items():
+            added = _added(part, name, entry, chunk_size if part.per_call else 1, whole.get(name))
+            if added[0].max() > np.finfo(np.float32).max:
+                raise BadImportance(part.path, f"a sum of {name!r} becomes {added[0].max():g}, beyond float32")
+            whole[name] = added
+    entries = {name: Entry(s.astype(np.float32), n.astype(np.float32)) for name, (s, n) in whole.items()}
+    largest = max((float(e.counts.max()) for e in entries.values()), default=0)
+    datasets = tuple(name for part in parts for name in part.datasets)
+    return Importance(entries, datasets, int(largest) // chunk_size, chunk_size)
+
+
+def _added(part: Importance, name: str, entry: Entry, times: int, before: tuple[F64, F64] | None) -> tuple[F64, F64]:
+    """Sums (E, C) and counts (E,) of a matrix with those of one more part."""
+    sums, counts = entry.sums.astype(np.float64) * times, entry.counts.astype(np.float64) * times
+    if before is None:
+        return sums, counts
+    n = max(len(counts), len(before[1]))
+    if sums.size != before[0].size or {len(counts), len(before[1])} - {1, n}:
+        found, first = (f"{len(c)} x {s.size // len(c)}" for s, c in ((sums, counts), before))
+        raise BadImportance(part.path, f"{name!r} has {found} sums, the parts before it {first}")
+    return before[0].reshape(n, -1) + sums.reshape(n, -1), np.broadcast_to(before[1], n) + np.broadcast_to(counts, n)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

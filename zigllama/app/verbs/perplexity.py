@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -18,29 +17,25 @@ from typing import Any
 
 import numpy as np
 
-from zigllama.app.console import Progress, UsageError, table
+from zigllama.app.console import UsageError, Windows, table
 from zigllama.app.options import add_engine, add_model, engine_options, model_path
 from zigllama.app.prompt import add_prompt, prompt_of
 from zigllama.foundation.runtime import F32, I32
 from zigllama.inference.logits_file import LogitsReader, LogitsWriter
 from zigllama.inference.model import Model
-from zigllama.inference.perplexity import Divergence, Mean, cut, divergences, mean, quantiles, window_surprises
+from zigllama.inference.perplexity import (
+    Divergence,
+    Mean,
+    cut,
+    divergences,
+    mean,
+    quantiles,
+    text_ids,
+    window_surprises,
+)
 from zigllama.inference.scoring import F64, surprise
 
 WINDOW = 512
-
-
-class Windows(Progress):
-    """A bar that counts windows and says the perplexity so far."""
-
-    perplexity = float("nan")
-
-    def line(self, done: int) -> str:
-        full = self.WIDTH * done // self.total
-        bar = "#" * full + "." * (self.WIDTH - full)
-        left = (time.monotonic() - self.start) * (self.total - done) / max(done, 1)
-        rest = f", {left:.0f} s left" if 0 < done < self.total else ""
-        return f"{self.label} [{bar}] {done} of {self.total} windows, PPL {self.perplexity:.4f}{rest}"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -89,9 +84,7 @@ def measure(args: argparse.Namespace, path: Path) -> dict[str, Any]:
     text = prompt_of(args)
     n_ctx = WINDOW if args.n_ctx is None else args.n_ctx or None
     with _model(args, path, n_ctx) as model:
-        # an end-of-text token at the end would be scored as if the text held it
-        ids = model.tokenizer.encode(text)
-        windows = cut(ids[:-1] if model.tokenizer.add_eos else ids, model.n_ctx, args.chunks)
+        windows = cut(text_ids(model, text), model.n_ctx, args.chunks)
         saving: AbstractContextManager[LogitsWriter | None] = nullcontext()
         if args.base is not None:
             saving = LogitsWriter(args.base, windows, model.spec.n_vocab)
@@ -100,7 +93,7 @@ def measure(args: argparse.Namespace, path: Path) -> dict[str, Any]:
             each = surprise if writer is None else _recorded(writer)
             for window in windows:
                 parts.append(window_surprises(model, window, each))
-                bar.perplexity = mean(np.concatenate(parts)).exponential().value
+                bar.says = f", PPL {mean(np.concatenate(parts)).exponential().value:.4f}"
                 bar.update(len(parts))
         return _facts(model, path, windows, np.concatenate(parts))
 
@@ -128,7 +121,7 @@ def compare(args: argparse.Namespace, path: Path) -> dict[str, Any]:
             with Windows(path.name, len(windows)) as bar:
                 for part in divergences(model, base, args.chunks):
                     parts.append(part)
-                    bar.perplexity = mean(Divergence.joined(parts).surprise).exponential().value
+                    bar.says = f", PPL {mean(Divergence.joined(parts).surprise).exponential().value:.4f}"
                     bar.update(len(parts))
             whole = Divergence.joined(parts)
             return _facts(model, path, windows, whole.surprise) | _distance(whole)

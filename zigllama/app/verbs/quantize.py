@@ -27,7 +27,7 @@ SHOWN = 3  # names in a note
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="IN OUT TYPE", help="the model, the new file, the mix")
     add = parser.add_argument
-    add("--imatrix", metavar="FILE", help="importances, in either form that llama-imatrix writes")
+    add("--imatrix", metavar="FILE", help="importances (`zigllama imatrix`), in either form that llama-imatrix writes")
     add(
         "--tensor-type", action="append", metavar="PATTERN=TYPE",
         help="the type of tensors whose name has this regular expression; may be repeated, the first that fits holds",
