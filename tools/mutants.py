@@ -72,8 +72,9 @@ SUITES = {
     "kernels/widen": ["wide"],
     "kernels/matmul": ["rows"],
     "kernels/probe": ["probe"],
-    "kernels/quantize_eight": ["quantize_iq"],
+    "kernels/quantize_eight": ["quantize_iq", "quantize_k"],
     "kernels/quantize_iq": ["quantize_iq"],
+    "kernels/quantize_k": ["quantize_k"],
     "kernels/quantize_low": ["quantize_low"],
     "kernels/quantize_weighted": ["quantize_iq"],
     "kernels/quantize": ["quantize_plain", "quantize_iq"],
@@ -93,6 +94,7 @@ KERNEL_SUITES = [
     "numa",
     "probe",
     "quantize_iq",
+    "quantize_k",
     "quantize_plain",
     "quantize_low",
 ]

@@ -19,6 +19,7 @@ static const struct {
     {ZL_TYPE_BF16, 0x7f7f7fffu, "at most 3.3895e38"},
     {ZL_TYPE_Q4_0, HALF}, {ZL_TYPE_Q4_1, HALF}, {ZL_TYPE_Q5_0, HALF}, {ZL_TYPE_Q5_1, HALF},
     {ZL_TYPE_Q8_0, HALF},
+    {ZL_TYPE_Q2_K, HALF}, {ZL_TYPE_Q3_K, HALF}, {ZL_TYPE_Q4_K, HALF}, {ZL_TYPE_Q5_K, HALF}, {ZL_TYPE_Q6_K, HALF},
     {ZL_TYPE_TQ1_0, HALF}, {ZL_TYPE_TQ2_0, HALF}, {ZL_TYPE_Q1_0, HALF}, {ZL_TYPE_Q2_0, HALF},
     {ZL_TYPE_MXFP4, ANY},
     {ZL_TYPE_NVFP4, 0x45280000u, "at most 2688"}, /* 6 times the largest scale */

@@ -120,6 +120,7 @@ void ZL_FN(quantize)(int type, int64_t n, int64_t at, int64_t cols, const float 
     case ZL_TYPE_Q5_1: blocks_of_32(5, 1, n, x, dst); return;
     case ZL_TYPE_Q8_0: blocks_of_32(8, 0, n, x, dst); return;
     }
+    if (ZL_FN(quantize_k)(type, n, at, cols, x, importance, dst)) return;
     if (ZL_FN(quantize_low)(type, n, at, cols, x, importance, dst)) return;
     ZL_FN(quantize_iq)(type, n, at, cols, x, importance, dst);
 }

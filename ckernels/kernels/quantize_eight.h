@@ -1,8 +1,8 @@
-/* quantize_eight.h - what the quantisers of the IQ formats share: vectors of eight candidates, and the weights of values.
+/* quantize_eight.h - what the quantisers of superblocks share: vectors of eight numbers, and the IQ formats' weights of values.
  *
- * Where the other quantisers hold blocks side by side (quantize_lanes.h), here the lanes of a vector are eight scales tried for one block.
- * A v8 has eight lanes whatever the variant's registers hold, nothing is fused, and each sum has an order that is written down: so the
- * bytes do not depend on the variant. The twins are iq_quantizers.py and iq4_quantizers.py; the names are the same.
+ * Where the quantisers of small blocks hold L of them side by side (quantize_lanes.h), here the lanes of a vector are eight scales tried
+ * for one block (IQ), or the blocks of one superblock (quantize_k.c). A v8 has eight lanes whatever the variant's registers hold, nothing is fused, and each sum has an order that is written down: so the
+ * bytes do not depend on the variant. The twins are iq_quantizers.py, iq4_quantizers.py and k_quantizers.py; the names are the same.
  */
 #ifndef ZL_QUANTIZE_EIGHT_H
 #define ZL_QUANTIZE_EIGHT_H
@@ -23,6 +23,7 @@ ZL_INLINE v8 v8_round(v8 v) { return (v + 12582912.0f) - 12582912.0f; }
 ZL_INLINE v8i v8_less(v8 a, v8 b) { return a < b; }
 ZL_INLINE int v8i_any(v8i mask) { return _mm256_movemask_ps((__m256)mask) != 0; } /* lanes are 0 or -1 */
 ZL_INLINE v8 v8_min(v8 a, v8 b) { return (v8)_mm256_min_ps((__m256)a, (__m256)b); } /* no NaN comes here */
+ZL_INLINE v8 v8_max(v8 a, v8 b) { return (v8)_mm256_max_ps((__m256)a, (__m256)b); }
 ZL_INLINE v8 v8_sqrt(v8 a) { return (v8)_mm256_sqrt_ps((__m256)a); }
 #else
 typedef struct { vf h[2]; } halves_; /* L is 4 here */
@@ -39,7 +40,8 @@ ZL_INLINE int v8i_any(v8i mask) {
     memcpy(w, &mask, sizeof w);
     return (w[0] | w[1] | w[2] | w[3]) != 0;
 }
-ZL_INLINE v8 v8_min(v8 a, v8 b) { return v8_select(v8_less(a, b), a, b); }
+ZL_INLINE v8 v8_min(v8 a, v8 b) { return v8_select(v8_less(a, b), a, b); } /* b where they are equal */
+ZL_INLINE v8 v8_max(v8 a, v8 b) { return v8_select(v8_less(b, a), a, b); }
 ZL_INLINE v8 v8_sqrt(v8 a) {
     v8 r = a;
     for (int i = 0; i < 8; i++) r[i] = __builtin_sqrtf(a[i]);

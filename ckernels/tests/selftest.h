@@ -44,6 +44,7 @@ int selftest_blas(zl_ctx *ctx);
 int selftest_probe(zl_ctx *ctx);
 int selftest_numa(zl_ctx *ctx);
 int selftest_quantize_iq(zl_ctx *ctx);
+int selftest_quantize_k(zl_ctx *ctx);
 int selftest_quantize_plain(zl_ctx *ctx);
 int selftest_quantize_low(zl_ctx *ctx);
 #endif

@@ -269,6 +269,20 @@ def test_a_type_that_nothing_makes_is_refused_before_any_work(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("mix", ["Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K"])
+def test_mixes_of_k_quants_are_made(tmp_path: Path, mix: str) -> None:
+    """Rows of 256 columns get the mix's own type; what is read back is `zl.quantize_rows`'s."""
+    x = (np.random.default_rng(1).standard_normal((4, 256)) * 0.02).astype(np.float32)
+    names = ("blk.0.attn_q.weight", "blk.0.attn_v.weight", "blk.0.ffn_down.weight", "output.weight")
+    gguf.write(tmp_path / "m.gguf", {"general.architecture": "llama"}, dict.fromkeys(names, x))
+    zl.quantize(tmp_path / "m.gguf", tmp_path / "q.gguf", mix)
+    with gguf.open(tmp_path / "q.gguf") as reader:
+        assert reader.tensors[names[0]].type.name == mix[:4]
+        for name in names:
+            want = zl.quantize_rows(x, reader.tensors[name].type.name)
+            assert reader.tensor_bytes(name).tobytes() == want.tobytes()
+
+
 @pytest.mark.parametrize(("value", "kind"), [(np.nan, "F32"), (-np.inf, "F16")])
 def test_a_value_that_is_not_finite_is_named(tmp_path: Path, value: float, kind: str) -> None:
     x = np.ones((5, 64), np.dtype("f4" if kind == "F32" else "f2"))

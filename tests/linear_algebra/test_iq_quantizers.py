@@ -1,6 +1,6 @@
 """The IQ quantisers: C on each ISA variant against the twin, byte for byte, and both against ggml's errors.
 
-tests/golden/quantize_iq.json has the errors of ggml's own quantisers on the same rows (tools/make_iq_golden.py).
+tests/golden/quantize_iq.json has the errors of ggml's own quantisers on the same rows (tools/make_quantize_golden.py).
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from native_ops import THREADS, usable_variants
-from quantize_iq_samples import NEED_IMPORTANCE, TYPES, all_rows, error, importance_of
+from quantize_samples import GOLDEN, NEED_IMPORTANCE, all_rows, error, importance_of
+from quantize_samples import TYPES as FAMILIES
 
 from zigllama import errors
 from zigllama.foundation.ggml_types import type_by_name
@@ -23,8 +23,9 @@ from zigllama.linear_algebra.iquantizer import IQuantizer
 from zigllama.linear_algebra.number_formats import dequantize, quantize_rows
 
 F32 = npt.NDArray[np.float32]
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "quantize_iq.json").read_text("utf-8"))["errors"]
-ROWS = all_rows()
+WANT = json.loads((GOLDEN / "quantize_iq.json").read_text("utf-8"))["errors"]
+TYPES = FAMILIES["iq"]
+ROWS = all_rows("iq")
 WORSE = 1.02  # what is accepted; on rows of the bell the ratio is 0.6 to 0.95
 
 
@@ -84,7 +85,7 @@ def test_errors_are_not_above_ggmls(name: str, rows: str) -> None:
     x = ROWS[rows]
     importance = importance_of(x.shape[1])
     with_it = quantize_rows(x, name, importance)
-    golden = GOLDEN[name][rows]
+    golden = WANT[name][rows]
     assert error(x, dequantize(with_it, name), importance) <= WORSE * golden["weighted"]
     if name in NEED_IMPORTANCE:
         return

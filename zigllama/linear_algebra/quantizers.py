@@ -21,7 +21,13 @@ import numpy.typing as npt
 from zigllama.errors import DTypeError, InvalidArgument, ShapeError
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.runtime import F32
-from zigllama.linear_algebra import iq4_quantizers, iq_quantizers, legacy_importance, low_quantizers
+from zigllama.linear_algebra import (
+    iq4_quantizers,
+    iq_quantizers,
+    k_quantizers,
+    legacy_importance,
+    low_quantizers,
+)
 from zigllama.linear_algebra.bf16 import round_bf16
 from zigllama.linear_algebra.quantize_lanes import (
     U8,
@@ -145,6 +151,7 @@ QUANTIZE: dict[str, Quantizer] = {
     "Q5_0": _weighed("Q5_0", _q5_0),
     "Q5_1": _weighed("Q5_1", _q5_1),
     "Q8_0": _q8_0,
+    **k_quantizers.QUANTIZE,
     **low_quantizers.QUANTIZE,
     **iq4_quantizers.QUANTIZE,
     **iq_quantizers.QUANTIZE,
@@ -152,6 +159,7 @@ QUANTIZE: dict[str, Quantizer] = {
 WEIGHED = frozenset(  # where importance makes a difference
     {
         **legacy_importance.QUANTIZE,
+        **k_quantizers.QUANTIZE,
         **iq4_quantizers.QUANTIZE,
         **iq_quantizers.QUANTIZE,
     }

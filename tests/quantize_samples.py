@@ -1,7 +1,7 @@
-"""Rows on which the IQ quantisers are judged, and the errors that a quantiser makes on them.
+"""Rows on which the quantisers of IQ formats and K-quants are judged, and the errors that a quantiser makes on them.
 
-Shared by tests/linear_algebra/test_iq_quantizers.py and tools/make_iq_golden.py, so that the oracle and the engine see
-the same bits. Rows of real models are in tests/golden/quantize_iq_rows.npz, as half floats.
+Shared by the tests and tools/make_quantize_golden.py, so that the oracle and the engine see the same bits. Rows of real
+models are in tests/golden/quantize_*_rows.npz, as half floats.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
-ROWS = Path(__file__).parent / "golden" / "quantize_iq_rows.npz"
-TYPES = {  # and ggml's numbers for them
-    "IQ2_XXS": 16, "IQ2_XS": 17, "IQ3_XXS": 18, "IQ1_S": 19, "IQ4_NL": 20, "IQ3_S": 21, "IQ2_S": 22, "IQ4_XS": 23,
-    "IQ1_M": 29,
+GOLDEN = Path(__file__).parent / "golden"
+TYPES = {  # of each family, and ggml's numbers for them
+    "iq": {
+        "IQ2_XXS": 16, "IQ2_XS": 17, "IQ3_XXS": 18, "IQ1_S": 19, "IQ4_NL": 20, "IQ3_S": 21, "IQ2_S": 22, "IQ4_XS": 23,
+        "IQ1_M": 29,
+    },
+    "k": {"Q2_K": 10, "Q3_K": 11, "Q4_K": 12, "Q5_K": 13, "Q6_K": 14},
 }  # fmt: skip
 NEED_IMPORTANCE = ("IQ1_S", "IQ2_XXS", "IQ2_XS")
+
+
+def rows_file(family: str) -> Path:
+    return GOLDEN / f"quantize_{family}_rows.npz"
 
 
 def drawn_rows(rows: int = 16, cols: int = 1024) -> dict[str, F32]:
@@ -31,9 +38,13 @@ def drawn_rows(rows: int = 16, cols: int = 1024) -> dict[str, F32]:
     }
 
 
-def all_rows() -> dict[str, F32]:
-    with np.load(ROWS) as arrays:
-        return {**drawn_rows(), **{name: arrays[name].astype(np.float32) for name in sorted(arrays)}}
+def all_rows(family: str) -> dict[str, F32]:
+    """Drawn rows and those of real models; the K-quants are judged on the IQ formats' too."""
+    rows = drawn_rows()
+    for name in dict.fromkeys(("iq", family)):
+        with np.load(rows_file(name)) as arrays:
+            rows |= {key: arrays[key].astype(np.float32) for key in sorted(arrays)}
+    return rows
 
 
 def importance_of(cols: int) -> F32:
