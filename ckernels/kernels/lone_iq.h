@@ -18,6 +18,9 @@
 #if defined(ZL_ISA_avx2)
 #define IN_HALVES(a) _mm256_broadcastsi128_si256(a)
 
+/* What was stored is read from memory: left to itself gcc takes it from the register, element by element, one a cycle. */
+#define FROM_MEMORY(array) __asm__ volatile("" : "+m"(array))
+
 /* Bytes of c chosen within each half of the register. */
 ZL_INLINE __m256i choose(__m256i c, __m128i at) { return _mm256_shuffle_epi8(c, IN_HALVES(at)); }
 ZL_INLINE __m256i products(__m256i magnitudes, __m256i x, __m256i minus) { return _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(x, minus)); }
@@ -55,6 +58,7 @@ ZL_INLINE wide_scales iq2_xs_sums(const uint8_t *p, int j, const int32_t *x, vi 
         const __m256i w = (__m256i)word(ZL_TYPE_IQ2_XS, p, 2 * j + h), signs = even_signs(_mm256_srli_epi16(w, 9));
         uint16_t number[2 * L];
         vb_store((uint8_t *)number, (vb)_mm256_and_si256(w, _mm256_set1_epi16(511)));
+        FROM_MEMORY(number);
         __m256i part[2];
         UNROLL for (int k = 0; k < 2; k++) {
             int64_t eight;
@@ -82,15 +86,13 @@ ZL_INLINE void nine_bits(__m256i low, __m256i ninth, uint16_t *to) {
     vb_store((uint8_t *)to, (vb)_mm256_unpacklo_epi8(low, high));
     vb_store((uint8_t *)(to + 2 * L), (vb)_mm256_unpackhi_epi8(low, high));
 }
-/* Vector k of each row, of numbers as above. */
+/* Vector k of each row, of numbers as above. Put together by unpacking: an insertion takes twice as long. */
+ZL_INLINE __m128i four(uint16_t number) { return _mm_cvtsi32_si128((int)zl_grid_iq3_s[number]); }
 ZL_INLINE __m256i eight_quads(const uint16_t *number, int k) {
     __m128i half[2];
     UNROLL for (int h = 0; h < 2; h++) {
         const uint16_t *a = number + 8 * h + k, *b = a + 2 * L;
-        __m128i v = _mm_cvtsi32_si128((int)zl_grid_iq3_s[a[0]]);
-        v = _mm_insert_epi32(v, (int)zl_grid_iq3_s[a[4]], 1);
-        v = _mm_insert_epi32(v, (int)zl_grid_iq3_s[b[0]], 2);
-        half[h] = _mm_insert_epi32(v, (int)zl_grid_iq3_s[b[4]], 3);
+        half[h] = _mm_unpacklo_epi64(_mm_unpacklo_epi32(four(a[0]), four(a[4])), _mm_unpacklo_epi32(four(b[0]), four(b[4])));
     }
     return _mm256_inserti128_si256(_mm256_castsi128_si256(half[0]), half[1], 1);
 }
@@ -102,6 +104,7 @@ ZL_INLINE wide_scales iq3_s_sums(const uint8_t *p, int j, const int32_t *x, vi *
     uint16_t number[2][4 * L];
     nine_bits((__m256i)word(T, p, 2 * j), _mm256_and_si256(ninth, bits), number[0]);
     nine_bits((__m256i)word(T, p, 2 * j + 1), _mm256_and_si256(_mm256_srli_epi16(ninth, 4), bits), number[1]);
+    FROM_MEMORY(number);
     __m256i part = _mm256_setzero_si256();
     UNROLL for (int k = 0; k < 8; k++) { /* eight vectors: at most 16 * 15 * 127 */
         const __m256i eight = spread(signs, k / 2), four = _mm256_and_si256(k % 2 ? _mm256_srli_epi16(eight, 4) : eight, bits);
