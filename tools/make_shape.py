@@ -5,8 +5,9 @@
 
 The files are llama models that every engine loads: RMS norms of 1, matrices of deviation C^-0.5 written as blocks of
 their type directly (bench/blocks.py; no F16 stage), the mix of types that llama-quantize makes of a model of that
-shape (of Q2_K, Q3_K and the IQ types: with --pure), and a SentencePiece vocabulary of 32,000 made-up pieces. One tensor is made and written after the other, so that
-memory stays at some MB. The same seed gives the same file. What comes out of such a model is noise.
+shape (of Q2_K, Q3_K and the IQ types: with --pure), and a SentencePiece vocabulary of 32,000 made-up pieces. One tensor
+is made and written after the other, so that memory stays at some MB. The same seed gives the same file. What comes out
+of such a model is noise.
 """
 
 from __future__ import annotations
