@@ -81,7 +81,7 @@ def measure(row: Row, args: argparse.Namespace, probes: Probes) -> dict[str, Any
     else:
         peers = [p for p in contestants(args) if not row.peers or p.name.startswith(row.peers)]
         bench = Bench(lambda: probes.read(row.n_threads), lambda text: print("   ", text, file=sys.stderr, flush=True))
-        result = bench.compare(ours, peers, Job(row, path), args.pairs)
+        result = bench.compare(ours, peers, Job(row, path), args.pairs, args.tries)
         result |= {"ours_about": ours.describe(), "peers": [p.describe() for p in peers]}
     result.setdefault("ours_about", ours.describe())
     return result | {
@@ -116,6 +116,7 @@ def main() -> None:
     add("--peer-python", help="interpreter with llama-cpp-python, for the rows `start` and `memory`")
     add("--only", action="append", metavar="ROW", help="a row, or every row with this in its name; may be repeated")
     add("--pairs", type=int, default=report.PAIRS, help="pairs that are kept (default: 8)")
+    add("--tries", type=int, help="pairs that are tried at most (default: 3 times --pairs)")
     add("--isa", help="measure this ISA variant of ours, as ZIGLLAMA_ISA")
     add("--json", type=Path, help="results, kept; rows that are there and not measured now stay")
     add("--show", action="store_true", help="measure nothing")

@@ -12,23 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from zigllama.app.svg import document, rectangle, text
 
 WIDTH, LABEL, BAR = 900, 150, 480  # pixels: the picture, the names' column, a share of 100%
 THICKEST, THINNEST, GAP = 90.0, 8.0, 9.0  # of bars: that of all the time, the least that can be seen, between two
 LEAST = 0.002  # of the phase's time; ops below it are left out, and counted in the caption
 COLOURS = {"memory": "#2a6f97", "cache": "#61a5c2", "int8": "#bc4b51", "f32": "#f4a259"}
-
-
-def text(x: float, y: float, words: str, *, anchor: str = "start", size: int = 12, weight: str = "normal") -> str:
-    style = f'text-anchor="{anchor}" font-size="{size}" font-weight="{weight}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'
-
-
-def rectangle(x: float, y: float, width: float, height: float, colour: str) -> str:
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>'
 
 
 def phase_bars(name: str, phase: dict[str, Any], y: float) -> tuple[list[str], float]:
@@ -69,9 +61,7 @@ def picture(profile: dict[str, Any]) -> str:
         f"int8 {top['int8_gop_s']:,.0f} GOP/s, float32 {top['f32_gop_s']:,.0f} GFLOP/s"
     )
     parts += [text(0, y + 6, caption), text(0, y + 24, profile["fingerprint"], size=11)]
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-12 0 {WIDTH} {y + 36:.0f}" font-family="sans-serif">'
-    paper = f'<rect x="-12" width="{WIDTH}" height="{y + 36:.0f}" fill="white"/>'
-    return "\n".join([head, paper, *parts, "</svg>", ""])
+    return document(WIDTH, y + 36, parts)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.app import diff as diff
     from zigllama.app.estimate import estimate as estimate
     from zigllama.app.pull import pull as pull
+    from zigllama.app.quant_report import quant_report as quant_report
     from zigllama.app.quantize import quantize as quantize
     from zigllama.inference.model import Model as Model
     from zigllama.inference.profiling import Profiler as Profiler
@@ -44,6 +45,7 @@ _HOMES = {
     "kernels": "zigllama.kernels",
     "profile": "zigllama.inference.profiling:profile",
     "pull": "zigllama.app.pull:pull",
+    "quant_report": "zigllama.app.quant_report:quant_report",
     "quantize_rows": "zigllama.linear_algebra.number_formats:quantize_rows",
     "quantize": "zigllama.app.quantize:quantize",
 }

@@ -21,6 +21,7 @@ void zl_parallel(zl_ctx *ctx, int64_t n_chunks, zl_chunk_fn *fn, void *arg);
 
 const zl_kernels *zl_ctx_kernels(const zl_ctx *ctx);
 int zl_ctx_has_blas(const zl_ctx *ctx); /* see blas.h */
+zl_mapping **zl_ctx_weights(zl_ctx *ctx); /* for zl_mapping_take */
 
 /* ---- NUMA (numa.c) --------------------------------------------------------------------------------------------------------- */
 int zl_ctx_several_nodes(const zl_ctx *ctx);
@@ -29,6 +30,10 @@ int64_t zl_share_begin(int64_t units, int t, int n); /* threadpool.c: the first 
 void zl_numa_bind(zl_ctx *ctx, uint8_t *panels, int64_t n_panels, int64_t panel_bytes);
 int zl_alloc_unwritten(int64_t bytes, void **out); /* alloc.c: zl_alloc for memory that is written whole before it is read; not zeroed */
 int zl_alloc_is_mapping(int64_t bytes); /* alloc.c: whether zl_alloc makes a mapping of its own of so much */
+/* mapping.c: `bytes` of not yet written memory, behind what was cut from *current before, or from a new mapping that takes its place.
+ * Whoever takes holds `from` until zl_mapping_drop. Not for two threads at once; dropping is. */
+int zl_mapping_take(zl_mapping **current, int64_t bytes, uint8_t **out, zl_mapping **from);
+void zl_mapping_drop(zl_mapping *m);
 
 /* Every public function that runs kernels or stages begins and ends with these two. zl_enter refuses a null context, one made before
  * fork(), and one that a thread is inside already; it sets the float environment of the caller (workers have it set). zl_leave gives
@@ -51,6 +56,9 @@ int zl_leave(zl_entry *entry, int status);
  * load when nothing ever failed. Call it after reading memory that a caller may have mapped. */
 int zl_guard_check(const void *p, int64_t bytes);
 int zl_guarded(const void *p, int64_t bytes); /* whether these bytes lie in one registered mapping */
+/* The whole pages of a registered mapping, a file's, within these bytes leave the resident memory; they are read again from the file where
+ * they are touched again. Of other memory nothing is let go: it would be lost. */
+void zl_guard_let_go(const void *p, int64_t bytes);
 int zl_any_fault(void); /* whether any registered mapping has lost a page */
 
 /* ---- a run: what an op sees ----------------------------------------------------------------------------------------------- */

@@ -97,6 +97,7 @@ int zl_ctx_new(int n_threads, const char *isa, const int *cpus, zl_ctx **out) {
 void zl_ctx_free(zl_ctx *ctx) {
     if (!ctx) return;
     zl_release(ctx->scratch, ctx->scratch_bytes);
+    zl_mapping_drop(ctx->weights);
     if (ctx->pid != getpid()) {
         /* In a forked child there are no workers to join, and a lock may be held by a thread that does not exist here. */
         free(ctx->pool.lanes);
@@ -109,6 +110,7 @@ void zl_ctx_free(zl_ctx *ctx) {
 /* ---- what it is and what it has done ---------------------------------------------------------------------------------------------- */
 
 const zl_kernels *zl_ctx_kernels(const zl_ctx *ctx) { return ctx->kernels; }
+zl_mapping **zl_ctx_weights(zl_ctx *ctx) { return &ctx->weights; }
 int zl_ctx_has_blas(const zl_ctx *ctx) { return ctx->blas != NULL; }
 const char *zl_ctx_isa(const zl_ctx *ctx) { return ctx ? ctx->kernels->isa : NULL; }
 int zl_ctx_threads(const zl_ctx *ctx) { return ctx ? ctx->pool.n_threads : 0; }

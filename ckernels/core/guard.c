@@ -154,6 +154,11 @@ int zl_guarded(const void *p, int64_t bytes) {
     return r && (uintptr_t)p - atomic_load(&r->base) <= atomic_load(&r->size) - (uintptr_t)bytes && (uintptr_t)bytes <= atomic_load(&r->size);
 }
 
+void zl_guard_let_go(const void *p, int64_t bytes) {
+    const uintptr_t page = 4096, from = ((uintptr_t)p + page - 1) & ~(page - 1), to = ((uintptr_t)p + (uintptr_t)bytes) & ~(page - 1);
+    if (zl_guarded(p, bytes) && to > from) madvise((void *)from, to - from, MADV_DONTNEED); /* a wish: where pages are larger the kernel refuses */
+}
+
 int zl_any_fault(void) { return atomic_load(&bad_ranges) != 0; }
 
 int zl_guard_check(const void *p, int64_t bytes) {

@@ -241,9 +241,13 @@ static int check_step_embed(const zl_op *op, const zl_tensor *t, const zl_step *
     }
     return ZL_OK;
 }
+/* A row that is looked up in a mapped file brings the 64 KiB around it into memory: a long prompt would bring most of the file. So of every
+ * SOME rows the pages are let go; they stay in the system's cache. */
 static void embed_chunk(void *arg, int64_t chunk, int thread) {
+    enum { SOME = 16 };
     const job *j = arg;
     const zl_step *s = j->r->step;
+    const zl_weight *w = j->r->tensors[j->op->in[0]].data;
     int64_t lo, hi;
     (void)thread;
     range(j, chunk, &lo, &hi);
@@ -253,8 +257,9 @@ static void embed_chunk(void *arg, int64_t chunk, int thread) {
             memmove(out, s->inputs + i * j->m, (size_t)j->m * sizeof(float));
             continue;
         }
-        zl_weight_row(j->r->tensors[j->op->in[0]].data, s->tokens[i], out);
+        zl_weight_row(w, s->tokens[i], out);
         if (factor != 1.0f) j->r->k->scale(j->m, out, factor, out);
+        if (w->mapped && (i - lo) % SOME == SOME - 1) zl_guard_let_go(w->data, w->rows * w->row_bytes);
     }
 }
 static void run_embed(zl_run_state *r, const zl_op *op) {

@@ -5,7 +5,6 @@
 #include "core.h"
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 /* ---- packing ----------------------------------------------------------------------------------------------------------------------- */
 
@@ -16,14 +15,8 @@ typedef struct {
     int release;         /* let go of the file's pages that were read */
 } pack_job;
 
-/* The whole pages of a mapped file within these bytes leave the resident memory; they are read again from the file where they are touched
- * again. Without this a large matrix would be in memory twice while it is repacked. */
-static void let_go(const uint8_t *from, const uint8_t *to) {
-    const uintptr_t page = 4096, a = ((uintptr_t)from + page - 1) & ~(page - 1), b = (uintptr_t)to & ~(page - 1);
-    if (b > a) madvise((void *)a, b - a, MADV_DONTNEED); /* a wish: where pages are larger the kernel refuses, and nothing is lost */
-}
-
-/* A chunk of panels. Its rows are read front to back, and the memory is touched first by the thread that writes it. */
+/* A chunk of panels. Its rows are read front to back, and the memory is touched first by the thread that writes it. Pages that were read are
+ * let go: without that a large matrix would be in memory twice meanwhile. */
 static void pack_chunk(void *arg, int64_t chunk, int thread) {
     const pack_job *j = arg;
     const zl_weight *w = j->w;
@@ -33,21 +26,24 @@ static void pack_chunk(void *arg, int64_t chunk, int thread) {
         w->k->pack(w->form, n, 0, w->cols, j->data + row * w->row_bytes, w->row_bytes, w->panels + p * w->panel_bytes);
     }
     int64_t from = chunk * j->per * w->k->lanes, to = from + j->per * w->k->lanes;
-    if (j->release) let_go(j->data + from * w->row_bytes, j->data + (to < w->rows ? to : w->rows) * w->row_bytes);
+    if (j->release) zl_guard_let_go(j->data + from * w->row_bytes, ((to < w->rows ? to : w->rows) - from) * w->row_bytes);
 }
 
 static int64_t panels_of(const zl_weight *w) { return (w->rows + w->k->lanes - 1) / w->k->lanes; }
 
-static int build(zl_ctx *ctx, zl_weight *w, const uint8_t *data, int64_t n_bytes, int release) {
-    enum { CHUNK_BYTES = 256 << 10 };
+static int build(zl_ctx *ctx, zl_weight *w, const uint8_t *data, int64_t n_bytes, int flags) {
+    enum { CHUNK_BYTES = 256 << 10, SHARES = 8 }; /* a small weight has several chunks too, or one thread would pack it alone */
     w->own_bytes = panels_of(w) * w->panel_bytes;
-    int status = zl_alloc_unwritten(w->own_bytes, (void **)&w->panels);
+    int status = flags & ZL_WEIGHT_TOGETHER ? zl_mapping_take(zl_ctx_weights(ctx), w->own_bytes, &w->panels, &w->mapping)
+                                            : zl_alloc_unwritten(w->own_bytes, (void **)&w->panels);
     if (status) return status;
+    const int release = flags & ZL_WEIGHT_RELEASE;
+    const int64_t chunk = w->own_bytes / SHARES < CHUNK_BYTES ? w->own_bytes / SHARES : CHUNK_BYTES;
     /* Before the first touch, which is the packing: it writes every byte, those of absent rows with 0. */
     zl_numa_bind(ctx, w->panels, panels_of(w), w->panel_bytes);
-    pack_job j = {w, data, panels_of(w), 1 + CHUNK_BYTES / w->panel_bytes, release};
+    pack_job j = {w, data, panels_of(w), 1 + chunk / w->panel_bytes, release};
     zl_parallel(ctx, (j.panels + j.per - 1) / j.per, pack_chunk, &j);
-    if (release) let_go(data, data + n_bytes); /* a fault maps its neighbours too: pages at the edges of chunks have come back */
+    if (release) zl_guard_let_go(data, n_bytes); /* a fault maps its neighbours too: pages at the edges of chunks have come back */
     return zl_guard_check(data, n_bytes);
 }
 
@@ -55,7 +51,7 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
     if (!out) return zl_fail(ZL_E_ARG, "zl_weight_new: out is a null pointer");
     *out = NULL;
     if (!data) return zl_fail(ZL_E_ARG, "zl_weight_new: data is a null pointer");
-    if (flags & ~(ZL_WEIGHT_MAPPED | ZL_WEIGHT_RELEASE | ZL_WEIGHT_BF16)) return zl_fail(ZL_E_ARG, "zl_weight_new: unknown flags %#x", (unsigned)flags);
+    if (flags & ~(ZL_WEIGHT_MAPPED | ZL_WEIGHT_RELEASE | ZL_WEIGHT_BF16 | ZL_WEIGHT_TOGETHER)) return zl_fail(ZL_E_ARG, "zl_weight_new: unknown flags %#x", (unsigned)flags);
     if (flags & ZL_WEIGHT_RELEASE && !zl_guarded(data, n_bytes)) /* memory that is no file's would be lost for good */
         return zl_fail(ZL_E_ARG, "zl_weight_new: %lld bytes to be released lie in no guarded range", (long long)n_bytes);
     const zl_format *f = zl_format_of(type);
@@ -84,7 +80,7 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
     w->form = flags & ZL_WEIGHT_BF16 ? ZL_PAIRS : type;
     w->panel_bytes = (w->form == ZL_PAIRS ? (cols + 1) / 2 * 4 : row_bytes) * w->k->lanes;
     if (flags & ZL_WEIGHT_MAPPED) w->mapped = 1, w->data = data;
-    else status = build(ctx, w, data, n_bytes, flags & ZL_WEIGHT_RELEASE);
+    else status = build(ctx, w, data, n_bytes, flags);
     if (status) zl_weight_free(w);
     else *out = w;
     return zl_leave(&entry, status);
@@ -92,7 +88,8 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
 
 void zl_weight_free(zl_weight *w) {
     if (!w) return;
-    zl_release(w->panels, w->own_bytes);
+    if (w->mapping) zl_mapping_drop(w->mapping);
+    else zl_release(w->panels, w->own_bytes);
     free(w);
 }
 

@@ -110,8 +110,9 @@ int zl_ctx_set_mbind(zl_ctx *ctx, zl_mbind fn, void *arg);
 int zl_alloc(int64_t bytes, void **out);
 void zl_release(void *p, int64_t bytes);
 
-/* Mapped files: inside a registered range a SIGBUS becomes ZL_E_FAULT of the call that met it, anywhere else it goes to the
- * handler that was there before. zl_copy is memcpy under that guard. A range in which a read failed stays bad until it is removed. */
+/* Mapped files: inside a registered range a SIGBUS becomes ZL_E_FAULT of the call that met it, anywhere else it goes to the handler that
+ * was there before. Memory of no other kind: pages may be let go and read again. zl_copy is memcpy under that guard. A range in which a
+ * read failed stays bad until it is removed. */
 int zl_guard_add(const void *base, int64_t bytes);
 int zl_guard_remove(const void *base);
 int zl_copy(void *dst, const void *src, int64_t bytes);
@@ -148,7 +149,8 @@ enum zl_weight_flags {
     ZL_WEIGHT_MAPPED = 1,  /* do not repack: multiply straight from `data`, which the caller keeps alive; same bits. The only form of types
                               that are read but not multiplied: their rows can be looked up */
     ZL_WEIGHT_RELEASE = 2, /* `data` lies in a range that zl_guard_add knows, a mapped file: its pages are let go as they are repacked */
-    ZL_WEIGHT_BF16 = 4     /* F16 and BF16: products in bf16 (kernels/linear.h); ZL_E_ISA_CPU where the ISA variant has no such instruction */
+    ZL_WEIGHT_BF16 = 4,    /* F16 and BF16: products in bf16 (kernels/linear.h); ZL_E_ISA_CPU where the ISA variant has no such instruction */
+    ZL_WEIGHT_TOGETHER = 8 /* one of many that come and go together: they share huge pages, given back with the last of them and `ctx` */
 };
 
 /* A matrix (rows, cols) in a number format, from its file bytes. Without ZL_WEIGHT_MAPPED it is repacked by all threads into panels

@@ -28,6 +28,7 @@ struct zl_kernels;
 /* The form of panels for products in bf16: [K / 2][L][2] values of 16 bits as the file has them; a zero beside an odd last column. */
 enum { ZL_PAIRS = -1 };
 
+typedef struct zl_mapping zl_mapping; /* core/mapping.c */
 struct zl_weight {
     int type;
     int form;                  /* of the panels, for `pack`: the type, or ZL_PAIRS for products in bf16 */
@@ -37,6 +38,7 @@ struct zl_weight {
     const uint8_t *data;       /* mapped form                                                     */
     uint8_t *panels;           /* panel form: ceil(rows / L) panels of panel_bytes                 */
     int64_t panel_bytes, own_bytes;
+    zl_mapping *mapping;       /* that the panels were cut from, or NULL: they are memory of their own */
     const struct zl_kernels *k; /* the variant whose panel form this is                             */
 };
 

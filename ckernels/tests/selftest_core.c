@@ -141,6 +141,61 @@ static void test_alloc(void) {
     zl_release(NULL, 100);
 }
 
+/* Whether the first page at p is mapped at all. */
+static int mapped(void *p) {
+    unsigned char resident;
+    return mincore((void *)((uintptr_t)p & ~(uintptr_t)4095), 1, &resident) == 0;
+}
+
+/* Blocks that share a mapping: one behind the other, given back with the last of them. */
+static void test_mapping(void) {
+    enum { N = 3 };
+    static const int64_t sizes[N] = {1, 4096, 10000}, ends[N] = {4096, 8192, 20480};
+    zl_mapping *current = NULL, *from[N + 2];
+    uint8_t *p[N + 2];
+    for (int i = 0; i < N; i++) {
+        CHECK(zl_mapping_take(&current, sizes[i], &p[i], &from[i]) == ZL_OK, "block %d", i);
+        CHECK(from[i] == current && p[i] == p[0] + (i ? ends[i - 1] : 0), "block %d at %lld", i, (long long)(p[i] - p[0]));
+        memset(p[i], 0xab, (size_t)sizes[i]);
+    }
+    CHECK((uintptr_t)p[0] % (2 << 20) == 0, "no huge page fits at %p", (void *)p[0]);
+    const int64_t rest = ((int64_t)1 << 30) - ends[N - 1];
+    CHECK(zl_mapping_take(&current, rest, &p[N], &from[N]) == ZL_OK && from[N] == from[0] && p[N] == p[0] + ends[N - 1], "what is left, whole");
+    CHECK(zl_mapping_take(&current, 1, &p[N + 1], &from[N + 1]) == ZL_OK && from[N + 1] == current && current != from[0], "a new one after it");
+    for (int i = N; i > 0; i--) zl_mapping_drop(from[i]);
+    CHECK(mapped(p[0]) && p[0][0] == 0xab, "the first block went with the others");
+    zl_mapping_drop(from[0]);
+    CHECK(mapped(p[N + 1]), "the new mapping went with the old one");
+    CHECK(!mapped(p[0]), "the mapping stays after its last block");
+    zl_mapping_drop(current);
+    CHECK(mapped(p[N + 1]), "a block went with the context");
+    zl_mapping_drop(from[N + 1]);
+    CHECK(!mapped(p[N + 1]), "the mapping stays after context and block");
+    zl_mapping_drop(NULL);
+    current = NULL;
+    CHECK(zl_mapping_take(&current, ((int64_t)1 << 47) + 1, &p[0], &from[0]) == ZL_E_MEMORY && !current && strstr(zl_error(), "140737488355329"), "2^47 bytes");
+}
+
+/* Where address space is short, a mapping of what is needed is made. */
+static void test_short_mapping(void) {
+    if (SANITIZED) return;
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit limit = {(rlim_t)600 << 20, (rlim_t)600 << 20};
+        setrlimit(RLIMIT_AS, &limit);
+        void *room = mmap(NULL, (size_t)700 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (room != MAP_FAILED) _exit(0); /* as in test_no_threads */
+        zl_mapping *current = NULL, *from;
+        uint8_t *p;
+        if (zl_mapping_take(&current, 5000, &p, &from)) _exit(1);
+        memset(p, 1, 8192);
+        _exit(zl_mapping_take(&current, (int64_t)700 << 20, &p, &from) == ZL_E_MEMORY && current == from ? 0 : 2);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a mapping in 600 MB ended with %d", status);
+}
+
 /* A large reservation costs nothing until it is touched. Once per process: an emulator keeps books of every page. */
 static void test_reservation(void) {
     enum { GIB = 8 };
@@ -306,12 +361,13 @@ static void test_chain(void) {
 int selftest_core(zl_ctx *ctx) {
     static int first = 1;
     failures = 0;
-    if (first) test_chain(), test_no_threads(), test_reservation();
+    if (first) test_chain(), test_no_threads(), test_short_mapping(), test_reservation();
     first = 0;
     test_context(ctx);
     test_busy(ctx);
     test_fork(ctx);
     test_alloc();
+    test_mapping();
     test_scratch(ctx);
     test_guard(ctx);
     return failures;

@@ -63,9 +63,10 @@ static void test_formats(zl_ctx *ctx) {
                 for (int64_t k = 0; k < cols; k++)
                     wrong += !same(y[r * cols + k], weight_value(type, (uint8_t *)file.p + r * row_bytes_of(type, cols), k));
             CHECK(wrong == 0, "type %d: %d values are not ggml's", type, wrong);
-            for (int mapped = 0; mapped < 2; mapped++) {
+            for (int form = 0; form < 3; form++) {
+                const int mapped = form == ZL_WEIGHT_MAPPED;
                 zl_weight *w;
-                CHECK(zl_weight_new(ctx, type, rows, cols, file.p, bytes, mapped, &w) == ZL_OK, "type %d", type);
+                CHECK(zl_weight_new(ctx, type, rows, cols, file.p, bytes, form < 2 ? form : ZL_WEIGHT_TOGETHER, &w) == ZL_OK, "type %d", type);
                 if (!w) continue;
                 const int64_t lanes = zl_ctx_kernels(ctx)->lanes;
                 CHECK(zl_weight_bytes(w) == (mapped ? 0 : (rows + lanes - 1) / lanes * lanes * row_bytes_of(type, cols)), "type %d", type);
@@ -423,7 +424,7 @@ static void test_refused(zl_ctx *ctx) {
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, 0, NULL) == ZL_E_ARG, "out");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, NULL, 36, 0, &w) == ZL_E_ARG && !w, "data");
     CHECK(zl_weight_new(NULL, ZL_TYPE_Q4_0, 2, 32, data, 36, 0, &w) == ZL_E_ARG, "context");
-    CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, 8, &w) == ZL_E_ARG, "flags");
+    CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, 16, &w) == ZL_E_ARG, "flags");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 32, data, 36, ZL_WEIGHT_RELEASE, &w) == ZL_E_ARG, "releasing what no guard knows");
     CHECK(zl_weight_new(ctx, 9, 2, 32, data, 36, 0, &w) == ZL_E_TYPE && zl_weight_new(ctx, -1, 2, 32, data, 36, 0, &w) == ZL_E_TYPE, "types");
     CHECK(zl_weight_new(ctx, ZL_TYPE_Q4_0, 2, 31, data, 36, 0, &w) == ZL_E_SHAPE, "a cut block");

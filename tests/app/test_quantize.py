@@ -18,7 +18,7 @@ import random_weights
 
 import zigllama as zl
 from zigllama import gguf
-from zigllama.app import quantize as module
+from zigllama.app import tensor_slabs as module
 from zigllama.app.main import main
 from zigllama.app.quantize import plan_quantize
 from zigllama.app.quantize_plan import Options

@@ -1,4 +1,4 @@
-"""Repacking a mapped weight with `release`: the file's pages leave the resident memory, no byte is lost."""
+"""What weights leave in memory: pages of the file that are let go, panels that share huge pages; no byte is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.memory_mapping import MemoryMap
 from zigllama.foundation.native import NativeContext, NativeWeight, guarded
 from zigllama.foundation.runtime import EagerRuntime, Step
-from zigllama.linear_algebra.linear import Weight, linear
+from zigllama.linear_algebra.linear import Weight, embed, linear
 
 
 def resident_file_bytes() -> int:
@@ -41,3 +41,50 @@ def test_pages_are_let_go_and_nothing_is_lost(tmp_path: Path) -> None:
         got = linear(runtime.rows(x), weight).array
         np.testing.assert_allclose(got, x @ values.T, rtol=1e-4, atol=1e-3)
         weight.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc on this system")
+def test_a_prompts_rows_do_not_keep_the_embedding_in_memory(tmp_path: Path) -> None:
+    """A fault brings the pages around a row too: 512 rows all over the file would bring most of it."""
+    rows, cols = 8192, 1024
+    values = np.random.default_rng(3).standard_normal((rows, cols)).astype(np.float32)
+    (tmp_path / "w").write_bytes(values.tobytes())
+    step = Step.of_rows(512)
+    step.tokens = np.random.default_rng(4).integers(0, rows, 512).astype(np.int32)
+    with MemoryMap(tmp_path / "w") as mapping, NativeContext(2) as ctx, guarded(mapping.view):
+        weight = Weight(type_by_name("F32"), rows, cols, mapping.view)
+        weight.prepare(ctx, mapped=True)
+        before = resident_file_bytes()
+        got = embed(EagerRuntime(ctx, step).bind(), weight).array
+        assert resident_file_bytes() < before + values.nbytes // 4
+        np.testing.assert_array_equal(got, values[step.tokens])
+        weight.close()
+
+
+def test_memory_that_is_no_files_is_never_let_go() -> None:
+    values = np.random.default_rng(5).standard_normal((4096, 64)).astype(np.float32)
+    step = Step.of_rows(200)
+    step.tokens = np.arange(200, dtype=np.int32) * 20
+    with NativeContext(1) as ctx:
+        weight = Weight.from_array(values)
+        weight.prepare(ctx, mapped=True)
+        for _ in range(2):
+            np.testing.assert_array_equal(embed(EagerRuntime(ctx, step).bind(), weight).array, values[step.tokens])
+        weight.close()
+
+
+def test_weights_that_come_together_go_with_the_last_of_them() -> None:
+    """The context may be closed before them; their products are those of a weight on its own."""
+    values = [np.random.default_rng(i).standard_normal((40 + i, 64)).astype(np.float32) for i in range(3)]
+    x = np.random.default_rng(9).standard_normal((2, 64)).astype(np.float32)
+    with NativeContext(1) as ctx:
+        runtime = EagerRuntime(ctx, Step.of_rows(2))
+        weights = [Weight.from_array(v) for v in values]
+        natives = [w.prepare(ctx, together=True) for w in weights]
+        alone = [linear(runtime.rows(x), Weight.from_array(v)).array for v in values]
+        weights[0].close()
+        for w, want in zip(weights[1:], alone[1:], strict=True):
+            np.testing.assert_array_equal(linear(runtime.rows(x), w).array, want)
+        weights.clear()
+    for native in natives:
+        native.close()

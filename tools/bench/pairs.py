@@ -7,6 +7,7 @@ beside each.
     3. pairs of ours with each of those, until `n` are kept; the best peer is the one with the lowest ratio
 
 A pair whose probes differ by more than TOLERANCE is dropped where the memory decides: the machine changed in between.
+On a machine that never rests few are left; then what all pairs say is kept beside it, and decides nothing.
 """
 
 from __future__ import annotations
@@ -42,12 +43,16 @@ class Bench(Turns):
         best = max(median(values) for values in figures.values())
         return [peer for peer in peers if median(figures[peer.name]) >= CLOSE * best]
 
-    def pairs(self, ours: Contestant, theirs: Contestant, job: Job, n: int) -> tuple[list[Pair], list[Pair]]:
+    def pairs(
+        self, ours: Contestant, theirs: Contestant, job: Job, n: int, tries: int | None = None
+    ) -> tuple[list[Pair], list[Pair]]:
         """Pairs that are kept, n of them unless patience ends, and those that were dropped."""
         drop = job.row.memory_bound
-        return self.in_turn(lambda: ours.run(job), lambda: theirs.run(job), n, drop=drop, name=theirs.name)
+        return self.in_turn(lambda: ours.run(job), lambda: theirs.run(job), n, drop=drop, name=theirs.name, tries=tries)
 
-    def compare(self, ours: Contestant, peers: Sequence[Contestant], job: Job, n: int) -> dict[str, Any]:
+    def compare(
+        self, ours: Contestant, peers: Sequence[Contestant], job: Job, n: int, tries: int | None = None
+    ) -> dict[str, Any]:
         """The whole method for a row; what is kept as JSON. Without peers: ours alone, n times."""
         for who in (ours, *peers):
             who.run(job)
@@ -60,25 +65,30 @@ class Bench(Turns):
             return {"ours": median(speeds), "probe": probe, "ours_per_probe": per_probe, "samples": speeds}
         chosen = self.scout(peers, job) if len(peers) > 1 else list(peers)
         all_kept: dict[str, list[Pair]] = {}
+        all_pairs: dict[str, list[Pair]] = {}
         results: dict[str, Any] = {}
         ratios: dict[str, Interval] = {}
+        of_all: dict[str, Interval] = {}
         for peer in chosen:
-            kept, dropped = self.pairs(ours, peer, job, n)
+            kept, dropped = self.pairs(ours, peer, job, n, tries)
+            of_all[peer.name] = bootstrap([p.ratio for p in kept + dropped])
+            all_pairs[peer.name] = kept + dropped
             results[peer.name] = {"kept": [p.to_json() for p in kept], "dropped": [p.to_json() for p in dropped]}
             if kept:
                 all_kept[peer.name] = kept
                 ratios[peer.name] = bootstrap([p.ratio for p in kept])
-        if not ratios:
-            raise SystemExit(f"{job.row.name}: all pairs were dropped; the machine is too restless to measure on")
-        best = min(ratios, key=lambda name: ratios[name].median)
+        best = min(of_all, key=lambda name: ratios.get(name, of_all[name]).median)
+        pairs = all_kept.get(best) or all_pairs[best]
         return {
-            "ours": median(p.ours.speed for p in all_kept[best]),
-            "theirs": median(p.theirs.speed for p in all_kept[best]),
-            "probe": median(p.ours.probe for p in all_kept[best]),
-            "ours_per_probe": median(p.ours.speed / p.ours.probe for p in all_kept[best]),
+            "ours": median(p.ours.speed for p in pairs),
+            "theirs": median(p.theirs.speed for p in pairs),
+            "probe": median(p.ours.probe for p in pairs),
+            "ours_per_probe": median(p.ours.speed / p.ours.probe for p in pairs),
             "best_peer": best,
-            "n_pairs": len(all_kept[best]),
-            "ratio": ratios[best].to_json(),
+            "n_pairs": len(all_kept.get(best, ())),
+            "ratio": ratios.get(best, of_all[best]).to_json(),
+            "n_all": len(all_pairs[best]),
+            "ratio_of_all": of_all[best].to_json(),
             "ratios": {name: ratio.to_json() for name, ratio in ratios.items()},
             "pairs": results,
         }

@@ -65,6 +65,8 @@ def judge(row: Row, isa: str | None, result: Mapping[str, Any]) -> str:
     """ "met", "open" or "missed"; "" without a peer to compare with."""
     if "ratio" not in result:
         return ""
+    if result.get("n_pairs", PAIRS) < PAIRS:
+        return "open"  # too few for a verdict
     return verdict(Interval(*result["ratio"]), floor_of(row, isa), lower_is_better=row.special in LOWER)
 
 
@@ -86,14 +88,19 @@ def _asked(row: Row, value: float) -> str:
     return f"{value:.2f}x"
 
 
+def _interval(row: Row, interval: Sequence[float]) -> str:
+    shown = [_asked(row, x).removesuffix("x") for x in interval]
+    return f"{shown[0]} ({shown[1]} .. {shown[2]})"
+
+
 def line(row: Row, isa: str | None, result: Mapping[str, Any]) -> list[str]:
     """A result as cells."""
     ratio = ""
     if "ratio" in result:
-        shown = [_asked(row, x).removesuffix("x") for x in result["ratio"]]
-        ratio = f"{shown[0]} ({shown[1]} .. {shown[2]})"
-        if result.get("n_pairs", PAIRS) < PAIRS:
-            ratio += f", {result['n_pairs']} pairs"
+        ratio = _interval(row, result["ratio"])
+        if (kept := result.get("n_pairs", PAIRS)) < PAIRS:
+            ratio = f"{ratio}, {kept} pairs; " if kept else ""
+            ratio += f"of all {result['n_all']}: {_interval(row, result['ratio_of_all'])}"
     share = result.get("share")
     goal = f"{row.goal:.0%} of {CEILINGS[row.ceiling]}" if row.ceiling else _asked(row, row.goal)
     peer = f"{_number(row, result['theirs'])} {result['best_peer']}" if "theirs" in result else ""

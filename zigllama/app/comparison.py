@@ -131,12 +131,20 @@ class Turns:
         return Figure(speed, before, self._last)
 
     def in_turn(
-        self, ours: Callable[[], float], theirs: Callable[[], float], n: int, *, drop: bool, name: str
+        self,
+        ours: Callable[[], float],
+        theirs: Callable[[], float],
+        n: int,
+        *,
+        drop: bool,
+        name: str,
+        tries: int | None = None,
     ) -> tuple[list[Pair], list[Pair]]:
-        """Pairs that are kept, n of them unless patience ends, and, with `drop`, those whose probes differ too much."""
+        """Pairs that are kept, n of them unless `tries` (PATIENCE n) are over, and, with `drop`, those whose probes
+        differ too much."""
         kept: list[Pair] = []
         dropped: list[Pair] = []
-        for turn in range(PATIENCE * n):
+        for turn in range(PATIENCE * n if tries is None else tries):
             if len(kept) == n:
                 break
             if turn % 2:

@@ -11,27 +11,23 @@ What it is not: it rounds nothing itself. The quantisers are layer 2's `quantize
 from __future__ import annotations
 
 import errno
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from zigllama.app.quantize_plan import Options, Plan, Step, importance_for, make_plan
-from zigllama.errors import BadTensor, InvalidArgument, NoSpace
+from zigllama.app.quantize_plan import Options, Plan, Step, make_plan
+from zigllama.app.tensor_slabs import slabs
+from zigllama.errors import InvalidArgument, NoSpace
 from zigllama.foundation import gguf_writer
 from zigllama.foundation.byte_source import StrPath
-from zigllama.foundation.ggml_types import row_bytes
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.foundation.gguf_metadata import Typed, ValueType
 from zigllama.foundation.gguf_writer import TensorData
-from zigllama.linear_algebra.number_formats import dequantize, quantize_rows
 from zigllama.models.importance import Importance, read_importance
 
-SLAB = 1 << 20  # values that are quantised at a time: 4 MB as floats
 QUANTIZATION_VERSION = 2  # of GGML's blocks: general.quantization_version
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -157,40 +153,13 @@ class _Work:
         return [TensorData(s.name, s.info.shape, s.target, lambda s=s: self._pieces(s)) for s in plan.steps]  # type: ignore[misc]
 
     def _pieces(self, step: Step) -> Iterator[npt.NDArray[Any]]:
-        """The tensor in the target's form, slab after slab; no slab has rows of two matrices of a stack."""
-        info = step.info
-        width, per_matrix = info.shape[-1], math.prod(info.shape[-2:-1])
-        weights = importance_for(info, self.importance)
-        size, slab = row_bytes(info.type, width), max(1, SLAB // width)
-        rows = self.reader.tensor_bytes(info.name).reshape(-1, size)
-        mapping = self.reader.mapping(info.part)
-        for matrix in range(len(rows) // per_matrix):
-            end = (matrix + 1) * per_matrix
-            for first in range(matrix * per_matrix, end, slab):
-                part = rows[first : min(first + slab, end)]
-                if step.changes or info.type.name not in UNCHECKED:
-                    x = self._floats(step, part, first)
-                if step.changes:
-                    yield self._made(step, x, None if weights is None else weights[matrix], first)
-                else:
-                    yield part
-                mapping.release(info.offset + first * size, part.nbytes)
-                self.done += part.nbytes
-                self.tick(self.done)
-
-    def _made(
-        self, step: Step, x: npt.NDArray[np.float32], importance: npt.NDArray[np.float32] | None, first: int
-    ) -> npt.NDArray[Any]:
-        """Rows in the target's form. Raises BadTensor for a value that it does not take."""
-        try:
-            return quantize_rows(x, step.target.name, importance, n_threads=self.n_threads)
-        except InvalidArgument as e:
-            raise BadTensor(step.name, f"in the rows from {first}: {e}") from e
-
-    def _floats(self, step: Step, part: npt.NDArray[np.uint8], first: int) -> npt.NDArray[np.float32]:
-        """Rows as floats, float32 (rows, C). Raises BadTensor with the place of a value that is not finite."""
-        x = dequantize(part, step.info.type.name, n_threads=self.n_threads)
-        if not (math.isfinite(x.max()) and math.isfinite(x.min())):  # NaN is passed on by both
-            row, column = (int(i) for i in np.argwhere(~np.isfinite(x))[0])
-            raise BadTensor(step.name, f"value {column} of row {first + row} is {x[row, column]}, not finite")
-        return x
+        """The tensor in the target's form, slab after slab."""
+        for slab in slabs(self.reader, step.info, self.importance, self.n_threads):
+            if step.changes:
+                yield slab.quantized(slab.floats(), step.target)
+            else:
+                if step.info.type.name not in UNCHECKED:
+                    slab.floats()  # raises for what is not finite
+                yield slab.data
+            self.done += slab.data.nbytes
+            self.tick(self.done)

@@ -71,7 +71,8 @@ def plan_arena(tape: Tape) -> None:
     """Give every slot an offset (floats per row), reusing the place of slots that are dead.
 
     First fit over a list of free intervals, in the order of the tape. An op's outputs are placed before its inputs are
-    freed, so no op reads and writes the same place. Every interval is a multiple of ALIGN floats.
+    freed, so no op reads and writes the same place. What fits nowhere is put at the end, beginning in the free interval
+    that ends there. Every interval is a multiple of ALIGN floats.
     """
     last = {}
     for i, row in enumerate(tape.ops):
@@ -88,8 +89,9 @@ def plan_arena(tape: Tape) -> None:
         for out in row.outs:
             size = -(-out.cols // ALIGN) * ALIGN
             place = next((k for k, (_, room) in enumerate(free) if room >= size), -1)
-            if place < 0:
-                offset, top = top, top + size
+            if place < 0:  # at the end, beginning in what is free there
+                offset = free.pop()[0] if free and sum(free[-1]) == top else top
+                top = offset + size
             else:
                 offset, room = free.pop(place)
                 if room > size:

@@ -161,7 +161,8 @@ class Model:
         for name, weight in weights.items():
             if isinstance(weight, Weight):
                 keep = mapped or (name == "token_embd.weight" and weight is not weights["output.weight"])
-                weight.prepare(context, mapped=keep, release=not keep and not self._loader.dequantize)
+                release = not keep and not self._loader.dequantize
+                weight.prepare(context, mapped=keep, release=release, together=not keep)
         if not mapped:  # what was at the borders of pages, and vectors that were copied
             for part in range(len(reader.paths)):
                 reader.mapping(part).release()

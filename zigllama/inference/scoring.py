@@ -63,6 +63,21 @@ def surprise(row: F32, target: int) -> float:
     return log_sum_exp(row) - float(row[target])
 
 
+def divergence(base: F32, row: F32) -> float:
+    """KL divergence in nats of a row of logits (V,) from a base's: what it costs to believe `row` instead.
+
+        sum_i p_i (ln p_i - ln q_i) = sum_i p_i (b_i - r_i) + lse(r) - lse(b),    p, q = softmax of b, r
+
+    All tokens count; exactly 0 for equal rows, and never below it, where rounding alone would lead.
+    """
+    b = base.astype(np.float64)
+    top = float(base.max())
+    weights = np.exp(b - top)
+    total = float(weights.sum())
+    gap = float((weights * (b - row)).sum()) / total
+    return max(0.0, gap + (log_sum_exp(row) - (top + math.log(total))))
+
+
 def surprises(model: Model, ids: Sequence[int], first: int = 0, each: Callable[[F32, int], float] = surprise) -> F64:
     """What `each(row, target)` says, by default -ln p, of every token after position `first`: float64 (T - 1 - first).
 

@@ -52,19 +52,19 @@ class Weight:
         rows, cols = a.shape
         return cls(type_by_name("F32"), rows, cols, a.reshape(-1).view(np.uint8), name)
 
-    def prepare(self, context: Any, *, mapped: bool = False, release: bool = False) -> Any:
+    def prepare(self, context: Any, *, mapped: bool = False, release: bool = False, together: bool = False) -> Any:
         """Bring it into the form that `context` multiplies: panels, or with `mapped` the file's bytes as they are.
 
-        With `release` the pages of the mapped file are let go as they are read (see NativeWeight). Done once per
-        context; the ops do it when it was not done before. Raises DTypeError, ISAUnavailable, OutOfMemory and
-        MappingFault.
+        With `release` the pages of the mapped file are let go as they are read; `together` is for the weights of a
+        model, which are closed together (see NativeWeight). Done once per context; the ops do it when it was not done
+        before. Raises DTypeError, ISAUnavailable, OutOfMemory and MappingFault.
         """
         from zigllama.foundation.native import NativeWeight
 
         made = self._native.get(id(context))
         if made is None:
             bf16 = self.compute == "bf16"
-            made = NativeWeight(context, self.type.id, self.rows, self.cols, self.data, mapped, release, bf16)
+            made = NativeWeight(context, self.type.id, self.rows, self.cols, self.data, mapped, release, bf16, together)
             self._native[id(context)] = made
         return made
 

@@ -1,4 +1,8 @@
-"""Show what is in a GGUF file: metadata and tensors. Only the head of the file is read, no tensor."""
+"""Show what is in a GGUF file: metadata and tensors. Only the head of the file is read, no tensor.
+
+With --errors tensors are read too: what each number format does to each of them, or what was done to them compared with
+--reference; errors, bits per weight, and with --kl what a tensor alone does to the logits.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ import numpy as np
 
 from zigllama.app.console import UsageError, nearest, printable, size, table
 from zigllama.app.options import add_model, model_path
+from zigllama.app.verbs import inspect_errors
 from zigllama.foundation.gguf_format import GGUFReader, StringArray
 
 SHOWN = 60  # characters of a value in the table
@@ -31,9 +36,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print as JSON; long arrays as their length, unless --key",
     )
+    inspect_errors.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    inspect_errors.check(args)
+    if args.errors:
+        return inspect_errors.run(args)
     path = model_path(args)
     with GGUFReader(path) as reader:
         if args.key is not None:
