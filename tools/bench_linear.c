@@ -14,10 +14,12 @@
 
 static const struct format {
     const char *name;
-    int type, cols, bytes, scales; /* scales: how many f16 the block has, at its beginning; -1: one at its end (Q6_K), 0: floats */
+    int type, cols, bytes, scales; /* scales: how many f16 the block has, at its beginning; below 0: at its end (Q6_K), 0: floats */
 } formats[] = {
     {"Q4_0", ZL_TYPE_Q4_0, 32, 18, 1}, {"Q4_1", ZL_TYPE_Q4_1, 32, 20, 2}, {"Q5_0", ZL_TYPE_Q5_0, 32, 22, 1}, {"Q5_1", ZL_TYPE_Q5_1, 32, 24, 2},
     {"Q8_0", ZL_TYPE_Q8_0, 32, 34, 1}, {"Q4_K", ZL_TYPE_Q4_K, 256, 144, 2}, {"Q5_K", ZL_TYPE_Q5_K, 256, 176, 2}, {"Q6_K", ZL_TYPE_Q6_K, 256, 210, -1},
+    {"Q2_K", ZL_TYPE_Q2_K, 256, 84, -2}, {"Q3_K", ZL_TYPE_Q3_K, 256, 110, -1}, {"IQ2_XS", ZL_TYPE_IQ2_XS, 256, 74, 1}, {"IQ3_S", ZL_TYPE_IQ3_S, 256, 110, 1},
+    {"IQ4_NL", ZL_TYPE_IQ4_NL, 32, 18, 1}, {"IQ4_XS", ZL_TYPE_IQ4_XS, 256, 136, 1},
     {"F16", ZL_TYPE_F16, 1, 2, 0}, {"BF16", ZL_TYPE_BF16, 1, 2, 0}, {"F32", ZL_TYPE_F32, 1, 4, 0},
 };
 
@@ -30,7 +32,7 @@ static uint8_t *random_weight(const struct format *f, int64_t n_blocks) {
     const uint16_t d = 0x2400;
     for (int64_t b = 0; b < n_blocks; b++) {
         uint8_t *at = p + b * f->bytes;
-        if (f->scales < 0) memcpy(at + f->bytes - 2, &d, 2);
+        if (f->scales < 0) for (int i = 0; i < -f->scales; i++) memcpy(at + f->bytes - 2 * (i + 1), &d, 2);
         else if (f->scales) for (int i = 0; i < f->scales; i++) memcpy(at + 2 * i, &d, 2);
         else if (f->bytes == 2) at[1] = 0x24;
         else { const float v = 0.01f; memcpy(at, &v, 4); }

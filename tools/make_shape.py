@@ -5,8 +5,9 @@
 
 The files are llama models that every engine loads: RMS norms of 1, matrices of deviation C^-0.5 written as blocks of
 their type directly (bench/blocks.py; no F16 stage), the mix of types that llama-quantize makes of a model of that
-shape, and a SentencePiece vocabulary of 32,000 made-up pieces. One tensor is made and written after the other, so that
-memory stays at some MB. The same seed gives the same file. What comes out of such a model is noise.
+shape (of Q2_K, Q3_K and the IQ types: with --pure), and a SentencePiece vocabulary of 32,000 made-up pieces. One tensor
+is made and written after the other, so that memory stays at some MB. The same seed gives the same file. What comes out
+of such a model is noise.
 """
 
 from __future__ import annotations
@@ -64,6 +65,13 @@ MIXES = {
     "Q4_K_M": (15, "Q4_K", "Q6_K", "Q6_K"),
     "Q5_K_M": (17, "Q5_K", "Q6_K", "Q6_K"),
     "Q6_K": (18, "Q6_K", "Q6_K", "Q6_K"),
+    # All matrices of the one type, so that its own speed is seen; llama-quantize's mixes give some of them more bits.
+    "Q2_K": (10, "Q2_K", "Q6_K", "Q2_K"),
+    "Q3_K": (11, "Q3_K", "Q6_K", "Q3_K"),
+    "IQ2_XS": (20, "IQ2_XS", "Q6_K", "IQ2_XS"),
+    "IQ3_S": (26, "IQ3_S", "Q6_K", "IQ3_S"),
+    "IQ4_NL": (25, "IQ4_NL", "Q6_K", "IQ4_NL"),
+    "IQ4_XS": (30, "IQ4_XS", "Q6_K", "IQ4_XS"),
 }
 
 

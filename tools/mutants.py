@@ -69,6 +69,7 @@ SUITES = {
     "kernels/dequantize": ["linear", "dequantize"],
     "kernels/formats_wide": ["wide"],
     "kernels/linear_wide": ["wide"],
+    "kernels/lone": ["wide"],
     "kernels/widen": ["wide"],
     "kernels/matmul": ["rows"],
     "kernels/probe": ["probe"],

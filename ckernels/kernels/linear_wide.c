@@ -1,6 +1,7 @@
 /* linear_wide.c - products with the formats of formats_wide.h: a pair of panels is widened, and multiplied in the common form.
  *
- *      one row of x       quant block by quant block: widened into 12 vectors per 32 columns that stay in the nearest cache, then multiplied
+ *      one row of x       where the type has a way of its own (lone_k.h, lone_iq.h): codes stay in registers; else
+ *                         quant block by quant block: widened into 12 vectors per 32 columns that stay in the nearest cache, then multiplied
  *      more               the pair is widened over all of K (it stays in the L2 cache), then group after group of rows multiplied
  *
  * The order of operations is linear.h's, with Q2_K's two minimums:  t = fma(M, -X, t), t = fma(M2, -X2, t)  of the halves' sums X, X2.
@@ -9,9 +10,8 @@
  * x in it. So a format costs little to compile.
  */
 #include "linear_store.h"
-#include "linear_tile.h"
-#include "widen_iq.h"
-#include "widen_k.h"
+#include "lone_iq.h"
+#include "lone_k.h"
 
 typedef void widen_(const uint8_t *p, uint8_t *to);
 
@@ -110,8 +110,50 @@ ZL_INLINE void wide_rows(const int codes, const int halves, const int mins, cons
     store_pair(j, N, t + i, acc);
 }
 
+enum { AHEAD = 3072 }; /* as in linear_quant.c */
+
+/* One row, codes in registers. Where an instance is called, `type` is a constant. */
+ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
+    const wide_shape s = wide_shape_of(type);
+    const int bytes = s.bytes * L;
+    const int64_t blocks = j->w->cols / BLOCK;
+    const int32_t *x = j->x->blocks + t * blocks * ZL_X_WORDS;
+    const uint8_t *w[PAIR] = {j->panel[0], j->panel[1]};
+    vf acc[PAIR * ZL_GROUP];
+    UNROLL for (int p = 0; p < PAIR; p++) acc[p] = vf_zero();
+    for (int64_t b = 0; b < blocks; b += s.blocks) {
+        UNROLL for (int p = 0; p < PAIR; p++)
+            for (int line = 0; line < bytes; line += 64) __builtin_prefetch(w[p] + AHEAD + line);
+        for (int i = 0; i < s.blocks; i++, x += ZL_X_WORDS) {
+#if defined(ZL_ISA_avx2)
+            if (type == ZL_TYPE_IQ2_XS || type == ZL_TYPE_IQ3_S) lone_vectors(type, w, i, x, acc);
+            else lone_block(type, w, i, x, acc);
+#else
+            lone_block(type, w, i, x, acc);
+#endif
+        }
+        UNROLL for (int p = 0; p < PAIR; p++) w[p] += bytes;
+    }
+    store_pair(j, 1, t, acc);
+}
+/* Whether the type has a way of its own, and was multiplied. */
+static int lone(const wide_job *j, int64_t t) {
+#define LONE(type) case type: lone_type(type, j, t); return 1;
+    switch (j->w->type) {
+        LONE(ZL_TYPE_Q2_K)
+        LONE(ZL_TYPE_Q3_K)
+        LONE(ZL_TYPE_IQ4_NL)
+        LONE(ZL_TYPE_IQ4_XS)
+#if defined(ZL_ISA_avx2)
+        LONE(ZL_TYPE_IQ2_XS)
+        LONE(ZL_TYPE_IQ3_S)
+#endif
+    default: return 0;
+    }
+#undef LONE
+}
+
 ZL_INLINE void lone_row(const int codes, const int halves, const int mins, widen_ *widen, const wide_shape *s, const wide_job *j, int64_t t) {
-    enum { AHEAD = 3072 }; /* as in linear_quant.c */
     const int64_t blocks = j->w->cols / BLOCK, bytes = s->bytes * L;
     const int32_t *x = j->x->blocks + t * blocks * ZL_X_WORDS;
     vf acc[PAIR * ZL_GROUP];
@@ -137,7 +179,7 @@ ZL_INLINE void wide_pairs(const int codes, const int halves, const int mins, con
     for (j.at = begin; j.at < begin + j.half; j.at++) {
         for (int p = 0; p < PAIR; p++) j.panel[p] = panel_of(w, j.at + p * j.half < end ? j.at + p * j.half : j.at, scratch + p * w->panel_bytes);
         if (t1 - t0 == 1) {
-            lone_row(codes, halves, mins, widen, &s, &j, t0);
+            if (!lone(&j, t0)) lone_row(codes, halves, mins, widen, &s, &j, t0);
             continue;
         }
         for (int p = 0; p < PAIR; p++)

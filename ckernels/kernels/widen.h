@@ -32,6 +32,18 @@ ZL_INLINE void put(const int type, uint8_t *to, int j, int v, vb c) {
 }
 ZL_INLINE void put_scale(uint8_t *to, int j, int at, vf v) { vb_store(to + j * WIDE + at, (vb)v); }
 
+/* Scales of a block: of all of it or of its halves, and the halves' minimums, as far as the type has them. */
+typedef struct {
+    vf a, a2, m, m2;
+} wide_scales;
+ZL_INLINE void put_scales(const int type, uint8_t *to, int j, wide_scales s) {
+    put_scale(to, j, AT_A, s.a);
+    if (wide_halves(type)) put_scale(to, j, AT_A2, s.a2);
+    if (!wide_mins(type)) return;
+    put_scale(to, j, AT_M, s.m);
+    put_scale(to, j, AT_M2, s.m2);
+}
+
 /* word `index` of a table for each lane */
 ZL_INLINE vu gather(const void *table, vu index) {
 #if defined(ZL_ISA_avx512) && !defined(ZL_EMULATED_AVX512_H)

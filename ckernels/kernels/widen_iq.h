@@ -37,12 +37,14 @@ static void widen_iq3_xxs(const uint8_t *p, uint8_t *to) { /* words: vectors 0..
         }
     }
 }
+ZL_INLINE wide_scales iq3_s_scales(const uint8_t *p, int j) {
+    return (wide_scales){.a = f16_lanes(p) * floats(((word(ZL_TYPE_IQ3_S, p, 26) >> (4 * j) & 15) << 1) + 1)};
+}
 static void widen_iq3_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..15, ninth bits 16..17, signs 18..25, scales 26 */
     enum { T = ZL_TYPE_IQ3_S };
-    const vf d = f16_lanes(p);
     for (int j = 0; j < 8; j++) {
         const vu ninth = word(T, p, 16 + j / 4) >> (8 * (j % 4)), signs = word(T, p, 18 + j);
-        put_scale(to, j, AT_A, d * floats(((word(T, p, 26) >> (4 * j) & 15) << 1) + 1));
+        put_scales(T, to, j, iq3_s_scales(p, j));
         for (int k = 0; k < 8; k++) {
             const vu number = (word(T, p, 2 * j + k / 4) >> (8 * (k % 4)) & 255) | (ninth >> k & 1) << 8;
             put(T, to, j, k, signed_quad(gather(zl_grid_iq3_s, number), signs >> (4 * k)));
@@ -59,16 +61,16 @@ static void widen_iq2_xxs(const uint8_t *p, uint8_t *to) { /* words: vectors 2 j
     }
 }
 /* Scale nibbles of byte j from word `at` on: of the halves of block j. */
-ZL_INLINE void put_nibbles(const int type, const uint8_t *p, uint8_t *to, int j, int at, vf d) {
+ZL_INLINE wide_scales nibbles(const int type, const uint8_t *p, int j, int at) {
+    const vf d = f16_lanes(p);
     const vu s = word(type, p, at + j / 4) >> (8 * (j % 4));
-    put_scale(to, j, AT_A, half_more(d, s & 15, 0.25f));
-    put_scale(to, j, AT_A2, half_more(d, s >> 4 & 15, 0.25f));
+    return (wide_scales){.a = half_more(d, s & 15, 0.25f), .a2 = half_more(d, s >> 4 & 15, 0.25f)};
 }
+ZL_INLINE wide_scales iq2_xs_scales(const uint8_t *p, int j) { return nibbles(ZL_TYPE_IQ2_XS, p, j, 16); }
 static void widen_iq2_xs(const uint8_t *p, uint8_t *to) { /* words: two vectors with signs each 0..15, scales 16..17 */
     enum { T = ZL_TYPE_IQ2_XS };
-    const vf d = f16_lanes(p);
     for (int j = 0; j < 8; j++) {
-        put_nibbles(T, p, to, j, 16, d);
+        put_scales(T, to, j, iq2_xs_scales(p, j));
         for (int k = 0; k < 4; k++) {
             const vu w = word(T, p, 2 * j + k / 2) >> (16 * (k % 2)) & 0xffff;
             put_eight(T, to, j, k, zl_grid_iq2_xs, w & 511, eighth_sign(w >> 9));
@@ -77,10 +79,9 @@ static void widen_iq2_xs(const uint8_t *p, uint8_t *to) { /* words: two vectors 
 }
 static void widen_iq2_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..7, signs 8..15, upper pairs 16..17, scales 18..19 */
     enum { T = ZL_TYPE_IQ2_S };
-    const vf d = f16_lanes(p);
     for (int j = 0; j < 8; j++) {
         const vu vectors = word(T, p, j), signs = word(T, p, 8 + j), upper = word(T, p, 16 + j / 4) >> (8 * (j % 4));
-        put_nibbles(T, p, to, j, 18, d);
+        put_scales(T, to, j, nibbles(T, p, j, 18));
         for (int k = 0; k < 4; k++)
             put_eight(T, to, j, k, zl_grid_iq2_s, (vectors >> (8 * k) & 255) | (upper >> (2 * k) & 3) << 8, signs >> (8 * k) & 255);
     }

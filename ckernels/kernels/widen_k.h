@@ -6,52 +6,61 @@
 #include "codebooks.h"
 #include "widen.h"
 
-static void widen_q2_k(const uint8_t *p, uint8_t *to) { /* words: scales 0..3, pairs 4..19 */
-    enum { T = ZL_TYPE_Q2_K };
+/* Q2_K, block j. Words: scales 0..3, pairs 4..19 */
+ZL_INLINE vu q2_k_codes(const uint8_t *p, int j, int v) {
+    return word(ZL_TYPE_Q2_K, p, 4 + 8 * (j / 4) + v) >> (2 * (j % 4)) & 0x03030303u;
+}
+ZL_INLINE wide_scales q2_k_scales(const uint8_t *p, int j) {
     const vf d = f16_lanes(p), dmin = f16_lanes(p + 2 * L);
+    const vu s = word(ZL_TYPE_Q2_K, p, j / 2) >> (16 * (j % 2));
+    return (wide_scales){d * floats(s & 15), d * floats(s >> 8 & 15), dmin * floats(s >> 4 & 15), dmin * floats(s >> 12 & 15)};
+}
+static void widen_q2_k(const uint8_t *p, uint8_t *to) {
+    enum { T = ZL_TYPE_Q2_K };
     for (int j = 0; j < 8; j++) {
-        const vu s = word(T, p, j / 2) >> (16 * (j % 2));
-        put_scale(to, j, AT_A, d * floats(s & 15));
-        put_scale(to, j, AT_M, dmin * floats(s >> 4 & 15));
-        put_scale(to, j, AT_A2, d * floats(s >> 8 & 15));
-        put_scale(to, j, AT_M2, dmin * floats(s >> 12 & 15));
-        for (int v = 0; v < 8; v++) put(T, to, j, v, (vb)(word(T, p, 4 + 8 * (j / 4) + v) >> (2 * (j % 4)) & 0x03030303u));
+        put_scales(T, to, j, q2_k_scales(p, j));
+        for (int v = 0; v < 8; v++) put(T, to, j, v, (vb)q2_k_codes(p, j, v));
     }
 }
 
-static void widen_q3_k(const uint8_t *p, uint8_t *to) { /* words: third bits 0..7, pairs 8..23, scales 24..26 */
+/* Q3_K, block j: codes that are 4 too many. Words: third bits 0..7, pairs 8..23, scales 24..26 */
+ZL_INLINE vu q3_k_codes(const uint8_t *p, int j, int v) {
+    const vu pair = word(ZL_TYPE_Q3_K, p, 8 + 8 * (j / 4) + v) >> (2 * (j % 4)) & 0x03030303u;
+    return pair | (word(ZL_TYPE_Q3_K, p, v) >> j << 2 & 0x04040404u);
+}
+ZL_INLINE vf q3_k_scale(const uint8_t *p, int g) {
+    const vu low = word(ZL_TYPE_Q3_K, p, 24 + g % 8 / 4) >> (8 * (g % 4) + 4 * (g / 8)) & 15;
+    const vu up = word(ZL_TYPE_Q3_K, p, 26) >> (8 * (g % 4) + 2 * (g / 4)) & 3;
+    return f16_lanes(p) * vi_to_vf((vi)(low | up << 4) - 32);
+}
+ZL_INLINE wide_scales q3_k_scales(const uint8_t *p, int j) { return (wide_scales){.a = q3_k_scale(p, 2 * j), .a2 = q3_k_scale(p, 2 * j + 1)}; }
+static void widen_q3_k(const uint8_t *p, uint8_t *to) {
     enum { T = ZL_TYPE_Q3_K };
-    const vf d = f16_lanes(p);
     for (int j = 0; j < 8; j++) {
-        for (int h = 0; h < 2; h++) {
-            const int g = 2 * j + h;
-            const vu low = word(T, p, 24 + g % 8 / 4) >> (8 * (g % 4) + 4 * (g / 8)) & 15, up = word(T, p, 26) >> (8 * (g % 4) + 2 * (g / 4)) & 3;
-            put_scale(to, j, h ? AT_A2 : AT_A, d * vi_to_vf((vi)(low | up << 4) - 32));
-        }
-        for (int v = 0; v < 8; v++) {
-            const vu pair = word(T, p, 8 + 8 * (j / 4) + v) >> (2 * (j % 4)) & 0x03030303u, third = word(T, p, v) >> j & 0x01010101u;
-            put(T, to, j, v, (vb)(pair | third << 2) - 4);
-        }
+        put_scales(T, to, j, q3_k_scales(p, j));
+        for (int v = 0; v < 8; v++) put(T, to, j, v, (vb)q3_k_codes(p, j, v) - 4);
     }
 }
 
-/* 32 nibbles from word `at` on: code vector v in the low, v + 4 in the high nibbles of word v */
+/* Of 32 nibbles from word `at` on code vector v: v in the low, v + 4 in the high nibbles of word v, each a number of a level. */
+ZL_INLINE vb level(const int type, const int8_t *table, const uint8_t *p, int at, int v) {
+    const vu w = word(type, p, at + v % 4);
+    return lookup(table, (v < 4 ? w : w >> 4) & 0x0f0f0f0fu);
+}
 ZL_INLINE void levels_of(const int type, const int8_t *table, const uint8_t *p, uint8_t *to, int j, int at) {
-    for (int v = 0; v < 4; v++) {
-        const vu w = word(type, p, at + v);
-        put(type, to, j, v, lookup(table, w & 0x0f0f0f0fu));
-        put(type, to, j, v + 4, lookup(table, w >> 4 & 0x0f0f0f0fu));
-    }
+    for (int v = 0; v < 8; v++) put(type, to, j, v, level(type, table, p, at, v));
 }
 static void widen_iq4_nl(const uint8_t *p, uint8_t *to) {
     put_scale(to, 0, AT_A, f16_lanes(p));
     levels_of(ZL_TYPE_IQ4_NL, zl_values_iq4, p, to, 0, 0);
 }
-static void widen_iq4_xs(const uint8_t *p, uint8_t *to) { /* leads: d, upper scale pairs; words: scale nibbles 0, nibbles 1.. */
-    const vf d = f16_lanes(p);
+ZL_INLINE wide_scales iq4_xs_scales(const uint8_t *p, int j) { /* leads: d, upper scale pairs; words: scale nibbles 0, nibbles 1.. */
     const vu upper = u16_lanes(p + 2 * L), low = word(ZL_TYPE_IQ4_XS, p, 0);
+    return (wide_scales){.a = f16_lanes(p) * vi_to_vf((vi)((low >> (4 * j) & 15) | (upper >> (2 * j) & 3) << 4) - 32)};
+}
+static void widen_iq4_xs(const uint8_t *p, uint8_t *to) {
     for (int j = 0; j < 8; j++) {
-        put_scale(to, j, AT_A, d * vi_to_vf((vi)((low >> (4 * j) & 15) | (upper >> (2 * j) & 3) << 4) - 32));
+        put_scales(ZL_TYPE_IQ4_XS, to, j, iq4_xs_scales(p, j));
         levels_of(ZL_TYPE_IQ4_XS, zl_values_iq4, p, to, j, 1 + 4 * j);
     }
 }

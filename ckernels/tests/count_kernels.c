@@ -67,7 +67,9 @@ static const struct {
 } formats[] = {{ZL_TYPE_F32, "f32", 1, 4, 0, 0},      {ZL_TYPE_F16, "f16", 1, 2, 1, 0},      {ZL_TYPE_BF16, "bf16", 1, 2, 1, 0},
                {ZL_TYPE_Q4_0, "q4_0", 32, 18, 1, 0},  {ZL_TYPE_Q4_1, "q4_1", 32, 20, 2, 0},  {ZL_TYPE_Q5_0, "q5_0", 32, 22, 1, 0},
                {ZL_TYPE_Q5_1, "q5_1", 32, 24, 2, 0},  {ZL_TYPE_Q8_0, "q8_0", 32, 34, 1, 0},  {ZL_TYPE_Q4_K, "q4_k", 256, 144, 2, 0},
-               {ZL_TYPE_Q5_K, "q5_k", 256, 176, 2, 0}, {ZL_TYPE_Q6_K, "q6_k", 256, 210, 1, 208}};
+               {ZL_TYPE_Q5_K, "q5_k", 256, 176, 2, 0}, {ZL_TYPE_Q6_K, "q6_k", 256, 210, 1, 208},
+               {ZL_TYPE_Q2_K, "q2_k", 256, 84, 2, 80},  {ZL_TYPE_Q3_K, "q3_k", 256, 110, 1, 108}, {ZL_TYPE_IQ2_XS, "iq2_xs", 256, 74, 1, 0},
+               {ZL_TYPE_IQ3_S, "iq3_s", 256, 110, 1, 0}, {ZL_TYPE_IQ4_NL, "iq4_nl", 32, 18, 1, 0}, {ZL_TYPE_IQ4_XS, "iq4_xs", 256, 136, 1, 0}};
 enum { FORMATS = sizeof formats / sizeof formats[0] };
 
 static void products(int f) {

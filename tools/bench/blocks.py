@@ -5,7 +5,7 @@ deviation, of either sign where the format allows it; minimums put zero in the m
 mean 0 and the deviation asked for, and every kernel has the work that real weights would give it: it depends on no
 value.
 
-    uniform codes of b bits have deviation sqrt((4^b - 1) / 12): 4.61, 9.23, 18.47, 73.9 for 4, 5, 6, 8 bits
+    uniform codes of b bits have deviation sqrt((4^b - 1) / 12): 1.12, 4.61, 9.23, 18.47, 73.9 for 2, 4, 5, 6, 8 bits
 
 A tensor's bytes depend on the seed and its name alone. They come in pieces of a few MB, as fast as memory takes them.
 What this is not: small_models' weights (tests/random_weights.py), whose bytes must never change.
@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from zigllama.linear_algebra.iq_quantization import IQ4_VALUES, codebook
+
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
 
 PIECE = 1 << 22  # bytes, about
-DEVIATION = {bits: float(((4.0**bits - 1) / 12) ** 0.5) for bits in (4, 5, 6, 8)}
+DEVIATION = {bits: float(((4.0**bits - 1) / 12) ** 0.5) for bits in (2, 4, 5, 6, 8)}
 K_SCALE = float(np.sqrt(np.mean(np.arange(32, 64) ** 2.0)))  # K-quants' 6-bit scales here: 32 to 63, their rms
 Q6_SCALE = float(np.sqrt(np.mean(np.arange(64, 128) ** 2.0)))  # Q6_K's int8 scales here: 64 to 127, either sign
 
@@ -97,6 +99,32 @@ def _q8_0(std: float) -> Callable[[U8], None]:
     return finish
 
 
+def _rms(x: npt.ArrayLike) -> float:
+    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
+
+
+def _random(at: int, rms: float, std: float) -> Callable[[U8], None]:
+    """Types of which all bits but d's, at byte `at`, may be random: `rms` is that of a value with a d of 1."""
+    table = _halves(std / rms, signed=True)
+    return lambda b: _replace(b, at, table)
+
+
+def _q2_k(std: float) -> Callable[[U8], None]:
+    """Q2_K: 16 nibbles of scale 8 to 15 below equal ones of minimum, 64 bytes of codes, d and dmin = 3/2 d at 80."""
+    d = std / DEVIATION[2] / _rms(np.arange(8, 16))
+    tables = _halves(d, signed=False), _halves(1.5 * d, signed=False)
+
+    def finish(b: U8) -> None:
+        scale = b[:, :16] & 7 | 8
+        b[:, :16] = scale | scale << 4
+        _replace(b, 80, *tables)
+
+    return finish
+
+
+SIX_BITS = _rms(np.arange(-32, 32))  # scales of 6 bits about 32
+
+
 def _float(name: str, std: float) -> Callable[[U8], None]:
     """F32, F16, BF16: uniform within sqrt(3) deviations of 0, no smaller than a 2^-16th of that."""
     steps = ((np.arange(65536) + 0.5) / 32768 - 1) * (3.0**0.5 * std)
@@ -129,6 +157,12 @@ FORMATS: dict[str, tuple[int, int, Callable[[float], Callable[[U8], None]]]] = {
     "Q4_K": (256, 144, lambda std: _superblock(4, std)),
     "Q5_K": (256, 176, lambda std: _superblock(5, std)),
     "Q6_K": (256, 210, _q6_k),
+    "Q2_K": (256, 84, _q2_k),
+    "Q3_K": (256, 110, lambda std: _random(108, _rms(np.arange(-4, 4)) * SIX_BITS, std)),
+    "IQ2_XS": (256, 74, lambda std: _random(0, _rms(codebook("IQ2_XS")) * _rms(np.arange(16) + 0.5) / 4, std)),
+    "IQ3_S": (256, 110, lambda std: _random(0, _rms(codebook("IQ3_S")) * _rms(2 * np.arange(16) + 1), std)),
+    "IQ4_NL": (32, 18, lambda std: _random(0, _rms(IQ4_VALUES), std)),
+    "IQ4_XS": (256, 136, lambda std: _random(0, _rms(IQ4_VALUES) * SIX_BITS, std)),
 }
 
 

@@ -69,17 +69,22 @@ def _batch(model: str, n_seq: int) -> Row:
     return Row(model, f"batch {n_seq}", 1.5, 2.0, n_prompt=32, n_gen=32, n_seq=n_seq)
 
 
+# Types whose panels keep the file's bytes (ckernels/kernels/formats_wide.h), one a model (make_shape.py).
+WIDE = ("iq4_xs", "iq4_nl", "q2_k", "q3_k", "iq3_s", "iq2_xs")
+
 ROWS = (
     _prefill("smollm2", 1.25, 1.6),
     _prefill("gemma3-270m", 1.25, 1.6),
     *(_prefill(f"1.1b-{t}", 1.4, 0.60, "int8") for t in ("q4_0", "q5_0", "q8_0")),
     *(_prefill(f"1.1b-{t}", 1.4, 0.52, "int8") for t in ("q4_1", "q4_k_m", "q6_k")),
     _prefill("1.1b-q5_k_m", 1.25, 0.52, "int8"),
+    *(_prefill(f"1.1b-{t}", 1.3, 0.45, "int8") for t in WIDE),
     Row("1.1b-f16", "pp512, f32", 1.05, 0.85, "f32", n_prompt=512, peers=("llama.cpp",)),
     Row("1.1b-f16", "pp512, bf16", 0.95, 1.0, n_prompt=512, peers=("ik",), flags=("--float-compute", "bf16")),
     _decode("smollm2", 1.25, 1.4, n_gen=128),
     _decode("gemma3-270m", 1.0, 1.05, n_gen=128),
     *(_decode(f"1.1b-{t}", 1.05, 0.92, "read") for t in ("q4_0", "q4_1", "q5_0", "q8_0", "q4_k_m", "q5_k_m", "q6_k")),
+    *(_decode(f"1.1b-{t}", 1.05, 1.3) for t in WIDE),
     _decode("7b-q4_0", 1.05, 0.92, "read", n_gen=32, repetitions=2),
     _decode("1.1b-f16", 0.97, 0.95, "read"),
     *(_decode(f"1.1b-{t}", 1.15, 1.3, n_threads=1) for t in ("q4_0", "q4_k_m")),
