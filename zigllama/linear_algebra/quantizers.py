@@ -164,9 +164,11 @@ WEIGHED = frozenset(  # where importance makes a difference
         **iq_quantizers.QUANTIZE,
     }
 )
+_OF_ACTIVATIONS = "it is how ggml holds activations, with their sums, and no file has it"
 _READ_ONLY = "it is read where a file has it, but no weight of a model becomes one"
 REFUSED = {  # types of GGML that nothing makes, and why
-    "Q8_1": "it is how ggml holds activations, with their sums, and no file has it",
+    "Q8_1": _OF_ACTIVATIONS,
+    "Q8_K": _OF_ACTIVATIONS,
     "F64": _READ_ONLY,
     "I8": _READ_ONLY,
     "I16": _READ_ONLY,
