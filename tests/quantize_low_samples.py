@@ -11,9 +11,9 @@ import hashlib
 
 import numpy as np
 import numpy.typing as npt
-from quantize_iq_samples import ROWS, all_rows
-from quantize_iq_samples import error as error
-from quantize_iq_samples import importance_of as importance_of
+from quantize_samples import all_rows, rows_file
+from quantize_samples import error as error
+from quantize_samples import importance_of as importance_of
 from random_weights import Stream
 
 F32 = npt.NDArray[np.float32]
@@ -29,14 +29,14 @@ def low_rows() -> dict[str, F32]:
     x[5] = -0.375
     x[6] = np.round(drawn[6] * 64) / 8  # ties
     x[7, ::16] = 2688  # the largest value that NVFP4 takes
-    with np.load(ROWS) as arrays:
+    with np.load(rows_file("iq")) as arrays:
         real = np.concatenate([arrays[name] for name in sorted(arrays)]).astype(np.float32)
     return {"drawn": x, "real": real}
 
 
 def searched_rows() -> dict[str, F32]:
     """Rows for Q4_0 to Q5_1: those of the IQ quantisers."""
-    return all_rows()
+    return all_rows("iq")
 
 
 def digest(data: npt.NDArray[np.uint8]) -> str:
