@@ -35,8 +35,8 @@ def low_rows() -> dict[str, F32]:
 
 
 def searched_rows() -> dict[str, F32]:
-    """Rows for Q4_0 to Q5_1: those of the IQ quantisers."""
-    return all_rows("iq")
+    """Rows for Q4_0 to Q5_1: those of the K-quants."""
+    return all_rows("k")
 
 
 def digest(data: npt.NDArray[np.uint8]) -> str:

@@ -52,6 +52,7 @@ SUITES = {
     "core/formats": ["linear", "dequantize", "bounds"],
     "core/guard": ["core", "bounds"],
     "core/matmul": ["rows", "blas"],
+    "core/mapping": ["core", "linear"],
     "core/numa": ["numa"],
     "core/ops_attention": ["attention"],
     "core/ops_linear": ["linear", "bounds", "blas"],
