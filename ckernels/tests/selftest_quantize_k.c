@@ -5,10 +5,10 @@
 
 static int failures;
 
-enum { ROWS = 5, COLS = 512, N = ROWS * COLS, TIMES = 16 }; /* TIMES: the same rows again, so that there are several chunks */
+enum { ROWS = 5, COLS = 768, N = ROWS * COLS, TIMES = 16 }; /* TIMES: the same rows again, so that there are several chunks */
 
-/* In order: a bell, long tails, a constant, one value alone, ties (multiples of 1/8), dust, a bell far from 0, the largest values there
- * are beside the smallest, scales that are subnormal halves, and blocks of which every second is nothing. */
+/* In order: a bell, long tails, constants of either sign, one value alone, ties (multiples of 1/8), dust, a bell below 0, the largest values there
+ * are beside the smallest, scales that are subnormal halves, blocks of which every second is nothing, and a bell above 0. */
 static void fill(float *x, float *importance) {
     uint64_t seed = 0x9e3779b97f4a7c15u;
     for (int i = 0; i < N; i++) {
@@ -20,13 +20,14 @@ static void fill(float *x, float *importance) {
         switch (i / 256) {
         case 0: x[i] = 0.02f * bell; break;
         case 1: x[i] = bell * bell * bell; break;
-        case 2: x[i] = -0.37f; break;
+        case 2: x[i] = i / 32 % 2 ? 0.37f : -0.37f; break;
         case 3: x[i] = i % 256 == 77 ? 3.0f : 0.0f; break;
         case 4: x[i] = rintf(bell * 4) * 0.125f; break;
         case 5: x[i] = 1e-20f * bell; break;
-        case 6: x[i] = 1 + 0.1f * bell; break;
+        case 6: x[i] = -1 + 0.1f * bell; break;
         case 7: x[i] = i % 3 ? 65504.0f * (bell < 0 ? -1.0f : 1.0f) : 1e-41f; break;
         case 8: x[i] = 2e-6f * bell; break;
+        case 10: x[i] = 1 + 0.1f * bell; break;
         default: x[i] = i / 16 % 2 ? bell : 0; break;
         }
         if (i < COLS) importance[i] = i % 64 == 5 ? 0.0f : i == 300 ? 3e38f : bell * bell;
@@ -61,8 +62,8 @@ static void test_type(zl_ctx *ctx, int type, const float *x, const float *import
 static void test_ends(zl_ctx *ctx, int type) {
     const zl_format *f = zl_format_of(type);
     float x[COLS] = {0};
-    uint8_t to[2 * 256] = {0};
-    const int64_t bytes = 2 * f->bytes;
+    uint8_t to[COLS];
+    const int64_t bytes = COLS / 256 * f->bytes;
     memset(to, 0xa5, sizeof to);
     CHECK(zl_quantize_rows(ctx, type, 1, COLS, x, NULL, to, bytes) == ZL_OK, "%s", f->name);
     for (int i = 0; i < bytes; i++) CHECK(to[i] == 0, "%s: byte %d", f->name, i);
