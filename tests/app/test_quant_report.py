@@ -284,6 +284,12 @@ def test_the_verb_refuses(normal: Path, capsys: pytest.CaptureFixture[str], tmp_
 
     refused("--types is for --errors", "--types", "Q4_0")
     refused("-p is for --errors", "-p", "text")
+    for flag, *value in (
+        *(("--only", "x"), ("--reference", normal), ("--kl",), ("-f", "f"), ("-e",), ("--imatrix", "i"), ("-q",)),
+        *(("--picture", "p.svg"), ("-t", 2), ("-t", 0), ("-p", ""), ("--only", "")),  # 0 and "" are given too
+    ):
+        refused(f"{flag} is for --errors", flag, *value)
+    refused("--errors and --key: one or the other", "--errors", "--key", "")
     refused("--errors and --tensors: one or the other", "--errors", "--tensors")
     refused("the name must end in .svg", "--errors", "--picture", tmp_path / "x.png")
     refused("there is no folder", "--errors", "--picture", tmp_path / "no" / "x.svg")
