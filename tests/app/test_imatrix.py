@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 
 import zigllama as zl
 from zigllama.app.main import main
+from zigllama.app.verbs.imatrix import OF_MODEL, configure
 from zigllama.errors import NonFinite
 from zigllama.inference.calibration import Collector
 from zigllama.models.importance import read_importance
@@ -198,6 +200,16 @@ def test_sigterm_saves_too(small_model: Small, text: Path, tmp_path: Path) -> No
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_every_flag_is_of_a_model_or_of_files() -> None:
+    """So that none is ignored where there is no model."""
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    given = vars(parser.parse_args([]))
+    of_files = {"in_file", "out", "output_format", "force", "json", "n_ctx"}
+    assert set(given) == set(OF_MODEL) | of_files | {"model", "model_flag", "prompt", "file"}
+    assert {name: given[name] for name in OF_MODEL} == {name: default for name, (_, default) in OF_MODEL.items()}
+
+
 def refused(capsys: pytest.CaptureFixture[str], code: int, message: str, *words: object) -> None:
     assert main(["imatrix", *map(str, words)]) == code
     out, err = capsys.readouterr()
@@ -226,6 +238,13 @@ def test_what_is_refused(
     refused(capsys, 2, "there is no folder", *m, "-c", 32, "-o", tmp_path / "no" / "i.gguf")
     refused(capsys, 3, "importance file", *m, "-c", 32, "--in-file", text)
     refused(capsys, 2, "a model and no text", "-m", model, "--in-file", text)
+    for flag, *value in (
+        *(("--chunks", 2), ("--chunk", 1), ("--process-output",), ("--no-ppl",), ("--parse-special",), ("-e",)),
+        *(("--output-frequency", 0), ("-t", 0), ("-ctk", "f16"), ("-ctv", "f16"), ("--backend", "native")),
+        *(("--isa", "auto"), ("--blas", "generic"), ("--float-compute", "f32")),
+    ):
+        refused(capsys, 2, f"{flag}: how a model reads", "--in-file", "a.dat", flag, *value)
+    refused(capsys, 2, "--chunks, --no-ppl: how a model reads", "--in-file", "a.dat", "--no-ppl", "--chunks", 3)
     assert not Path("imatrix.gguf").exists()
     told(capsys, *m, "-c", 32)
     refused(capsys, 2, "imatrix.gguf exists", *m, "-c", 32)

@@ -35,6 +35,22 @@ from zigllama.models.importance import (
 )
 
 FREQUENCY = 10
+OF_MODEL = {  # dest: what it is called, its default; they say how a model reads a text, and mean nothing without
+    "chunks": ("--chunks", -1),
+    "skip": ("--chunk", 0),
+    "process_output": ("--process-output", False),
+    "no_ppl": ("--no-ppl", False),
+    "parse_special": ("--parse-special", False),
+    "often": ("--output-frequency", FREQUENCY),
+    "escape": ("-e", False),
+    "n_threads": ("-t", None),
+    "type_k": ("-ctk", None),
+    "type_v": ("-ctv", None),
+    "backend": ("--backend", None),
+    "isa": ("--isa", None),
+    "blas": ("--blas", None),
+    "float_compute": ("--float-compute", None),
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +85,13 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("a model and no text: -f FILE gives one; to add files up, leave the model out")
     only_files = bool(args.in_file) and not has_model and not has_text
     path = None if only_files else model_path(args)
-    inputs = [*args.in_file, *([args.file] if args.file not in (None, "-") else [])]
-    # an earlier file may be replaced by the sum: it is read whole before that
-    place = check_target(args.out, [*([path] if path else []), *inputs[len(args.in_file) :]], args.force)
+    if only_files:
+        needless = [flag for name, (flag, default) in OF_MODEL.items() if getattr(args, name) != default]
+        if needless:
+            raise UsageError(f"{', '.join(needless)}: how a model reads a text, and files are added up without one")
+    texts = [] if args.file in (None, "-") else [args.file]
+    # earlier files are not among the inputs: the sum may replace one, which is read whole before that
+    place = check_target(args.out, [*([path] if path else []), *texts], args.force)
     if args.output_format is None and not place.endswith(".gguf"):
         note(f"{printable(place)} will be a GGUF file; --output-format dat is the older form")
     earlier = [read_importance(name) for name in args.in_file]
