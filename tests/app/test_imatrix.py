@@ -21,6 +21,7 @@ from zigllama.app.main import main
 from zigllama.app.verbs.imatrix import OF_MODEL, configure
 from zigllama.errors import NonFinite
 from zigllama.inference.calibration import Collector
+from zigllama.inference.perplexity import Mean, RunningMean
 from zigllama.models.importance import read_importance
 
 Small = Callable[[str], Path]
@@ -65,6 +66,9 @@ def test_the_answer(name: str, small_model: Small, text: Path, capsys: pytest.Ca
     assert got["perplexity"] == ppl
     assert len(got["perplexities"]) == want.n_chunks
     assert got["perplexities"][-1] == ppl["value"]
+    first = told(capsys, "-m", model, "-f", "text.txt", "-c", 32, "--chunks", 3, "-o", "3.gguf")["perplexities"]
+    assert got["perplexities"][:2] == first[:2]
+    assert got["perplexities"][2] == pytest.approx(first[2], rel=1e-13)
 
     assert main(["imatrix", str(model), "-f", "text.txt", "-c", "32", "-o", "2.gguf"]) == 0
     out, err = capsys.readouterr()
@@ -73,6 +77,26 @@ def test_the_answer(name: str, small_model: Small, text: Path, capsys: pytest.Ca
     assert out == f"2.gguf: {len(want.entries)} matrices, {n} windows of 32 tokens; {figures}\n"
     assert f"{n} of {n} windows, PPL {ppl['value']:.4f}" in err
     assert Path("imatrix.gguf").read_bytes() == Path("2.gguf").read_bytes()
+
+
+def test_scores_are_read_once_however_many_windows_there_are(
+    small_model: Small, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken: list[int] = []
+
+    def counted(self: RunningMean, x: np.ndarray, run: Any = RunningMean.add) -> Mean:
+        taken.append(len(x))
+        return run(self, x)  # type: ignore[no-any-return]
+
+    def joined(parts: Any, run: Any = np.concatenate) -> Any:
+        if parts and parts[0].dtype == np.float64:
+            taken.append(sum(map(len, parts)))
+        return run(parts)
+
+    monkeypatch.setattr(RunningMean, "add", counted)
+    monkeypatch.setattr("zigllama.app.verbs.imatrix.np.concatenate", joined)
+    n = told(capsys, "-m", small_model("llama-f16"), "-f", text, "-c", 32)["n_chunk"]
+    assert taken == [15] * n + [15 * n]
 
 
 def test_windows_can_be_left_out(small_model: Small, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
