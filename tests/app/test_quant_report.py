@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import tracemalloc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 
 import zigllama as zl
 from zigllama import gguf
-from zigllama.app import tensor_slabs
+from zigllama.app import quant_report, tensor_slabs
 from zigllama.app.main import main
 from zigllama.app.quant_report import TEXT, Work
 from zigllama.errors import (
@@ -168,6 +171,44 @@ def test_kl_is_that_of_a_file_that_has_the_tensor(name: str, small_model: Small,
     assert per_type["Q4_0"].kl == pytest.approx(np.mean(np.array(mine, float)))
     assert seen[-1] == (Work(seen[-1][1].values, 6), Work(sum(r.n_values for r in report.rows), 6))
     assert [d.values + d.runs for d, _ in seen] == sorted(d.values + d.runs for d, _ in seen) and len(seen) == 12
+
+
+def test_bytes_that_are_kept_are_those_of_one_tensor(
+    small_model: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read from a file or made: once in memory, and gone when the next tensor is measured."""
+    source = write(tmp_path / "m.gguf", ffn_up=np.ones((4096, 1024), np.float32))
+    for target in ("F32", "Q8_0"):  # copied; made
+        with monkeypatch.context() as patched, gguf.open(source) as r:
+            patched.setattr(tensor_slabs, "SLAB", 1 << 14)
+            info = r.tensors["blk.0.ffn_up.weight"]
+            pair = quant_report._Pair(info, gguf.GGML_TYPES[target])
+            tracemalloc.start()
+            try:
+                _, data = quant_report._measure(r, None, pair, None, 1, True)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert data is not None and data.shape == (4096, 4096 if target == "F32" else 1088)
+            assert peak < data.nbytes + (1 << 20)
+            assert np.array_equal(data, zl.quantize_rows(np.ones((4096, 1024), np.float32), target))
+
+    kept: list[weakref.ref[np.ndarray]] = []
+    measure = quant_report._measure
+
+    def measured(*words: Any) -> Any:
+        assert all(ref() is None for ref in kept)
+        found = measure(*words)
+        kept.append(weakref.ref(found[1]))
+        return found
+
+    monkeypatch.setattr(quant_report, "_measure", measured)
+    gc.disable()  # which may come late: nothing may wait for it
+    try:
+        zl.quant_report(small_model("llama-f32"), ["Q4_0", "F32"], "blk.0.attn_(q|k)", text=[5, 17, 3])
+    finally:
+        gc.enable()
+    assert len(kept) == 4
 
 
 def test_a_file_as_it_is_beside_its_reference(small_model: Small, tmp_path: Path) -> None:

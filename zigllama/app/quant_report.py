@@ -9,7 +9,8 @@ Two questions, one kind of answer (quant_result.py):
 
 For the errors no model is run: a tensor is read in slabs of rows, and memory stays at a few megabytes. With `logits` or
 a text, the model (with `reference`: that one) is loaded, and run on the text again and again with one tensor replaced;
-then one tensor more is in memory at a time (inference/trials.py).
+then the tensor in question is in memory twice more, as its bytes in the type and as the panels in which they are
+multiplied (inference/trials.py), and neither when the next is measured.
 
 A type that a tensor has already is copied, as `zl.quantize` does: its errors are 0.
 
@@ -38,7 +39,7 @@ from zigllama.app.quantize_plan import INTEGERS, importance_for
 from zigllama.app.tensor_slabs import slabs
 from zigllama.errors import DTypeError, ImportanceNeeded, InvalidArgument, MissingTensor, TensorShapeMismatch
 from zigllama.foundation.byte_source import StrPath
-from zigllama.foundation.ggml_types import GGMLType, type_by_name
+from zigllama.foundation.ggml_types import GGMLType, row_bytes, type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
 from zigllama.foundation.runtime import F32
 from zigllama.linear_algebra.distortion import Distortion
@@ -136,6 +137,7 @@ def quant_report(
             if trials is not None:
                 assert data is not None
                 kl = trials.divergences(pair.info.name, pair.target.name, data)
+                del data  # or it were there still when the next tensor's is made
                 done = Work(done.values, done.runs + 1)
                 if progress:
                     progress(done, total)
@@ -249,12 +251,15 @@ def _measure(
 ) -> tuple[Distortion, U8 | None]:  # fmt: skip
     """The errors, and with `keep` the tensor's bytes in the type. `source`: the file that has them; None: they are
     made."""
-    distortion, parts = Distortion(), []
+    distortion, at = Distortion(), 0
+    shape = math.prod(pair.info.shape[:-1]), row_bytes(pair.target, pair.info.shape[-1])
+    whole = np.empty(shape, np.uint8) if keep else None
     for x, y, data, weights in _pieces(base, source, pair, importance, n_threads):
         distortion.add(x, y, weights)
-        if keep:
-            parts.append(data)
-    return distortion, np.concatenate(parts) if keep else None
+        if whole is not None:
+            whole[at : at + len(data)] = data  # at once: where it is the file's, its pages are let go for the next
+            at += len(data)
+    return distortion, whole
 
 
 def _pieces(

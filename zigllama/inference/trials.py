@@ -90,6 +90,9 @@ class Trials:
             self._run(Decoder(self.model.spec, weights), see)
         finally:
             new.close()
+            new.data = np.empty(
+                0, np.uint8
+            )  # a tape's recorder refers to itself: it has the weight until the next gc
         return out
 
     def _prepare(self, new: Weight, weights: Mapping[str, Any]) -> None:
