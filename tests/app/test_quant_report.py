@@ -227,6 +227,28 @@ def test_a_file_as_it_is_beside_its_reference(small_model: Small, tmp_path: Path
     assert all((r.rmse, r.max_error, r.cosine, r.kl) == (0, 0, 1, None) for r in whole.rows)
 
 
+def test_what_no_model_multiplies_is_left_out_before_the_long_run(small_model: Small, tmp_path: Path) -> None:
+    """Of a file beside its reference: an F64 tensor has errors, and no model runs with it."""
+    source, target = small_model("llama-f32"), tmp_path / "q.gguf"
+    with gguf.open(source) as r:
+        arrays = {n: r.tensor_bytes(n).view(np.float32).reshape(t.shape) for n, t in r.tensors.items()}
+        odd, one = "blk.0.attn_k.weight", "blk.0.attn_q.weight"
+        chosen = {n: a.astype(np.float64 if n == odd else np.float32) for n, a in arrays.items()}
+        gguf.write(target, r.metadata, chosen)
+    works: list[Work] = []
+    report = zl.quant_report(
+        target, tensors="blk.0.attn_[qk]", reference=source, text=[5, 9, 7], progress=lambda _, of: works.append(of)
+    )
+    assert [(r.tensor, r.kl) for r in report.rows] == [(one, 0)]
+    reason = "no model is run with a matrix of this type"
+    assert [vars(s) for s in report.skipped] == [{"tensor": odd, "type": "F64", "reason": reason}]
+    assert set(works) == {Work(report.rows[0].n_values, 1)}
+    plain = zl.quant_report(target, tensors="blk.0.attn_k", reference=source)
+    assert [(r.type, r.rmse) for r in plain.rows] == [("F64", 0)]
+    with pytest.raises(InvalidArgument, match=f"of 1 the first is '{odd}' as F64: {reason}"):
+        zl.quant_report(target, tensors="blk.0.attn_k", reference=source, logits=True)
+
+
 def test_what_is_refused(normal: Path, small_model: Small, tmp_path: Path) -> None:
     def refused(error: type[Exception], match: str, *words: Any, **options: Any) -> None:
         with pytest.raises(error, match=match):

@@ -105,8 +105,9 @@ def quant_report(
     imatrix     a file of importances, used by the quantisers, and for the weighted error
     progress    called with the work that is done and the whole of it
 
-    Measured are the matrices that `zl.quantize` may change; `skipped` has those that a type cannot hold. Without
-    importance some types are measured that quantize refuses then; three cannot be made at all (NEED_IMPORTANCE).
+    Measured are the matrices that `zl.quantize` may change; `skipped` has those that a type cannot hold, and
+    with logits those that no model is run with as they are in the file (F64). Without importance some types are
+    measured that quantize refuses then; three cannot be made at all (NEED_IMPORTANCE).
     Raises InvalidArgument (nothing to measure, no regular expression, `types` with `reference`), its UnknownName,
     DTypeError and ImportanceNeeded for a type that cannot be made; MissingTensor and
     TensorShapeMismatch for a reference of another model; BadImportance; BadTensor for a value that is not finite or
@@ -125,6 +126,7 @@ def quant_report(
         trials, fingerprint = None, None
         if logits or text is not None:
             trials, fingerprint = _trials(stack, base, TEXT if text is None else text, n_threads, isa)
+            pairs = _usable(trials, pairs, skipped)
         total = Work(sum(p.n_values for p in pairs), len(pairs) if trials else 0)
         done, rows = Work(0, 0), []
         for pair in pairs:
@@ -225,11 +227,27 @@ def _fitting(
                 reason = "it needs importance, and there is none"
             skipped.append(Skipped(t.name, kind.name, reason))
     if not pairs:
-        s = skipped[0]
-        raise InvalidArgument(
-            f"nothing to measure: of {len(skipped)} the first is {s.tensor!r} as {s.type}: {s.reason}"
-        )
+        raise _nothing(skipped)
     return pairs, skipped
+
+
+def _usable(trials: Trials, pairs: Sequence[_Pair], skipped: list[Skipped]) -> list[_Pair]:
+    """Those that a trial takes. The rest is put into `skipped` now: what ends a long run in its middle loses it all."""
+    usable = []
+    for p in pairs:
+        reason = trials.refusal(p.info.name, p.target.name)
+        if reason is None:
+            usable.append(p)
+        else:
+            skipped.append(Skipped(p.info.name, p.target.name, reason))
+    if not usable:
+        raise _nothing(skipped)
+    return usable
+
+
+def _nothing(skipped: Sequence[Skipped]) -> InvalidArgument:
+    s = skipped[0]
+    return InvalidArgument(f"nothing to measure: of {len(skipped)} the first is {s.tensor!r} as {s.type}: {s.reason}")
 
 
 def _matching(base: GGUFReader, t: TensorInfo) -> TensorInfo:
