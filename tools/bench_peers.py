@@ -121,6 +121,8 @@ def main() -> None:
     add("--json", type=Path, help="results, kept; rows that are there and not measured now stay")
     add("--show", action="store_true", help="measure nothing")
     args = parser.parse_args()
+    if args.tries is not None and args.tries < 1:
+        parser.error(f"--tries {args.tries}: at least one pair is needed")
     content, failed = report.load(args.json), []
     with Probes() as probes:
         for row in [] if args.show else choose(args.only):

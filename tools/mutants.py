@@ -63,7 +63,7 @@ SUITES = {
     "core/step": ["program", "attention"],
     "core/strings": ["strings"],
     "core/threadpool": ["pool", "core"],
-    "core/weight": ["linear", "bounds"],
+    "core/weight": ["linear", "bounds", "numa"],
     "kernels/attention": ["attention"],
     "kernels/codebook_lists": ["quantize_iq"],
     "kernels/codebooks": ["dequantize"],

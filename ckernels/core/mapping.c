@@ -1,10 +1,12 @@
 /* mapping.c - memory for the weights of a model, which come and go together: cut one behind the other from one mapping.
  *
  *      |<-------------------------- a mapping of SPAN bytes, aligned to 2 MiB -------------------------->|
- *      | weight 0     | weight 1  | weight 2              | ..           | untouched: costs nothing      |      each begins a page
+ *      | weight 0     | weight 1  | weight 2              | ..           | untouched: no memory          |      each begins 4 KiB
  *
  * A small model has hundreds of matrices that are smaller than a huge page. In blocks of their own they lie on small pages: a fault for
  * every 4 KiB when they are packed, an address to translate for every 4 KiB when they are read. Behind each other they fill huge pages.
+ *
+ * Where address space is rationed (ulimit -v, or a system that counts what is reserved) and SPAN is refused, a weight has a mapping of its own.
  *
  * The mapping is given back when the last of its weights and the context have let go of it, all at once: so this is not for weights that
  * come and go one by one.
@@ -14,7 +16,7 @@
 #include <stdlib.h>
 
 enum { PAGE = 4096 };
-static const int64_t SPAN = (int64_t)1 << 30; /* address space only */
+static const int64_t SPAN = (int64_t)1 << 30;
 
 struct zl_mapping {
     _Atomic int64_t users; /* the context, while it cuts from it, and each weight */

@@ -241,8 +241,8 @@ static int check_step_embed(const zl_op *op, const zl_tensor *t, const zl_step *
     }
     return ZL_OK;
 }
-/* A row that is looked up in a mapped file brings the 64 KiB around it into memory: a long prompt would bring most of the file. So of every
- * SOME rows the pages are let go; they stay in the system's cache. */
+/* A row that is looked up in a mapped file brings the 64 KiB around it into memory: a long prompt would bring most of the file. So after every
+ * SOME rows the pages are let go where that was asked for; they stay in the system's cache. Fewer rows stay: decoding comes back to them. */
 static void embed_chunk(void *arg, int64_t chunk, int thread) {
     enum { SOME = 16 };
     const job *j = arg;
@@ -250,6 +250,7 @@ static void embed_chunk(void *arg, int64_t chunk, int thread) {
     const zl_weight *w = j->r->tensors[j->op->in[0]].data;
     int64_t lo, hi;
     (void)thread;
+    int64_t kept = 0;
     range(j, chunk, &lo, &hi);
     for (int64_t i = lo; i < hi; i++) {
         float *out = j->out + i * j->m, factor = j->op->fp[0];
@@ -259,7 +260,7 @@ static void embed_chunk(void *arg, int64_t chunk, int thread) {
         }
         zl_weight_row(w, s->tokens[i], out);
         if (factor != 1.0f) j->r->k->scale(j->m, out, factor, out);
-        if (w->mapped && (i - lo) % SOME == SOME - 1) zl_guard_let_go(w->data, w->rows * w->row_bytes);
+        if (w->let_go && (++kept == SOME || (i == hi - 1 && j->n >= SOME))) zl_guard_let_go(w->data, w->rows * w->row_bytes), kept = 0;
     }
 }
 static void run_embed(zl_run_state *r, const zl_op *op) {

@@ -34,8 +34,10 @@ static int64_t panels_of(const zl_weight *w) { return (w->rows + w->k->lanes - 1
 static int build(zl_ctx *ctx, zl_weight *w, const uint8_t *data, int64_t n_bytes, int flags) {
     enum { CHUNK_BYTES = 256 << 10, SHARES = 8 }; /* a small weight has several chunks too, or one thread would pack it alone */
     w->own_bytes = panels_of(w) * w->panel_bytes;
-    int status = flags & ZL_WEIGHT_TOGETHER ? zl_mapping_take(zl_ctx_weights(ctx), w->own_bytes, &w->panels, &w->mapping)
-                                            : zl_alloc_unwritten(w->own_bytes, (void **)&w->panels);
+    /* On several nodes each weight begins a huge page, so that its parts can be placed. */
+    const int together = flags & ZL_WEIGHT_TOGETHER && !zl_ctx_several_nodes(ctx);
+    int status = together ? zl_mapping_take(zl_ctx_weights(ctx), w->own_bytes, &w->panels, &w->mapping)
+                          : zl_alloc_unwritten(w->own_bytes, (void **)&w->panels);
     if (status) return status;
     const int release = flags & ZL_WEIGHT_RELEASE;
     const int64_t chunk = w->own_bytes / SHARES < CHUNK_BYTES ? w->own_bytes / SHARES : CHUNK_BYTES;
@@ -79,7 +81,7 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
     w->type = type, w->rows = rows, w->cols = cols, w->row_bytes = row_bytes, w->k = zl_ctx_kernels(ctx);
     w->form = flags & ZL_WEIGHT_BF16 ? ZL_PAIRS : type;
     w->panel_bytes = (w->form == ZL_PAIRS ? (cols + 1) / 2 * 4 : row_bytes) * w->k->lanes;
-    if (flags & ZL_WEIGHT_MAPPED) w->mapped = 1, w->data = data;
+    if (flags & ZL_WEIGHT_MAPPED) w->mapped = 1, w->data = data, w->let_go = (flags & ZL_WEIGHT_RELEASE) != 0;
     else status = build(ctx, w, data, n_bytes, flags);
     if (status) zl_weight_free(w);
     else *out = w;

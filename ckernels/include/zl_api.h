@@ -148,7 +148,8 @@ typedef struct zl_weight zl_weight;
 enum zl_weight_flags {
     ZL_WEIGHT_MAPPED = 1,  /* do not repack: multiply straight from `data`, which the caller keeps alive; same bits. The only form of types
                               that are read but not multiplied: their rows can be looked up */
-    ZL_WEIGHT_RELEASE = 2, /* `data` lies in a range that zl_guard_add knows, a mapped file: its pages are let go as they are repacked */
+    ZL_WEIGHT_RELEASE = 2, /* `data` lies in a range that zl_guard_add knows, a mapped file: its pages are let go as they are repacked,
+                              and with ZL_WEIGHT_MAPPED as rows are looked up: for an embedding that is not multiplied too */
     ZL_WEIGHT_BF16 = 4,    /* F16 and BF16: products in bf16 (kernels/linear.h); ZL_E_ISA_CPU where the ISA variant has no such instruction */
     ZL_WEIGHT_TOGETHER = 8 /* one of many that come and go together: they share huge pages, given back with the last of them and `ctx` */
 };

@@ -33,6 +33,7 @@ struct zl_weight {
     int type;
     int form;                  /* of the panels, for `pack`: the type, or ZL_PAIRS for products in bf16 */
     int mapped;                /* 1: `data` are the file's rows; 0: `panels` are ours               */
+    int let_go;                /* the file's pages that were looked up in are let go again         */
     int64_t rows, cols;
     int64_t row_bytes;         /* of one row in the file                                          */
     const uint8_t *data;       /* mapped form                                                     */

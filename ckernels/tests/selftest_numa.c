@@ -125,6 +125,12 @@ static void test_masks(zl_ctx *ctx) {
         zl_weight_free(make(ctx, values)); /* refused: no error */
         zl_ctx_counters(ctx, &after);
         CHECK(s.n == 2 && after.bind_failures - before.bind_failures == 2 && after.bound_ranges - before.bound_ranges == 2, "failures are counted");
+        /* weights that come together would share huge pages: each has its own here */
+        zl_weight *together = NULL;
+        s.n = 0, s.error = 0;
+        CHECK(zl_weight_new(ctx, ZL_TYPE_F32, ROWS, COLS, values, (int64_t)ROWS * COLS * 4, ZL_WEIGHT_TOGETHER, &together) == ZL_OK && s.n == 2 &&
+                  !together->mapping && (uintptr_t)together->panels % (2 << 20) == 0, "%d parts of a weight among others were bound", s.n);
+        zl_weight_free(together);
         /* small blocks share pages with others: they stay where they are */
         zl_weight *small = NULL;
         s.n = 0;

@@ -77,7 +77,7 @@ class Bench(Turns):
             if kept:
                 all_kept[peer.name] = kept
                 ratios[peer.name] = bootstrap([p.ratio for p in kept])
-        best = min(of_all, key=lambda name: ratios.get(name, of_all[name]).median)
+        best = min(ratios or of_all, key=lambda name: (ratios or of_all)[name].median)
         pairs = all_kept.get(best) or all_pairs[best]
         return {
             "ours": median(p.ours.speed for p in pairs),

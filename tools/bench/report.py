@@ -99,8 +99,9 @@ def line(row: Row, isa: str | None, result: Mapping[str, Any]) -> list[str]:
     if "ratio" in result:
         ratio = _interval(row, result["ratio"])
         if (kept := result.get("n_pairs", PAIRS)) < PAIRS:
-            ratio = f"{ratio}, {kept} pairs; " if kept else ""
-            ratio += f"of all {result['n_all']}: {_interval(row, result['ratio_of_all'])}"
+            ratio = f"{ratio}, {kept} pairs" if kept else ""
+            if "n_all" in result:  # a result kept from before has it not
+                ratio += f"{'; ' if kept else ''}of all {result['n_all']}: {_interval(row, result['ratio_of_all'])}"
     share = result.get("share")
     goal = f"{row.goal:.0%} of {CEILINGS[row.ceiling]}" if row.ceiling else _asked(row, row.goal)
     peer = f"{_number(row, result['theirs'])} {result['best_peer']}" if "theirs" in result else ""

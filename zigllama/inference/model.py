@@ -160,8 +160,9 @@ class Model:
             self._guarded.append(view)
         for name, weight in weights.items():
             if isinstance(weight, Weight):
-                keep = mapped or (name == "token_embd.weight" and weight is not weights["output.weight"])
-                release = not keep and not self._loader.dequantize
+                looked_up = name == "token_embd.weight" and weight is not weights["output.weight"]
+                keep = mapped or looked_up
+                release = (looked_up or not keep) and not self._loader.dequantize
                 weight.prepare(context, mapped=keep, release=release, together=not keep)
         if not mapped:  # what was at the borders of pages, and vectors that were copied
             for part in range(len(reader.paths)):
