@@ -199,6 +199,7 @@ def test_bytes_that_are_kept_are_those_of_one_tensor(
     def measured(*words: Any) -> Any:
         assert all(ref() is None for ref in kept)
         found = measure(*words)
+        assert found[1] is not None
         kept.append(weakref.ref(found[1]))
         return found
 
