@@ -300,9 +300,10 @@ assert np.array_equal(y, zl.dequantize(block, "Q4_0"))
 
 ## What they cost
 
-`zigllama inspect --errors` puts every tensor of a model into every format and compares: the root of the mean squared
-error, beside the tensor's own (relative RMSE), the largest error, the cosine. With `--kl` it runs the model on a short
-text with that one tensor replaced, and says how far the logits move (KL divergence, in nats).
+`zigllama inspect --errors` puts every matrix that may be quantised into every quantised format that there is a
+quantiser of, and compares: the root of the mean squared error, beside the tensor's own (relative RMSE), the largest
+error, the cosine. IQ1_S, IQ2_XXS and IQ2_XS cannot be made without importances (`--imatrix`). With `--kl` it runs the
+model on a short text with that one tensor replaced, and says how far the logits move (KL divergence, in nats).
 
 ```bash
 zigllama quantize smollm2 smollm2-f16.gguf F16 --allow-requantize
@@ -314,9 +315,9 @@ zigllama inspect smollm2-f16.gguf --errors --kl --only 'blk.[0-9]*5.ffn_down' --
 A point is a format over all tensors asked for, its line goes from the best tensor to the worst. Dashed: 2^-bits, the
 least that any code can reach for independent normal values. Two things to know of this picture: the model by that name
 is a file in Q4_1, so its values stand on that format's levels and are not what a training left (Q4_1 itself loses next
-to nothing here); and KL is measured in a file of floats because products with quantised matrices round their
-activations to 8 bits, so that in a quantised model any change at all, however small, moves the logits a little.
-(`--types F32` shows how much: no value changes.)
+to nothing here, and Q4_K to Q6_K, whose levels are as even, less than elsewhere); and KL is measured in a file of
+floats because products with quantised matrices round their activations to 8 bits, so that in a quantised model any
+change at all, however small, moves the logits a little. (`--types F32` shows how much: no value changes.)
 
 From Python:
 

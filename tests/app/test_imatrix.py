@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
@@ -17,8 +18,10 @@ import pytest
 
 import zigllama as zl
 from zigllama.app.main import main
+from zigllama.app.verbs.imatrix import OF_MODEL, configure
 from zigllama.errors import NonFinite
 from zigllama.inference.calibration import Collector
+from zigllama.inference.perplexity import Mean, RunningMean
 from zigllama.models.importance import read_importance
 
 Small = Callable[[str], Path]
@@ -63,6 +66,9 @@ def test_the_answer(name: str, small_model: Small, text: Path, capsys: pytest.Ca
     assert got["perplexity"] == ppl
     assert len(got["perplexities"]) == want.n_chunks
     assert got["perplexities"][-1] == ppl["value"]
+    first = told(capsys, "-m", model, "-f", "text.txt", "-c", 32, "--chunks", 3, "-o", "3.gguf")["perplexities"]
+    assert got["perplexities"][:2] == first[:2]
+    assert got["perplexities"][2] == pytest.approx(first[2], rel=1e-13)
 
     assert main(["imatrix", str(model), "-f", "text.txt", "-c", "32", "-o", "2.gguf"]) == 0
     out, err = capsys.readouterr()
@@ -71,6 +77,26 @@ def test_the_answer(name: str, small_model: Small, text: Path, capsys: pytest.Ca
     assert out == f"2.gguf: {len(want.entries)} matrices, {n} windows of 32 tokens; {figures}\n"
     assert f"{n} of {n} windows, PPL {ppl['value']:.4f}" in err
     assert Path("imatrix.gguf").read_bytes() == Path("2.gguf").read_bytes()
+
+
+def test_scores_are_read_once_however_many_windows_there_are(
+    small_model: Small, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken: list[int] = []
+
+    def counted(self: RunningMean, x: np.ndarray, run: Any = RunningMean.add) -> Mean:
+        taken.append(len(x))
+        return run(self, x)  # type: ignore[no-any-return]
+
+    def joined(parts: Any, run: Any = np.concatenate) -> Any:
+        if parts and parts[0].dtype == np.float64:
+            taken.append(sum(map(len, parts)))
+        return run(parts)
+
+    monkeypatch.setattr(RunningMean, "add", counted)
+    monkeypatch.setattr("zigllama.app.verbs.imatrix.np.concatenate", joined)
+    n = told(capsys, "-m", small_model("llama-f16"), "-f", text, "-c", 32)["n_chunk"]
+    assert taken == [15] * n + [15 * n]
 
 
 def test_windows_can_be_left_out(small_model: Small, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,6 +224,16 @@ def test_sigterm_saves_too(small_model: Small, text: Path, tmp_path: Path) -> No
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_every_flag_is_of_a_model_or_of_files() -> None:
+    """So that none is ignored where there is no model."""
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    given = vars(parser.parse_args([]))
+    of_files = {"in_file", "out", "output_format", "force", "json", "n_ctx"}
+    assert set(given) == set(OF_MODEL) | of_files | {"model", "model_flag", "prompt", "file"}
+    assert {name: given[name] for name in OF_MODEL} == {name: default for name, (_, default) in OF_MODEL.items()}
+
+
 def refused(capsys: pytest.CaptureFixture[str], code: int, message: str, *words: object) -> None:
     assert main(["imatrix", *map(str, words)]) == code
     out, err = capsys.readouterr()
@@ -226,6 +262,13 @@ def test_what_is_refused(
     refused(capsys, 2, "there is no folder", *m, "-c", 32, "-o", tmp_path / "no" / "i.gguf")
     refused(capsys, 3, "importance file", *m, "-c", 32, "--in-file", text)
     refused(capsys, 2, "a model and no text", "-m", model, "--in-file", text)
+    for flag, *value in (
+        *(("--chunks", 2), ("--chunk", 1), ("--process-output",), ("--no-ppl",), ("--parse-special",), ("-e",)),
+        *(("--output-frequency", 0), ("-t", 0), ("-ctk", "f16"), ("-ctv", "f16"), ("--backend", "native")),
+        *(("--isa", "auto"), ("--blas", "generic"), ("--float-compute", "f32")),
+    ):
+        refused(capsys, 2, f"{flag}: how a model reads", "--in-file", "a.dat", flag, *value)
+    refused(capsys, 2, "--chunks, --no-ppl: how a model reads", "--in-file", "a.dat", "--no-ppl", "--chunks", 3)
     assert not Path("imatrix.gguf").exists()
     told(capsys, *m, "-c", 32)
     refused(capsys, 2, "imatrix.gguf exists", *m, "-c", 32)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import tracemalloc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 
 import zigllama as zl
 from zigllama import gguf
-from zigllama.app import tensor_slabs
+from zigllama.app import quant_report, tensor_slabs
 from zigllama.app.main import main
 from zigllama.app.quant_report import TEXT, Work
 from zigllama.errors import (
@@ -102,14 +105,14 @@ def test_importance_is_used_and_weighs(normal: Path, tmp_path: Path) -> None:
     weights = np.linspace(0, 9, 256, dtype=np.float32) ** 2
     name, path = "blk.0.attn_q.weight", tmp_path / "i.gguf"
     write_importance(path, Importance({name: Entry(weights[None], np.ones(1, np.float32))}))
-    plain = zl.quant_report(normal, ["IQ4_NL", "Q4_0"])
-    weighed = zl.quant_report(normal, ["IQ4_NL", "Q4_0"], imatrix=path)
+    plain = zl.quant_report(normal, ["IQ4_NL", "Q8_0"])
+    weighed = zl.quant_report(normal, ["IQ4_NL", "Q8_0"], imatrix=path)
     x = values(normal, name)
     y = zl.dequantize(zl.quantize_rows(x, "IQ4_NL", weights), "IQ4_NL").astype(np.float64)
     w = weights.astype(np.float64)
     assert weighed.rows[0].weighted_rmse == pytest.approx(np.sqrt((w * (x - y) ** 2).sum() / (12 * w.sum())), rel=1e-9)
     assert weighed.rows[0].rmse > plain.rows[0].rmse
-    assert weighed.rows[1].rmse == plain.rows[1].rmse
+    assert weighed.rows[1].rmse == plain.rows[1].rmse  # of Q8_0 there is no other rounding
     assert [r.weighted_rmse is None for r in weighed.rows] == [False, False, True, True]
     both = zl.quant_report(normal, ["IQ2_XS", "Q4_0"], imatrix=path)
     assert [(r.tensor[6:-7], r.type) for r in both.rows] == [
@@ -170,6 +173,44 @@ def test_kl_is_that_of_a_file_that_has_the_tensor(name: str, small_model: Small,
     assert [d.values + d.runs for d, _ in seen] == sorted(d.values + d.runs for d, _ in seen) and len(seen) == 12
 
 
+def test_bytes_that_are_kept_are_those_of_one_tensor(
+    small_model: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read from a file or made: once in memory, and gone when the next tensor is measured."""
+    source = write(tmp_path / "m.gguf", ffn_up=np.ones((4096, 1024), np.float32))
+    for target in ("F32", "Q8_0"):  # copied; made
+        with monkeypatch.context() as patched, gguf.open(source) as r:
+            patched.setattr(tensor_slabs, "SLAB", 1 << 14)
+            info = r.tensors["blk.0.ffn_up.weight"]
+            pair = quant_report._Pair(info, gguf.GGML_TYPES[target])
+            tracemalloc.start()
+            try:
+                _, data = quant_report._measure(r, None, pair, None, 1, True)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert data is not None and data.shape == (4096, 4096 if target == "F32" else 1088)
+            assert peak < data.nbytes + (1 << 20)
+            assert np.array_equal(data, zl.quantize_rows(np.ones((4096, 1024), np.float32), target))
+
+    kept: list[weakref.ref[np.ndarray]] = []
+    measure = quant_report._measure
+
+    def measured(*words: Any) -> Any:
+        assert all(ref() is None for ref in kept)
+        found = measure(*words)
+        kept.append(weakref.ref(found[1]))
+        return found
+
+    monkeypatch.setattr(quant_report, "_measure", measured)
+    gc.disable()  # which may come late: nothing may wait for it
+    try:
+        zl.quant_report(small_model("llama-f32"), ["Q4_0", "F32"], "blk.0.attn_(q|k)", text=[5, 17, 3])
+    finally:
+        gc.enable()
+    assert len(kept) == 4
+
+
 def test_a_file_as_it_is_beside_its_reference(small_model: Small, tmp_path: Path) -> None:
     source, target = small_model("llama-f32"), tmp_path / "q.gguf"
     zl.quantize(source, target, "Q4_0", tensor_types={"attn_k": "F32"}, pure=True)
@@ -184,6 +225,28 @@ def test_a_file_as_it_is_beside_its_reference(small_model: Small, tmp_path: Path
         assert r == by_pair[r.tensor, r.type]
     whole = zl.quant_report(source, reference=source)
     assert all((r.rmse, r.max_error, r.cosine, r.kl) == (0, 0, 1, None) for r in whole.rows)
+
+
+def test_what_no_model_multiplies_is_left_out_before_the_long_run(small_model: Small, tmp_path: Path) -> None:
+    """Of a file beside its reference: an F64 tensor has errors, and no model runs with it."""
+    source, target = small_model("llama-f32"), tmp_path / "q.gguf"
+    with gguf.open(source) as r:
+        arrays = {n: r.tensor_bytes(n).view(np.float32).reshape(t.shape) for n, t in r.tensors.items()}
+        odd, one = "blk.0.attn_k.weight", "blk.0.attn_q.weight"
+        chosen = {n: a.astype(np.float64 if n == odd else np.float32) for n, a in arrays.items()}
+        gguf.write(target, r.metadata, chosen)
+    works: list[Work] = []
+    report = zl.quant_report(
+        target, tensors="blk.0.attn_[qk]", reference=source, text=[5, 9, 7], progress=lambda _, of: works.append(of)
+    )
+    assert [(r.tensor, r.kl) for r in report.rows] == [(one, 0)]
+    reason = "no model is run with a matrix of this type"
+    assert [vars(s) for s in report.skipped] == [{"tensor": odd, "type": "F64", "reason": reason}]
+    assert set(works) == {Work(report.rows[0].n_values, 1)}
+    plain = zl.quant_report(target, tensors="blk.0.attn_k", reference=source)
+    assert [(r.type, r.rmse) for r in plain.rows] == [("F64", 0)]
+    with pytest.raises(InvalidArgument, match=f"of 1 the first is '{odd}' as F64: {reason}"):
+        zl.quant_report(target, tensors="blk.0.attn_k", reference=source, logits=True)
 
 
 def test_what_is_refused(normal: Path, small_model: Small, tmp_path: Path) -> None:
@@ -284,6 +347,12 @@ def test_the_verb_refuses(normal: Path, capsys: pytest.CaptureFixture[str], tmp_
 
     refused("--types is for --errors", "--types", "Q4_0")
     refused("-p is for --errors", "-p", "text")
+    for flag, *value in (
+        *(("--only", "x"), ("--reference", normal), ("--kl",), ("-f", "f"), ("-e",), ("--imatrix", "i"), ("-q",)),
+        *(("--picture", "p.svg"), ("-t", 2), ("-t", 0), ("-p", ""), ("--only", "")),  # 0 and "" are given too
+    ):
+        refused(f"{flag} is for --errors", flag, *value)
+    refused("--errors and --key: one or the other", "--errors", "--key", "")
     refused("--errors and --tensors: one or the other", "--errors", "--tensors")
     refused("the name must end in .svg", "--errors", "--picture", tmp_path / "x.png")
     refused("there is no folder", "--errors", "--picture", tmp_path / "no" / "x.svg")

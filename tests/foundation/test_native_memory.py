@@ -22,6 +22,7 @@ from zigllama.errors import (
 )
 from zigllama.foundation import native
 from zigllama.foundation import native_structs as structs
+from zigllama.foundation.memory_mapping import MemoryMap
 from zigllama.foundation.native import NativeContext, NativeProgram, ffi
 from zigllama.foundation.native_cache import NativeCache
 from zigllama.foundation.runtime import Step
@@ -150,6 +151,20 @@ def test_guard_refuses(mapped: Any) -> None:
     assert native.guard_faults(empty) == native.guard_faults(np.zeros(5, np.uint8)) == 0
 
 
+def test_only_read_only_mappings_are_guarded(tmp_path: Path) -> None:
+    """Pages of a guarded range may be let go: what was written into them would be lost."""
+    path = tmp_path / "f"
+    path.write_bytes(b"x" * PAGE)
+    own: Any = np.zeros(PAGE, np.uint8)
+    for view in (np.memmap(path, np.uint8, "c"), np.memmap(path, np.uint8, "r+"), own):
+        with pytest.raises(InvalidArgument, match=f"a writable view of {PAGE} bytes"):
+            native.guard_add(view)
+        with pytest.raises(InvalidArgument):
+            native.guard_remove(view)  # nothing was left behind
+    with MemoryMap(path) as mapping, native.guarded(mapping.view):
+        assert native.guard_faults(mapping.view) == 0
+
+
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
@@ -158,15 +173,16 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_fault_elsewhere_is_left_to_others(tmp_path: Path) -> None:
     """A mapping that is not ours still ends the process by SIGBUS, after faulthandler had its say."""
-    path = tmp_path / "other"
+    path, mine = tmp_path / "other", tmp_path / "mine"
     path.write_bytes(b"x" * PAGE)
+    mine.write_bytes(b"y" * PAGE)
     done = python(f"""
         import faulthandler, os, resource, sys
         import numpy as np
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         faulthandler.enable()
         from zigllama.foundation import native
-        ours = np.zeros(10, np.uint8)
+        ours = np.memmap({str(mine)!r}, np.uint8, "r")
         native.guard_add(ours)
         view = np.memmap({str(path)!r}, np.uint8, "r")
         os.truncate({str(path)!r}, 0)

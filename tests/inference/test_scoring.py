@@ -18,7 +18,7 @@ from zigllama.foundation.runtime import F32
 from zigllama.inference import model as model_module
 from zigllama.inference.logits_file import LogitsReader, LogitsWriter, n_scored, pack, row_type
 from zigllama.inference.model import Model
-from zigllama.inference.perplexity import Divergence, cut, divergences, mean, quantiles, window_surprises
+from zigllama.inference.perplexity import Divergence, RunningMean, cut, divergences, mean, quantiles, window_surprises
 from zigllama.inference.scoring import F64, Score, log_sum_exp
 
 Small = Callable[[str], Path]
@@ -243,6 +243,14 @@ def test_statistics() -> None:
     assert mean(np.array([2.0])) == (2.0, 0.0)
     assert m.exponential().value == pytest.approx(math.exp(3))
     assert m.exponential().error == pytest.approx(math.exp(3) * m.error)
+    for offset in (0.0, 1e6):  # where the sum of x^2 less n mean^2 would have lost its digits
+        y, running = np.random.Generator(np.random.PCG64(2)).exponential(2.0, 500) + offset, RunningMean()
+        for part in np.split(y, [1, 3, 100, 407]):
+            found = running.add(part)
+            so_far = y[: running.n]
+            assert found.value == pytest.approx(so_far.mean(), rel=1e-14)
+            assert found.error == pytest.approx(mean(so_far).error, rel=1e-9)
+    assert running.n == 500
     q = quantiles(x)
     assert (q["1"], q["0.5"], q["0"]) == (6.0, 2.5, 1.0)
     assert q["0.1"] == pytest.approx(1.3)

@@ -89,6 +89,10 @@ def test_what_is_refused(small_model: Small, monkeypatch: pytest.MonkeyPatch) ->
     w = m.weights[name]
     with pytest.raises(InvalidArgument, match=r"'output_norm.weight' is no matrix"):
         trials.divergences("output_norm.weight", "F32", w.data)
+    assert "no matrix" in (trials.refusal("output_norm.weight", "F32") or "")
+    assert "no matrix" in (trials.refusal("rope_freqs.weight", "F32") or "")
+    assert "of this type" in (trials.refusal(name, "I8") or "")
+    assert trials.refusal(name, "F32") is trials.refusal(name, "Q4_0") is None
     with pytest.raises(UnsupportedType, match="I8"):
         trials.divergences(name, "I8", w.data[::4])
     with pytest.raises(ShapeError, match="take 67584 bytes, found 67583"):

@@ -15,7 +15,9 @@ from make_formats_page import BYTES, CHAPTERS, LAYOUTS, TARGET, page
 
 from zigllama.app.main import Parser
 from zigllama.foundation.ggml_types import GGML_TYPES
+from zigllama.linear_algebra.iq_quantizers import NEED_IMPORTANCE
 from zigllama.linear_algebra.number_formats import dequantize
+from zigllama.linear_algebra.quantizers import QUANTIZE
 
 BASES = 24  # random blocks: a change hides in some, where a code is 0 or a scale infinite
 
@@ -50,6 +52,20 @@ def test_a_field_reaches_the_values_that_the_page_says(name: str) -> None:
         for i in range(field.count):
             first = 8 * start + i * size
             assert changed[first : first + size].any(0).sum() == field.reach, (field, i)
+
+
+def test_what_the_page_says_can_be_made() -> None:
+    """Every quantised format but those of activations, three of them with importances."""
+    assert {n for n in LAYOUTS if n not in QUANTIZE} == {"Q8_1", "Q8_K"}
+    said = re.search(r"error, the cosine\. (.*?) cannot be made without", page(), re.DOTALL)
+    assert said is not None
+    assert set(re.findall(r"I?Q\w+", said[1])) == set(NEED_IMPORTANCE)
+
+
+def test_the_picture_has_what_the_page_says() -> None:
+    """Made without importances, it has all others."""
+    found = set(re.findall(r"<title>(\w+), \d+ tensors", (TARGET.parent / "formats-smollm2.svg").read_text("utf-8")))
+    assert found == {n for n in QUANTIZE if GGML_TYPES[n].is_quantized} - set(NEED_IMPORTANCE)
 
 
 def test_the_examples_run(smollm2_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

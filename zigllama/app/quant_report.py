@@ -9,7 +9,8 @@ Two questions, one kind of answer (quant_result.py):
 
 For the errors no model is run: a tensor is read in slabs of rows, and memory stays at a few megabytes. With `logits` or
 a text, the model (with `reference`: that one) is loaded, and run on the text again and again with one tensor replaced;
-then one tensor more is in memory at a time (inference/trials.py).
+then the tensor in question is in memory twice more, as its bytes in the type and as the panels in which they are
+multiplied (inference/trials.py), and neither when the next is measured.
 
 A type that a tensor has already is copied, as `zl.quantize` does: its errors are 0.
 
@@ -38,7 +39,7 @@ from zigllama.app.quantize_plan import INTEGERS, importance_for
 from zigllama.app.tensor_slabs import slabs
 from zigllama.errors import DTypeError, ImportanceNeeded, InvalidArgument, MissingTensor, TensorShapeMismatch
 from zigllama.foundation.byte_source import StrPath
-from zigllama.foundation.ggml_types import GGMLType, type_by_name
+from zigllama.foundation.ggml_types import GGMLType, row_bytes, type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
 from zigllama.foundation.runtime import F32
 from zigllama.linear_algebra.distortion import Distortion
@@ -104,8 +105,9 @@ def quant_report(
     imatrix     a file of importances, used by the quantisers, and for the weighted error
     progress    called with the work that is done and the whole of it
 
-    Measured are the matrices that `zl.quantize` may change; `skipped` has those that a type cannot hold. Without
-    importance some types are measured that quantize refuses then; three cannot be made at all (NEED_IMPORTANCE).
+    Measured are the matrices that `zl.quantize` may change; `skipped` has those that a type cannot hold, and
+    with logits those that no model is run with as they are in the file (F64). Without importance some types are
+    measured that quantize refuses then; three cannot be made at all (NEED_IMPORTANCE).
     Raises InvalidArgument (nothing to measure, no regular expression, `types` with `reference`), its UnknownName,
     DTypeError and ImportanceNeeded for a type that cannot be made; MissingTensor and
     TensorShapeMismatch for a reference of another model; BadImportance; BadTensor for a value that is not finite or
@@ -124,6 +126,7 @@ def quant_report(
         trials, fingerprint = None, None
         if logits or text is not None:
             trials, fingerprint = _trials(stack, base, TEXT if text is None else text, n_threads, isa)
+            pairs = _usable(trials, pairs, skipped)
         total = Work(sum(p.n_values for p in pairs), len(pairs) if trials else 0)
         done, rows = Work(0, 0), []
         for pair in pairs:
@@ -136,6 +139,7 @@ def quant_report(
             if trials is not None:
                 assert data is not None
                 kl = trials.divergences(pair.info.name, pair.target.name, data)
+                del data  # or it were there still when the next tensor's is made
                 done = Work(done.values, done.runs + 1)
                 if progress:
                     progress(done, total)
@@ -223,11 +227,27 @@ def _fitting(
                 reason = "it needs importance, and there is none"
             skipped.append(Skipped(t.name, kind.name, reason))
     if not pairs:
-        s = skipped[0]
-        raise InvalidArgument(
-            f"nothing to measure: of {len(skipped)} the first is {s.tensor!r} as {s.type}: {s.reason}"
-        )
+        raise _nothing(skipped)
     return pairs, skipped
+
+
+def _usable(trials: Trials, pairs: Sequence[_Pair], skipped: list[Skipped]) -> list[_Pair]:
+    """Those that a trial takes. The rest is put into `skipped` now: what ends a long run in its middle loses it all."""
+    usable = []
+    for p in pairs:
+        reason = trials.refusal(p.info.name, p.target.name)
+        if reason is None:
+            usable.append(p)
+        else:
+            skipped.append(Skipped(p.info.name, p.target.name, reason))
+    if not usable:
+        raise _nothing(skipped)
+    return usable
+
+
+def _nothing(skipped: Sequence[Skipped]) -> InvalidArgument:
+    s = skipped[0]
+    return InvalidArgument(f"nothing to measure: of {len(skipped)} the first is {s.tensor!r} as {s.type}: {s.reason}")
 
 
 def _matching(base: GGUFReader, t: TensorInfo) -> TensorInfo:
@@ -249,12 +269,15 @@ def _measure(
 ) -> tuple[Distortion, U8 | None]:  # fmt: skip
     """The errors, and with `keep` the tensor's bytes in the type. `source`: the file that has them; None: they are
     made."""
-    distortion, parts = Distortion(), []
+    distortion, at = Distortion(), 0
+    shape = math.prod(pair.info.shape[:-1]), row_bytes(pair.target, pair.info.shape[-1])
+    whole = np.empty(shape, np.uint8) if keep else None
     for x, y, data, weights in _pieces(base, source, pair, importance, n_threads):
         distortion.add(x, y, weights)
-        if keep:
-            parts.append(data)
-    return distortion, np.concatenate(parts) if keep else None
+        if whole is not None:
+            whole[at : at + len(data)] = data  # at once: where it is the file's, its pages are let go for the next
+            at += len(data)
+    return distortion, whole
 
 
 def _pieces(

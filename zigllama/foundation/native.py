@@ -100,9 +100,18 @@ def alloc_array(n_bytes: int) -> U8:
 
 def guard_add(view: npt.NDArray[Any]) -> None:
     """From now on a lost page of this mapping (its file shrank) is an error of the native call that reads it, and no
-    SIGBUS. Pair it with `guard_remove` before the mapping goes. Raises InvalidArgument where ranges overlap.
+    SIGBUS. Pair it with `guard_remove` before the mapping goes.
+
+    Only for read-only mappings of files: native code may let pages of a guarded range go (`release` of NativeWeight,
+    lookups in a mapped weight), and what is read after that is what the file says. Raises InvalidArgument for a
+    writable view, whose changes could be lost so, and where ranges overlap.
     """
     if view.nbytes:
+        if view.flags.writeable:
+            raise errors.InvalidArgument(
+                f"guard_add: a writable view of {view.nbytes} bytes; pages of a guarded range may be let go and read "
+                "again from the file, so it has to be a read-only mapping"
+            )
         check(lib.zl_guard_add(ffi.from_buffer(view), view.nbytes))
 
 

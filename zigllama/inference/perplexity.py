@@ -53,6 +53,29 @@ def mean(x: F64) -> Mean:
     return Mean(float(x.mean()), float(x.std() / math.sqrt(len(x) - 1)) if len(x) > 1 else 0.0)
 
 
+class RunningMean:
+    """`mean` of values that come in parts; each part is read once, and only count, mean and spread are kept.
+
+    Of two sets (n, m, s) and (k, p, t), m and p the means, s and t the sums of (x - mean)^2:
+
+        mean = m + (p - m) k / (n + k)        spread = s + t + (p - m)^2 n k / (n + k)
+
+    Unlike sums of x and x^2 this does not cancel where values are close together (Chan, Golub and LeVeque, 1979). The
+    same as `mean` of all but for rounding.
+    """
+
+    def __init__(self) -> None:
+        self.n, self.value, self.spread = 0, 0.0, 0.0
+
+    def add(self, x: F64) -> Mean:
+        """The mean of all values up to and with these (k,), k >= 1."""
+        before, own = self.n, float(x.mean())
+        away, self.n = own - self.value, before + len(x)
+        self.value += away * len(x) / self.n
+        self.spread += float(((x - own) ** 2).sum()) + away * away * before * len(x) / self.n
+        return Mean(self.value, math.sqrt(self.spread / self.n / (self.n - 1)) if self.n > 1 else 0.0)
+
+
 def cut(ids: Sequence[int], n_ctx: int, chunks: int = -1) -> I32:
     """The windows (n, n_ctx) of a text's tokens, `chunks` at most; -1: all.
 

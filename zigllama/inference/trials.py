@@ -64,6 +64,14 @@ class Trials:
 
         self._run(model.decoder, keep)
 
+    def refusal(self, name: str, type_name: str) -> str | None:
+        """Why `divergences` would not take this tensor in this type; None: it takes it. Raises UnknownName."""
+        if not isinstance(self.model.weights.get(name), Weight):
+            return "it is no matrix of the model: there is nothing to replace"
+        if type_by_name(type_name).name not in MULTIPLIED:
+            return "no model is run with a matrix of this type"
+        return None
+
     def divergences(self, name: str, type_name: str, data: npt.NDArray[np.uint8]) -> F64:
         """KL divergence of each token's logits from the model's own, in nats, float64 (T,), with the matrix `name` in
         another type, `data` its bytes. A tied embedding is replaced in both its places.
@@ -90,6 +98,7 @@ class Trials:
             self._run(Decoder(self.model.spec, weights), see)
         finally:
             new.close()
+            new.data = np.empty(0, np.uint8)  # a tape's recorder refers to itself: it has the weight until the next gc
         return out
 
     def _prepare(self, new: Weight, weights: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from zigllama.errors import NoSpace
 from zigllama.foundation.runtime import I32
 from zigllama.inference.calibration import WINDOW, Collector, windows_of
 from zigllama.inference.model import Model
-from zigllama.inference.perplexity import Mean, mean, with_bos
+from zigllama.inference.perplexity import Mean, RunningMean, mean, with_bos
 from zigllama.inference.scoring import F64
 from zigllama.models.importance import (
     Importance,
@@ -35,6 +35,22 @@ from zigllama.models.importance import (
 )
 
 FREQUENCY = 10
+OF_MODEL = {  # dest: what it is called, its default; they say how a model reads a text, and mean nothing without
+    "chunks": ("--chunks", -1),
+    "skip": ("--chunk", 0),
+    "process_output": ("--process-output", False),
+    "no_ppl": ("--no-ppl", False),
+    "parse_special": ("--parse-special", False),
+    "often": ("--output-frequency", FREQUENCY),
+    "escape": ("-e", False),
+    "n_threads": ("-t", None),
+    "type_k": ("-ctk", None),
+    "type_v": ("-ctv", None),
+    "backend": ("--backend", None),
+    "isa": ("--isa", None),
+    "blas": ("--blas", None),
+    "float_compute": ("--float-compute", None),
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +85,13 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("a model and no text: -f FILE gives one; to add files up, leave the model out")
     only_files = bool(args.in_file) and not has_model and not has_text
     path = None if only_files else model_path(args)
-    inputs = [*args.in_file, *([args.file] if args.file not in (None, "-") else [])]
-    # an earlier file may be replaced by the sum: it is read whole before that
-    place = check_target(args.out, [*([path] if path else []), *inputs[len(args.in_file) :]], args.force)
+    if only_files:
+        needless = [flag for name, (flag, default) in OF_MODEL.items() if getattr(args, name) != default]
+        if needless:
+            raise UsageError(f"{', '.join(needless)}: how a model reads a text, and files are added up without one")
+    texts = [] if args.file in (None, "-") else [args.file]
+    # earlier files are not among the inputs: the sum may replace one, which is read whole before that
+    place = check_target(args.out, [*([path] if path else []), *texts], args.force)
     if args.output_format is None and not place.endswith(".gguf"):
         note(f"{printable(place)} will be a GGUF file; --output-format dat is the older form")
     earlier = [read_importance(name) for name in args.in_file]
@@ -112,8 +132,8 @@ def gather(args: argparse.Namespace, path: Path, place: str, earlier: list[Impor
         work.read(path.name, windows)
         figures: dict[str, Any] = {"perplexity": None, "perplexities": []}
         if work.scores:
-            so_far = [mean(np.concatenate(work.scores[: i + 1])).exponential() for i in range(len(work.scores))]
-            figures = {"perplexity": so_far[-1]._asdict(), "perplexities": [m.value for m in so_far]}
+            whole = mean(np.concatenate(work.scores)).exponential()  # the bits of `zigllama perplexity`
+            figures = {"perplexity": whole._asdict(), "perplexities": [*work.so_far[:-1], whole.value]}
         facts = {"model": str(path), "fingerprint": model.fingerprint, "n_ctx": model.n_ctx, "n_chunk": len(windows)}
         return _facts(place, work.whole()) | facts | figures
 
@@ -124,18 +144,20 @@ class _Work:
     def __init__(self, args: argparse.Namespace, place: str, earlier: list[Importance], collector: Collector) -> None:
         self.args, self.place, self.earlier, self.collector = args, place, earlier, collector
         self.scores: list[F64] = []
+        self.so_far: list[float] = []  # the perplexity after each window
         self.saved = 0  # windows that OUT holds
 
     def read(self, label: str, windows: I32) -> None:
         """Read all, save now and then and at the end. What interrupts it is passed on when the rest is saved."""
-        collector, often = self.collector, self.args.often
+        collector, often, running = self.collector, self.args.often, RunningMean()
         try:
             with Windows(label, len(windows)) as bar:
                 for window in windows:
                     score = collector.add(with_bos(collector.model, window), score=not self.args.no_ppl)
                     if score is not None:
                         self.scores.append(score)
-                        bar.says = f", PPL {mean(np.concatenate(self.scores)).exponential().value:.4f}"
+                        self.so_far.append(running.add(score).exponential().value)
+                        bar.says = f", PPL {self.so_far[-1]:.4f}"
                     bar.update(collector.n_windows)
                     if often and collector.n_windows % often == 0:
                         self.save()

@@ -71,29 +71,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-q", "--quiet", action="store_true", help="no progress bar and no notes")
 
 
-ALONE = (
-    "types",
-    "only",
-    "reference",
-    "kl",
-    "prompt",
-    "file",
-    "imatrix",
-    "picture",
-    "n_threads",
-)  # mean nothing without
+ALONE = {  # mean nothing without --errors
+    "types": "--types",
+    "only": "--only",
+    "reference": "--reference",
+    "kl": "--kl",
+    "prompt": "-p",
+    "file": "-f",
+    "escape": "-e",
+    "imatrix": "--imatrix",
+    "picture": "--picture",
+    "n_threads": "-t",
+    "quiet": "-q",
+}
+
+
+def _given(args: argparse.Namespace, name: str) -> bool:
+    """Whether a flag is there: an empty text is, and so is a 0, which equals False."""
+    value = getattr(args, name)
+    return value is not None and value is not False
 
 
 def check(args: argparse.Namespace) -> None:
     """Raises UsageError for a flag of --errors without it, and for one of the other half with it."""
     if not args.errors:
-        for name in ALONE:
-            if getattr(args, name):
-                flag = {"prompt": "-p", "file": "-f", "n_threads": "-t"}.get(name, f"--{name}")
+        for name, flag in ALONE.items():
+            if _given(args, name):
                 raise UsageError(f"{flag} is for --errors")
         return
     for name in ("metadata", "tensors", "key"):
-        if getattr(args, name):
+        if _given(args, name):
             raise UsageError(f"--errors and --{name}: one or the other")
 
 
