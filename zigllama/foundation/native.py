@@ -343,9 +343,10 @@ class NativeStep(StepRecord):
 class NativeWeight:
     """A matrix (rows, cols) in a number format, as the C library multiplies it: panels of its own or, with `mapped`,
     the file's bytes `data` (uint8), kept alive then. With `release`, pages of `data`, a mapping under `guard_add`,
-    are let go as they are repacked, or with `mapped` as rows are looked up. `bf16`: F16 and BF16 are multiplied in bf16. `together`: its panels share huge
-    pages with others of the context, given back with the last of them. Raises ShapeError, DTypeError (a type without
-    kernels), ISAUnavailable (bf16 on another variant), OutOfMemory, MappingFault.
+    are let go as they are repacked, or with `mapped` as rows are looked up. `bf16`: F16 and BF16 are multiplied in
+    bf16. `together`: its panels share huge pages with others of the context, given back with the last of them. Raises
+    ShapeError, DTypeError (a type without kernels), ISAUnavailable (bf16 on another variant), OutOfMemory and
+    MappingFault.
     """
 
     def __init__(
