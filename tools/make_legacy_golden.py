@@ -24,6 +24,7 @@ from gguf import dequantize as decode
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 from format_samples import UNREAD, unread_blocks, values_digest  # noqa: E402
+from oracle import ggml  # noqa: E402
 from quantize_low_samples import TYPES, digest, error, importance_of, low_rows, searched_rows  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden" / "quantize_legacy.json"
@@ -32,43 +33,23 @@ Q2_0 = (64, 18)  # values and bytes of a block, which gguf does not list
 F32 = npt.NDArray[np.float32]
 
 
-def oracle(library: str) -> ctypes.CDLL:
-    lib = ctypes.CDLL(library)
-    lib.ggml_quantize_chunk.restype = ctypes.c_size_t
-    p, n = ctypes.c_void_p, ctypes.c_int64
-    lib.ggml_quantize_chunk.argtypes = [ctypes.c_int, p, p, n, n, n, p]
-    return lib
-
-
-def made(
-    lib: ctypes.CDLL, x: F32, number: int, sizes: tuple[int, int], importance: F32 | None
-) -> npt.NDArray[np.uint8]:
-    """The bytes of rows in the type of that number."""
-    data: npt.NDArray[np.uint8] = np.zeros((len(x), x.shape[1] // sizes[0] * sizes[1]), np.uint8)
-    weights = None if importance is None else importance.ctypes.data
-    written = lib.ggml_quantize_chunk(number, x.ctypes.data, data.ctypes.data, 0, *x.shape, weights)
-    if written != data.nbytes:
-        raise SystemExit(f"type {number}: {written} bytes, expected {data.nbytes}")
-    return data
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("library", help="ggml's libggml-base.so")
     parser.add_argument("version", help="which llama.cpp that is of")
     args = parser.parse_args()
-    lib = oracle(args.library)
+    lib = ggml.library(args.library)
     digests: dict[str, dict[str, str]] = {}
     for rows, x in low_rows().items():
         for name, number in TYPES.items():
             sizes = Q2_0 if name == "Q2_0" else GGML_QUANT_SIZES[GGMLQuantizationType[name]]
-            digests.setdefault(name, {})[rows] = digest(made(lib, x, number, sizes, None))
+            digests.setdefault(name, {})[rows] = digest(ggml.quantized(lib, x, number, sizes, None))
     errors: dict[str, dict[str, float]] = {}
     for rows, x in searched_rows().items():
         importance = importance_of(x.shape[1])
         for name in WEIGHED:
             kind = GGMLQuantizationType[name]
-            worth = decode(made(lib, x, kind.value, GGML_QUANT_SIZES[kind], importance), kind)
+            worth = decode(ggml.quantized(lib, x, kind.value, GGML_QUANT_SIZES[kind], importance), kind)
             errors.setdefault(name, {})[rows] = float(f"{error(x, worth, importance):.6g}")
     values: dict[str, str] = {}
     for name, (cols, reader) in UNREAD.items():

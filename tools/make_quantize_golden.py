@@ -23,30 +23,16 @@ from gguf import dequantize as decode
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+from oracle import ggml  # noqa: E402
 from quantize_samples import GOLDEN, NEED_IMPORTANCE, TYPES, all_rows, error, importance_of, rows_file  # noqa: E402
 
 F32 = npt.NDArray[np.float32]
 
 
-def oracle(library: str) -> ctypes.CDLL:
-    lib = ctypes.CDLL(library)
-    lib.ggml_quantize_chunk.restype = ctypes.c_size_t
-    p, n = ctypes.c_void_p, ctypes.c_int64
-    lib.ggml_quantize_chunk.argtypes = [ctypes.c_int, p, p, n, n, n, p]
-    return lib
-
-
 def quantized(lib: ctypes.CDLL, x: F32, number: int, importance: F32 | None) -> F32:
     """What the rows are worth once the library has quantised them, by PyPI's `gguf`."""
     kind = GGMLQuantizationType(number)
-    values, size = GGML_QUANT_SIZES[kind]
-    data = np.zeros((len(x), x.shape[1] // values * size), np.uint8)
-    lib.ggml_quantize_init(number)
-    weights = None if importance is None else importance.ctypes.data
-    written = lib.ggml_quantize_chunk(number, x.ctypes.data, data.ctypes.data, 0, *x.shape, weights)
-    if written != data.nbytes:
-        raise SystemExit(f"{kind.name}: {written} bytes, expected {data.nbytes}")
-    worth: F32 = decode(data, kind)
+    worth: F32 = decode(ggml.quantized(lib, x, number, GGML_QUANT_SIZES[kind], importance), kind)
     return worth
 
 
@@ -90,7 +76,7 @@ def main() -> None:
         return
     if not args.library or not args.version:
         parser.error("the library and its version are needed")
-    lib = oracle(args.library)
+    lib = ggml.library(args.library)
     errors: dict[str, dict[str, dict[str, float]]] = {}
     for rows, x in all_rows(args.family).items():
         importance = importance_of(x.shape[1])

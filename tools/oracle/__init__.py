@@ -7,6 +7,7 @@ where that is installed.
     weights.py   a GGUF file as metadata and float64 arrays
     forward.py   the llama and gemma3 forward passes, written from the papers, with a plain cache
     peer.py      the same questions put to llama-cpp-python
+    ggml.py      ggml's C quantisers, in a library that is already built
     measures.py  largest difference, Kullback-Leibler divergence, distance of the top two logits
 
 It is slow and large on purpose (eight bytes a weight) and is not part of the installed package: tools use it, and
