@@ -44,7 +44,7 @@ ZL_INLINE void importance_to_lanes(const int n, const float *importance, int64_t
     }
 }
 
-/* ---- small pieces of arithmetic, each lane for itself: the twins in quantize_search.py have the same names ---------------------------- */
+/* ---- small pieces of arithmetic, each lane for itself: the twins in quantize_lanes.py have the same names ---------------------------- */
 
 ZL_INLINE vi vi_trunc(vf v) { return __builtin_convertvector(v, vi); } /* towards 0 */
 ZL_INLINE vf lesser(vf a, vf b) { return vf_select(a < b, a, b); }     /* b where they are equal: so the sign of a zero is defined */

@@ -30,9 +30,9 @@ from zigllama.linear_algebra.quantize_lanes import (
     U8,
     columns,
     fold,
-    greater,
     half_bytes,
     inverse,
+    largest,
     lesser,
     round_away,
     total,
@@ -42,17 +42,10 @@ DIGITS = np.array([81, 27, 9, 3, 1])[:, None]
 MIDDLES = np.array([0.5, 1.5, 2.5, 3.5, 5, 7, 10], np.float32)  # between the levels, 0 to 12: twice the 4-bit floats
 
 
-def _largest(v: F32) -> F32:
-    amax = np.zeros(v.shape[1], np.float32)
-    for row in v:
-        amax = greater(np.abs(row), amax)
-    return amax
-
-
 def _ternary(x: F32, n: int) -> tuple[F32, U8]:
     """Scales (blocks,), codes (blocks, n)."""
     v = columns(x, n)
-    d = _largest(v)
+    d = largest(v)
     return d, (round_away(v * inverse(d)) + 1).astype(np.uint8).T
 
 
@@ -95,7 +88,7 @@ def _fp4(v: F32, d: F32) -> U8:
 
 def _mxfp4(x: F32, importance: F32 | None) -> U8:
     v = columns(x, 32)
-    e = np.maximum((_largest(v).view(np.int32) >> 23) - 2, 0).astype(np.uint8)
+    e = np.maximum((largest(v).view(np.int32) >> 23) - 2, 0).astype(np.uint8)
     return np.concatenate([e[:, None], fold(_fp4(v, half_power(e)).T, 16, 4)], axis=1)
 
 
@@ -108,7 +101,7 @@ def _e4m3(wide: F32) -> npt.NDArray[np.uint8]:
 
 def _nvfp4(x: F32, importance: F32 | None) -> U8:
     v = columns(x, 16)
-    scales = _e4m3(_largest(v) / np.float32(6))
+    scales = _e4m3(largest(v) / np.float32(6))
     codes = _fp4(v, half_e4m3(scales).astype(np.float32)).T
     return np.concatenate([scales.reshape(-1, 4), fold(codes, 8, 4).reshape(-1, 32)], axis=1)
 

@@ -37,6 +37,14 @@ def greater(a: Any, b: Any) -> Any:
     return np.where(a > b, a, b).astype(np.float32)
 
 
+def largest(v: F32) -> F32:
+    """The largest |value| of each block.   (n, blocks) -> (blocks,)"""
+    amax = np.zeros(v.shape[1], np.float32)
+    for row in v:
+        amax = greater(np.abs(row), amax)
+    return amax
+
+
 def inverse(d: F32) -> F32:
     """1 / d, or 0 where d is so small that this would not be finite."""
     normal = np.abs(d) >= np.float32(2.0**-126)

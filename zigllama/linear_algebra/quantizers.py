@@ -36,6 +36,7 @@ from zigllama.linear_algebra.quantize_lanes import (
     greater,
     half_bytes,
     inverse,
+    largest,
     lesser,
     round_away,
 )
@@ -113,10 +114,7 @@ def _q5_1(x: F32) -> U8:
 
 def _q8_0(x: F32, importance: F32 | None) -> U8:
     v = columns(x, 32)
-    amax = np.zeros(v.shape[1], np.float32)
-    for row in v:
-        amax = greater(np.abs(row), amax)
-    d = amax / np.float32(127)
+    d = largest(v) / np.float32(127)
     codes = round_away(v * inverse(d)).astype(np.int8).T
     return np.concatenate([half_bytes(d), np.ascontiguousarray(codes).view(np.uint8)], axis=1)
 
