@@ -26,6 +26,7 @@ from zigllama.inference.model import Model
 from zigllama.inference.perplexity import (
     Divergence,
     Mean,
+    RunningMean,
     cut,
     divergences,
     mean,
@@ -89,11 +90,12 @@ def measure(args: argparse.Namespace, path: Path) -> dict[str, Any]:
         if args.base is not None:
             saving = LogitsWriter(args.base, windows, model.spec.n_vocab)
         parts: list[F64] = []
+        so_far = RunningMean()
         with saving as writer, Windows(path.name, len(windows)) as bar:
             each = surprise if writer is None else _recorded(writer)
             for window in windows:
                 parts.append(window_surprises(model, window, each))
-                bar.says = f", PPL {mean(np.concatenate(parts)).exponential().value:.4f}"
+                bar.says = f", PPL {so_far.add(parts[-1]).exponential().value:.4f}"
                 bar.update(len(parts))
         return _facts(model, path, windows, np.concatenate(parts))
 
@@ -118,10 +120,11 @@ def compare(args: argparse.Namespace, path: Path) -> dict[str, Any]:
             if args.prompt is not None or args.file is not None:
                 _same_text(args, model.tokenizer.encode(prompt_of(args)), base)
             parts: list[Divergence] = []
+            so_far = RunningMean()
             with Windows(path.name, len(windows)) as bar:
                 for part in divergences(model, base, args.chunks):
                     parts.append(part)
-                    bar.says = f", PPL {mean(Divergence.joined(parts).surprise).exponential().value:.4f}"
+                    bar.says = f", PPL {so_far.add(part.surprise).exponential().value:.4f}"
                     bar.update(len(parts))
             whole = Divergence.joined(parts)
             return _facts(model, path, windows, whole.surprise) | _distance(whole)
