@@ -1,9 +1,9 @@
 /* selftest_quantize_iq.c - the IQ quantisers, and Q4_0 to Q5_1 with importance, against quantize_iq_reference.h: what a reader makes of their blocks, bit by bit. */
 #include "quantize_iq_reference.h"
-#include "guarded.h"
 #include "selftest.h"
 
 static int failures;
+#include "quantized_back.h"
 
 enum { ROWS = 3, COLS = 512, N = ROWS * COLS, IQ4_XS = N_GRIDS + 1, LEGACY, TYPES = LEGACY + N_LEGACY };
 
@@ -11,23 +11,12 @@ enum { ROWS = 3, COLS = 512, N = ROWS * COLS, IQ4_XS = N_GRIDS + 1, LEGACY, TYPE
 static void fill(float *x, float *importance) {
     uint64_t seed = 0x9e3779b97f4a7c15u;
     for (int i = 0; i < N; i++) {
-        float bell = 0;
-        for (int k = 0; k < 6; k++) {
-            seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
-            bell += (float)(int32_t)(seed >> 32) * 0x1p-31f;
-        }
+        const float bell = bell_of(&seed);
         const int kind = i / 256;
         x[i] = kind == 0 ? 0.02f * bell : kind == 1 ? bell * bell * bell : kind == 2 ? -0.37f : kind == 4 ? rintf(bell * 4) * 0.125f
              : kind == 3 ? (i % 256 == 77 ? 3.0f : 0.0f) : 1e-20f * bell;
         if (i < COLS) importance[i] = i % 64 == 5 ? 0.0f : bell * bell;
     }
-}
-
-/* the same values, also where both are zeros of unlike signs: a reader keeps the sign of what it multiplies */
-static int64_t unlike(const float *a, const float *b, int64_t n) {
-    int64_t wrong = 0;
-    for (int64_t i = 0; i < n; i++) wrong += a[i] != b[i];
-    return wrong;
 }
 
 static void reference(int t, const float *x, const float *importance, float *y) {
@@ -43,25 +32,6 @@ static void reference(int t, const float *x, const float *importance, float *y) 
 
 static int type_of(int t) {
     return t < N_GRIDS ? grid_formats[t].type : t == N_GRIDS ? ZL_TYPE_IQ4_NL : t == IQ4_XS ? ZL_TYPE_IQ4_XS : legacy_formats[t - LEGACY].type;
-}
-
-static void test_type(zl_ctx *ctx, int t, const float *x, const float *importance, const float *want) {
-    const int type = type_of(t);
-    const int rows = t < N_GRIDS ? ROWS : 12 * ROWS; /* the quick ones in several chunks: the same rows again */
-    const zl_format *f = zl_format_of(type);
-    const int64_t n = rows * COLS, bytes = n / f->cols * f->bytes;
-    guarded values = guard(n * 4), weights = guard(COLS * 4), blocks = guard(bytes), back = guard(n * 4);
-    for (int r = 0; r < rows; r += ROWS) memcpy((float *)values.p + r * COLS, x, N * sizeof *x);
-    if (importance) memcpy(weights.p, importance, COLS * sizeof *importance);
-    memset(blocks.p, 0xa5, (size_t)bytes);
-    CHECK(zl_quantize_rows(ctx, type, rows, COLS, values.p, importance ? weights.p : NULL, blocks.p, bytes) == ZL_OK, "%s", f->name);
-    CHECK(zl_dequantize(ctx, type, n, blocks.p, bytes, back.p) == ZL_OK, "%s", f->name);
-    for (int r = 0; r < rows; r += ROWS)
-        for (int k = 0; k < N / 256; k++) {
-            const int64_t wrong = unlike((float *)back.p + r * COLS + 256 * k, want + 256 * k, 256);
-            CHECK(wrong == 0, "%s, %s importance: %d of superblock %d", f->name, importance ? "with" : "without", (int)wrong, k);
-        }
-    release(&values), release(&weights), release(&blocks), release(&back);
 }
 
 /* Those that llama.cpp does not make without importance are refused, and nothing is written. */
@@ -110,7 +80,8 @@ int selftest_quantize_iq(zl_ctx *ctx) {
         for (int with = 0; with < 2; with++) {
             const int type = type_of(t);
             if (!with && (t >= LEGACY || type == ZL_TYPE_IQ1_S || type == ZL_TYPE_IQ2_XXS || type == ZL_TYPE_IQ2_XS)) continue;
-            test_type(ctx, t, x, with ? importance : NULL, want[with][t]);
+            const int times = t < N_GRIDS ? 1 : 12; /* the quick ones in several chunks */
+            check_back(ctx, type, times, ROWS, COLS, x, with ? importance : NULL, want[with][t]);
         }
     test_refused(ctx, x);
     test_edges(ctx);

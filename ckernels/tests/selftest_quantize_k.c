@@ -1,22 +1,18 @@
 /* selftest_quantize_k.c - the K-quants' quantisers against quantize_k_reference.h: what a reader makes of their blocks, bit by bit. */
 #include "quantize_k_reference.h"
-#include "guarded.h"
 #include "selftest.h"
 
 static int failures;
+#include "quantized_back.h"
 
-enum { ROWS = 5, COLS = 768, N = ROWS * COLS, TIMES = 16 }; /* TIMES: the same rows again, so that there are several chunks */
+enum { ROWS = 5, COLS = 768, N = ROWS * COLS, TIMES = 16 };
 
 /* In order: a bell, long tails, constants of either sign, one value alone, ties (multiples of 1/8), dust, a bell below 0, the largest values there
  * are beside the smallest, scales that are subnormal halves, blocks of which every second is nothing, and a bell above 0. */
 static void fill(float *x, float *importance) {
     uint64_t seed = 0x9e3779b97f4a7c15u;
     for (int i = 0; i < N; i++) {
-        float bell = 0;
-        for (int k = 0; k < 6; k++) {
-            seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
-            bell += (float)(int32_t)(seed >> 32) * 0x1p-31f;
-        }
+        const float bell = bell_of(&seed);
         switch (i / 256) {
         case 0: x[i] = 0.02f * bell; break;
         case 1: x[i] = bell * bell * bell; break;
@@ -32,30 +28,6 @@ static void fill(float *x, float *importance) {
         }
         if (i < COLS) importance[i] = i % 64 == 5 ? 0.0f : i == 300 ? 3e38f : bell * bell;
     }
-}
-
-/* the same values, also where both are zeros of unlike signs: a reader keeps the sign of what it multiplies */
-static int64_t unlike(const float *a, const float *b, int64_t n) {
-    int64_t wrong = 0;
-    for (int64_t i = 0; i < n; i++) wrong += !(a[i] == b[i]);
-    return wrong;
-}
-
-static void test_type(zl_ctx *ctx, int type, const float *x, const float *importance, const float *want) {
-    const zl_format *f = zl_format_of(type);
-    const int64_t n = TIMES * N, bytes = n / f->cols * f->bytes;
-    guarded values = guard(n * 4), weights = guard(COLS * 4), blocks = guard(bytes), back = guard(n * 4);
-    for (int t = 0; t < TIMES; t++) memcpy((float *)values.p + t * N, x, N * sizeof *x);
-    if (importance) memcpy(weights.p, importance, COLS * sizeof *importance);
-    memset(blocks.p, 0xa5, (size_t)bytes);
-    CHECK(zl_quantize_rows(ctx, type, TIMES * ROWS, COLS, values.p, importance ? weights.p : NULL, blocks.p, bytes) == ZL_OK, "%s", f->name);
-    CHECK(zl_dequantize(ctx, type, n, blocks.p, bytes, back.p) == ZL_OK, "%s", f->name);
-    for (int t = 0; t < TIMES; t++)
-        for (int k = 0; k < N / 256; k++) {
-            const int64_t wrong = unlike((float *)back.p + t * N + 256 * k, want + 256 * k, 256);
-            CHECK(wrong == 0, "%s, %s importance: %d of superblock %d", f->name, importance ? "with" : "without", (int)wrong, k);
-        }
-    release(&values), release(&weights), release(&blocks), release(&back);
 }
 
 /* A zero superblock's bytes are all zero; a value that half precision has not is refused by its place. */
@@ -84,7 +56,7 @@ int selftest_quantize_k(zl_ctx *ctx) {
         made = 1;
     }
     for (int t = 0; t < N_K; t++) {
-        for (int with = 0; with < 2; with++) test_type(ctx, k_formats[t].type, x, with ? importance : NULL, want[with][t]);
+        for (int with = 0; with < 2; with++) check_back(ctx, k_formats[t].type, TIMES, ROWS, COLS, x, with ? importance : NULL, want[with][t]);
         test_ends(ctx, k_formats[t].type);
     }
     return failures;
