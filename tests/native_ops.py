@@ -16,6 +16,7 @@ from zigllama.foundation.native import NativeContext, isa_variants
 from zigllama.foundation.runtime import F32, ROWS_OUT, ROWS_STEP, EagerRuntime, Lowered, Op, Rows, Step
 from zigllama.foundation.shared_context import shared_context
 from zigllama.linear_algebra.linear import Weight, linear
+from zigllama.linear_algebra.number_formats import quantize_rows
 
 THREADS = (1, 2, 3)
 Outputs = tuple[npt.NDArray[np.float32], ...]
@@ -99,3 +100,13 @@ def run_linear(x: F32, weight: Weight, isa: str, threads: int = 1, mapped: bool 
     runtime = EagerRuntime(context, Step.of_rows(len(x)))
     y: F32 = linear(runtime.rows(x), weight).array
     return y
+
+
+def check_quantizing_threads(x: F32, name: str, importance: F32) -> None:
+    """Forty of these rows are several chunks: the same bytes on any number of threads, and each row's are those that it
+    has alone."""
+    many = np.resize(x, (40, x.shape[1]))
+    found = [quantize_rows(many, name, importance, n_threads=n) for n in THREADS]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+    np.testing.assert_array_equal(found[0][17:18], quantize_rows(many[17:18], name, importance))

@@ -56,3 +56,20 @@ def error(x: F32, y: F32, importance: F32 | None) -> float:
     """sum h (x - y)^2 / sum h x^2, in float64; h = 1 without importance.   y: what the quantised rows are worth."""
     h = 1.0 if importance is None else importance.astype(np.float64)
     return float((h * (x - y.reshape(x.shape).astype(np.float64)) ** 2).sum() / (h * x.astype(np.float64) ** 2).sum())
+
+
+def hard_rows(rows: int = 7) -> tuple[F32, F32]:
+    """Rows (rows, 256), each of the first seven with something amiss, the others a bell; importance with zeros and one
+    huge column."""
+    x = (np.random.default_rng(3).standard_normal((rows, 256)) * 0.05).astype(np.float32)
+    x[1] = np.round(x[1] * 40) / 8  # ties, zeros of both signs
+    x[2] *= 1e-4  # scales are subnormal halves
+    x[3, :] = 0
+    x[3, 200] = -65504
+    x[4] = np.float32(1e-30)  # too small for any scale
+    x[5, 32:] = 0  # whole quant blocks of nothing
+    x[6] = 65504 * np.sign(x[6])
+    importance = importance_of(256)
+    importance[::5] = 0
+    importance[40] = 3e38
+    return x, importance

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from native_ops import THREADS, usable_variants
-from quantize_samples import GOLDEN, TYPES, all_rows, error, importance_of
+from native_ops import check_quantizing_threads, usable_variants
+from quantize_samples import GOLDEN, TYPES, all_rows, error, hard_rows, importance_of
 from strategies import guarded_array
 
 from zigllama import errors
@@ -30,30 +29,12 @@ ROWS = all_rows("k")
 WORSE = 1.02  # what is accepted; on drawn rows the ratio is 0.6 to 0.97, and less where few values occur
 
 
-@cache
-def hard_rows() -> tuple[F32, F32]:
-    """Rows (9, 256) with something amiss in each, and importance with zeros and one huge column."""
-    rng = np.random.default_rng(3)
-    x = (rng.standard_normal((9, 256)) * 0.05).astype(np.float32)
-    x[1] = np.round(x[1] * 40) / 8  # ties, zeros of both signs
-    x[2] *= 1e-4  # scales are subnormal halves
-    x[3, :] = 0
-    x[3, 200] = -65504
-    x[4] = np.float32(1e-30)  # too small for any scale
-    x[5, 32:] = 0  # whole quant blocks of nothing
-    x[6] = 65504 * np.sign(x[6])
+def cases() -> Iterator[tuple[F32, F32 | None]]:
+    x, importance = hard_rows(9)
     x[7] += 1  # far from 0
     x[8, ::3] = np.float32(1e-41)  # denormal beside the largest
     x[8, 1::3] = 65504
-    importance = importance_of(256)
-    importance[::5] = 0
     importance[64:96] = 0  # a block that nothing is known of
-    importance[40] = 3e38
-    return x, importance
-
-
-def cases() -> Iterator[tuple[F32, F32 | None]]:
-    x, importance = hard_rows()
     for rows, weights in ((x, importance), (ROWS["long tails"][:2, :512], importance_of(512))):
         yield rows, weights
         yield rows, None
@@ -74,12 +55,7 @@ def test_c_makes_the_bytes_of_the_twin(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bytes_do_not_depend_on_threads(name: str) -> None:
-    """Forty rows are three chunks; each row's bytes are those that it has alone."""
-    x, importance = np.resize(ROWS["gaussian"], (40, 1024)), importance_of(1024)
-    found = [quantize_rows(x, name, importance, n_threads=n) for n in THREADS]
-    for other in found[1:]:
-        np.testing.assert_array_equal(other, found[0])
-    np.testing.assert_array_equal(found[0][17:18], quantize_rows(x[17:18], name, importance))
+    check_quantizing_threads(ROWS["gaussian"], name, importance_of(1024))
 
 
 @pytest.mark.parametrize("name", NAMES)

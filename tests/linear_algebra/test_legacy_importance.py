@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from native_ops import THREADS, usable_variants
+from native_ops import check_quantizing_threads, usable_variants
 from quantize_low_samples import error, importance_of, searched_rows
+from quantize_samples import hard_rows
 from strategies import guarded_array
 
 from zigllama.linear_algebra import legacy_importance, quantizers
@@ -29,30 +30,19 @@ WORSE = 1.02  # what is accepted
 HALVES = 2.0**-24
 
 
-def hard_rows() -> tuple[F32, F32]:
-    """Rows (10, 256) with something amiss in each; importance with zeros, one huge column, and a block of nothing."""
-    rng = np.random.default_rng(3)
-    x = (rng.standard_normal((10, 256)) * 0.05).astype(np.float32)
-    x[1] = np.round(x[1] * 40) / 8  # ties, zeros of both signs
-    x[2] *= 1e-4  # scales are subnormal halves
-    x[3, :] = 0
-    x[3, 200] = -65504
-    x[4] = np.float32(1e-30)  # too small for any scale
-    x[5, 32:] = 0
-    x[6] = 65504 * np.sign(x[6])
+def rows_of_32() -> tuple[F32, F32]:
+    """Those that are hard for any format, and three that are for scales with minimums; a block of no importance."""
+    x, importance = hard_rows(10)
     x[7] = -65504 + np.abs(x[7]) * 1e5  # a minimum by least squares would be below the smallest half
     x[8] = np.float32(0.7) + np.arange(256, dtype=np.float32) % 2 * np.float32(2.0**-24)  # a step is all there is
     x[9] = np.abs(x[9]) + 5
-    importance = importance_of(256)
-    importance[::5] = 0
-    importance[40] = 3e38
     importance[96:128] = 0
     return x, importance
 
 
 @pytest.mark.parametrize("name", TYPES)
 def test_c_makes_the_bytes_of_the_twin(name: str) -> None:
-    x, importance = hard_rows()
+    x, importance = rows_of_32()
     for rows, weights in ((x, importance), (ROWS["long tails"], importance_of(1024))):
         want = quantizers.quantize(rows, name, weights)
         for isa in usable_variants():
@@ -64,11 +54,7 @@ def test_c_makes_the_bytes_of_the_twin(name: str) -> None:
 
 @pytest.mark.parametrize("name", TYPES)
 def test_bytes_do_not_depend_on_threads_or_other_rows(name: str) -> None:
-    x, importance = np.resize(ROWS["gaussian"], (40, 1024)), importance_of(1024)
-    found = [quantize_rows(x, name, importance, n_threads=n) for n in THREADS]
-    for other in found[1:]:
-        np.testing.assert_array_equal(other, found[0])
-    np.testing.assert_array_equal(found[0][17:18], quantize_rows(x[17:18], name, importance))
+    check_quantizing_threads(ROWS["gaussian"], name, importance_of(1024))
 
 
 @pytest.mark.parametrize("name", TYPES)
