@@ -14,6 +14,7 @@ static void fill(float *x) {
         if (i / 32 % 5 == 1) x[i] = rintf(x[i] * 16) * 0.25f; /* ties */
         if (i / 32 % 5 == 2) x[i] *= i % 32 == 9 ? -300.0f : 0.01f;
         if (i / 32 % 5 == 3) x[i] = 0;
+        if (i / 32 % 5 == 4) x[i] = (i % 4 < 2 ? 1.0f : -1.0f) * (1 + (float)(i % 32) * 0x1p-8f); /* every second one half way between two bf16 */
     }
 }
 
