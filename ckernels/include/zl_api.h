@@ -264,7 +264,8 @@ enum zl_opcode {
     ZL_OP_ROPE = 5,        /* in: x (T, H*D), inverse frequencies const (rot/2); ip: H, D, rot (rotated channels), mode (0 interleaved pairs
                               (2i,2i+1), 1 half-split (i, i+rot/2)), position plane; fp[0] = scale on cos and sin (1). angle = position * inv_freq[i] */
     ZL_OP_KV_STORE = 6,    /* in: k (T, G*dk), v (T, G*dv), cache; ip[0] = layer within the class. Writes row t at step.cache_pos[t].     */
-    ZL_OP_ATTENTION = 7,   /* in: q (T, H*dk), cache; ip: layer, H, window (0 = all); fp: scale, softcap (0 = none); out (T, H*dv).
+    ZL_OP_ATTENTION = 7,   /* in: q (T, H*dk), cache, slopes const (H)|-1; ip: layer, H, window (0 = all); fp: scale, softcap (0 = none);
+                              out (T, H*dv). slope[h] * (p - cache_pos[t]) is added to a score after the softcap (ALiBi).
                               Row t sees cache positions p with first <= p <= step.see_to[t], first = window ? max(0, cache_pos[t]-window+1) : 0 */
     ZL_OP_UNARY = 8,       /* in: x; ip[0] = zl_unary                                                                                     */
     ZL_OP_GLU = 9,         /* in: gate, up (T,F); ip[0] = zl_unary: out = act(gate) * up                                                   */
@@ -274,6 +275,7 @@ enum zl_opcode {
     ZL_OP_SOFTMAX = 13,    /* in: x (T,C): rows; fp[0] scale on x before                                                                  */
     ZL_OP_SOFTCAP = 14,    /* in: x; fp[0] = cap: out = cap * tanh(x / cap)                                                               */
     ZL_OP_GATHER = 15,     /* in: x (T,C) -> out (n_out, C): rows step.out_rows                                                            */
+    ZL_OP_LOOKUP = 17,     /* out (T,C) = row positions[ip[0]][t] + ip[1] of in[0] (weight): ip: position plane, offset                     */
     ZL_OP_TOP_K = 16       /* in: x (n, V); ip[0] = k (1..4096); out[0] (n,k) values descending, out[1] (n,k) their ids as int32 bits; ties to the lower id, NaN first.
                               step.mask: if not NULL, per row a bitmask over V of allowed ids (others count as -inf)                       */
 };

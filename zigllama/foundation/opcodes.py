@@ -28,6 +28,7 @@ class Opcode(IntEnum):
     SOFTCAP = 14
     GATHER = 15
     TOP_K = 16
+    LOOKUP = 17
 
 
 class Unary(IntEnum):

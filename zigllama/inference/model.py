@@ -111,7 +111,7 @@ class Model:
             self._loader.close()
             raise
         self.spec, self.n_ctx, self._weights = spec, n_ctx, weights
-        self.decoder = Decoder(spec, weights)
+        self.decoder = self.build(weights)
         self.engine = Engine(self.decoder, cache, context)
         self.scheduler = BatchProcessor(self.engine, min(max_batch, n_seq))
         isa_name, library = (context.isa, self.blas.label) if context else ("numpy", "numpy")
@@ -123,6 +123,11 @@ class Model:
         from zigllama.inference.session_file import model_digest
 
         return model_digest(self._loader.reader)
+
+    def build(self, weights: Mapping[str, Any]) -> Decoder:
+        """The forward pass of this model over weights of the names that `weights` has."""
+        made: Decoder = self._loader.architecture.model(self.spec, weights)
+        return made
 
     @property
     def weights(self) -> Mapping[str, Any]:

@@ -95,7 +95,7 @@ class Trials:
 
         try:
             self._prepare(new, weights)
-            self._run(Decoder(self.model.spec, weights), see)
+            self._run(self.model.build(weights), see)
         finally:
             new.close()
             new.data = np.empty(0, np.uint8)  # a tape's recorder refers to itself: it has the weight until the next gc

@@ -29,16 +29,19 @@ class Weight:
     type    its `GGMLType`
     data    its file bytes, uint8 (n_bytes,); row r begins at r * n_bytes / rows
     name    for error messages
+    source  the tensor of the file that its rows are of: another than `name` where the file joins several matrices
     compute how F16 and BF16 are multiplied: "f32", or "bf16" (bf16.py); set before it is first prepared
 
     Raises ShapeError when `data` is not exactly rows * cols values long.
     """
 
-    def __init__(self, type: GGMLType, rows: int, cols: int, data: U8, name: str = "weight") -> None:
+    def __init__(
+        self, type: GGMLType, rows: int, cols: int, data: U8, name: str = "weight", source: str | None = None
+    ) -> None:
         need = rows * row_bytes(type, cols)
         if data.nbytes != need:
             raise ShapeError(f"{name}: {rows} x {cols} values of {type.name} take {need} bytes, found {data.nbytes}")
-        self.type, self.rows, self.cols, self.name = type, rows, cols, name
+        self.type, self.rows, self.cols, self.name, self.source = type, rows, cols, name, source or name
         self.data: U8 = data
         self.compute = "f32"
         self._native: dict[int, Any] = {}  # id(context) -> NativeWeight

@@ -66,11 +66,14 @@ class HyperParameters:
             raise BadMetadata(f"{self.prefix}.{key}", f"{value} is not a finite number{' above 0' if positive else ''}")
         return builtins.float(value)
 
-    def sizes(self, n_vocab: builtins.int) -> dict[str, Any]:
-        """The sizes that every decoder has, by their names in `Spec`; head counts must divide."""
+    def sizes(
+        self, n_vocab: builtins.int, norm_eps: str = "attention.layer_norm_rms_epsilon", *, n_head_kv: builtins.int = 0
+    ) -> dict[str, Any]:
+        """The sizes that every decoder has, by their names in `Spec`; head counts must divide. `norm_eps` is the key of
+        the norms' epsilon; n_head_kv what holds without attention.head_count_kv, 0: n_head."""
         n_layer = self.int("block_count", high=MAX_LAYERS)
         n_embd, n_head = self.int("embedding_length"), self.int("attention.head_count")
-        n_head_kv = self.int("attention.head_count_kv", n_head)
+        n_head_kv = self.int("attention.head_count_kv", n_head_kv or n_head)
         if n_head % n_head_kv:
             raise BadMetadata(f"{self.prefix}.attention.head_count_kv", f"{n_head_kv} does not divide {n_head} heads")
         if not self.has("attention.key_length") and n_embd % n_head:
@@ -87,7 +90,7 @@ class HyperParameters:
             "n_vocab": n_vocab,
             "n_ctx": self.int("context_length", high=1 << 30),
             "head_dim": head_dim,
-            "norm_eps": self.float("attention.layer_norm_rms_epsilon", 1e-5),
+            "norm_eps": self.float(norm_eps, 1e-5),
         }
 
     def rope_dim(self, head_dim: builtins.int) -> builtins.int:

@@ -1,6 +1,6 @@
 """The one decoder: runs every decoder-only transformer that a `Spec` describes.
 
-    x = embed(tokens)
+    x = embed(tokens)           + a row per position, where positions are learned
     x = block(x)                for every layer
     logits = W_out norm(x)      for the rows that are wanted
 
@@ -15,14 +15,15 @@ from typing import Any
 
 from zigllama.foundation.runtime import F32, Step
 from zigllama.linear_algebra.linear import Weight, embed, linear
-from zigllama.neural_primitives.arithmetic import gather
-from zigllama.neural_primitives.normalization import RMSNorm
+from zigllama.neural_primitives.arithmetic import add, gather
+from zigllama.neural_primitives.embeddings import lookup
+from zigllama.neural_primitives.normalization import LayerNorm, RMSNorm
 from zigllama.neural_primitives.softmax import softcap
 from zigllama.transformers.attention import MultiHeadAttention
 from zigllama.transformers.feed_forward import FeedForward
 from zigllama.transformers.interfaces import Cache, CacheSpec
 from zigllama.transformers.spec import Spec
-from zigllama.transformers.transformer_block import TransformerBlock
+from zigllama.transformers.transformer_block import Norm, TransformerBlock
 
 
 class Decoder:
@@ -32,7 +33,10 @@ class Decoder:
         self.spec = spec
         self.token_embd: Weight = weights["token_embd.weight"]
         self.output: Weight = weights["output.weight"]
-        self.output_norm = RMSNorm(weights["output_norm.weight"], spec.norm_eps)
+        self.output_bias: F32 | None = weights.get("output.bias")
+        self.position_embd: Weight | None = weights["position_embd.weight"] if spec.learned_positions else None
+        self.embedding_norm = _norm(spec, weights, "token_embd_norm") if spec.embedding_norm else None
+        self.output_norm = _norm(spec, weights, "output_norm")
         self.blocks = [_block(spec, i, weights) for i in range(spec.n_layer)]
 
     def cache_spec(self) -> CacheSpec:
@@ -41,22 +45,35 @@ class Decoder:
 
     def hidden(self, step: Step, cache: Cache) -> Any:
         """The stream after the last block, normalised: (T, C)."""
-        x = embed(step, self.token_embd, scale=self.spec.embedding_scale)
-        for block in self.blocks:
-            x = block(x, step, cache)
-        return self.output_norm(x)
+        return self.output_norm(self._stream(step, cache))
 
     def forward(self, step: Step, cache: Cache) -> Any:
         """Logits (R, V) of the rows step.out_rows."""
+        return self.logits(self.output_norm(gather(self._stream(step, cache), step)))
+
+    def _stream(self, step: Step, cache: Cache) -> Any:
+        """The stream after the last block: (T, C)."""
         x = embed(step, self.token_embd, scale=self.spec.embedding_scale)
+        if self.position_embd is not None:
+            x = add(x, lookup(self.position_embd, step))
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
         for block in self.blocks:
             x = block(x, step, cache)
-        return self.logits(self.output_norm(gather(x, step)))
+        return x
 
     def logits(self, x: Any) -> Any:
         """Logits (R, V) of normalised rows (R, C) of the stream."""
-        logits = linear(x, self.output)
+        logits = linear(x, self.output, self.output_bias)
         return softcap(logits, cap=self.spec.logit_softcap) if self.spec.logit_softcap else logits
+
+
+def _norm(spec: Spec, weights: Mapping[str, Any], name: str) -> Norm:
+    """The norm of that name, of the spec's kind."""
+    weight: F32 = weights[f"{name}.weight"]
+    if spec.norm == "layer":
+        return LayerNorm(weight, weights[f"{name}.bias"], spec.norm_eps)
+    return RMSNorm(weight, spec.norm_eps)
 
 
 def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
@@ -65,9 +82,8 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
     def w(name: str) -> Any:
         return weights.get(f"blk.{i}.{name}")
 
-    def norm(name: str) -> RMSNorm:
-        weight: F32 = weights[f"blk.{i}.{name}.weight"]
-        return RMSNorm(weight, spec.norm_eps)
+    def norm(name: str) -> Norm:
+        return _norm(spec, weights, f"blk.{i}.{name}")
 
     cache_class, layer = spec.cache_spec().layers[i]
     attention = MultiHeadAttention(
@@ -90,13 +106,23 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
         q_norm=w("attn_q_norm.weight"),
         k_norm=w("attn_k_norm.weight"),
         norm_eps=spec.norm_eps,
+        slopes=spec.slopes,
     )
-    feed_forward = FeedForward(w("ffn_gate.weight"), w("ffn_up.weight"), w("ffn_down.weight"), spec.activation)
+    feed_forward = FeedForward(
+        w("ffn_gate.weight") if spec.gated else None,
+        w("ffn_up.weight"),
+        w("ffn_down.weight"),
+        spec.activation,
+        w("ffn_gate.bias"),
+        w("ffn_up.bias"),
+        w("ffn_down.bias"),
+    )
     return TransformerBlock(
         norm("attn_norm"),
         attention,
-        norm("ffn_norm"),
+        norm("ffn_norm") if spec.ffn_norm else None,
         feed_forward,
         norm("post_attention_norm") if spec.post_norm else None,
         norm("post_ffw_norm") if spec.post_norm else None,
+        spec.parallel,
     )

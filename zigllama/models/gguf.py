@@ -16,7 +16,6 @@ from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.linear_algebra.linear import Weight
 from zigllama.models.config import HyperParameters
-from zigllama.models.decoder import Decoder
 from zigllama.models.registry import architecture
 from zigllama.transformers.spec import Spec
 
@@ -58,9 +57,9 @@ class GGUFLoader:
         hyper = HyperParameters(metadata)
         if hyper.int("block_count", low=0, high=1 << 62) > len(tensors):  # before anything is made per layer
             raise BadMetadata(f"{name}.block_count", f"more layers than the file's {len(tensors)} tensors could fill")
-        spec = arch.spec(hyper, n_vocab)
-        table = arch.tensors(spec)
-        table.check({n: tuple(t.shape) for n, t in tensors.items()})
+        spec: Spec = arch.spec(hyper, n_vocab)
+        self.architecture, self.table = arch, arch.tensors(spec)
+        self.table.check({n: tuple(t.shape) for n, t in tensors.items()})
         for t in tensors.values():
             if t.type.name not in (MULTIPLIED if len(t.shape) > 1 else ("F32", "F16", "BF16")):
                 raise UnsupportedType(t.name, t.type.name)
@@ -93,7 +92,8 @@ class GGUFLoader:
         return Weight(t.type, rows, cols, data, name)
 
     def weights(self) -> Iterator[tuple[str, Any]]:
-        """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding.
+        """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding. Of a matrix that
+        the model takes apart (q, k and v in one) its parts come, views of the same bytes.
 
         A tied output is the embedding's own `Weight`: rows are looked up in the form in which it is multiplied, the
         same bits, and the file's pages are not needed any more.
@@ -103,13 +103,19 @@ class GGUFLoader:
             weight = self.weight(name)
             if name == "token_embd.weight":
                 embedding = weight
-            yield name, weight
+            first = 0
+            for part, rows in self.table.joined.get(name, ()):
+                yield part, _rows(weight, part, first, rows)
+                first += rows
+            if not first:
+                yield name, weight
         if "output.weight" not in self.reader.tensors:
             yield "output.weight", embedding
 
-    def decoder(self) -> Decoder:
-        """The decoder, with weights over the mapped file; nothing is repacked yet."""
-        return Decoder(self.spec, dict(self.weights()))
+    def decoder(self) -> Any:
+        """The model, a `Decoder` or what the architecture has in its place, with weights over the mapped file; nothing
+        is repacked yet."""
+        return self.architecture.model(self.spec, dict(self.weights()))
 
     def close(self) -> None:
         """Close the file."""
@@ -120,3 +126,11 @@ class GGUFLoader:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _rows(whole: Any, name: str, first: int, rows: int) -> Any:
+    """Rows first .. first + rows - 1 of a matrix or vector, without a copy."""
+    if not isinstance(whole, Weight):
+        return whole[first : first + rows]
+    size = whole.data.nbytes // whole.rows
+    return Weight(whole.type, rows, whole.cols, whole.data[first * size : (first + rows) * size], name, whole.name)

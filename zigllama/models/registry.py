@@ -10,19 +10,22 @@ import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from zigllama.errors import UnsupportedArchitecture
 from zigllama.models.config import HyperParameters
+from zigllama.models.decoder import Decoder
 from zigllama.models.tensors import TensorTable
-from zigllama.transformers.spec import Spec
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to make a `Spec` of hyper-parameters (and the vocabulary's size), and which tensors the spec asks for."""
+    """How to make a spec of hyper-parameters (and the vocabulary's size), which tensors the spec asks for, and what runs
+    it: `model(spec, weights)`, the one decoder unless the architecture has a forward pass of its own."""
 
-    spec: Callable[[HyperParameters, int], Spec]
-    tensors: Callable[[Spec], TensorTable]
+    spec: Callable[[HyperParameters, int], Any]
+    tensors: Callable[[Any], TensorTable]
+    model: Callable[[Any, Mapping[str, Any]], Any] = Decoder
 
 
 _MODULES: Mapping[str, str] = {"llama": "llama", "gemma3": "gemma"}

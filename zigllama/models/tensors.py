@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from zigllama.errors import BadTensor, MissingTensor, TensorShapeMismatch
 from zigllama.transformers.spec import Spec
@@ -11,10 +11,19 @@ Shape = tuple[int, ...]
 
 
 class TensorTable:
-    """Names and shapes: those that must be there, those that may."""
+    """Names and shapes: those that must be there, those that may.
 
-    def __init__(self, required: Mapping[str, Shape], optional: Mapping[str, Shape]) -> None:
-        self.required, self.optional = dict(required), dict(optional)
+    joined   tensors that the model takes apart: name in the file -> the parts, (name, rows) each, in their order. What
+             is required is the whole; the parts are what `GGUFLoader.weights` yields.
+    """
+
+    def __init__(
+        self,
+        required: Mapping[str, Shape],
+        optional: Mapping[str, Shape],
+        joined: Mapping[str, Sequence[tuple[str, int]]] | None = None,
+    ) -> None:
+        self.required, self.optional, self.joined = dict(required), dict(optional), dict(joined or {})
 
     def check(self, found: Mapping[str, Shape], ignored: Collection[str] = ()) -> None:
         """Raises MissingTensor, TensorShapeMismatch, or BadTensor for a tensor that is in no table."""
@@ -32,34 +41,64 @@ class TensorTable:
 
 
 def decoder_tensors(spec: Spec) -> TensorTable:
-    """The tensors of a decoder with gated feed-forward, by what its spec says. Matrices are (rows, cols) = (out,
-    in)."""
-    c, f, d = spec.n_embd, spec.n_ff, spec.head_dim
-    q, kv = spec.n_head * d, spec.n_head_kv * d
-    required: dict[str, Shape] = {"token_embd.weight": (spec.n_vocab, c), "output_norm.weight": (c,)}
-    optional: dict[str, Shape] = {"output.weight": (spec.n_vocab, c)}  # absent: tied to token_embd
+    """The tensors of a decoder, by what its spec says. Matrices are (rows, cols) = (out, in)."""
+    c, v = spec.n_embd, spec.n_vocab
+    required: dict[str, Shape] = {"token_embd.weight": (v, c)} | _norm(spec, "output_norm", c)
+    optional: dict[str, Shape] = {"output.weight": (v, c)}  # absent: tied to token_embd
+    (required if "output" in spec.biases else optional)["output.bias"] = (v,)
+    if spec.learned_positions:
+        required["position_embd.weight"] = (spec.n_ctx, c)
+    if spec.embedding_norm:
+        required |= _norm(spec, "token_embd_norm", c)
+    joined: dict[str, Sequence[tuple[str, int]]] = {}
     for i in range(spec.n_layer):
-        block: dict[str, Shape] = {
-            "attn_norm.weight": (c,),
-            "attn_q.weight": (q, c),
-            "attn_k.weight": (kv, c),
-            "attn_v.weight": (kv, c),
-            "attn_output.weight": (c, q),
-            "ffn_norm.weight": (c,),
-            "ffn_gate.weight": (f, c),
-            "ffn_up.weight": (f, c),
-            "ffn_down.weight": (c, f),
-        }
-        if spec.qk_norm:
-            block |= {"attn_q_norm.weight": (d,), "attn_k_norm.weight": (d,)}
-        if spec.post_norm:
-            block |= {"post_attention_norm.weight": (c,), "post_ffw_norm.weight": (c,)}
-        required |= {f"blk.{i}.{name}": shape for name, shape in block.items()}
-        biases: dict[str, Shape] = {
-            "attn_q.bias": (q,),
-            "attn_k.bias": (kv,),
-            "attn_v.bias": (kv,),
-            "attn_output.bias": (c,),
-        }
-        optional |= {f"blk.{i}.{name}": shape for name, shape in biases.items()}
-    return TensorTable(required, optional)
+        p = f"blk.{i}."
+        for name, shape in _products(spec).items():
+            required[f"{p}{name}.weight"] = shape
+            (required if name in spec.biases else optional)[f"{p}{name}.bias"] = shape[:1]
+        for name, parts in _parts(spec).items():
+            for kind in ("weight", "bias"):
+                joined[f"{p}{name}.{kind}"] = [(f"{p}{part}.{kind}", rows) for part, rows in parts]
+        for name, size in _norms(spec).items():
+            required |= _norm(spec, p + name, size)
+    return TensorTable(required, optional, joined)
+
+
+def _norm(spec: Spec, name: str, size: int) -> dict[str, Shape]:
+    """A norm's scale, and the shift that LayerNorm has."""
+    return {f"{name}.{kind}": (size,) for kind in ("weight", "bias")[: 2 if spec.norm == "layer" else 1]}
+
+
+def _norms(spec: Spec) -> dict[str, int]:
+    """The norms of a block, and how many channels each has."""
+    norms = {"attn_norm": spec.n_embd}
+    if spec.ffn_norm:
+        norms["ffn_norm"] = spec.n_embd
+    if spec.qk_norm:
+        norms |= {"attn_q_norm": spec.head_dim, "attn_k_norm": spec.head_dim}
+    if spec.post_norm:
+        norms |= {"post_attention_norm": spec.n_embd, "post_ffw_norm": spec.n_embd}
+    return norms
+
+
+def _products(spec: Spec) -> dict[str, Shape]:
+    """The matrices of a block, as the file has them."""
+    c, f = spec.n_embd, spec.n_ff
+    q, kv = spec.n_head * spec.head_dim, spec.n_head_kv * spec.head_dim
+    qkv: dict[str, Shape] = {"attn_q": (q, c), "attn_k": (kv, c), "attn_v": (kv, c)}
+    if spec.fused_qkv:
+        qkv = {"attn_qkv": (q + 2 * kv, c)}
+    gate: dict[str, Shape] = {"ffn_gate": (f, c)} if spec.gated and not spec.fused_gate else {}
+    up = 2 * f if spec.fused_gate else f
+    return qkv | {"attn_output": (c, q)} | gate | {"ffn_up": (up, c), "ffn_down": (c, f)}
+
+
+def _parts(spec: Spec) -> dict[str, list[tuple[str, int]]]:
+    """What the fused matrices of a block are taken apart into."""
+    q, kv = spec.n_head * spec.head_dim, spec.n_head_kv * spec.head_dim
+    parts: dict[str, list[tuple[str, int]]] = {}
+    if spec.fused_qkv:
+        parts["attn_qkv"] = [("attn_q", q), ("attn_k", kv), ("attn_v", kv)]
+    if spec.fused_gate:
+        parts["ffn_up"] = [("ffn_gate", spec.n_ff), ("ffn_up", spec.n_ff)]
+    return parts

@@ -81,6 +81,39 @@ def rope(x: Any, inv_freq: Any, step: Any, *, heads: int, mode: int, plane: int 
     return y.reshape(x.shape)
 
 
+def alibi_slopes(heads: int) -> F32:
+    """The slope of each head, -> (heads,) float32: head h of n = 2^k heads has 2^(-8 (h + 1) / n).
+
+    ALiBi ("Attention with Linear Biases", Press et al., 2021, arXiv 2108.12409) adds -slope * (p - j) to the score of a
+    query at p and a key at j, and no position to anything else. Where the number of heads is no power of two, the first
+    n, the largest power below it, have the slopes of n heads, the others every second one of 2n heads. Raises
+    InvalidArgument.
+    """
+    if heads < 1:
+        raise InvalidArgument(f"alibi_slopes: {heads} heads")
+    n = 1 << (heads.bit_length() - 1)
+    exponents = [-8.0 * (h + 1) / n for h in range(n)] + [-4.0 * (2 * h + 1) / n for h in range(heads - n)]
+    return np.exp2(exponents).astype(np.float32)
+
+
+def _lower_lookup(weight: Weight, step: Any, *, plane: int = 0, offset: int = 0) -> Lowered:
+    return Lowered([weight], [weight.cols], ints=[plane, offset])
+
+
+@op(code=Opcode.LOOKUP, lower=_lower_lookup)
+def lookup(weight: Any, step: Any, *, plane: int = 0, offset: int = 0) -> Any:
+    """W[positions[plane] + offset]: learned positions (Gehring et al., 2017), or another number that each row has, as
+    BERT's segments.   W (P, C) -> (T, C).   Raises ShapeError for a number outside the table.
+    """
+    from zigllama.linear_algebra.quantization import dequantize
+
+    at = step.positions[plane] + offset
+    if at.size and not (at.min() >= 0 and at.max() < weight.rows):
+        raise ShapeError(f"lookup: rows from {at.min()} to {at.max()}, {weight.name} has {weight.rows}")
+    rows = weight.data.reshape(weight.rows, -1)[at]
+    return dequantize(rows.reshape(-1), weight.type.name).reshape(len(at), weight.cols)
+
+
 @dataclass(frozen=True)
 class RoPE:
     """A layer's rotation: `RoPE(dim, base, mode)(x, step, heads)`, with its frequencies made once."""

@@ -1,6 +1,7 @@
 """Attention: every row asks, with its query, what the rows before it hold.
 
     scores  s[p] = softcap(scale * q . k[p])          for the cache positions p that the row may see
+                 + slope[h] * (p - the row's own)     with ALiBi (embeddings.alibi_slopes)
     weights w    = softmax(s)
     output  o    = sum_p w[p] v[p]                     (Vaswani et al., 2017, arXiv 1706.03762)
 
@@ -49,23 +50,50 @@ def _check_heads(q: Any, cache: Any, heads: int) -> None:
         raise ShapeError(f"attention: q has shape {q.shape} for {heads} heads of {cache.dk}; {cache.n_kv} key heads")
 
 
+def _check_slopes(slopes: F32 | None, heads: int) -> None:
+    if slopes is not None and slopes.shape != (heads,):
+        raise ShapeError(f"attention: slopes of shape {slopes.shape} for {heads} heads")
+
+
 def _lower_attention(
-    q: Any, step: Any, cache: Any, *, layer: int, heads: int, scale: float, window: int = 0, softcap: float = 0.0
+    q: Any,
+    step: Any,
+    cache: Any,
+    slopes: F32 | None = None,
+    *,
+    layer: int,
+    heads: int,
+    scale: float,
+    window: int = 0,
+    softcap: float = 0.0,
 ) -> Lowered:
     _check_heads(q, cache, heads)
-    return Lowered([q, cache], [heads * cache.dv], ints=[layer, heads, window], floats=[scale, softcap])
+    _check_slopes(slopes, heads)
+    return Lowered([q, cache, slopes], [heads * cache.dv], ints=[layer, heads, window], floats=[scale, softcap])
 
 
 @op(code=Opcode.ATTENTION, lower=_lower_attention)
 def attention(
-    q: Any, step: Any, cache: Any, *, layer: int, heads: int, scale: float, window: int = 0, softcap: float = 0.0
+    q: Any,
+    step: Any,
+    cache: Any,
+    slopes: Any = None,
+    *,
+    layer: int,
+    heads: int,
+    scale: float,
+    window: int = 0,
+    softcap: float = 0.0,
 ) -> Any:
-    """softmax(softcap(scale * q k^T)) v over the visible positions.   q (T, H*dk) -> (T, H*dv)
+    """softmax(softcap(scale * q k^T) + slope * (p - cache_pos)) v over the visible positions.
+
+    q (T, H*dk), slopes (H,) or None -> (T, H*dv)
 
     Row t sees positions first <= p <= see_to[t]; first is 0, or max(0, cache_pos[t] - window + 1) with a window.
     softcap(s) is c tanh(s / c), or s where c is 0. A row that sees nothing gets zeros. Raises ShapeError.
     """
     _check_heads(q, cache, heads)
+    _check_slopes(slopes, heads)
     per, out = heads // cache.n_kv, np.zeros((len(q), heads, cache.dv), q.dtype)
     queries = q.reshape(len(q), cache.n_kv, per, cache.dk)
     for t in range(len(q)):
@@ -77,6 +105,9 @@ def attention(
         s = np.einsum("ghd,gpd->ghp", queries[t], keys) * q.dtype.type(scale)
         if softcap:
             s = q.dtype.type(softcap) * np.tanh(s / q.dtype.type(softcap))
+        if slopes is not None:
+            distance = np.arange(first, last + 1, dtype=q.dtype) - q.dtype.type(step.cache_pos[t])
+            s = s + slopes.astype(q.dtype).reshape(cache.n_kv, per, 1) * distance
         w = np.exp(s - s.max(axis=-1, keepdims=True))
         out[t] = (np.einsum("ghp,gpd->ghd", w, values) / w.sum(axis=-1, keepdims=True)).reshape(heads, cache.dv)
     return out.reshape(len(q), heads * cache.dv)
@@ -96,8 +127,8 @@ class MultiHeadAttention:
     """The attention half of a block: project to q, k, v; rotate; store; attend; project back.
 
     q (H*dk, C), k (G*dk, C), v (G*dv, C), out (C, H*dv) are weights, q_bias .. out_bias vectors or None. q_norm and
-    k_norm (dk,) normalise each head before the rotation (None: they do not). `cache_class` and `layer` say where the
-    keys go.
+    k_norm (dk,) normalise each head before the rotation (None: they do not), slopes (H,) are ALiBi's. `cache_class`
+    and `layer` say where the keys go.
     """
 
     q: Weight
@@ -119,6 +150,7 @@ class MultiHeadAttention:
     q_norm: F32 | None = None
     k_norm: F32 | None = None
     norm_eps: float = 1e-5
+    slopes: F32 | None = None
 
     def __call__(self, x: Any, step: Step, cache: Cache) -> Any:
         """x (T, C) -> (T, C)"""
@@ -133,6 +165,7 @@ class MultiHeadAttention:
             q,
             step,
             pages,
+            self.slopes,
             layer=self.layer,
             heads=self.heads,
             scale=self.scale,

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zigllama.neural_primitives.embeddings import RoPE
+from zigllama.foundation.runtime import F32
+from zigllama.neural_primitives.embeddings import RoPE, alibi_slopes
 from zigllama.transformers.interfaces import CacheClass, CacheSpec
 
 
@@ -38,19 +39,34 @@ class Spec:
     n_ctx: int
     head_dim: int
     layers: tuple[LayerSpec, ...]
+    norm: str = "rms"  # "rms" has a scale, "layer" a scale and a shift
     norm_eps: float = 1e-5
-    activation: str = "silu"  # of the gated feed-forward: "silu" is SwiGLU, "gelu_tanh" GeGLU
+    activation: str = "silu"  # of the feed-forward: gated, "silu" is SwiGLU and "gelu_tanh" GeGLU
+    gated: bool = True  # False: down(act(up(x)))
+    parallel: bool = False  # both halves of a block read what came in: x + attention(norm(x)) + feed_forward(norm'(x))
+    ffn_norm: bool = True  # False: norm' is the attention's norm, one for both halves
     attn_scale: float | None = None  # what q . k is multiplied with; None: 1 / sqrt(head_dim)
     attn_softcap: float = 0.0
     logit_softcap: float = 0.0
     qk_norm: bool = False  # RMSNorm over each head of q and k, before the rotation
     post_norm: bool = False  # a second norm on the result of each half, before it is added
     embedding_scale: float = 1.0
+    embedding_norm: bool = False  # a norm on the embeddings, before the first block
+    learned_positions: bool = False  # a row per position, added to the token's
+    alibi: bool = False  # scores fall with the distance, at a slope of each head's own
+    fused_qkv: bool = False  # the file holds q, k and v as one matrix, attn_qkv
+    fused_gate: bool = False  # the file holds gate and up as one matrix, ffn_up
+    biases: tuple[str, ...] = ()  # products that have a bias, by the names in the file; the others may have one
 
     @property
     def scale(self) -> float:
         """What q . k is multiplied with."""
         return float(self.head_dim**-0.5) if self.attn_scale is None else self.attn_scale
+
+    @property
+    def slopes(self) -> F32 | None:
+        """ALiBi's slope of each head (n_head,), or None."""
+        return alibi_slopes(self.n_head) if self.alibi else None
 
     def cache_spec(self) -> CacheSpec:
         """Layers grouped by window into cache classes, ascending, those that see everything first."""
