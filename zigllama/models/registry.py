@@ -28,7 +28,30 @@ class Architecture:
     model: Callable[[Any, Mapping[str, Any]], Any] = Decoder
 
 
-_MODULES: Mapping[str, str] = {"llama": "llama", "gemma3": "gemma"}
+# GGUF name -> the file that registers it
+_MODULES: Mapping[str, str] = {
+    "bert": "bert",
+    "bloom": "bloom",
+    "falcon": "falcon",
+    "gemma": "gemma",
+    "gemma2": "gemma",
+    "gemma3": "gemma",
+    "gpt2": "gpt2",
+    "gptj": "gptj",
+    "gptneox": "gpt_neox",
+    "llama": "llama",
+    "mamba": "mamba",
+    "mamba2": "mamba",
+    "phi2": "phi",
+    "phi3": "phi",
+    "qwen": "qwen",
+    "qwen2": "qwen",
+    "qwen2moe": "mixture_of_experts",
+    "qwen3": "qwen",
+    "qwen3moe": "mixture_of_experts",
+    "starcoder": "starcoder",
+    "starcoder2": "starcoder",
+}
 _REGISTERED: dict[str, Architecture] = {}
 
 
