@@ -98,6 +98,7 @@ def falcon_tensors(config: Config) -> dict[str, Recipe]:
 
 
 TIED = (*IGNORED, r"^lm_head\.weight$")  # a tied head, written out: it is the embedding
-register("GPTNeoXForCausalLM", Conversion("gptneox", gptneox, gptneox_tensors, IGNORED, ("gpt_neox.",)))
+OTHER = {"embed_out.weight": "lm_head.weight"}  # as transformers 5 calls it in memory
+register("GPTNeoXForCausalLM", Conversion("gptneox", gptneox, gptneox_tensors, IGNORED, ("gpt_neox.",), OTHER))
 register("BloomForCausalLM", Conversion("bloom", bloom, bloom_tensors, TIED, ("transformer.",)))
 register("FalconForCausalLM", Conversion("falcon", falcon, falcon_tensors, TIED, ("transformer.",)))
