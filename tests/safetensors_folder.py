@@ -1,5 +1,5 @@
-"""Writes a Hugging Face folder for tests: config.json and one safetensors file. Not the package's reader turned round: it
-knows the format by itself, and writes what a test asks for, also what no reader should take.
+"""Writes a Hugging Face folder for tests: config.json and one safetensors file. Not the package's reader turned round:
+it knows the format by itself, and writes what a test asks for, also what no reader should take.
 """
 
 from __future__ import annotations

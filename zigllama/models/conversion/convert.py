@@ -1,9 +1,9 @@
 """`convert`: a Hugging Face folder as a GGUF file, tensor by tensor.
 
 Everything that can be wrong with names and shapes is found before a byte is written: the tensors that the family's
-recipes make are checked against the table of the architecture that will run them. A tensor that is taken as it is passes
-through in slabs of about a million values; one that a recipe computes is held whole, one at a time. The output is a
-temporary file in the target's folder until the last byte is on the disk.
+recipes make are checked against the table of the architecture that will run them. A tensor that is taken as it is
+passes through in slabs of about a million values; one that a recipe computes is held whole, one at a time. The output
+is a temporary file in the target's folder until the last byte is on the disk.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def convert(
     conversion   instead of the one that is registered for the folder's class
     progress     called with the bytes written so far, and their number
 
-    Raises BadCheckpoint, UnsupportedArchitecture, UnsupportedTokenizer; MissingTensor, TensorShapeMismatch, BadTensor (a
-    tensor nothing asks for, a value that is not finite or that F16 cannot hold); InvalidArgument (an output that exists
-    or is an input), UnknownName for the type; NoSpace, OSError. The output is then what it was before.
+    Raises BadCheckpoint, UnsupportedArchitecture, UnsupportedTokenizer; MissingTensor, TensorShapeMismatch, BadTensor
+    (a tensor nothing asks for, a value that is not finite or that F16 cannot hold); InvalidArgument (an output that
+    exists or is an input), UnknownName for the type; NoSpace, OSError. The output is then what it was before.
     """
     if type not in FILE_TYPES:
         raise UnknownName("type", type, tuple(FILE_TYPES))
@@ -111,7 +111,7 @@ def convert(
 
 
 def _target(path: StrPath, checkpoint: Checkpoint, force: bool) -> str:
-    """The target as text: in a folder that is there, no file of the model's folder that is read, nothing that exists."""
+    """The target as text: in a folder that is there, no file of the model's own, nothing that exists."""
     place = os.fspath(path)
     parent = os.path.dirname(place) or "."
     if not os.path.isdir(parent):

@@ -5,15 +5,15 @@
     def tensors(config):
         return {
             "token_embd.weight": take("model.embed_tokens.weight"),
-            "blk.0.attn_q.weight": permuted("model.layers.0.self_attn.q_proj.weight", config.int("num_attention_heads")),
+            "blk.0.attn_q.weight": permuted("model.layers.0.self_attn.q_proj.weight", heads),
             "blk.0.ffn_down.weight": Recipe(("a.weight", "b.weight"), lambda a, b: a + b),     # anything else
         }
 
     register("LlamaForCausalLM", Conversion("llama", metadata, tensors, ignored=(r"\\.rotary_emb\\.inv_freq$",)))
 
-A file of this folder is imported by itself: nothing else has to list it. Keys of metadata get the architecture's name in
-front, unless they begin with `general.` or `tokenizer.`; an int becomes UINT32, a float FLOAT32, a list an array.
-A tensor of one dimension, a norm, and what FLOAT32 below names stay F32 whatever type is asked for.
+A file of this folder is imported by itself: nothing else has to list it. Keys of metadata get the architecture's name
+in front, unless they begin with `general.` or `tokenizer.`; an int becomes UINT32, a float FLOAT32, a list an array. A
+tensor of one dimension, a norm, and what FLOAT32 below names stay F32 whatever type is asked for.
 
 What it is not: it opens nothing and writes nothing (checkpoint.py, convert.py).
 """

@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeGuard
 
 import numpy as np
 
@@ -104,8 +104,8 @@ class SafetensorsFile:
         return self.entries[name]
 
     def slabs(self, name: str) -> Iterator[F32]:
-        """The tensor's values in order as flat float32 arrays of at most SLAB values, whole rows (of the last axis) each
-        unless a row is longer. The file's pages are let go behind them. Raises MappingFault for a file that shrank."""
+        """The tensor's values in order as flat float32 arrays of at most SLAB values (or one row), whole rows of the
+        last axis each. The file's pages are let go behind them. Raises MappingFault for a file that shrank."""
         e = self.entry(name)
         kind = np.dtype(DTYPES[e.dtype])
         width = max(e.shape[-1] if e.shape else 1, 1)
@@ -136,7 +136,7 @@ def _floats(values: np.ndarray[Any, Any], dtype: str) -> F32:
         return values.astype(np.float32)
 
 
-def _naturals(value: Any) -> bool:
+def _naturals(value: Any) -> TypeGuard[list[int]]:
     """Whether this is a list of integers, none negative, that a file's size could be compared with."""
     return isinstance(value, list) and all(type(x) is int and 0 <= x < 1 << 62 for x in value)
 
