@@ -8,7 +8,7 @@ from architecture_variants import Variant
 from architecture_variants.llama import BASE
 
 RANGES = {r"norm\.weight": (0.0, 0.3)}  # what is multiplied is 1 + weight
-GAINS = {"embed_tokens": 1.0}  # embeddings are multiplied by sqrt(C)
+GAINS = {"embed_tokens": 1.0, "o_proj|down_proj": 2.5}  # embeddings are multiplied by sqrt(C)
 CAPS = {"attn_logit_softcapping": 4.0, "final_logit_softcapping": 5.0}
 SCALE = "llama.cpp divides q . k by the root of the head's size, whatever query_pre_attn_scalar is"
 

@@ -24,7 +24,7 @@ def longrope(original: int) -> dict[str, Any]:
     return PHI3 | more | {"rope_parameters": rope}
 
 
-PARTIAL = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.4}
+PARTIAL = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.375}
 VARIANTS = {
     "phi2": Variant(
         "PhiForCausalLM",
