@@ -21,7 +21,7 @@ VARIANTS = {
     "code-llama": Variant("LlamaForCausalLM", CONFIG | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
     "llama-linear": Variant("LlamaForCausalLM", scaled(rope_type="linear", factor=4.0)),
     "llama-yarn": Variant("LlamaForCausalLM", scaled(**YARN)),
-    "llama-yarn-attention": Variant("LlamaForCausalLM", scaled(**YARN, attention_factor=1.5)),
+    "llama-yarn-attention": Variant("LlamaForCausalLM", scaled(**YARN, attention_factor=1.0)),
     "llama-yarn-betas": Variant(
         "LlamaForCausalLM",
         scaled(**YARN, beta_fast=8.0, beta_slow=2.0),
