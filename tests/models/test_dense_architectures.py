@@ -60,15 +60,18 @@ def test_rotations_do_not(variant: Open) -> None:
 
 
 def test_longrope_is_chosen_by_the_context(variant: Open) -> None:
-    """Opened for 256 positions, its original context, a model has the rates for short ones, which transformers takes for
-    each text of up to 256 ids; opened for more those for long ones, for every text: here transformers would take the
-    short ones again for a text this short, and rates that change as a text grows do not fit keys that are cached."""
+    """Opened for 256 positions, its original context, a model has the rates for short ones, which transformers takes
+    for each text of up to 256 ids; opened for more those for long ones, for every text: here transformers would take
+    the short ones again for a text this short, and rates that change as a text grows do not fit keys in the cache."""
     subject = variant("phi3-longrope-short")
-    factors = {name: np.array(subject.about["config"]["rope_parameters"][f"{name}_factor"]) for name in ("short", "long")}
+    rope_parameters = subject.about["config"]["rope_parameters"]
+    factors = {name: np.array(rope_parameters[f"{name}_factor"]) for name in ("short", "long")}
     base = 10000.0 ** (-np.arange(0, 48, 2) / 48)
     for n_ctx, name in ((1, "short"), (256, "short"), (257, "long"), (1024, "long"), (None, "long")):
         with subject.open(n_ctx=n_ctx) as m:
-            inv_freq = m.decoder.blocks[1].attention.rope.inv_freq
+            rope = m.decoder.blocks[1].attention.rope
+            assert rope is not None
+            inv_freq = rope.inv_freq
         np.testing.assert_allclose(inv_freq, base / factors[name], rtol=1e-6)
     with subject.open(n_ctx=1024) as m:
         long = m.logits(subject.ids[:64])[subject.rows(64)]
@@ -78,7 +81,7 @@ def test_longrope_is_chosen_by_the_context(variant: Open) -> None:
 # --- windows ----------------------------------------------------------------------------------------------------------
 
 
-def hyper(arch: str = "llama", n_ctx: int | None = None, tensors: tuple[str, ...] = (), **keys: Any) -> HyperParameters:
+def hyper(arch: str, /, n_ctx: int | None = None, tensors: tuple[str, ...] = (), **keys: Any) -> HyperParameters:
     """Hyper-parameters of a small model; `a__b` is the key a.b."""
     sizes = {"block_count": 4, "embedding_length": 64, "feed_forward_length": 96, "context_length": 512}
     own = sizes | {"attention.head_count": 4} | {key.replace("__", "."): value for key, value in keys.items()}
@@ -86,7 +89,7 @@ def hyper(arch: str = "llama", n_ctx: int | None = None, tensors: tuple[str, ...
     return HyperParameters({"general.architecture": arch} | names, tensors, n_ctx)
 
 
-def spec(arch: str = "llama", **keys: Any) -> Spec:
+def spec(arch: str = "llama", /, **keys: Any) -> Spec:
     """The spec that an architecture makes of them."""
     made: Spec = architecture(arch).spec(hyper(arch, **keys), 100)
     return made
@@ -121,12 +124,16 @@ def test_patterns_that_cannot_be(flags: Any) -> None:
 
 # --- scalings ---------------------------------------------------------------------------------------------------------
 
-YARN = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0, "rope__scaling__original_context_length": 128}
+YARN: dict[str, Any] = {
+    "rope__scaling__type": "yarn",
+    "rope__scaling__factor": 4.0,
+    "rope__scaling__original_context_length": 128,
+}
 
 
 def test_yarn_keys() -> None:
-    """attn_factor comes on top of 0.1 ln(factor) + 1, as in llama.cpp; yarn_attn_factor, which its converter writes and its
-    loader overwrites, is what the model's authors multiply with and stands in its place."""
+    """attn_factor comes on top of 0.1 ln(factor) + 1, as in llama.cpp; yarn_attn_factor, which its converter writes
+    and its loader overwrites, is what the model's authors multiply with and stands in its place."""
     usual = 0.1 * np.log(4.0) + 1
 
     def scale(**keys: Any) -> float:
@@ -138,7 +145,7 @@ def test_yarn_keys() -> None:
     assert scale() == pytest.approx(usual)
     assert scale(rope__scaling__attn_factor=1.5) == pytest.approx(1.5 * usual)
     assert scale(rope__scaling__yarn_attn_factor=1.5) == 1.5
-    betas = {"rope__scaling__yarn_beta_fast": 8.0, "rope__scaling__yarn_beta_slow": 2.0}
+    betas: dict[str, Any] = {"rope__scaling__yarn_beta_fast": 8.0, "rope__scaling__yarn_beta_slow": 2.0}
     rope = spec(**YARN, **betas).layers[0].rope
     assert rope is not None and rope.yarn is not None and (rope.yarn.beta_fast, rope.yarn.beta_slow) == (8.0, 2.0)
 
