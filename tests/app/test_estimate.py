@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,60 +12,23 @@ import pytest
 import small_models
 
 import zigllama as zl
-from zigllama.app.estimate import Estimate, estimate_tensors, part_of
+from zigllama.app.estimate import Estimate, estimate_tensors, tensor_infos
 from zigllama.app.main import main
 from zigllama.errors import BadMetadata, InvalidArgument, NotGGUF, ShapeError
-from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
 from zigllama.foundation.tape import record
 from zigllama.inference.engine import CHUNK
 from zigllama.inference.kv_cache import ModelKVCache
 from zigllama.models.gguf import GGUFLoader
+from zigllama.models.model_config import ModelConfig
+from zigllama.models.parameters import part_of
 from zigllama.neural_primitives.fusion import FUSIONS
-
-# LLaMA (Touvron et al., 2023, table 2): width, feed-forward, layers, heads; vocabulary 32,000, context 2,048
-LLAMA = {
-    "7B": (4096, 11008, 32, 32),
-    "13B": (5120, 13824, 40, 40),
-    "30B": (6656, 17920, 60, 52),
-    "65B": (8192, 22016, 80, 64),
-}
 
 
 def llama(name: str, type_name: str) -> tuple[dict[str, Any], list[TensorInfo]]:
     """Metadata and tensor list of a LLaMA with every matrix in one type."""
-    n_embd, n_ff, n_layer, n_head = LLAMA[name]
-    metadata = {
-        "general.architecture": "llama",
-        "llama.block_count": n_layer,
-        "llama.context_length": 2048,
-        "llama.embedding_length": n_embd,
-        "llama.feed_forward_length": n_ff,
-        "llama.attention.head_count": n_head,
-    }
-
-    def tensors() -> Iterator[TensorInfo]:
-        kind, f32 = type_by_name(type_name), type_by_name("F32")
-
-        def matrix(label: str, rows: int, cols: int) -> TensorInfo:
-            return TensorInfo(f"{label}.weight", (rows, cols), kind, 0, rows * row_bytes(kind, cols))
-
-        def norm(label: str) -> TensorInfo:
-            return TensorInfo(f"{label}.weight", (n_embd,), f32, 0, 4 * n_embd)
-
-        yield matrix("token_embd", 32_000, n_embd)
-        yield matrix("output", 32_000, n_embd)
-        yield norm("output_norm")
-        for i in range(n_layer):
-            for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
-                yield matrix(f"blk.{i}.{part}", n_embd, n_embd)
-            yield matrix(f"blk.{i}.ffn_gate", n_ff, n_embd)
-            yield matrix(f"blk.{i}.ffn_up", n_ff, n_embd)
-            yield matrix(f"blk.{i}.ffn_down", n_embd, n_ff)
-            yield norm(f"blk.{i}.attn_norm")
-            yield norm(f"blk.{i}.ffn_norm")
-
-    return metadata, list(tensors())
+    config = ModelConfig.preset(f"llama-{name.lower()}")
+    return config.metadata(), tensor_infos(config, type_name)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +51,7 @@ def test_the_parts_of_7b_in_q4_0() -> None:
     assert e["attention"] == 32 * 4 * 4096 * 4096 * 18 // 32
     assert e["feed-forward"] == 32 * 3 * 4096 * 11008 * 18 // 32
     assert e["norms"] == 65 * 4096 * 4
-    assert e["other"] == 0
+    assert e["other"] == e["state space"] == 0
     assert e["KV cache"] == 2048 * 32 * 2 * 4096 * 2
     assert e.total == sum(p.n_bytes for p in e.parts)
 
@@ -159,7 +121,7 @@ def test_activations_are_about_what_the_tape_plans(smollm2_path: Path, gemma3_pa
         ("blk.3.attn_k_norm.weight", "norms"),
         ("blk.3.post_ffw_norm.weight", "norms"),
         ("blk.12.ffn_gate_exps.weight", "feed-forward"),
-        ("blk.0.ssm_in.weight", "other"),
+        ("blk.0.ssm_in.weight", "state space"),
         ("rope_freqs.weight", "other"),
     ],
 )
@@ -209,7 +171,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert err == ""
     assert "context 512" in out
-    assert "it fits" in out
+    assert "comfortable" in out
     assert main(["estimate", "-m", path, "-c", "512", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["total"] == zl.estimate(path, 512).total

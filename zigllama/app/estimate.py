@@ -1,6 +1,8 @@
-"""How much memory a model will need, part by part, before anything is loaded: `zl.estimate("m.gguf", n_ctx=8192)`.
+"""How much memory a model will need, part by part, before anything is loaded: `zl.estimate("m.gguf", n_ctx=8192)`, or
+of a published shape without any file: `zl.estimate("llama-7b", n_ctx=2048, type_name="Q4_0")`.
 
-Everything comes from the head of the file (metadata and the list of tensors); no tensor is read. The parts:
+Everything comes from the head of the file (metadata and the list of tensors; no tensor is read), or from a
+`ModelConfig`, with every matrix in the one type that was asked for and vectors in float32. The parts:
 
     embedding, attention,    the file's own bytes of these tensors: in memory a weight takes the same, but for the
     feed-forward, norms,     padding of its last panel
@@ -9,9 +11,18 @@ Everything comes from the head of the file (metadata and the list of tensors); n
                              positions
     activations              the rows of one prefill chunk that are alive at once, and the logits of one row
 
-Source of the parts: the table that LLaMA's memory is usually given in. Its published figures leave out the block scales
-here and there (7B in Q4_0: KV cache 0.08 GB, where 2,048 positions of 32 layers in f16 are 1.07 GB); these are the
-sums.
+Source of the parts: the table that LLaMA's memory is usually given in, in GB of 1e9 bytes. What is printed here is the
+sum of what a file holds, and differs from the published figures where those contradict arithmetic:
+
+    30B                  "30.0 B parameters, 60 GB in FP16" rounds the name; 32.5 B parameters are 65.1 GB (F32: 130.1)
+    Q8_0, "one byte"     a block of 32 values has a scale of two bytes: 34/32 bytes a value, 7.2 GB for 7B, not 6.7
+    Q4_0, half a byte    18/32 bytes a value, 3.8 GB for 7B: here the scales are counted
+    KV cache, f16        2 x layers x positions x channels x 2 bytes: 1.07, 1.68, 3.27 and 5.37 GB for 2,048 positions.
+                         "1.0, 1.6, 3.2, 5.2" are GiB or cut short; "0.08" in the same table's parts of 7B in Q4_0 is
+                         neither, and its total of 3.8 GB has no cache in it
+    parts of 7B, Q4_0    embedding 0.07, attention 1.21, feed-forward 2.43, output 0.07: "embedding 0.5, layers 2.9,
+                         output 0.3" give the embedding four bytes a value and the layers a fifth too little
+    norms                "0.02" is ten times the 1.1 MB that 65 rows of 4,096 float32 are
 
 What it is not: a measurement. Python, NumPy and the tokenizer's tables come on top (about 40 to 100 MB, by vocabulary).
 """
@@ -20,30 +31,21 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from zigllama.app.console import printable, size, table
 from zigllama.errors import BadMetadata, InvalidArgument, ShapeError
-from zigllama.foundation.ggml_types import type_by_name
+from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
+from zigllama.models.model_config import ModelConfig, ModelSize
+from zigllama.models.parameters import PARTS, part_of
 
 PAGE = 64  # positions of a cache page
 CHUNK = 512  # rows of a prefill chunk
 MAX_LAYERS = 10_000
-WEIGHT_PARTS = ("embedding", "attention", "feed-forward", "norms", "output", "other")
-
-# The first pattern that a tensor's name matches says which part it belongs to. Norms first: they are named after what
-# they precede.
-_PART_OF = (
-    (re.compile(r"norm"), "norms"),
-    (re.compile(r"^(token_embd|position_embd|token_types)\b"), "embedding"),
-    (re.compile(r"^output\b"), "output"),
-    (re.compile(r"^(blk|enc\.blk|dec\.blk)\.\d+\.(attn|cross_attn)"), "attention"),
-    (re.compile(r"^(blk|enc\.blk|dec\.blk)\.\d+\.(ffn|layer_output)"), "feed-forward"),
-)
+WEIGHT_PARTS = PARTS
 
 
 @dataclass(frozen=True)
@@ -103,17 +105,53 @@ class Estimate:
         return head + "\n" + table(rows, ("part", "bytes", "", ""), right=[1, 2])
 
 
-def estimate(path: str | os.PathLike[str], n_ctx: int | None = None, cache_type: str = "f16") -> Estimate:
-    """Estimate the memory of the model in a GGUF file.
+def estimate(
+    model: str | os.PathLike[str] | ModelConfig,
+    n_ctx: int | None = None,
+    cache_type: str = "f16",
+    *,
+    type_name: str | None = None,
+) -> Estimate:
+    """Estimate the memory of a model.
 
+    model       a GGUF file; or a `ModelConfig`, or a preset's name (`ModelSize`) where no file is called so
     n_ctx       positions of the context; None takes what the model was trained with
     cache_type  number format of keys and values: "f16", "f32" or "q8_0"
+    type_name   of a preset's matrices, "F16" unless given; a file has its own
 
-    Raises what the GGUF reader raises for a file that is none, BadMetadata when a size is missing, and InvalidArgument
-    for an n_ctx or cache type that cannot be.
+    Raises what the GGUF reader raises for a file that is none, BadMetadata when a size is missing, InvalidArgument for
+    an n_ctx or cache type that cannot be and for the type of a file, UnknownName for a type that there is not,
+    ShapeError for one whose quant blocks do not fit the rows.
     """
-    with GGUFReader(path) as reader:
+    config = preset_of(model)
+    if config is not None:
+        return estimate_tensors(config.metadata(), tensor_infos(config, type_name or "F16"), n_ctx, cache_type)
+    if type_name is not None:
+        raise InvalidArgument(f"type_name {type_name!r} is for presets; a file's tensors have their types")
+    assert not isinstance(model, ModelConfig)
+    with GGUFReader(model) as reader:
         return estimate_tensors(reader.metadata, reader.tensors.values(), n_ctx, cache_type)
+
+
+def preset_of(model: str | os.PathLike[str] | ModelConfig) -> ModelConfig | None:
+    """The config that is meant, or None where it is a file: what is there under that name is a file."""
+    if isinstance(model, ModelConfig):
+        return model
+    if isinstance(model, ModelSize):
+        return ModelConfig.preset(model)
+    is_preset = model in set(ModelSize) and not os.path.exists(model)
+    return ModelConfig.preset(str(model)) if is_preset else None
+
+
+def tensor_infos(config: ModelConfig, type_name: str) -> list[TensorInfo]:
+    """The tensors of a file of that shape: matrices in the type, vectors in float32. Raises UnknownName, ShapeError."""
+    wanted, f32 = type_by_name(type_name), type_by_name("F32")
+    infos = []
+    for name, shape in config.tensors.items():
+        kind = wanted if len(shape) > 1 else f32
+        n_bytes = math.prod(shape[:-1]) * row_bytes(kind, shape[-1])
+        infos.append(TensorInfo(name, shape, kind, 0, n_bytes))
+    return infos
 
 
 def estimate_tensors(
@@ -139,15 +177,6 @@ def estimate_tensors(
     parts.append(_cache_part(sizes, n_ctx, cache_type))
     parts.append(_activation_part(sizes, min(n_ctx, CHUNK), n_vocab))
     return Estimate(tuple(parts), sizes.architecture, n_params, n_ctx, cache_type.lower())
-
-
-def part_of(name: str) -> str:
-    """Which part a tensor belongs to, by its GGUF name.
-
-    >>> part_of("blk.0.attn_q.weight"), part_of("blk.0.attn_q_norm.weight"), part_of("token_embd.weight")
-    ('attention', 'norms', 'embedding')
-    """
-    return next((part for pattern, part in _PART_OF if pattern.search(name)), "other")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from zigllama.app.pull import pull
 # --- the model --------------------------------------------------------------------------------------------------------
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """The model, as the first argument or as -m."""
-    parser.add_argument("model", nargs="?", help=f"a GGUF file, or a name: {', '.join(CATALOGUE)}")
+def add_model(parser: argparse.ArgumentParser, also: Sequence[str] = ()) -> None:
+    """The model, as the first argument or as -m; `also`: names that this verb knows beside the catalogue's."""
+    parser.add_argument("model", nargs="?", help=f"a GGUF file, or a name: {', '.join([*CATALOGUE, *also])}")
     parser.add_argument("-m", "--model", dest="model_flag", metavar="MODEL", help="the same, as a flag")
 
 
