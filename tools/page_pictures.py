@@ -25,7 +25,9 @@ COLOURS = ("#2a6f97", "#bc4b51", "#5b8e7d", "#f4a259", "#6d597a", "#8a8a8a")
 GREY, PALE = "#777777", "#e4e4e4"
 SENTENCE = "The cat sat on the mat because it was tired."
 
-Floats = npt.NDArray[np.floating[Any]]
+Numbers = npt.NDArray[Any]
+TOKENS = range(0, 257, 32)
+FAR = "distance in tokens"
 
 
 # --- a plot of curves -------------------------------------------------------------------------------------------------
@@ -33,7 +35,7 @@ Floats = npt.NDArray[np.floating[Any]]
 
 def curves(
     title: str,
-    lines: Mapping[str, tuple[Floats, Floats]],
+    lines: Mapping[str, tuple[Numbers, Numbers]],
     x_ticks: Sequence[float],
     y_ticks: Sequence[float],
     x_title: str,
@@ -50,7 +52,8 @@ def curves(
 
     parts = [svg.text(left + 40, 24, title, weight="bold")]
     for x in x_ticks:
-        parts += [svg.line([at(x, y0), at(x, y1)], PALE), svg.text(at(x, 0)[0], 276, f"{x:g}", anchor="middle", size=11)]
+        parts.append(svg.line([at(x, y0), at(x, y1)], PALE))
+        parts.append(svg.text(at(x, 0)[0], 276, f"{x:g}", anchor="middle", size=11))
     for y in y_ticks:
         parts += [svg.line([at(x0, y), at(x1, y)], PALE)]
         parts.append(svg.text(left + 34, at(x0, y)[1] + 4, f"{y:g}", anchor="end", size=11))
@@ -87,9 +90,9 @@ def file_picture() -> str:
         parts.append(svg.rectangle(x, 32, w, 40, colour))
         if w > 60:
             parts.append(svg.text(x + 4, 86, f"{label}, {(end - first) / 1e6:.1f} MB", size=11))
-    first = groups[0]
-    parts.append(svg.text(0, 104, f"grey: {first[0]}, {first[2] / 1e6:.1f} MB; blue: the 30 blocks, about "
-                          f"{np.median([g[2] - g[1] for g in groups if g[0].startswith('blk')]) / 1e6:.1f} MB each", size=11))  # fmt: skip
+    block = np.median([end - first for label, first, end in groups if label.startswith("blk")])
+    words = f"grey: {groups[0][0]}, {groups[0][2] / 1e6:.1f} MB; blue: the 30 blocks, about {block / 1e6:.1f} MB each"
+    parts.append(svg.text(0, 104, words, size=11))
     return svg.document(width + 24, 116, parts)
 
 
@@ -103,7 +106,8 @@ def activations_picture() -> str:
     off = {"gelu_tanh - gelu": (x, 1000 * (ACTIVATIONS["gelu_tanh"][0].ref(x) - ACTIVATIONS["gelu"][0].ref(x)))}
     parts = curves("pass what is positive", one, range(-5, 6), range(-1, 6), "x")
     parts += curves("gates", two, range(-5, 6), (-1, -0.5, 0, 0.5, 1), "x", left=400)
-    parts += curves("GELU: the tanh form, its error x 1000", off, range(-5, 6), (-0.5, -0.25, 0, 0.25, 0.5), "x", left=800)
+    ticks = (-0.5, -0.25, 0, 0.25, 0.5)
+    parts += curves("GELU: the tanh form, its error x 1000", off, range(-5, 6), ticks, "x", left=800)
     return svg.document(1216, 326, parts)
 
 
@@ -140,8 +144,8 @@ def rope_picture() -> str:
         pairs[f"pair {i}"] = (positions, cos)
     score = {"q . k / D": (positions, turned[:, 0] @ start / head)}
     ticks = (-1, -0.5, 0, 0.5, 1)
-    parts = curves("each pair turns at its own rate: cos of the angle", pairs, range(0, 257, 32), ticks, "distance in tokens")
-    parts += curves("so the score of equal vectors falls with distance", score, range(0, 257, 32), ticks, "distance in tokens", left=400)  # fmt: skip
+    parts = curves("each pair turns at its own rate: cos of the angle", pairs, TOKENS, ticks, FAR)
+    parts += curves("so the score of equal vectors falls with distance", score, TOKENS, ticks, FAR, left=400)
     return svg.document(816, 326, parts)
 
 
@@ -154,8 +158,9 @@ def alibi_picture() -> str:
         if h % 2 == 0:
             p = np.arange(65, dtype=np.float32)
             weights[f"head {h}"] = (p, zl.kernels.softmax.ref((-slope * p)[None])[0])
-    parts = curves("added to the score", lines, range(0, 65, 8), (-32, -24, -16, -8, 0), "distance in tokens")
-    parts += curves("weights where nothing else differs", weights, range(0, 65, 8), (0, 0.1, 0.2, 0.3, 0.4), "distance in tokens", left=400)  # fmt: skip
+    near, shares = range(0, 65, 8), (0, 0.1, 0.2, 0.3, 0.4)
+    parts = curves("added to the score", lines, near, (-32, -24, -16, -8, 0), FAR)
+    parts += curves("weights where nothing else differs", weights, near, shares, FAR, left=400)
     return svg.document(816, 326, parts)
 
 
@@ -209,15 +214,15 @@ def attention_picture() -> str:
         maps = attention_weights(model, ids)
     parts, cell, t = [], 11.0, len(ids)
     for n, (title, (layer, head)) in enumerate(kinds_of_heads(maps).items()):
-        left, top = 64.0 + n * (t * cell + 72), 44.0
-        parts.append(svg.text(left, 24, f"{title}: layer {layer}, head {head}", size=12, weight="bold"))
+        left, top = 64.0 + n * (t * cell + 72), 54.0
+        parts += [svg.text(left, 22, title, weight="bold"), svg.text(left, 40, f"layer {layer}, head {head}", size=11)]
         levels = np.rint(maps[layer, head] * 15).astype(int)
         for level in range(16):
-            places = [(left + cell * p, top + cell * r) for r in range(t) for p in range(r + 1) if levels[r, p] == level]
-            shade = tuple(round(240 + (end - 240) * level / 15) for end in (20, 60, 110))
-            parts.append(svg.squares(places, cell - 1, "#%02x%02x%02x" % shade))
+            at = [(r, p) for r in range(t) for p in range(r + 1) if levels[r, p] == level]
+            colour = "#" + "".join(f"{round(240 + (end - 240) * level / 15):02x}" for end in (20, 60, 110))
+            parts.append(svg.squares([(left + cell * p, top + cell * r) for r, p in at], cell - 1, colour))
         parts += [svg.text(left - 4, top + cell * r + 9, w.strip(), anchor="end", size=9) for r, w in enumerate(words)]
-    return svg.document(4 * (t * cell + 72) + 12, 60 + t * cell, [p for p in parts if p])
+    return svg.document(4 * (t * cell + 72) + 12, 70 + t * cell, [p for p in parts if p])
 
 
 PICTURES: dict[str, Callable[[], str]] = {

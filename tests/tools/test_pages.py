@@ -29,8 +29,8 @@ def test_a_page_prints_what_it_says(page: str) -> None:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_is_as_its_code_draws_it(name: str) -> None:
-    """The same words and shapes, each number within a tenth, of a map the cells apart (below): the last bits of a value may
-    differ between instruction sets."""
+    """The same words and shapes, each number within a tenth (of a map the cells come below): the last bits of a value
+    may differ between instruction sets."""
     need(name)
     here, new = (DOCS / name).read_text("utf-8"), PICTURES[name]()
     assert plain(here) == plain(new), f"run tools/make_pages.py {name}"
@@ -59,7 +59,8 @@ def cells(svg: str) -> dict[tuple[str, str], int]:
 
 def test_the_maps_cells_have_their_shades() -> None:
     need("layer4")
-    here, new = (cells(text) for text in ((DOCS / "layer4-attention.svg").read_text("utf-8"), PICTURES["layer4-attention.svg"]()))
+    name = "layer4-attention.svg"
+    here, new = cells((DOCS / name).read_text("utf-8")), cells(PICTURES[name]())
     assert len(here) > 200
     assert here.keys() == new.keys()
     assert max(abs(here[at] - new[at]) for at in here) <= 16  # a sixteenth of the scale: one level
