@@ -92,8 +92,8 @@ class GGUFLoader:
         return Weight(t.type, rows, cols, data, name)
 
     def weights(self) -> Iterator[tuple[str, Any]]:
-        """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding. Of a matrix that
-        the model takes apart (q, k and v in one) its parts come, views of the same bytes.
+        """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding. Of a matrix
+        that the model takes apart (q, k and v in one) its parts come, views of the same bytes.
 
         A tied output is the embedding's own `Weight`: rows are looked up in the form in which it is multiplied, the
         same bits, and the file's pages are not needed any more.
