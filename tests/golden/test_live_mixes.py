@@ -5,9 +5,9 @@ Runs where llama-cpp-python is installed and ZIGLLAMA_LLAMA_QUANTIZE names a lla
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from golden_measures import kl
 import zigllama as zl
 from zigllama.app.mixes import MIXES
 
-# Both engines round activations to 8 bits, each in its own blocks: with KL half a squared distance, two that are at most
-# sqrt(1.1) d from the float evaluation of the same file are at most (1 + sqrt(1.1)) d apart (see test_live_peer.py);
+# Both engines round activations to 8 bits, each in its own blocks: with KL half a squared distance, two that are at
+# most sqrt(1.1) d from the float evaluation of the same file are at most (1 + sqrt(1.1)) d apart (test_live_peer.py);
 # the factor 1.25 is for chance (test_small_models.py).
 APART = 1.25 * (1.0 + 1.1**0.5) ** 2
 # float evaluations of one file in two engines: f32 sums in different order
@@ -49,8 +49,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def peer_logits(path: Path) -> Any:
     """llama.cpp's logits of every position."""
-    import llama_cpp
-
+    llama_cpp: Any = importlib.import_module("llama_cpp")
     n = len(IDS)
     peer = llama_cpp.Llama(str(path), n_ctx=128, n_batch=128, n_ubatch=128, n_threads=1, logits_all=True, verbose=False)
     try:
