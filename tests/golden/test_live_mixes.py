@@ -75,8 +75,6 @@ def test_both_run_both(mix: str, source: Path, tmp_path: Path) -> None:
             here = model.logits(IDS)
         there = peer_logits(path)
         own, apart = float(kl(exact, there).mean()), float(kl(here, there).mean())
-        print(
-            f"{mix} {path.stem}: llama.cpp from the float evaluation {own:.3g}, from ours {apart:.3g}", file=sys.stderr
-        )
+        print(f"{mix} {path.stem}: llama.cpp from the float evaluation {own:.3g}, from ours {apart:.3g}")
         assert own < 0.05, "the two do not read the file alike"
         assert apart <= APART * max(own, EXACT)
