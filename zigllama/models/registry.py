@@ -42,6 +42,7 @@ _MODULES: Mapping[str, str] = {
     "llama": "llama",
     "mamba": "mamba",
     "mamba2": "mamba",
+    "mistral": "mistral",
     "phi2": "phi",
     "phi3": "phi",
     "qwen": "qwen",
