@@ -14,7 +14,8 @@ import small_models
 import zigllama as zl
 from zigllama.app.estimate import Estimate, estimate_tensors, tensor_infos
 from zigllama.app.main import main
-from zigllama.errors import BadMetadata, InvalidArgument, NotGGUF, ShapeError
+from zigllama.errors import BadMetadata, ContextOverflow, InvalidArgument, NotGGUF, ShapeError
+from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
 from zigllama.foundation.tape import record
 from zigllama.inference.engine import CHUNK
@@ -86,6 +87,67 @@ def test_the_cache_is_counted_in_pages() -> None:
     # A list of key/value heads, one per layer: 0 heads, no cache.
     mixed = metadata | {"x.attention.head_count_kv": [2, 0, 2, 0, 0, 0]}
     assert estimate_tensors(mixed, [], 64)["KV cache"] == 2 * 64 * per_position
+
+
+def info(name: str, *shape: int, kind: str = "F32") -> TensorInfo:
+    k = type_by_name(kind)
+    return TensorInfo(name, shape, k, 0, math.prod(shape[:-1]) * row_bytes(k, shape[-1]))
+
+
+def test_experts_of_which_a_token_reads_a_few() -> None:
+    metadata = {
+        "general.architecture": "x",
+        "x.block_count": 1,
+        "x.context_length": 512,
+        "x.embedding_length": 64,
+        "x.attention.head_count": 4,
+        "x.attention.head_count_kv": 1,
+        "x.feed_forward_length": 128,
+        "x.expert_count": 8,
+        "x.expert_used_count": 2,
+        "x.expert_feed_forward_length": 32,
+        "x.expert_shared_feed_forward_length": 48,
+    }
+    experts = [info(f"blk.0.ffn_{part}_exps.weight", 8, 32, 64, kind="Q8_0") for part in ("gate", "up")]
+    experts.append(info("blk.0.ffn_down_exps.weight", 8, 64, 32, kind="Q8_0"))
+    shared = [info("blk.0.ffn_gate_inp.weight", 8, 64), info("blk.0.ffn_up_shexp.weight", 48, 64)]
+    e = estimate_tensors(metadata, [*experts, *shared])
+    stacked, rest = 3 * 8 * 32 * 64 * 34 // 32, 4 * 64 * (8 + 48)
+    assert e["feed-forward"] == stacked + rest
+    note = next(p.note for p in e.parts if p.name == "feed-forward")
+    assert note == f"2 of 8 experts a token: {(stacked / 4 + rest) / 1000:.1f} kB are read"
+    # a row has gate and up of its two experts and of the shared one at once, no dense 128
+    assert e["activations"] == 4 * 512 * (2 * 64 + 2 * (2 * 32 + 48))
+    dense = {k: v for k, v in metadata.items() if "expert" not in k}
+    assert estimate_tensors(dense, shared)["activations"] == 4 * 512 * (2 * 64 + 2 * 128)
+
+
+def test_a_state_does_not_grow_with_the_context() -> None:
+    metadata = {
+        "general.architecture": "x",
+        "x.block_count": 3,
+        "x.context_length": 1 << 20,
+        "x.embedding_length": 64,
+        "x.ssm.inner_size": 128,
+        "x.ssm.state_size": 16,
+        "x.ssm.conv_kernel": 4,
+        "x.ssm.time_step_rank": 4,
+    }
+    e = estimate_tensors(metadata, [info("blk.0.ssm_in.weight", 256, 64)], 1 << 20)
+    assert e["KV cache"] == 0
+    assert e["state"] == estimate_tensors(metadata, [], 64)["state"] == 3 * 4 * (128 * 16 + 3 * 128)
+    assert e["state space"] == 4 * 256 * 64
+    assert e.weights + e["state"] + e["activations"] == e.total
+    second = metadata | {"x.ssm.group_count": 2, "x.attention.head_count": 0}
+    assert estimate_tensors(second, [], 64)["state"] == 3 * 4 * (128 * 16 + 3 * (128 + 2 * 2 * 16))
+
+
+def test_learned_positions_end() -> None:
+    metadata, tensors = llama("7B", "F16")
+    tensors.append(info("position_embd.weight", 1024, 4096))
+    assert estimate_tensors(metadata, tensors, 1024)["embedding"] == 32_000 * 4096 * 2 + 1024 * 4096 * 4
+    with pytest.raises(ContextOverflow, match="1025 positions are needed, the context has 1024"):
+        estimate_tensors(metadata, tensors, 1025)
 
 
 @pytest.mark.parametrize("name", ["llama-mix", "gemma3-mix"])

@@ -7,8 +7,12 @@ Everything comes from the head of the file (metadata and the list of tensors; no
     embedding, attention,    the file's own bytes of these tensors: in memory a weight takes the same, but for the
     feed-forward, norms,     padding of its last panel
     output, other
+    state space              the same of the matrices of Mamba's layers
     KV cache                 layers x positions x key/value heads x (K + V head size) x bytes of a value, in pages of 64
                              positions
+    state                    what a state-space model keeps of one sequence in its place, in float32, as large for one
+                             token as for a million: layers x (inner channels x state size, and the convolution's last
+                             inputs, (kernel - 1) x convolved channels)
     activations              the rows of one prefill chunk that are alive at once, and the logits of one row
 
 Source of the parts: the table that LLaMA's memory is usually given in, in GB of 1e9 bytes. What is printed here is the
@@ -31,12 +35,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from zigllama.app.console import printable, size, table
-from zigllama.errors import BadMetadata, InvalidArgument, ShapeError
+from zigllama.errors import BadMetadata, ContextOverflow, InvalidArgument, ShapeError
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
 from zigllama.models.model_config import ModelConfig, ModelSize
@@ -46,6 +51,7 @@ PAGE = 64  # positions of a cache page
 CHUNK = 512  # rows of a prefill chunk
 MAX_LAYERS = 10_000
 WEIGHT_PARTS = PARTS
+_EXPERTS = re.compile(r"^blk\.\d+\.ffn_(gate|up|gate_up|down)_exps\b")  # all experts' matrices of a kind, stacked
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,8 @@ def estimate(
     type_name   of a preset's matrices, "F16" unless given; a file has its own
 
     Raises what the GGUF reader raises for a file that is none, BadMetadata when a size is missing, InvalidArgument for
-    an n_ctx or cache type that cannot be and for the type of a file, UnknownName for a type that there is not,
-    ShapeError for one whose quant blocks do not fit the rows.
+    an n_ctx or cache type that cannot be and for the type of a file, ContextOverflow for more positions than were
+    learned, UnknownName for a type that there is not, ShapeError for one whose quant blocks do not fit the rows.
     """
     config = preset_of(model)
     if config is not None:
@@ -165,16 +171,23 @@ def estimate_tensors(
     if n_ctx < 1:
         raise InvalidArgument(f"n_ctx is {n_ctx}: expected at least 1")
     bytes_of = dict.fromkeys(WEIGHT_PARTS, 0)
-    n_params, n_vocab, tied = 0, 0, True
+    n_params, n_vocab, tied, in_experts = 0, 0, True, 0
     for tensor in tensors:
         bytes_of[part_of(tensor.name)] += tensor.n_bytes
         n_params += math.prod(tensor.shape)
         tied = tied and tensor.name != "output.weight"
+        in_experts += tensor.n_bytes if _EXPERTS.search(tensor.name) else 0
         if tensor.name == "token_embd.weight":
             n_vocab = tensor.shape[0]
+        if tensor.name == "position_embd.weight" and n_ctx > tensor.shape[0]:
+            raise ContextOverflow(n_ctx, tensor.shape[0])  # learned positions: there are no others
     notes = {"output": "the embedding's matrix serves as the output" if tied else ""}
+    if in_experts and sizes.n_expert:
+        read = bytes_of["feed-forward"] - in_experts + in_experts * sizes.n_expert_used // sizes.n_expert
+        notes["feed-forward"] = f"{sizes.n_expert_used} of {sizes.n_expert} experts a token: {size(read)} are read"
     parts = [Part(name, bytes_of[name], notes.get(name, "")) for name in WEIGHT_PARTS]
     parts.append(_cache_part(sizes, n_ctx, cache_type))
+    parts.append(Part("state", sizes.state_bytes, "a sequence, however long" if sizes.state_bytes else ""))
     parts.append(_activation_part(sizes, min(n_ctx, CHUNK), n_vocab))
     return Estimate(tuple(parts), sizes.architecture, n_params, n_ctx, cache_type.lower())
 
@@ -191,6 +204,11 @@ class Sizes:
     n_ff: int
     dk: int
     dv: int
+    n_expert: int = 0
+    n_expert_used: int = 0
+    widest_ff: int = 0  # channels of gate and up that a row has at once, those of its experts together
+    state_bytes: int = 0  # of one sequence
+    inner: int = 0  # channels that a row has in a state-space layer
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Sizes:
@@ -223,23 +241,38 @@ class Sizes:
             return (number(key),) * n_layer
 
         n_embd = number("embedding_length")
-        n_head = per_layer("attention.head_count")
+        inner = number("ssm.inner_size", 0)
+        no_heads = (0,) * n_layer if inner else None  # a state-space model has none, and its file may say nothing
+        n_head = per_layer("attention.head_count", no_heads)
         n_head_kv = per_layer("attention.head_count_kv", n_head)
         head_dim = n_embd // n_head[0] if n_head and n_head[0] else 0
+        n_ff = max(per_layer("feed_forward_length", (0,) * n_layer), default=0)
+        used = number("expert_used_count", 0)
+        routed = used * number("expert_feed_forward_length", n_ff)
+        # Mamba 2 convolves its inputs to the state too, a pair of them for each group
+        convolved = inner + 2 * number("ssm.group_count", 0) * number("ssm.state_size", 0)
+        kept = max(number("ssm.conv_kernel", 1) - 1, 0) * convolved + inner * number("ssm.state_size", 0)
         return cls(
             architecture=architecture,
             n_ctx=number("context_length"),
             n_embd=n_embd,
             n_head=n_head,
             n_head_kv=n_head_kv,
-            n_ff=max(per_layer("feed_forward_length", (0,) * n_layer), default=0),
+            n_ff=n_ff,
             dk=number("attention.key_length", head_dim),
             dv=number("attention.value_length", head_dim),
+            n_expert=number("expert_count", 0),
+            n_expert_used=used,
+            widest_ff=2 * max(routed + number("expert_shared_feed_forward_length", 0), 0 if used else n_ff),
+            state_bytes=4 * n_layer * kept,
+            inner=2 * inner + 2 * convolved,
         )
 
 
 def _cache_part(sizes: Sizes, n_ctx: int, cache_type: str) -> Part:
-    """Every layer keeps every position, one with a sliding window too."""
+    """Every layer keeps every position, one with a sliding window too; a layer without heads keeps none."""
+    if not any(sizes.n_head_kv):
+        return Part("KV cache", 0)
     positions = -(-n_ctx // PAGE) * PAGE
     kind = type_by_name(cache_type)
     if sizes.dk % kind.block_size or sizes.dv % kind.block_size:
@@ -251,12 +284,13 @@ def _cache_part(sizes: Sizes, n_ctx: int, cache_type: str) -> Part:
 
 
 def _activation_part(sizes: Sizes, rows: int, n_vocab: int) -> Part:
-    """Alive at once in a layer: the residual, its norm, and the wider of two: q, k, v and attention's result, or gate
-    and up, whose product takes the gate's place.
+    """Alive at once in a layer: the residual, its norm, and the widest of three: q, k, v and attention's result; gate
+    and up, whose product takes the gate's place, of all experts that a row goes to; what a state-space layer's first
+    product and its convolution give.
     """
     n_head, n_kv = max(sizes.n_head, default=0), max(sizes.n_head_kv, default=0)
     attention = n_head * (sizes.dk + sizes.dv) + n_kv * (sizes.dk + sizes.dv)
-    widest = max(attention, 2 * sizes.n_ff)
+    widest = max(attention, sizes.widest_ff, sizes.inner)
     return Part(
         "activations",
         4 * (rows * (2 * sizes.n_embd + widest) + n_vocab),
