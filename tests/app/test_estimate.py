@@ -135,11 +135,13 @@ def test_a_state_does_not_grow_with_the_context() -> None:
     }
     e = estimate_tensors(metadata, [info("blk.0.ssm_in.weight", 256, 64)], 1 << 20)
     assert e["KV cache"] == 0
-    assert e["state"] == estimate_tensors(metadata, [], 64)["state"] == 3 * 4 * (128 * 16 + 3 * 128)
+    state = 3 * 4 * (128 * 16 + 3 * 128)
+    assert e["state"] == estimate_tensors(metadata, [], 512 + 64)["state"] == 10 * state
+    assert estimate_tensors(metadata, [], 64)["state"] == 2 * state
     assert e["state space"] == 4 * 256 * 64
     assert e.weights + e["state"] + e["activations"] == e.total
     second = metadata | {"x.ssm.group_count": 2, "x.attention.head_count": 0}
-    assert estimate_tensors(second, [], 64)["state"] == 3 * 4 * (128 * 16 + 3 * (128 + 2 * 2 * 16))
+    assert estimate_tensors(second, [], 64)["state"] == 2 * 3 * 4 * (128 * 16 + 3 * (128 + 2 * 2 * 16))
 
 
 def test_learned_positions_end() -> None:

@@ -10,9 +10,9 @@ Everything comes from the head of the file (metadata and the list of tensors; no
     state space              the same of the matrices of Mamba's layers
     KV cache                 layers x positions x key/value heads x (K + V head size) x bytes of a value, in pages of 64
                              positions
-    state                    what a state-space model keeps of one sequence in its place, in float32, as large for one
-                             token as for a million: layers x (inner channels x state size, and the convolution's last
-                             inputs, (kernel - 1) x convolved channels)
+    state                    what a state-space model keeps in its place, in float32: layers x (inner channels x state
+                             size, and the convolution's last inputs, (kernel - 1) x convolved channels); one at the end
+                             of each 64 positions of a chunk that is being read, and two more, however long the context
     activations              the rows of one prefill chunk that are alive at once, and the logits of one row
 
 Source of the parts: the table that LLaMA's memory is usually given in, in GB of 1e9 bytes. What is printed here is the
@@ -187,7 +187,7 @@ def estimate_tensors(
         notes["feed-forward"] = f"{sizes.n_expert_used} of {sizes.n_expert} experts a token: {size(read)} are read"
     parts = [Part(name, bytes_of[name], notes.get(name, "")) for name in WEIGHT_PARTS]
     parts.append(_cache_part(sizes, n_ctx, cache_type))
-    parts.append(Part("state", sizes.state_bytes, "a sequence, however long" if sizes.state_bytes else ""))
+    parts.append(_state_part(sizes, n_ctx))
     parts.append(_activation_part(sizes, min(n_ctx, CHUNK), n_vocab))
     return Estimate(tuple(parts), sizes.architecture, n_params, n_ctx, cache_type.lower())
 
@@ -207,7 +207,7 @@ class Sizes:
     n_expert: int = 0
     n_expert_used: int = 0
     widest_ff: int = 0  # channels of gate and up that a row has at once, those of its experts together
-    state_bytes: int = 0  # of one sequence
+    state_bytes: int = 0  # of one state, all layers together
     inner: int = 0  # channels that a row has in a state-space layer
 
     @classmethod
@@ -281,6 +281,13 @@ def _cache_part(sizes: Sizes, n_ctx: int, cache_type: str) -> Part:
         )
     per_position = sum(sizes.n_head_kv) * (sizes.dk + sizes.dv) // kind.block_size * kind.block_bytes
     return Part("KV cache", positions * per_position, f"{size(per_position)} a position")
+
+
+def _state_part(sizes: Sizes, n_ctx: int) -> Part:
+    """A sequence holds the states at the ends of the pages of a chunk, and those that a step goes on from."""
+    held = min(-(-n_ctx // PAGE) + 1, CHUNK // PAGE + 2)
+    note = f"{size(sizes.state_bytes)} a state, {held} of them while a prompt is read" if sizes.state_bytes else ""
+    return Part("state", held * sizes.state_bytes, note)
 
 
 def _activation_part(sizes: Sizes, rows: int, n_vocab: int) -> Part:
