@@ -37,7 +37,6 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     monkeypatch.setenv("ZIGLLAMA_CACHE", str(tmp_path))
     monkeypatch.setattr(download_module, "PAUSE_S", 0.001)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # the extra is tested with a stand-in, below
-    monkeypatch.setattr("zigllama.app.remote._library", lambda: None)
     with serving() as made:
         monkeypatch.setenv("HF_ENDPOINT", made.url(""))
         made.files["/d/m.bin"] = File(DATA)
@@ -368,6 +367,15 @@ def test_the_hubs_own_client_is_asked(web: Web, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("zigllama.app.remote._library", lambda: client)
     web.files["/by-client/o/r/None/m.bin"] = File(DATA, needs_token="logged-in")
     assert pull("hf:o/r/m.bin", progress=False).read_bytes() == DATA
+
+
+def test_the_hubs_own_client_gives_the_same_url(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = source_of("hf:o/r@v1.0/q/m 1.gguf").url
+    monkeypatch.delitem(sys.modules, "huggingface_hub")
+    pytest.importorskip("huggingface_hub", reason="huggingface-hub is not installed")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    found = source_of("hf:o/r@v1.0/q/m 1.gguf")
+    assert (found.url, found.token) == (ours, "secret")
 
 
 def test_the_endpoint(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
