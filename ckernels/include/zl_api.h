@@ -264,13 +264,15 @@ enum zl_opcode {
     ZL_OP_ROPE = 5,        /* in: x (T, H*D), inverse frequencies const (rot/2); ip: H, D, rot (rotated channels), mode (0 interleaved pairs
                               (2i,2i+1), 1 half-split (i, i+rot/2)), position plane; fp[0] = scale on cos and sin (1). angle = position * inv_freq[i] */
     ZL_OP_KV_STORE = 6,    /* in: k (T, G*dk), v (T, G*dv), cache; ip[0] = layer within the class. Writes row t at step.cache_pos[t].     */
-    ZL_OP_ATTENTION = 7,   /* in: q (T, H*dk), cache, slopes const (H)|-1; ip: layer, H, window (0 = all); fp: scale, softcap (0 = none);
+    ZL_OP_ATTENTION = 7,   /* in: q (T, H*dk), cache, slopes const (H)|-1; ip: layer, H, window (0 = all), memory; fp: scale, softcap (0 = none);
                               out (T, H*dv). slope[h] * (p - cache_pos[t]) is added to a score after the softcap (ALiBi).
-                              Row t sees cache positions p with first <= p <= step.see_to[t], first = window ? max(0, cache_pos[t]-window+1) : 0 */
+                              Row t sees cache positions p with first <= p <= step.see_to[t], first = window ? max(0, cache_pos[t]-window+1) : 0.
+                              memory = n + 1: of position plane n instead, 0 <= p <= positions[n][t], whatever the row's own position is: keys and
+                              values that another step has stored (cross-attention). No window, no slopes; a row of -1 sees nothing             */
     ZL_OP_UNARY = 8,       /* in: x; ip[0] = zl_unary                                                                                     */
     ZL_OP_GLU = 9,         /* in: gate, up (T,F); ip[0] = zl_unary: out = act(gate) * up                                                   */
-    ZL_OP_ADD = 10,        /* in: x, y (T,C)                                                                                              */
-    ZL_OP_MUL = 11,        /* in: x, y (T,C)                                                                                              */
+    ZL_OP_ADD = 10,        /* in: x, y (T,C), or y const (C), which is each row's                                                          */
+    ZL_OP_MUL = 11,        /* in: x, y as for ZL_OP_ADD                                                                                   */
     ZL_OP_SCALE = 12,      /* in: x; fp[0]: out = fp[0] * x                                                                               */
     ZL_OP_SOFTMAX = 13,    /* in: x (T,C): rows; fp[0] scale on x before                                                                  */
     ZL_OP_SOFTCAP = 14,    /* in: x; fp[0] = cap: out = cap * tanh(x / cap)                                                               */
@@ -300,7 +302,7 @@ typedef struct {
     int32_t skip_top_k;           /* nonzero: ZL_OP_TOP_K does nothing, what its outputs hold is not to be read             */
     const int32_t *tokens;        /* [T] token ids, -1 = take the row of `inputs`                                         */
     const float *inputs;          /* [T][C] or NULL                                                                      */
-    const int32_t *positions;     /* [n_planes][T] rope positions                                                        */
+    const int32_t *positions;     /* [n_planes][T] rope positions, or what else an op takes a plane for                  */
     const int32_t *cache_pos;     /* [T] absolute position in the row's sequence                                          */
     const int32_t *see_to;        /* [T] last cache position the row sees (its own when causal)                           */
     const int32_t *seq;           /* [T] the row's sequence; the rows of a sequence are adjacent, cache_pos ascending      */
@@ -321,7 +323,7 @@ void zl_program_free(zl_program *p);
 int zl_program_run(zl_program *p, const zl_step *step);
 /* Up to n runs in a row that write greedily, one call: each row of the step is of another sequence and wants its logits (out_rows is 0, 1, ..),
  * and the program's last op is ZL_OP_TOP_K. Before each further run a row's token becomes the best of the run before, its position, cache
- * position and see_to one more (in copies: the step stays as it is). Ends with a run in which a row's best logit is no finite number, which
+ * position and see_to one more (in copies: the step stays as it is); so not for programs with a memory (ZL_OP_ATTENTION). Ends with a run in which a row's best logit is no finite number, which
  * does not count, or its best token is one of `ends`. ids (n, n_rows): the best tokens; *ran: how many rows of it, the runs that count. */
 int zl_program_run_ahead(zl_program *p, const zl_step *step, int n, const int32_t *ends, int n_ends, int32_t *ids, int *ran);
 /* What each op of the program took in all runs that were timed (zl_ctx_time_ops): how often it ran, and for how long from the end of the op
