@@ -70,6 +70,7 @@ class Subject:
 
     def open(self, path: Path | None = None, **options: Any) -> Model:
         """The engine on a file of this model; the caller closes it."""
+        options = {"n_ctx": self.variant.n_ctx} | options
         return Model(path or self.path, n_threads=2, tokenizer=plain_tokenizer(self.about["n_vocab"]), **options)
 
     @property

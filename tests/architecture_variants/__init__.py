@@ -29,6 +29,7 @@ class Variant:
               rows see what follows, has (7, 64, 300)
     output    attribute of what the model returns: "logits", or "last_hidden_state" of an encoder
     prompt    how many ids the greedy continuation of 16 tokens begins with, 0: there is none. More than a window
+    n_ctx     positions that the engine is opened with, None: what the model was trained for
     ranges    regular expression -> (mean, spread): parameters of other than the usual ranges; the first that is found
               in the name holds
     gains     regular expression -> factor on a matrix's usual deviation
@@ -43,6 +44,7 @@ class Variant:
     lengths: tuple[int, ...] = (300,)
     output: str = "logits"
     prompt: int = 40
+    n_ctx: int | None = None
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     gains: Mapping[str, float] = field(default_factory=dict)
     idle: Mapping[str, str] = field(default_factory=dict)

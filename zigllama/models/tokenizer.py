@@ -130,6 +130,19 @@ class Tokenizer:
             ids.append(self.eos_id)
         return ids
 
+    def infill_ids(self) -> tuple[int, int, int]:
+        """The tokens before a prefix, a suffix and the middle in an infilling prompt. Raises UnsupportedTokenizer."""
+        found = [self._vocabulary.infill_id(kind) for kind in ("fim_pre", "fim_suf", "fim_mid")]
+        if None in found:
+            raise UnsupportedTokenizer("infill", "the vocabulary has no tokens for prefix, suffix and middle")
+        prefix, suffix, middle = (i for i in found if i is not None)
+        return prefix, suffix, middle
+
+    def encode_inside(self, text: str) -> list[int]:
+        """Token ids of a text that goes on within another one: nothing is put around it, no space before it."""
+        parts = self._user_defined.partition(text)
+        return [i for p in parts for i in ([p] if isinstance(p, int) else self._encoder.encode(p, False))]
+
     def encode_template(self, text: str, marker: str) -> list[int]:
         """Token ids of a rendered chat template, whose own text may hold control tokens; nothing is put around it.
 
