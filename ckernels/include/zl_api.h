@@ -261,7 +261,8 @@ typedef struct {
 /* Opcodes. in/out are tensor numbers, -1 = absent; ip and fp are parameters. Row-wise ops work on any T including 0. */
 enum zl_opcode {
     ZL_OP_EMBED = 1,       /* out (T,C) = scale * row token[t] of in[0] (weight); rows whose token is -1 come from step.inputs, unscaled. fp[0] scale */
-    ZL_OP_RMS_NORM = 2,    /* in: x (T, n*m), w const (m)|-1; ip[0] = m, norm over groups of m; fp[0] eps.     x / sqrt(mean x^2 + eps) * w */
+    ZL_OP_RMS_NORM = 2,    /* in: x (T, n*m), w const (m)|-1; ip[0] = m, norm over groups of m; fp[0] eps.     x / sqrt(mean x^2 + eps) * w
+                              ip[1] = 0 or 1: one w for all groups; n: w const (n*m), each group has its own                        */
     ZL_OP_LAYER_NORM = 3,  /* in: x, w|-1, b|-1; ip[0] = m; fp[0] eps.                                                                     */
     ZL_OP_LINEAR = 4,      /* ip[0] = n weights (1..3) sharing in[0] = x (T,K); for i: in[1+3i] = weight, in[2+3i] = bias const|-1,
                               in[3+3i] = residual (T,N)|-1; out[i] (T,N).  y = x W^T (+ bias) (+ residual), in that order.
