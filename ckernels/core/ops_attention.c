@@ -48,6 +48,7 @@ static int want_cache(const char *name, const zl_tensor *t, int i, int layer) {
     int status = zl_want_kind(name, t, i, ZL_CACHE);
     if (status) return status;
     const zl_cache *c = t[i].data;
+    if (c->state) return zl_fail(ZL_E_TYPE, "%s: tensor %d is a cache of states, want keys and values", name, i);
     if (layer < 0 || layer >= c->n_layer) return zl_fail(ZL_E_BOUNDS, "%s: layer %d of a cache class with %d", name, layer, c->n_layer);
     return ZL_OK;
 }

@@ -83,9 +83,11 @@ static int check_norm(const char *name, int n_const, const zl_op *op, const zl_t
     if (status) return status;
     int64_t cols = t[op->in[0]].cols, m = op->ip[0];
     if (m < 1 || cols % m) return zl_fail(ZL_E_SHAPE, "%s: %lld columns do not divide into groups of %lld", name, (long long)cols, (long long)m);
+    const int64_t own = op->ip[1] > 1 ? op->ip[1] : 1; /* groups with a weight of their own */
+    if (own > 1 && (n_const > 1 || own != cols / m)) return zl_fail(ZL_E_SHAPE, "%s: weights for %lld groups, there are %lld", name, (long long)own, (long long)(cols / m));
     if (!(op->fp[0] >= 0.0f) || isinf(op->fp[0])) return zl_fail(ZL_E_ARG, "%s: eps is %g, want finite and >= 0", name, (double)op->fp[0]);
     for (int i = 1; i <= n_const && status == ZL_OK; i++)
-        if (op->in[i] >= 0) status = zl_want_const(name, t, op->in[i], m);
+        if (op->in[i] >= 0) status = zl_want_const(name, t, op->in[i], m * own);
     return status;
 }
 static int check_rms_norm(const zl_op *op, const zl_tensor *t) { return check_norm("rms_norm", 1, op, t); }
@@ -98,7 +100,10 @@ static void norm_chunk(void *arg, int64_t chunk, int thread) {
     range(j, chunk, &lo, &hi);
     const float *x = j->x + lo * j->m;
     float *out = j->out + lo * j->m;
-    if (j->op->code == ZL_OP_RMS_NORM) j->r->k->rms_norm(hi - lo, j->m, x, j->y, j->op->fp[0], out);
+    const int64_t own = j->op->code == ZL_OP_RMS_NORM && j->y ? j->op->ip[1] : 0;
+    if (own > 1)
+        for (int64_t i = lo; i < hi; i++, x += j->m, out += j->m) j->r->k->rms_norm(1, j->m, x, j->y + i % own * j->m, j->op->fp[0], out);
+    else if (j->op->code == ZL_OP_RMS_NORM) j->r->k->rms_norm(hi - lo, j->m, x, j->y, j->op->fp[0], out);
     else j->r->k->layer_norm(hi - lo, j->m, x, j->y, j->z, j->op->fp[0], out);
 }
 static void run_norm(zl_run_state *r, const zl_op *op) {

@@ -68,6 +68,8 @@ static int check_cache(int i, const zl_cache *c, zl_limits *limits) {
     if (c->n_layer < 1 || c->n_kv < 1 || c->dk < 1 || c->dv < 1 || c->n_pages < 0)
         return zl_fail(ZL_E_SHAPE, "tensor %d: a cache of %d layers, %d heads, %d and %d channels, %d pages", i, c->n_layer, c->n_kv, c->dk,
                        c->dv, c->n_pages);
+    if (c->state && (c->type != ZL_TYPE_F32 || c->n_kv != 1))
+        return zl_fail(ZL_E_TYPE, "tensor %d: a cache of states of type %d in %d heads, want F32 and 1", i, c->type, c->n_kv);
     if (c->type == ZL_TYPE_Q8_0 && (c->dk % ZL_KV_BLOCK || c->dv % ZL_KV_BLOCK))
         return zl_fail(ZL_E_SHAPE, "tensor %d: a Q8_0 cache has blocks of %d channels, its heads have %d and %d", i, ZL_KV_BLOCK, c->dk, c->dv);
     int64_t d = c->dk > c->dv ? c->dk : c->dv;

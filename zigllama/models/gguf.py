@@ -83,13 +83,13 @@ class GGUFLoader:
         return rows
 
     def weight(self, name: str) -> Any:
-        """A tensor as the decoder takes it: `Weight` for a matrix, float32 for a vector."""
+        """A tensor as the decoder takes it: `Weight` for a matrix, float32 for a vector and what is used like one."""
         from zigllama.linear_algebra.quantization import dequantize
 
         t = self.reader.tensor(name)
         data = self.reader.tensor_bytes(name)
-        if len(t.shape) == 1:
-            return dequantize(data, t.type.name)
+        if len(t.shape) == 1 or name in self.table.plain:
+            return dequantize(data, t.type.name).reshape(t.shape)
         rows, cols = t.shape
         if self.dequantize and t.type.name != "F32":
             data = dequantize(data, t.type.name).view(np.uint8).reshape(-1)

@@ -33,20 +33,27 @@ def _group(name: str, x: Any, w: F32 | None, group: int) -> int:
     return m
 
 
+def _rms_groups(x: Any, w: F32 | None, group: int) -> tuple[int, int]:
+    """Channels of a group, and how many groups have a weight of their own (1: all share one)."""
+    if w is not None and group and w.shape[0] == cols_of(x) != group:
+        return _group("rms_norm", x, None, group), cols_of(x) // group
+    return _group("rms_norm", x, w, group), 1
+
+
 def _lower_rms(x: Any, w: F32 | None, *, eps: float, group: int = 0) -> Lowered:
-    return Lowered([x, w], [cols_of(x)], ints=[_group("rms_norm", x, w, group)], floats=[eps])
+    return Lowered([x, w], [cols_of(x)], ints=_rms_groups(x, w, group), floats=[eps])
 
 
 @op(code=Opcode.RMS_NORM, lower=_lower_rms, rowwise=True)
 def rms_norm(x: Any, w: Any, *, eps: float, group: int = 0) -> Any:
-    """x / sqrt(mean(x^2) + eps) * w, over each group of len(w) channels.
+    """x / sqrt(mean(x^2) + eps) * w, over each group of len(w) channels, or of `group` where each has its own w.
 
-    x (T, C), w (m,) or None -> (T, C). Raises ShapeError.
+    x (T, C), w (m,), None, or with a group (C,) -> (T, C). Raises ShapeError.
     """
-    m = _group("rms_norm", x, w, group)
+    m, own = _rms_groups(x, w, group)
     g = x.reshape(*x.shape[:-1], x.shape[-1] // m, m)
     y = g / np.sqrt(np.mean(g * g, axis=-1, keepdims=True) + eps)
-    return (y if w is None else y * w).reshape(x.shape)
+    return (y if w is None else y * w.reshape(own, m)).reshape(x.shape)
 
 
 def _lower_layer(x: Any, w: F32 | None, b: F32 | None = None, *, eps: float, group: int = 0) -> Lowered:
