@@ -18,7 +18,8 @@ from typing import Any
 from zigllama.models.config import HyperParameters
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import conversion_of
-from zigllama.models.registry import architecture
+from zigllama.models.decoder import Decoder
+from zigllama.models.registry import architecture, names
 from zigllama.neural_primitives.embeddings import ROPE_INTERLEAVED, RoPE
 from zigllama.transformers.spec import Spec
 
@@ -55,6 +56,8 @@ def specs() -> Iterator[tuple[str, str, Spec, list[str]]]:
     for name, about in [*found, ("qwen", {"config": QWEN1, "parameters": None})]:
         config, parameters = Config(about["config"]), about["parameters"]
         family = conversion_of(config)
+        if family.arch not in names() or architecture(family.arch).model is not Decoder:
+            continue
         recipes = family.tensors(config)
         tensors = [n for n, r in recipes.items() if not r.optional or all(x in parameters for x in r.names)]
         keys = {f"{family.arch}.{key}": value for key, value in family.metadata(config).items()}
@@ -154,8 +157,8 @@ def page() -> str:
     for name, arch, spec, tensors in specs():
         rows.setdefault((arch, *cells(spec, tensors)), []).append(name)
     lines = ["| architecture | " + " | ".join(HEAD) + " |", "|" + "---|" * (len(HEAD) + 1)]
-    for (arch, *row), names in sorted(rows.items()):
-        lines.append(f"| {' | '.join([arch, ', '.join(names), *row])} |".replace("|  |", "| |").replace("|  |", "| |"))
+    for (arch, *row), alike in sorted(rows.items()):
+        lines.append(f"| {' | '.join([arch, ', '.join(alike), *row])} |".replace("|  |", "| |").replace("|  |", "| |"))
     return TEXT + "\n".join(lines) + "\n"
 
 

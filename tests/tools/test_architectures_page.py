@@ -1,9 +1,10 @@
-"""docs/architectures.md is what tools/make_architectures_page.py makes of the specs, and those of every dense page."""
+"""docs/architectures.md is what tools/make_architectures_page.py makes of the specs, those of every dense page."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import make_architectures_page as made
 
@@ -16,7 +17,7 @@ def test_the_page_is_up_to_date() -> None:
 
 
 def test_every_decoder_of_a_spec_is_in_it() -> None:
-    """All names of the registry whose file stands in models/ and gives a `Spec`, but for names that files do not have."""
+    """All architectures that the one decoder runs, under the names that files have."""
     there = {arch for _, arch, _, _ in made.specs()}
     dense = {"bloom", "falcon", "gemma", "gemma2", "gemma3", "gpt2", "gptj", "gptneox", "llama", "phi2", "phi3"}
     dense |= {"qwen", "qwen2", "qwen3", "starcoder", "starcoder2"}
@@ -28,8 +29,9 @@ def test_every_decoder_of_a_spec_is_in_it() -> None:
 def test_what_differs_shows() -> None:
     """A spec that differs in any field which changes what is computed has another row."""
     _, _, spec, tensors = next(x for x in made.specs() if x[0] == "llama")
-    changes = {
-        "norm": "layer", "activation": "gelu_tanh", "gated": False, "parallel": True, "attn_scale": 0.3, "attn_softcap": 9.0,
+    changes: dict[str, Any] = {
+        "norm": "layer", "activation": "gelu_tanh", "gated": False, "parallel": True, "attn_scale": 0.3,
+        "attn_softcap": 9.0,
         "logit_softcap": 9.0, "qk_norm": True, "post_norm": True, "embedding_scale": 2.0, "embedding_norm": True,
         "learned_positions": True, "alibi": True, "fused_qkv": True, "fused_gate": True, "n_head_kv": 1,
         "rope_divisors": ("a",), "layers": (dataclasses.replace(spec.layers[0], window=9), *spec.layers[1:]),
