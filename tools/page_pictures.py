@@ -180,7 +180,7 @@ def attention_weights(model: Any, ids: Sequence[int]) -> F32:
     def see(op: Op, call: Lowered, result: Any) -> None:
         if op.name != "attention":
             return
-        (q, pages, _), (layer, heads, _), (scale, _) = call.ins, call.ints, call.floats
+        (q, pages, *_), (layer, heads, *_), (scale, *_) = call.ins, call.ints, call.floats
         keys, _ = read_pages(pages, step.tables[pages.cls][0], layer)  # (G, P, D)
         queries = q.array.reshape(len(ids), pages.n_kv, heads // pages.n_kv, pages.dk)
         scores = np.einsum("tghd,gpd->ghtp", queries, keys[:, : len(ids)]) * scale

@@ -20,6 +20,8 @@ from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
 from zigllama.foundation.tape import record
 from zigllama.inference.engine import CHUNK
 from zigllama.inference.kv_cache import ModelKVCache
+from zigllama.models import registry
+from zigllama.models.config import HyperParameters
 from zigllama.models.gguf import GGUFLoader
 from zigllama.models.model_config import ModelConfig
 from zigllama.models.parameters import part_of
@@ -142,6 +144,26 @@ def test_a_state_does_not_grow_with_the_context() -> None:
     assert e.weights + e["state"] + e["activations"] == e.total
     second = metadata | {"x.ssm.group_count": 2, "x.attention.head_count": 0}
     assert estimate_tensors(second, [], 64)["state"] == 2 * 3 * 4 * (128 * 16 + 3 * (128 + 2 * 2 * 16))
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "mamba2"])
+@pytest.mark.parametrize("n_ctx", [1, 100, 5000])
+def test_the_states_are_as_large_as_the_engine_makes_them(architecture: str, n_ctx: int) -> None:
+    own = {
+        "block_count": 3,
+        "context_length": 8192,
+        "embedding_length": 64,
+        "ssm.inner_size": 128,
+        "ssm.state_size": 16,
+        "ssm.conv_kernel": 4,
+        "ssm.time_step_rank": 4,
+    }
+    own |= {"ssm.group_count": 2} if architecture == "mamba2" else {}
+    metadata = {"general.architecture": architecture} | {f"{architecture}.{k}": v for k, v in own.items()}
+    spec = registry.architecture(architecture).spec(HyperParameters(metadata), 100).cache_spec()
+    cache = ModelKVCache(spec, n_ctx, chunk=CHUNK)
+    (states,) = cache.classes
+    assert estimate_tensors(metadata, [], n_ctx)["state"] == states.pages_for(n_ctx) * states.page_bytes
 
 
 def test_learned_positions_end() -> None:

@@ -18,6 +18,7 @@ from zigllama.errors import (
     InvalidArgument,
     MissingTensor,
     OutOfMemory,
+    ShapeError,
     TensorShapeMismatch,
     UnknownName,
     UnsupportedArchitecture,
@@ -28,7 +29,6 @@ from zigllama.models.llama_model import LLaMAModel, config_of
 from zigllama.models.model_config import Activation, ModelConfig, ModelSize, Normalization, Position
 from zigllama.models.parameters import PARTS, count_parameters
 from zigllama.neural_primitives.activations import ACTIVATIONS
-from zigllama.transformers.plain_cache import PlainCache
 
 TINY = ModelConfig(n_layer=2, n_embd=32, n_head=4, n_head_kv=2, n_ff=48, n_vocab=50, n_ctx=160)
 
@@ -181,17 +181,16 @@ def test_weights_that_do_not_fit() -> None:
         LLaMAModel(TINY, good).logits([])
 
 
-def test_the_plain_cache_has_an_end() -> None:
-    cache = PlainCache(TINY.spec.cache_spec(), 65)
-    assert len(cache.pages) == 1
-    assert cache.pages[0].n_pages == 2
-    cache.step([1] * 60)
+def test_the_cache_has_an_end() -> None:
+    model = LLaMAModel(TINY, seed=1)
+    cache = model.cache(65)
+    model.logits([1] * 60, cache)
     with pytest.raises(ContextOverflow) as caught:
-        cache.step([1] * 6)
+        model.logits([1] * 6, cache)
     assert (caught.value.need, caught.value.have) == (66, 65)
+    with pytest.raises(ShapeError, match="50"):
+        model.logits([50], cache)
     assert cache.length == 60
-    with pytest.raises(InvalidArgument):
-        PlainCache(TINY.spec.cache_spec(), 0)
 
 
 # --- GGUFLoader.tensor ------------------------------------------------------------------------------------------------

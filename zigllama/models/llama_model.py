@@ -28,7 +28,7 @@ from zigllama.linear_algebra.linear import Weight
 from zigllama.models.gguf import GGUFLoader
 from zigllama.models.model_config import ModelConfig, ModelSize
 from zigllama.models.registry import architecture
-from zigllama.transformers.plain_cache import PlainCache
+from zigllama.transformers.one_sequence import OneSequence
 
 
 class LLaMAModel:
@@ -78,11 +78,12 @@ class LLaMAModel:
         """Parameters of all tensors."""
         return self.config.n_params
 
-    def cache(self, n_ctx: int | None = None) -> PlainCache:
+    def cache(self, n_ctx: int | None = None) -> OneSequence:
         """An empty cache of `n_ctx` positions, or as many as the model has."""
-        return PlainCache(self.decoder.cache_spec(), self.config.n_ctx if n_ctx is None else n_ctx)
+        n_ctx = self.config.n_ctx if n_ctx is None else n_ctx
+        return OneSequence(self.decoder.cache_spec(), n_ctx, backend="reference")
 
-    def logits(self, ids: Sequence[int], cache: PlainCache | None = None) -> F32:
+    def logits(self, ids: Sequence[int], cache: OneSequence | None = None) -> F32:
         """Logits (T, V) of every position of `ids`: from position 0, or after what `cache` holds.
 
         Raises ContextOverflow, ShapeError for an id outside the vocabulary, InvalidArgument for no ids.
@@ -90,7 +91,10 @@ class LLaMAModel:
         if not len(ids):
             raise InvalidArgument("logits of no token")
         cache = self.cache(len(ids)) if cache is None else cache
-        rows: F32 = self.decoder.forward(cache.step(ids), cache)
+        step = cache.step(len(ids))
+        step.tokens = np.array(ids, np.int32)
+        rows: F32 = self.decoder.forward(step, cache)
+        cache.length += len(ids)
         return rows
 
     def generate(self, ids: Sequence[int], n: int) -> Iterator[int]:
