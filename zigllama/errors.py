@@ -138,6 +138,14 @@ class TemplateLimit(TemplateError):
         super().__init__(f"chat template exceeded its budget: more than {limit:g} {what}")
 
 
+class BadCheckpoint(ModelFileError):
+    """A folder of weights (config.json, safetensors, tokenizer files) is malformed: which file, and why."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path}: {reason}")
+
+
 class LogitsFileError(ModelFileError):
     """Saved logits of a reference model cannot be used here: the file and why, with the numbers."""
 

@@ -1,0 +1,64 @@
+"""Folders of LLaMA's and Mistral's classes -> the architecture `llama`.
+
+The folder rotates q and k half-split, the file interleaved: their rows are permuted, biases too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zigllama.models.conversion.checkpoint import Config
+from zigllama.models.conversion.recipes import (
+    Conversion,
+    Recipe,
+    decoder_metadata,
+    llama3_factors,
+    permuted,
+    register,
+    rope_metadata,
+    take,
+)
+
+
+def metadata(config: Config) -> dict[str, Any]:
+    """LLaMA's keys; a window where the config has one."""
+    keys = decoder_metadata(config)
+    keys["attention.layer_norm_rms_epsilon"] = config.float("rms_norm_eps", default=1e-6)
+    window = {"attention.sliding_window": config.int("sliding_window")} if config.get("sliding_window") else {}
+    return keys | rope_metadata(config, _head_dim(config)) | window
+
+
+def _head_dim(config: Config) -> int:
+    return config.int("head_dim", default=config.int("hidden_size") // config.int("num_attention_heads", low=1))
+
+
+def tensors(config: Config) -> dict[str, Recipe]:
+    """Biases, where attention_bias and mlp_bias say so; `lm_head` unless it is tied."""
+    heads = config.int("num_attention_heads", low=1)
+    kv_heads = config.int("num_key_value_heads", default=heads, low=1)
+    out = {"token_embd.weight": take("model.embed_tokens.weight"), "output_norm.weight": take("model.norm.weight")}
+    if not config.bool("tie_word_embeddings", default=False):
+        out["output.weight"] = take("lm_head.weight")
+    factors = llama3_factors(config, _head_dim(config))
+    if factors is not None:
+        out["rope_freqs.weight"] = Recipe((), lambda: factors)
+    attn = ("weight", "bias") if config.bool("attention_bias", default=False) else ("weight",)
+    mlp = ("weight", "bias") if config.bool("mlp_bias", default=False) else ("weight",)
+    for i in range(config.layers("num_hidden_layers")):
+        a, m, p = f"model.layers.{i}.self_attn.", f"model.layers.{i}.mlp.", f"blk.{i}."
+        out[p + "attn_norm.weight"] = take(f"model.layers.{i}.input_layernorm.weight")
+        for kind in attn:
+            out[f"{p}attn_q.{kind}"] = permuted(f"{a}q_proj.{kind}", heads)
+            out[f"{p}attn_k.{kind}"] = permuted(f"{a}k_proj.{kind}", kv_heads)
+            out[f"{p}attn_v.{kind}"] = take(f"{a}v_proj.{kind}")
+            out[f"{p}attn_output.{kind}"] = take(f"{a}o_proj.{kind}")
+        out[p + "ffn_norm.weight"] = take(f"model.layers.{i}.post_attention_layernorm.weight")
+        for kind in mlp:
+            for name in ("gate", "up", "down"):
+                out[f"{p}ffn_{name}.{kind}"] = take(f"{m}{name}_proj.{kind}")
+    return out
+
+
+IGNORED = (r"\.rotary_emb\.inv_freq$", r"^lm_head\.weight$")  # a tied head, written out: it is the embedding
+for _name in ("LlamaForCausalLM", "MistralForCausalLM"):
+    register(_name, Conversion("llama", metadata, tensors, IGNORED, ("model.",)))

@@ -1,0 +1,248 @@
+"""What a family's file says, and the helpers it says it with.
+
+    def metadata(config): return {**decoder_metadata(config), "rope.freq_base": rope_theta(config)}
+
+    def tensors(config):
+        return {
+            "token_embd.weight": take("model.embed_tokens.weight"),
+            "blk.0.attn_q.weight": permuted("model.layers.0.self_attn.q_proj.weight", heads),
+            "blk.0.ffn_down.weight": Recipe(("a.weight", "b.weight"), lambda a, b: a + b),     # anything else
+        }
+
+    register("LlamaForCausalLM", Conversion("llama", metadata, tensors, ignored=(r"\\.rotary_emb\\.inv_freq$",)))
+
+A file of this folder is imported by itself: nothing else has to list it. Keys of metadata get the architecture's name
+in front, unless they begin with `general.` or `tokenizer.`; an int becomes UINT32, a float FLOAT32, a list an array. A
+tensor of one dimension, a norm, and what FLOAT32 below names stay F32 whatever type is asked for.
+
+What it is not: it opens nothing and writes nothing (checkpoint.py, convert.py).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zigllama.errors import BadCheckpoint, ShapeError, UnsupportedArchitecture
+from zigllama.foundation.runtime import F32
+from zigllama.models.conversion.checkpoint import Config
+
+Shape = tuple[int, ...]
+
+# Names of GGUF tensors that are small or read element by element: F32 in every file, as llama.cpp's converter has them.
+FLOAT32 = r"_norm\.weight$|ffn_gate_inp|position_embd|token_types|ssm_conv1d|ssm_a|ssm_d$|rope_f"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one tensor of the GGUF file is made.
+
+    names      the folder's tensors that go into it; () for one that the config alone makes
+    make       their float32 arrays -> the tensor's; None: the one tensor as it is, read a slab at a time
+    shape      their shapes -> the tensor's; None: `make` is tried on zeros once, which costs memory and time
+    optional   left out where none of the tensors is in the folder
+    """
+
+    names: tuple[str, ...]
+    make: Callable[..., F32] | None = None
+    shape: Callable[..., Shape] | None = None
+    optional: bool = False
+
+    def shape_of(self, *shapes: Shape) -> Shape:
+        """The tensor's shape, of the shapes of what goes into it. Raises ShapeError."""
+        if self.shape is not None:
+            return self.shape(*shapes)
+        if self.make is None:
+            return shapes[0]
+        zero = np.float32(0)
+        return tuple(self.make(*(np.broadcast_to(zero, s) for s in shapes)).shape)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A family: `metadata(config)` and `tensors(config)` (see the top of this file).
+
+    ignored    regular expressions of names in the folder that are no weights (or the same again)
+    prefixes   beginnings of names that some folders leave out ("transformer.")
+    """
+
+    arch: str
+    metadata: Callable[[Config], dict[str, Any]]
+    tensors: Callable[[Config], dict[str, Recipe]]
+    ignored: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+
+
+_REGISTERED: dict[str, Conversion] = {}
+
+
+def register(name: str, conversion: Conversion) -> None:
+    """Make a family known by its class name, as config.json's "architectures" has it."""
+    _REGISTERED[name] = conversion
+
+
+def conversion_of(config: Config) -> Conversion:
+    """The conversion for a folder. Raises UnsupportedArchitecture with the nearest name."""
+    package = importlib.import_module(__package__ or "")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    names = config.list("architectures")
+    if not names or not isinstance(names[0], str):
+        raise BadCheckpoint(config.path, f"architectures: {names!r:.80} names no class")
+    if names[0] not in _REGISTERED:
+        nearest = next(iter(difflib.get_close_matches(names[0], _REGISTERED)), None)
+        raise UnsupportedArchitecture(names[0], nearest)
+    return _REGISTERED[names[0]]
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+
+def take(name: str, optional: bool = False) -> Recipe:
+    """The tensor as it is."""
+    return Recipe((name,), optional=optional)
+
+
+def transposed(name: str) -> Recipe:
+    """(in, out) -> (out, in), for layers that store the matrix the other way round (GPT-2's Conv1D)."""
+    return Recipe((name,), lambda x: x.T, lambda s: s[::-1])
+
+
+def plus_one(name: str) -> Recipe:
+    """x + 1, for norms that multiply with 1 + weight (Gemma)."""
+    return Recipe((name,), lambda x: x + np.float32(1), lambda s: s)
+
+
+def permute_rope(x: F32, heads: int) -> F32:
+    """Rows of q or k (heads * D, ...) from half-split rotation, pairs (i, i + D/2), to interleaved, (2i, 2i + 1).
+
+    Raises ShapeError where the rows are no whole number of pairs per head."""
+    if heads < 1 or x.shape[0] % (2 * heads):
+        raise ShapeError(f"{x.shape[0]} rows are no pairs of channels in {heads} heads")
+    split = x.reshape(heads, 2, x.shape[0] // heads // 2, *x.shape[1:])
+    return split.swapaxes(1, 2).reshape(x.shape)
+
+
+def permuted(name: str, heads: int, optional: bool = False) -> Recipe:
+    """q or k, matrix or bias, of a model whose file has interleaved rotation."""
+    return Recipe((name,), lambda x: permute_rope(x, heads), lambda s: s, optional)
+
+
+def rows(name: str, first: int, count: int) -> Recipe:
+    """Rows first .. first + count - 1 of a tensor that holds several."""
+
+    def cut(x: F32) -> F32:
+        if first + count > x.shape[0]:
+            raise ShapeError(f"{name}: rows {first} to {first + count} of {x.shape[0]}")
+        return x[first : first + count]
+
+    return Recipe((name,), cut)
+
+
+def joined(*names: str) -> Recipe:
+    """Several tensors, one under the other."""
+    return Recipe(names, lambda *x: np.concatenate(x), lambda *s: (sum(t[0] for t in s), *s[0][1:]))
+
+
+def stacked(names: Sequence[str]) -> Recipe:
+    """N tensors of one shape as (N, ...): the experts of a layer."""
+
+    def shape(*shapes: Shape) -> Shape:
+        if len(set(shapes)) != 1:
+            raise ShapeError(f"{names[0]} and its like have different shapes: {sorted(set(shapes))}")
+        return (len(shapes), *shapes[0])
+
+    return Recipe(tuple(names), lambda *x: np.stack(x), shape)
+
+
+# --- metadata ---------------------------------------------------------------------------------------------------------
+
+
+def decoder_metadata(config: Config) -> dict[str, Any]:
+    """The sizes by the names that most of the folders have (LLaMA's)."""
+    heads, width = config.int("num_attention_heads", low=1), config.int("hidden_size", low=1)
+    head_dim = config.int("head_dim", default=width // heads)
+    keys: dict[str, Any] = {
+        "context_length": config.int("max_position_embeddings", high=1 << 30),
+        "embedding_length": width,
+        "block_count": config.layers("num_hidden_layers"),
+        "feed_forward_length": config.int("intermediate_size", low=1),
+        "attention.head_count": heads,
+        "attention.head_count_kv": config.int("num_key_value_heads", default=heads, low=1),
+        "vocab_size": config.int("vocab_size", low=1),
+    }
+    if head_dim * heads != width:
+        keys |= {"attention.key_length": head_dim, "attention.value_length": head_dim}
+    return keys
+
+
+def rope_parameters(config: Config, kind: str | None = None) -> Config:
+    """What the config says about the rotation, in either spelling: `rope_parameters` (transformers 5), or `rope_theta`
+    beside `rope_scaling`. Keys: rope_theta, rope_type, factor, ... `kind`: of models that rotate some layers otherwise,
+    the type of layer ("full_attention"); None where the config has one for all."""
+    found = config.object("rope_parameters")
+    if kind is not None and kind in found:
+        found = found.object(kind)
+    if not found:
+        found = Config({"rope_theta": config.float("rope_theta", default=10000.0)} | config.object("rope_scaling"))
+    if "type" in found and "rope_type" not in found:
+        found["rope_type"] = found["type"]
+    return found
+
+
+def rope_metadata(config: Config, dim: int) -> dict[str, Any]:
+    """rope.freq_base, rope.dimension_count and rope.scaling.*. llama3 and longrope scale pair by pair: a tensor holds
+    the factors (see `llama3_factors`). Raises BadCheckpoint for a kind that is not known."""
+    rope = rope_parameters(config)
+    keys: dict[str, Any] = {"rope.freq_base": rope.float("rope_theta", default=10000.0), "rope.dimension_count": dim}
+    kind = rope.text("rope_type", default="default")
+    if kind in ("default", "llama3", "longrope", "dynamic"):
+        return keys
+    if kind not in ("linear", "yarn"):
+        raise BadCheckpoint(config.path, f"rope_type: {kind!r} is not supported")
+    keys |= {"rope.scaling.type": kind, "rope.scaling.factor": rope.float("factor")}
+    if kind == "yarn":
+        trained = rope.int("original_max_position_embeddings", default=keys_context(config), high=1 << 30)
+        keys["rope.scaling.original_context_length"] = trained
+        for name, key in YARN.items():
+            if rope.get(name) is not None:
+                keys[f"rope.scaling.{key}"] = rope.float(name)
+    return keys
+
+
+YARN = {
+    "attention_factor": "attn_factor",
+    "beta_fast": "yarn_beta_fast",
+    "beta_slow": "yarn_beta_slow",
+}
+
+
+def keys_context(config: Config) -> int:
+    """Positions that the model was made for."""
+    return config.int("max_position_embeddings", high=1 << 30)
+
+
+def llama3_factors(config: Config, dim: int) -> F32 | None:
+    """What llama3's scaling divides each frequency by, (dim / 2,): the tensor rope_freqs.weight; None for other kinds.
+
+    A pair that turns more than high_freq_factor times over the trained context keeps its frequency, one that turns less
+    than low_freq_factor times is slowed by `factor`, between them it is mixed (Grattafiori et al., 2024, "The Llama 3
+    Herd of Models", arXiv 2407.21783)."""
+    rope = rope_parameters(config)
+    if rope.text("rope_type", default="default") != "llama3":
+        return None
+    factor, trained = rope.float("factor"), rope.float("original_max_position_embeddings")
+    low, high = rope.float("low_freq_factor"), rope.float("high_freq_factor")
+    if factor <= 0 or high <= low or dim < 2:
+        raise BadCheckpoint(config.path, f"llama3 scaling: factor {factor}, low {low}, high {high}")
+    base = rope.float("rope_theta", default=10000.0)
+    turns = trained * base ** (-np.arange(0, dim, 2) / dim) / (2 * math.pi)
+    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    return (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
