@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zigllama.errors import BadImportance, ContextOverflow, NonFinite
+from zigllama.errors import BadImportance, ContextOverflow, NonFinite, WrongKindOfModel
 from zigllama.foundation.runtime import F32, I32, Lowered, Op, Rows
 from zigllama.inference.engine import CHUNK
 from zigllama.inference.kv_cache import ModelKVCache
