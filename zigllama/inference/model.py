@@ -38,7 +38,8 @@ LOGITS_BYTES = 32 << 20  # of one step of `logits`: with a large vocabulary it t
 class Model:
     """A model file, loaded.
 
-    n_ctx        positions per sequence; None: what the model was trained for
+    n_ctx        positions per sequence; None: what the model was trained for; with LongRoPE it also chooses between
+                 the rates for short and for long contexts
     n_threads    None: ZIGLLAMA_THREADS, else physical cores within affinity and quota
     backend      "native", or "reference" (the NumPy twins: slow, for comparison); None: ZIGLLAMA_BACKEND, else native
     isa          an ISA variant by name; "auto": ZIGLLAMA_ISA, else the best
@@ -54,7 +55,8 @@ class Model:
     keep         tokens of ended sequences whose place in the cache is kept for prompts that begin alike; None: n_ctx
     tokenizer    instead of the file's own
 
-    Raises the errors of GGUFLoader, InvalidArgument, UnknownName, ISAUnavailable, BlasUnavailable, OutOfMemory.
+    Raises the errors of GGUFLoader (ContextOverflow for an n_ctx beyond learned positions too), UnknownName,
+    ISAUnavailable, BlasUnavailable, OutOfMemory.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Model:
         if backend == "reference" and blas not in (None, "auto"):
             raise InvalidArgument(f"blas={blas!r} with backend='reference': the twins run on NumPy and its BLAS")
         self.blas = BlasInterface(BlasConfig() if backend == "reference" else BlasConfig.resolve(blas))
-        self._loader = GGUFLoader(path, dequantize=dequantize)
+        self._loader = GGUFLoader(path, dequantize=dequantize, n_ctx=n_ctx)
         self._tokenizer = tokenizer
         self._templates: ChatTemplates | None = None
         self._guarded: list[Any] = []
@@ -100,8 +102,6 @@ class Model:
                 self._prepare(context, weights, mapped=not repack)
             kind = cache_type or ("F32" if dequantize or self.info.quantisation == "F32" else "F16")
             n_ctx = spec.n_ctx if n_ctx is None else n_ctx
-            if spec.learned_positions and n_ctx > spec.n_ctx:
-                raise InvalidArgument(f"n_ctx is {n_ctx}; the model has learned {spec.n_ctx} positions and no others")
             if n_ctx < 1 or max_batch < 1:
                 raise InvalidArgument(f"n_ctx is {n_ctx}, max_batch {max_batch}, want at least 1")
             cache = ModelKVCache.within_memory(

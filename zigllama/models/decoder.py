@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zigllama.errors import BadTensor, InvalidArgument
 from zigllama.foundation.runtime import F32, Step
 from zigllama.linear_algebra.linear import Weight, embed, linear
 from zigllama.neural_primitives.arithmetic import add, gather
-from zigllama.neural_primitives.embeddings import lookup
+from zigllama.neural_primitives.embeddings import RoPE, lookup
 from zigllama.neural_primitives.normalization import LayerNorm, RMSNorm
 from zigllama.neural_primitives.softmax import softcap
 from zigllama.transformers.attention import MultiHeadAttention
@@ -76,6 +77,18 @@ def _norm(spec: Spec, weights: Mapping[str, Any], name: str) -> Norm:
     return RMSNorm(weight, spec.norm_eps)
 
 
+def _rope(spec: Spec, i: int, weights: Mapping[str, Any]) -> RoPE | None:
+    """Layer i's rotation, its rates divided by what the file has for them. Raises BadTensor."""
+    rope = spec.layers[i].rope
+    if rope is None or not spec.rope_divisors:
+        return rope
+    name = spec.rope_divisors[0]
+    try:
+        return rope.divided(weights[name])
+    except InvalidArgument as e:
+        raise BadTensor(name, str(e)) from None
+
+
 def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
     """Layer i of the decoder, from the tensors blk.i.*"""
 
@@ -94,7 +107,7 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
         heads=spec.n_head,
         kv_heads=spec.n_head_kv,
         scale=spec.scale,
-        rope=spec.layers[i].rope,
+        rope=_rope(spec, i, weights),
         cache_class=cache_class,
         layer=layer,
         window=spec.layers[i].window,
@@ -108,6 +121,7 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
         norm_eps=spec.norm_eps,
         slopes=spec.slopes,
     )
+    first, second = spec.norm_names
     feed_forward = FeedForward(
         w("ffn_gate.weight") if spec.gated else None,
         w("ffn_up.weight"),
@@ -118,9 +132,9 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
         w("ffn_down.bias"),
     )
     return TransformerBlock(
-        norm("attn_norm"),
+        norm(first),
         attention,
-        norm("ffn_norm") if spec.ffn_norm else None,
+        norm(second) if spec.ffn_norm else None,
         feed_forward,
         norm("post_attention_norm") if spec.post_norm else None,
         norm("post_ffw_norm") if spec.post_norm else None,

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from zigllama.errors import BadMetadata, TensorShapeMismatch, UnsupportedType
+from zigllama.errors import BadMetadata, ContextOverflow, TensorShapeMismatch, UnsupportedType
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.gguf_format import GGUFReader
@@ -34,14 +34,16 @@ class GGUFLoader:
 
     dequantize   wrap every matrix as float32, so that products are computed in float32 throughout
 
+    n_ctx        positions that it will be used with, None: as many as it was trained for; LongRoPE's rates depend on it
+
     Raises the ModelFileErrors: UnsupportedArchitecture, BadMetadata, MissingTensor, TensorShapeMismatch, BadTensor,
-    UnsupportedType, and those of GGUFReader.
+    UnsupportedType, and those of GGUFReader; ContextOverflow for an n_ctx beyond learned positions.
     """
 
-    def __init__(self, path: StrPath, *, dequantize: bool = False) -> None:
+    def __init__(self, path: StrPath, *, dequantize: bool = False, n_ctx: int | None = None) -> None:
         self.reader = GGUFReader(path)
         try:
-            self.dequantize = dequantize
+            self.dequantize, self.n_ctx = dequantize, n_ctx
             self.spec = self._check()
         except BaseException:
             self.reader.close()
@@ -54,10 +56,12 @@ class GGUFLoader:
             raise BadMetadata("general.architecture", "missing or not a string")
         arch = architecture(name)
         n_vocab = self._n_vocab()
-        hyper = HyperParameters(metadata)
+        hyper = HyperParameters(metadata, tensors, self.n_ctx)
         if hyper.int("block_count", low=0, high=1 << 62) > len(tensors):  # before anything is made per layer
             raise BadMetadata(f"{name}.block_count", f"more layers than the file's {len(tensors)} tensors could fill")
         spec: Spec = arch.spec(hyper, n_vocab)
+        if self.n_ctx is not None and getattr(spec, "learned_positions", False) and self.n_ctx > spec.n_ctx:
+            raise ContextOverflow(self.n_ctx, spec.n_ctx)
         self.architecture, self.table = arch, arch.tensors(spec)
         self.table.check({n: tuple(t.shape) for n, t in tensors.items()})
         for t in tensors.values():
@@ -92,8 +96,8 @@ class GGUFLoader:
         return Weight(t.type, rows, cols, data, name)
 
     def weights(self) -> Iterator[tuple[str, Any]]:
-        """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding. Of a matrix that
-        the model takes apart (q, k and v in one) its parts come, views of the same bytes.
+        """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding. Of a matrix
+        that the model takes apart (q, k and v in one) its parts come, views of the same bytes.
 
         A tied output is the embedding's own `Weight`: rows are looked up in the form in which it is multiplied, the
         same bits, and the file's pages are not needed any more.

@@ -50,6 +50,8 @@ def decoder_tensors(spec: Spec) -> TensorTable:
         required["position_embd.weight"] = (spec.n_ctx, c)
     if spec.embedding_norm:
         required |= _norm(spec, "token_embd_norm", c)
+    pairs = [layer.rope.dim // 2 for layer in spec.layers if layer.rope is not None]
+    required |= dict.fromkeys(spec.rope_divisors, tuple(pairs[:1]))
     joined: dict[str, Sequence[tuple[str, int]]] = {}
     for i in range(spec.n_layer):
         p = f"blk.{i}."
@@ -71,9 +73,7 @@ def _norm(spec: Spec, name: str, size: int) -> dict[str, Shape]:
 
 def _norms(spec: Spec) -> dict[str, int]:
     """The norms of a block, and how many channels each has."""
-    norms = {"attn_norm": spec.n_embd}
-    if spec.ffn_norm:
-        norms["ffn_norm"] = spec.n_embd
+    norms = dict.fromkeys(spec.norm_names[: 2 if spec.ffn_norm else 1], spec.n_embd)
     if spec.qk_norm:
         norms |= {"attn_q_norm": spec.head_dim, "attn_k_norm": spec.head_dim}
     if spec.post_norm:

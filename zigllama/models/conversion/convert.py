@@ -153,7 +153,7 @@ def _check(family: Conversion, metadata: dict[str, Any], tensors: dict[str, tupl
     plain = {key: value.value if isinstance(value, Typed) else value for key, value in metadata.items()}
     if "token_embd.weight" not in tensors:
         raise MissingTensor("token_embd.weight")
-    spec = arch.spec(HyperParameters(plain), tensors["token_embd.weight"][0][0])
+    spec = arch.spec(HyperParameters(plain, tensors), tensors["token_embd.weight"][0][0])
     arch.tensors(spec).check({name: shape for name, (shape, _) in tensors.items()})
 
 
@@ -194,8 +194,10 @@ class _Work:
         return tensors
 
     def _find(self, name: str) -> str:
-        """The name as the folder has it: with its prefix, or without."""
+        """The name as the folder has it: with its prefix, or without, or another one."""
         if name not in self.checkpoint:
+            if self.family.other_names.get(name, name) in self.checkpoint:
+                return self.family.other_names.get(name, name)
             for prefix in self.family.prefixes:
                 if name.startswith(prefix) and name.removeprefix(prefix) in self.checkpoint:
                     return name.removeprefix(prefix)
