@@ -8,7 +8,8 @@ kept: what `decode` gives has one space between words.
 
 Which characters are marks, punctuation or control characters is wordpiece_ranges.py's matter: as the library has it that
 vocabularies are made with, so that ids are those of a model's training. Letters become small one by one, by Unicode's
-own rule (`str.lower`), without its exception for a sigma that ends a word.
+own rule (`str.lower`), without its exception for a sigma that ends a word; those that are newer than the Python that
+runs stay as they are.
 
 What it is not: [CLS] and [SEP] around a text are put there by tokenizer.py.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import cache, cached_property
 
 import numpy as np
@@ -81,15 +83,18 @@ class WordPieceEncoder:
             text = marks.sub("", unicodedata.normalize("NFD", text))
         return text.replace("\u03a3", "\u03c3").lower() if self.lower else text
 
+    def words(self, text: str) -> Iterator[str]:
+        """The words of a text, normalised."""
+        return (match.group() for match in _patterns()[2].finditer(self.normalize(text)))
+
     def encode(self, text: str, after_special: bool) -> list[int]:
         """Ids of a text without special tokens."""
         ids: list[int] = []
         known = self._words
-        for match in _patterns()[2].finditer(self.normalize(text)):
-            if match.end() - match.start() > LONGEST_WORD:
+        for word in self.words(text):
+            if len(word) > LONGEST_WORD:
                 ids.append(self.unknown)
                 continue
-            word = match.group()
             found = known.get(word)
             if found is None:
                 if len(known) >= WORD_CACHE:
