@@ -66,7 +66,7 @@ The weather today is sunny and warm.
 It is raining cats and dogs.
 Machine learning models need a lot of data.
 Neural networks are trained by gradient descent.
-This sentence is false.""".split("\n")
+This sentence is false.""".splitlines()
 LONG = " ".join(PLAIN[:19])  # more than a page of positions
 SENTENCES = [*PLAIN, LONG, "word " * 180]
 

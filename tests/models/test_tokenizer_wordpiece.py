@@ -1,5 +1,4 @@
-"""WordPiece against the library `tokenizers`: every code point's treatment, ids of any text on a small vocabulary and on
-MiniLM's, times that grow with the text."""
+"""WordPiece against the library `tokenizers`: every code point, ids of any text on a small vocabulary and on MiniLM's, times that grow with the text."""
 
 from __future__ import annotations
 
@@ -20,9 +19,13 @@ tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not install
 CONTROL, UNKNOWN, NORMAL = 3, 2, 1
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [
-    *(f"{mark}{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789\u00e9\u00df\u03c3\u4f60\u3042" for mark in ("", "##")),
+    *(
+        f"{mark}{c}"
+        for c in "abcdefghijklmnopqrstuvwxyz0123456789\u00e9\u00df\u03c3\u4f60\u3042"
+        for mark in ("", "##")
+    ),
     *"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\u00bf\u3002",
-    *"un ##aff ##able the ##re here ##ness ##ing cat dog \u0434\u043e\u043c ##\u0430 ##\u03c3\u03c3".split(),
+    *"un ##aff ##able the ##re here ##ness ##ing cat dog \u0434\u043e\u043c ##\u0430 ##\u03c3\u03c3".split(),  # noqa: SIM905 - as prose it can be read
 ]
 NOT_OURS = "\U00011938"  # decomposed since Unicode 13; the library's tables are older
 
@@ -56,7 +59,9 @@ def theirs(words: list[str], lower: bool = True, strip: bool | None = None) -> A
 SMALL = [*SPECIAL, *WORDS]
 PAIR = ours(SMALL), theirs(SMALL)
 LOWER = tokenizers.normalizers.Lowercase()
-TEXT = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("abcdeins unaffable\u00e9\u0301\u4f60,.")), max_size=60)
+TEXT = st.text(
+    st.one_of(st.characters(codec="utf-8"), st.sampled_from("abcdeins unaffable\u00e9\u0301\u4f60,.")), max_size=60
+)
 
 
 def test_every_code_point() -> None:
@@ -93,7 +98,9 @@ def test_around_a_text_and_back() -> None:
     ids = t.encode("Unaffable, here")
     assert (ids[0], ids[-1]) == (t.bos_id, t.eos_id) == (2, 3)
     assert t.decode(ids) == "unaffable , here"
-    assert t.encode("[MASK]", add_special=False) != [4] and t.encode("[MASK]", add_special=False, parse_special=True) == [4]
+    assert t.encode("[MASK]", add_special=False) != [4] and t.encode(
+        "[MASK]", add_special=False, parse_special=True
+    ) == [4]
     assert t.encode("") == [2, 3]
 
 

@@ -32,7 +32,7 @@ class Wheel:
 @dataclass(frozen=True)
 class Entry:
     """A model of the catalogue. Several wheels: their members are the file's parts, in order. A model that is a folder
-    has its largest file as the file, and the names of the others, which lie beside it in the first wheel, in `beside`."""
+    has its largest file as the file, and the names of the others, beside it in the first wheel, in `beside`."""
 
     name: str
     title: str

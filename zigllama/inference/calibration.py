@@ -85,7 +85,7 @@ class Collector:
         if n_ctx > model.n_ctx:
             raise ContextOverflow(n_ctx, model.n_ctx)
         if not model.spec.causal:
-            raise WrongKindOfModel("an importance matrix", "an encoder", "`embed` texts; windows are read causally here")
+            raise WrongKindOfModel("an importance matrix", "an encoder", "`embed` texts")
         self.model, self.n_ctx, self.n_windows = model, n_ctx, 0
         embedding, output = model.decoder.token_embd, model.decoder.output
         self.output: Weight | None = output if process_output else None

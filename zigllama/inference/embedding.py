@@ -6,8 +6,8 @@
 
 Texts go through the model together: the rows of a step belong to as many texts as fit (`CHUNK` rows), one after the
 other, each of its own length. Nothing is padded to the longest: a pad row costs what any other row does, and what it
-holds has to be masked out of every sum. Each text gets the bits it gets alone (DESIGN: the order of every sum depends on
-a row and its own text), so how texts are put together is nobody's concern.
+holds has to be masked out of every sum. Each text gets the bits it gets alone, since the order of every sum depends on
+a row and its own text only; so how texts are put together is nobody's concern.
 
 An encoder's rows see the whole text, so that one must fit into a step; a decoder's longer texts are read chunk by chunk.
 Keys and values live in a cache of this object's own for as long as the text is read, and none is kept: what an encoder
@@ -101,7 +101,10 @@ class Embedder:
         return rows
 
     def rows(
-        self, texts: Sequence[Sequence[int]], wanted: str = "all", segments: Sequence[Sequence[int] | None] | None = None
+        self,
+        texts: Sequence[Sequence[int]],
+        wanted: str = "all",
+        segments: Sequence[Sequence[int] | None] | None = None,
     ) -> Iterator[tuple[int, F32]]:
         """(number of the text, its rows) as texts are done: all rows (T, C), or with `wanted` "cls" or "last" that one
         as (1, C). Raises InvalidArgument for a text without tokens, ContextOverflow, NonFinite, ClosedError."""
@@ -224,7 +227,9 @@ def choose_pooling(asked: str | None, in_file: str) -> str:
         raise UnknownName("pooling", pooling, POOLINGS[1:])
     if pooling == "none":
         who = "asked for" if asked else "the file's choice"
-        raise InvalidArgument(f"pooling 'none' ({who}) gives a row per token: `hidden` does; embed takes mean, cls, last")
+        raise InvalidArgument(
+            f"pooling 'none' ({who}) gives a row per token: `hidden` does; embed takes mean, cls, last"
+        )
     return pooling
 
 

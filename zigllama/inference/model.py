@@ -287,7 +287,9 @@ class Model:
 
     def _want_causal(self, asked: str) -> None:
         if not self.spec.causal:
-            raise WrongKindOfModel(asked, "an encoder, whose rows see the whole text", "`embed` texts and give `hidden` rows")
+            raise WrongKindOfModel(
+                asked, "an encoder, whose rows see the whole text", "`embed` texts and give `hidden` rows"
+            )
 
     def _ids(self, ids: Sequence[int]) -> list[int]:
         ids = [int(i) for i in ids]

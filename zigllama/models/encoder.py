@@ -93,7 +93,10 @@ class EncoderBlock:
 
         cache_class, layer = spec.cache_spec().layers[i]
         attention = MultiHeadAttention(
-            *(w(f"attn_{name}.weight") for name in ("q", "k", "v", "output")),
+            w("attn_q.weight"),
+            w("attn_k.weight"),
+            w("attn_v.weight"),
+            w("attn_output.weight"),
             heads=spec.n_head,
             kv_heads=spec.n_head_kv,
             scale=spec.scale,

@@ -3,11 +3,11 @@
     "Héllo, unaffable!"  --clean, strip, lower-->  hello, unaffable!  --split-->  hello | , | unaffable | !
     unaffable  --longest token first-->  U+2581 un, aff, able        the vocabulary's `un`, `##aff`, `##able`
 
-A word that cannot be made of tokens to its end, or has more than 100 characters, is [UNK] as a whole. White space is not
-kept: what `decode` gives has one space between words.
+A word that cannot be made of tokens to its end, or has more than 100 characters, is [UNK] as a whole. White space is
+not kept: what `decode` gives has one space between words.
 
-Which characters are marks, punctuation or control characters is wordpiece_ranges.py's matter: as the library has it that
-vocabularies are made with, so that ids are those of a model's training. Letters become small one by one, by Unicode's
+Which characters are marks, punctuation or control characters is wordpiece_ranges.py's matter: as the library has it
+that vocabularies are made with, so that ids are those of a model's training. Letters become small one by one, by Unicode's
 own rule (`str.lower`), without its exception for a sigma that ends a word; those that are newer than the Python that
 runs stay as they are.
 
@@ -48,7 +48,11 @@ def _class(*names: str) -> str:
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     """What is removed; accents; words."""
     alone = _class("ALONE", "CHINESE")
-    return re.compile(f"[{_class('REMOVED')}]+"), re.compile(f"[{_class('MARKS')}]+"), re.compile(rf"[{alone}]|[^\s{alone}]+")
+    return (
+        re.compile(f"[{_class('REMOVED')}]+"),
+        re.compile(f"[{_class('MARKS')}]+"),
+        re.compile(rf"[{alone}]|[^\s{alone}]+"),
+    )
 
 
 class WordPieceEncoder:
@@ -58,7 +62,9 @@ class WordPieceEncoder:
 
     def __init__(self, vocabulary: Vocabulary, unknown: int | None, lower: bool, strip: bool) -> None:
         if unknown is None:
-            raise BadMetadata(PREFIX + "unknown_token_id", "missing: a word that is not in the vocabulary needs a token")
+            raise BadMetadata(
+                PREFIX + "unknown_token_id", "missing: a word that is not in the vocabulary needs a token"
+            )
         self.vocabulary, self.unknown, self.lower, self.strip = vocabulary, unknown, lower, strip
         self._words: dict[str, tuple[int, ...]] = {}
 

@@ -206,6 +206,8 @@ class _Work:
     def _type(self, name: str, shape: Shape) -> GGMLType:
         if len(shape) < 2 or self.small.search(name):
             return type_by_name("F32")
+        if self.family.wider and self.type.block_size > 1 and re.search(self.family.wider, name):
+            return type_by_name("F16")
         return self.type if shape[-1] % self.type.block_size == 0 else type_by_name("F16")
 
     def pieces(self, name: str, recipe: Recipe) -> Iterator[Any]:
