@@ -1,4 +1,5 @@
-"""WordPiece against the library `tokenizers`: every code point, ids of any text on a small vocabulary and on MiniLM's, times that grow with the text."""
+"""WordPiece against the library `tokenizers`: every code point, ids of any text, with a small vocabulary and with
+MiniLM's; times that grow with the text."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ WORDS = [
         for mark in ("", "##")
     ),
     *"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\u00bf\u3002",
-    *"un ##aff ##able the ##re here ##ness ##ing cat dog \u0434\u043e\u043c ##\u0430 ##\u03c3\u03c3".split(),  # noqa: SIM905 - as prose it can be read
+    *("un", "##aff", "##able", "the", "##re", "here", "##ness", "##ing", "cat", "dog"),
+    *("\u0434\u043e\u043c", "##\u0430", "##\u03c3\u03c3"),
 ]
 NOT_OURS = "\U00011938"  # decomposed since Unicode 13; the library's tables are older
 

@@ -9,7 +9,7 @@ other, each of its own length. Nothing is padded to the longest: a pad row costs
 holds has to be masked out of every sum. Each text gets the bits it gets alone, since the order of every sum depends on
 a row and its own text only; so how texts are put together is nobody's concern.
 
-An encoder's rows see the whole text, so that one must fit into a step; a decoder's longer texts are read chunk by chunk.
+An encoder's rows see the whole text, so that one must fit into a step; a decoder's longer ones are read in chunks.
 Keys and values live in a cache of this object's own for as long as the text is read, and none is kept: what an encoder
 made of a beginning depends on the end.
 
@@ -208,7 +208,8 @@ def pool(rows: F32, pooling: str) -> F32:
     if pooling == "mean":
         mean: F32 = (rows.sum(axis=0, dtype=np.float64) / len(rows)).astype(np.float32)
         return mean
-    return rows[0] if pooling == "cls" else rows[-1]
+    one: F32 = rows[0] if pooling == "cls" else rows[-1]
+    return one
 
 
 def normalized(x: F32) -> F32:
