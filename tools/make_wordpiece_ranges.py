@@ -44,10 +44,7 @@ def main() -> None:
     alone = [c for c in POINTS if len(words.pre_tokenize_str(f"a{chr(c)}b")) == 3]
     removed = [c for c in POINTS if not clean.normalize_str(chr(c))]
     parts = {
-        "REMOVED": (
-            "control and format characters, and U+FFFD",
-            [c for c in POINTS if not clean.normalize_str(chr(c))],
-        ),
+        "REMOVED": ("control and format characters, and U+FFFD", removed),
         "MARKS": ("marks that take no room: accents", [c for c in POINTS if not strip.normalize_str(chr(c))]),
         "ALONE": ("punctuation: a word each", alone),
         "CHINESE": ("ideographs: a word each", [c for c in POINTS if chinese.normalize_str(chr(c)) != chr(c)]),
