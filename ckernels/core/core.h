@@ -105,6 +105,7 @@ typedef struct {
 extern const zl_op_def zl_ops_rows[];       /* core/ops_rows.c:      norms, activations, add, softmax, gather, top-k, embed, lookup, rope; ends with code 0 */
 extern const zl_op_def zl_ops_linear[];     /* core/ops_linear.c:    linear                                                                   */
 extern const zl_op_def zl_ops_attention[];  /* core/ops_attention.c: kv store, attention                                                      */
+extern const zl_op_def zl_ops_state[];      /* core/ops_state.c:     short convolution, scans                                                 */
 const zl_op_def *zl_op_find(int code);      /* NULL when unknown */
 
 /* Checks shared by the op files. `zl_want_rows(op, tensors, i, cols)`: tensor i exists, is float (T, cols) (cols < 0: any). */

@@ -14,7 +14,11 @@ from zigllama.errors import InvalidArgument, ShapeError
 from zigllama.neural_primitives.embeddings import ROPE_HALF_SPLIT, RoPE, rope_frequencies
 from zigllama.neural_primitives.rope_scaling import Yarn, llama3_divisors, longrope_scale, ntk_base, rope_rates
 
-DIMS, BASES, FACTORS = st.sampled_from([16, 64, 128]), st.sampled_from([1e4, 1e6]), st.sampled_from([1.0, 2.0, 4.0, 40.0])
+DIMS, BASES, FACTORS = (
+    st.sampled_from([16, 64, 128]),
+    st.sampled_from([1e4, 1e6]),
+    st.sampled_from([1.0, 2.0, 4.0, 40.0]),
+)
 CONTEXTS = st.sampled_from([128, 4096, 32768])
 
 

@@ -157,7 +157,8 @@ def _attention(args: Any, params: dict[str, Any], y: Array) -> Any:
     heads, layer, scale, cap = params["heads"], params["layer"], params["scale"], params.get("softcap", 0.0)
     window, per, out = params.get("window", 0), params["heads"] // cache.n_kv, np.zeros((len(y), heads, cache.dv))
     for t in range(len(q)):
-        n = int(step.see_to[t]) + 1
+        memory = params.get("memory")
+        n = int(step.see_to[t] if memory is None else step.positions[memory][t]) + 1
         first = max(0, int(step.cache_pos[t]) - window + 1) if window else 0
         if n <= first:
             continue

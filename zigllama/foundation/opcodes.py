@@ -29,6 +29,9 @@ class Opcode(IntEnum):
     GATHER = 15
     TOP_K = 16
     LOOKUP = 17
+    SHORT_CONV = 21
+    SELECTIVE_SCAN = 22
+    DUAL_SCAN = 23
 
 
 class Unary(IntEnum):

@@ -28,6 +28,7 @@ from zigllama.transformers.attention import MultiHeadAttention
 from zigllama.transformers.feed_forward import FeedForward
 from zigllama.transformers.interfaces import Cache, CacheSpec
 from zigllama.transformers.spec import Spec
+from zigllama.transformers.transformer_block import TransformerBlock
 
 SEGMENTS = 1  # the plane of step.positions that holds the segment of each row
 
@@ -49,7 +50,7 @@ class Encoder:
         self.position_embd: Weight = weights["position_embd.weight"]
         self.token_types: Weight | None = weights.get("token_types.weight")
         self.embedding_norm = _norm(spec, weights, "token_embd_norm")
-        self.blocks = [EncoderBlock.of_layer(spec, i, weights) for i in range(spec.n_layer)]
+        self.blocks = [_block(spec, i, weights) for i in range(spec.n_layer)]
 
     def cache_spec(self) -> CacheSpec:
         """The cache that `hidden` takes."""
@@ -75,48 +76,34 @@ class Encoder:
         raise WrongKindOfModel("logits", "an encoder, which has none", "embed and hidden")
 
 
-@dataclass
-class EncoderBlock:
-    """A post-norm block: the sums are normalised, not what goes into the halves."""
+def _block(spec: EncoderSpec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
+    """Layer i, from the tensors blk.i.*: post-norm, the sums are normalised, not what goes into the halves."""
 
-    attention: MultiHeadAttention
-    attn_norm: LayerNorm
-    feed_forward: FeedForward
-    ffn_norm: LayerNorm
+    def w(name: str) -> Any:
+        return weights.get(f"blk.{i}.{name}")
 
-    @classmethod
-    def of_layer(cls, spec: EncoderSpec, i: int, weights: Mapping[str, Any]) -> EncoderBlock:
-        """Layer i, from the tensors blk.i.*"""
-
-        def w(name: str) -> Any:
-            return weights.get(f"blk.{i}.{name}")
-
-        cache_class, layer = spec.cache_spec().layers[i]
-        attention = MultiHeadAttention(
-            w("attn_q.weight"),
-            w("attn_k.weight"),
-            w("attn_v.weight"),
-            w("attn_output.weight"),
-            heads=spec.n_head,
-            kv_heads=spec.n_head_kv,
-            scale=spec.scale,
-            rope=None,
-            cache_class=cache_class,
-            layer=layer,
-            q_bias=w("attn_q.bias"),
-            k_bias=w("attn_k.bias"),
-            v_bias=w("attn_v.bias"),
-            out_bias=w("attn_output.bias"),
-        )
-        up, down = w("ffn_up.weight"), w("ffn_down.weight")
-        feed_forward = FeedForward(None, up, down, spec.activation, None, w("ffn_up.bias"), w("ffn_down.bias"))
-        norms = (_norm(spec, weights, f"blk.{i}.{name}_output_norm") for name in ("attn", "layer"))
-        return cls(attention, next(norms), feed_forward, next(norms))
-
-    def __call__(self, x: Any, step: Step, cache: Cache) -> Any:
-        """x (T, C) -> (T, C)"""
-        y = self.attn_norm(add(x, self.attention(x, step, cache)))
-        return self.ffn_norm(add(y, self.feed_forward(y)))
+    cache_class, layer = spec.cache_spec().layers[i]
+    attention = MultiHeadAttention(
+        w("attn_q.weight"),
+        w("attn_k.weight"),
+        w("attn_v.weight"),
+        w("attn_output.weight"),
+        heads=spec.n_head,
+        kv_heads=spec.n_head_kv,
+        scale=spec.scale,
+        rope=None,
+        cache_class=cache_class,
+        layer=layer,
+        q_bias=w("attn_q.bias"),
+        k_bias=w("attn_k.bias"),
+        v_bias=w("attn_v.bias"),
+        out_bias=w("attn_output.bias"),
+    )
+    up, down = w("ffn_up.weight"), w("ffn_down.weight")
+    feed_forward = FeedForward(None, up, down, spec.activation, None, w("ffn_up.bias"), w("ffn_down.bias"))
+    attn_norm = _norm(spec, weights, f"blk.{i}.attn_output_norm")
+    ffn_norm = _norm(spec, weights, f"blk.{i}.layer_output_norm")
+    return TransformerBlock(attn_norm, attention, ffn_norm, feed_forward, norm_sums=True)
 
 
 def encoder_tensors(spec: EncoderSpec) -> TensorTable:
