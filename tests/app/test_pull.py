@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ import pytest
 
 import zigllama as zl
 from zigllama.app import pull as pull_module
-from zigllama.app.catalogue import CATALOGUE, cache_dir
+from zigllama.app.catalogue import CATALOGUE, cache_dir, lookup
 from zigllama.app.pull import pull
 from zigllama.errors import ChecksumMismatch, PullError, UnknownName
 

@@ -65,8 +65,8 @@ def test_embeddings(about: dict[str, Any], want: npt.NDArray[np.float32], conver
 
 
 def test_llama_cpp_opens_the_file(about: dict[str, Any], converted: tuple[str, Model]) -> None:
-    """The same vectors from the same file, for the texts that it cuts alike: its own tables strip what is no accent from
-    Korean and Hindi, where ours keep to the library of the vocabulary (test_ids)."""
+    """The same vectors from the same file, for the texts that it cuts alike: from Korean and Hindi it strips what is no
+    accent, where ours keep to the library of the vocabulary (test_ids)."""
     llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     kind, m = converted
     path = m._loader.reader.paths[0]

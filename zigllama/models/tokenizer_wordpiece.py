@@ -8,8 +8,8 @@ not kept: what `decode` gives has one space between words.
 
 Which characters are marks, punctuation or control characters is wordpiece_ranges.py's matter: as the library has it
 that vocabularies are made with, so that ids are those of a model's training. Letters become small one by one, by
-Unicode's own rule (`str.lower`), without its exception for a sigma that ends a word; those that are newer than the Python that
-runs stay as they are.
+Unicode's own rule (`str.lower`), without its exception for a sigma that ends a word; those that are newer than the
+Python that runs stay as they are.
 
 What it is not: [CLS] and [SEP] around a text are put there by tokenizer.py.
 """

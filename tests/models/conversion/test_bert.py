@@ -1,4 +1,4 @@
-"""BERT's folders: what is not the encoder's is refused; names of old and of other folders; what stays wider than 8 bits."""
+"""BERT's folders: what is not the encoder's is refused; what stays wider than 8 bits; metadata that cannot be."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from zigllama.models.registry import architecture
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "architectures" / "bert.json"
 
 
-def folder(place: Path, prefix: str = "", **config: Any) -> Path:
-    """The variant "bert", with another config or other names."""
+def folder(place: Path, extra: str = "", **config: Any) -> Path:
+    """The variant "bert", with another config or one more tensor."""
     about = json.loads(GOLDEN.read_text("utf-8"))
     shapes = {key: tuple(shape) for key, shape in about["parameters"].items()}
     weights = seeded_weights.weights("bert", shapes, all_variants()["bert"])
-    return safetensors_folder.folder(place, about["config"] | config, {prefix + k: v for k, v in weights.items()})
+    if extra:
+        weights[extra] = weights["pooler.dense.bias"]
+    return safetensors_folder.folder(place, about["config"] | config, weights)
 
 
 @pytest.mark.parametrize(
@@ -38,8 +40,8 @@ def test_what_the_encoder_does_not_do(tmp_path: Path, key: str, value: Any) -> N
 
 
 def test_a_tensor_of_another_head(tmp_path: Path) -> None:
-    with pytest.raises(BadTensor, match="other"):
-        convert(folder(tmp_path / "in", prefix="other."), tmp_path / "out.gguf", vocabulary=False)
+    with pytest.raises(BadTensor, match="cls.predictions.bias"):
+        convert(folder(tmp_path / "in", "cls.predictions.bias"), tmp_path / "out.gguf", vocabulary=False)
 
 
 def test_types(tmp_path: Path) -> None:
@@ -56,7 +58,11 @@ def test_types(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("bert.attention.causal", True), ("tokenizer.ggml.token_type_count", -1), ("tokenizer.ggml.token_type_count", "2")],
+    [
+        ("bert.attention.causal", True),
+        ("tokenizer.ggml.token_type_count", -1),
+        ("tokenizer.ggml.token_type_count", "2"),
+    ],
 )
 def test_metadata_that_cannot_be(key: str, value: Any) -> None:
     sizes = {"block_count": 1, "embedding_length": 32, "attention.head_count": 2, "feed_forward_length": 8}
