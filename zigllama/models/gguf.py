@@ -124,7 +124,7 @@ class GGUFLoader:
                 first += rows
             if not first:
                 yield name, weight
-        if "output.weight" not in self.reader.tensors:
+        if "output.weight" in self.table.optional and "output.weight" not in self.reader.tensors:
             yield "output.weight", embedding
 
     def decoder(self) -> Any:

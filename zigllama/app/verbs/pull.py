@@ -52,7 +52,7 @@ def _list(as_json: bool) -> int:
                 "title": e.title,
                 "bytes": e.n_bytes,
                 "licence": e.licence,
-                "path": str(e.path) if e.present else None,
+                "path": str(e.place) if e.present else None,
             }
             for e in CATALOGUE.values()
         ]

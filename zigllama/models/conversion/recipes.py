@@ -71,6 +71,7 @@ class Conversion:
     ignored        regular expressions of names in the folder that are no weights (or the same again)
     prefixes       beginnings of names that some folders leave out ("transformer.")
     other_names    what some folders call a tensor instead
+    wider          regular expression of the file's tensors that lose too much in 8 bits: F16 where Q8_0 is asked for
     """
 
     arch: str
@@ -79,6 +80,7 @@ class Conversion:
     ignored: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     other_names: Mapping[str, str] = field(default_factory=dict)
+    wider: str = ""
 
 
 _REGISTERED: dict[str, Conversion] = {}

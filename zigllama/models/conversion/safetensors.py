@@ -144,6 +144,14 @@ def _naturals(value: Any) -> TypeGuard[list[int]]:
 
 def parse_json(raw: bytes, path: str, what: str) -> dict[str, Any]:
     """A JSON object. Raises BadCheckpoint for anything else, and for a key that appears twice."""
+    value = parse_any_json(raw, path, what)
+    if not isinstance(value, dict):
+        raise BadCheckpoint(path, f"{what}: an object is expected, found {type(value).__name__}")
+    return value
+
+
+def parse_any_json(raw: bytes, path: str, what: str) -> Any:
+    """JSON of any kind. Raises BadCheckpoint for what is none, and for a key that appears twice in an object."""
 
     def once(pairs: list[tuple[str, Any]]) -> Any:
         if len(pairs) == 1 and pairs[0][0] == "__float__" and pairs[0][1] in NOT_FINITE:
@@ -156,9 +164,6 @@ def parse_json(raw: bytes, path: str, what: str) -> dict[str, Any]:
         return made
 
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=once)
+        return json.loads(raw.decode(), object_pairs_hook=once)
     except (UnicodeDecodeError, ValueError, RecursionError) as e:  # JSONDecodeError is a ValueError
         raise BadCheckpoint(path, f"{what} is no JSON: {type(e).__name__}: {e}") from None
-    if not isinstance(value, dict):
-        raise BadCheckpoint(path, f"{what}: an object is expected, found {type(value).__name__}")
-    return value
