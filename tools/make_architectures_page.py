@@ -117,6 +117,8 @@ def _rope(spec: Spec, rope: RoPE) -> str:
 def _attention(spec: Spec) -> str:
     per = spec.n_head // spec.n_head_kv
     text = ["multi-head" if per == 1 else "multi-query" if spec.n_head_kv == 1 else f"grouped, {per}"]
+    if not spec.causal:
+        text.append("both ways")
     if spec.attn_softcap:
         text.append(f"capped at {spec.attn_softcap:g}")
     if abs(spec.scale * spec.head_dim**0.5 - 1) > 1e-6:
