@@ -74,7 +74,7 @@ def cells(spec: Spec, tensors: list[str]) -> tuple[str, ...]:
         _position(spec),
         _attention(spec),
         _window(spec),
-        (GATED if spec.gated else PLAIN)[spec.activation],
+        _feed_forward(spec),
         _residual(spec),
         _biases(tensors),
         _file(spec, tensors),
@@ -132,6 +132,15 @@ def _window(spec: Spec) -> str:
         return f"{windows[0]}" if windows[0] else ""
     which = ", ".join(str(i + 1) for i, window in enumerate(windows) if window)
     return f"{max(windows)} in layers {which} of {len(windows)}"
+
+
+def _feed_forward(spec: Spec) -> str:
+    kind, experts = (GATED if spec.gated else PLAIN)[spec.activation], getattr(spec, "experts", None)
+    if experts is None:
+        return kind
+    return f"{kind}, {experts.n_used} of {experts.n_expert} experts" + (
+        " and a shared one" if experts.n_ff_shared else ""
+    )
 
 
 def _residual(spec: Spec) -> str:
