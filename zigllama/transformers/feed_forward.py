@@ -63,9 +63,9 @@ class FeedForward:
 
     def __call__(self, x: Any) -> Any:
         """x (T, C) -> (T, C)"""
-        up = linear(x, self.up, self.up_bias)
         if self.gate is None:
-            h = activation_named(self.activation)[0](up)
+            h = activation_named(self.activation)[0](linear(x, self.up, self.up_bias))
         else:
-            h = glu(linear(x, self.gate, self.gate_bias), up, activation=self.activation)
+            gate, up = linear(x, self.gate, self.gate_bias), linear(x, self.up, self.up_bias)
+            h = glu(gate, up, activation=self.activation)
         return linear(h, self.down, self.down_bias)
