@@ -40,7 +40,7 @@ def test_what_the_encoder_does_not_do(tmp_path: Path, key: str, value: Any) -> N
 
 
 def test_a_tensor_of_another_head(tmp_path: Path) -> None:
-    with pytest.raises(BadTensor, match="cls.predictions.bias"):
+    with pytest.raises(BadTensor, match=r"cls\.predictions\.bias"):
         convert(folder(tmp_path / "in", "cls.predictions.bias"), tmp_path / "out.gguf", vocabulary=False)
 
 
