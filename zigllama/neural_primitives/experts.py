@@ -39,8 +39,8 @@ def gating_named(name: str) -> Gating:
     return GATINGS[name]
 
 
-def expert_ids(ids: F32 | I32) -> I32:
-    """A router's ids as int32: native ops hold them as bits in float32."""
+def expert_ids(ids: F32) -> I32:
+    """A router's ids (T, k) as int32: between ops they are bits in float32."""
     return ids.view(np.int32)
 
 
@@ -52,7 +52,7 @@ def expert_ids(ids: F32 | I32) -> I32:
 def route(x: Any, *, k: int, gating: str = "softmax") -> Any:
     """The k largest logits of each row, descending: their weights and ids.
 
-    x (T, E) -> weights (T, k), ids (T, k) int32 (of a native value bits in float32: `expert_ids`)
+    x (T, E) -> weights (T, k), ids (T, k): int32 as bits in float32, `expert_ids` reads them
 
         softmax          softmax over all E: the chosen ones' shares (Qwen 2)
         softmax_chosen   softmax over the k chosen: those shares divided by their sum (Mixtral, Qwen 3)
@@ -66,13 +66,13 @@ def route(x: Any, *, k: int, gating: str = "softmax") -> Any:
     if not 1 <= k <= n:
         raise InvalidArgument(f"route: k is {k}, want 1 to {n}")
     ids = np.array([np.lexsort((np.arange(n), -row, ~np.isnan(row)))[:k] for row in x], np.int32).reshape(len(x), k)
-    chosen = np.take_along_axis(x, ids, 1)
+    chosen, bits = np.take_along_axis(x, ids, 1), ids.view(np.float32)
     if kind == Gating.SOFTMAX_ALL:
-        return np.take_along_axis(softmax.ref(x), ids, 1), ids
+        return np.take_along_axis(softmax.ref(x), ids, 1), bits
     if kind == Gating.SOFTMAX_CHOSEN:
-        return softmax.ref(chosen), ids
+        return softmax.ref(chosen), bits
     each = sigmoid.ref(chosen)
-    return (each / each.sum(-1, keepdims=True) if kind == Gating.SIGMOID_SHARE else each), ids
+    return (each / each.sum(-1, keepdims=True) if kind == Gating.SIGMOID_SHARE else each), bits
 
 
 def _by_expert(x: F32, ids: I32, weight: Weight, product: Callable[[F32, int], F32], cols: int) -> F32:
