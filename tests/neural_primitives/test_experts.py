@@ -159,7 +159,10 @@ def test_on_the_tape(t: int) -> None:
     ctx, x = shared_context(2), normal(7, t, 64)
     shapes = ((48, 64), (48, 64), (64, 48))
     shared = MixtureOfExperts(
-        Weight.from_array(normal(1, 1, 64)), *(stack("F32", 1, *s, i) for i, s in enumerate(shapes)), 1, gating="sigmoid"
+        Weight.from_array(normal(1, 1, 64)),
+        *(stack("F32", 1, *s, i) for i, s in enumerate(shapes)),
+        1,
+        gating="sigmoid",
     )
     routed = (stack("F32", 6, *s, 9 + i) for i, s in enumerate(shapes))
     mixture = MixtureOfExperts(Weight.from_array(normal(2, 6, 64)), *routed, 3, "gelu", "softmax", shared)

@@ -345,8 +345,8 @@ class NativeWeight:
     the file's bytes `data` (uint8), kept alive then. With `release`, pages of `data`, a mapping under `guard_add`,
     are let go as they are repacked, or with `mapped` as rows are looked up. `bf16`: F16 and BF16 are multiplied in
     bf16. `together`: its panels share huge pages with others of the context, given back with the last of them.
-    `stack`: so many matrices of rows / stack rows each, one behind the other. Raises ShapeError, DTypeError (a type without kernels), ISAUnavailable (bf16 on another variant), OutOfMemory and
-    MappingFault.
+    `stack`: so many matrices of equal rows, one behind the other. Raises ShapeError, DTypeError (a type without
+    kernels), ISAUnavailable (bf16 on another variant), OutOfMemory and MappingFault.
     """
 
     def __init__(

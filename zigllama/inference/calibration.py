@@ -25,8 +25,8 @@ from zigllama.inference.kv_cache import ModelKVCache
 from zigllama.inference.perplexity import cut, text_ids, with_bos
 from zigllama.inference.scoring import F64, surprise
 from zigllama.linear_algebra.linear import Weight, linear
-from zigllama.neural_primitives.experts import expert_ids, experts_down, experts_gated
 from zigllama.models.importance import Entry, Importance, combined
+from zigllama.neural_primitives.experts import expert_ids, experts_down, experts_gated
 
 if TYPE_CHECKING:
     from zigllama.inference.model import Model

@@ -131,7 +131,7 @@ class HyperParameters:
         if n == 0:
             return None
         if "blk.0.ffn_gate.0.weight" in self.tensors:
-            raise BadTensor("blk.0.ffn_gate.0.weight", "a tensor per expert; only ffn_gate_exps, which holds all, is read")
+            raise BadTensor("blk.0.ffn_gate.0.weight", "one expert's; only ffn_gate_exps, which holds all, is read")
         used = self.int("expert_used_count", high=min(n, MAX_USED))
         n_ff = self.int("expert_feed_forward_length", max(1, sizes["n_ff"] // (used if divided else 1)))
         size = self.int("expert_shared_feed_forward_length", sizes["n_ff"]) if shared else 0

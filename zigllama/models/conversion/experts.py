@@ -50,7 +50,8 @@ def metadata1(config: Config) -> dict[str, Any]:
 
 def tensors1(config: Config) -> dict[str, Recipe]:
     """LLaMA's tensors without its feed-forward network."""
-    out = {name: recipe for name, recipe in llama.tensors(config).items() if not re.search(r"ffn_(gate|up|down)\.", name)}
+    plain = re.compile(r"ffn_(gate|up|down)\.")
+    out = {name: recipe for name, recipe in llama.tensors(config).items() if not plain.search(name)}
     n = config.int("num_local_experts", low=1)
     for i in range(n_layer(config)):
         new, old, published = f"blk.{i}.", f"model.layers.{i}.mlp.", f"model.layers.{i}.block_sparse_moe."
