@@ -13,8 +13,6 @@ STARCODER2 = {k: v for k, v in BASE.items() if k != "rms_norm_eps"} | {"norm_eps
 BLOOM = {"vocab_size": 300, "hidden_size": 256, "n_layer": 2, "n_head": 4}
 FALCON = {"vocab_size": 300, "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": False}
 NEW = {"new_decoder_architecture": True, "num_kv_heads": 2}
-GELU = "llama.cpp takes GELU from a table in half precision: up to 2e-2"
-EXACT = "llama.cpp takes GELU's tanh form, and that from a table in half precision: up to 2e-2"
 SMALL = {r"word_embeddings_layernorm\.weight": (0.3, 0.1)}  # or the last token would always be the next one too
 
 

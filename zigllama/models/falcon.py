@@ -28,7 +28,7 @@ def spec(h: HyperParameters, n_vocab: int) -> Spec:
     if h.has("attention.max_alibi_bias"):
         raise BadMetadata(f"{h.prefix}.attention.max_alibi_bias", "Falcon with ALiBi (falcon-rw) is not supported")
     sizes = h.sizes(n_vocab, "attention.layer_norm_epsilon")
-    two = "blk.0.attn_norm_2.weight" in h.tensors
+    two = any(name.endswith(".attn_norm_2.weight") for name in h.tensors)
     return Spec(
         **sizes,
         layers=(LayerSpec(0, h.rope(sizes["head_dim"], ROPE_HALF_SPLIT)),) * sizes["n_layer"],

@@ -24,7 +24,7 @@ from zigllama.transformers.spec import LayerSpec, Spec
 def spec2(h: HyperParameters, n_vocab: int) -> Spec:
     """Phi-2. Keys: the sizes, attention.layer_norm_epsilon, rope.*; q, k and v are one matrix in some files."""
     sizes = h.sizes(n_vocab, "attention.layer_norm_epsilon")
-    fused = "blk.0.attn_qkv.weight" in h.tensors
+    fused = any(name.endswith(".attn_qkv.weight") for name in h.tensors)
     products = ("attn_qkv",) if fused else ("attn_q", "attn_k", "attn_v")
     return Spec(
         **sizes,

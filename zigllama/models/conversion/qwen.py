@@ -20,9 +20,7 @@ def metadata(config: Config) -> dict[str, Any]:
         config["sliding_window"] = None
     elif config.get("layer_types") is None:
         first = config.int("max_window_layers", default=28)
-        config["layer_types"] = [
-            "full_attention" if i < first else "sliding_attention" for i in range(n_layer(config))
-        ]
+        config["layer_types"] = ["full_attention" if i < first else "sliding_attention" for i in range(n_layer(config))]
     return sizes(config) | rope_keys(config, head_dim(config)) | window(config, True)
 
 

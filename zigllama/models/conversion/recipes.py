@@ -194,7 +194,8 @@ def rope_parameters(config: Config, kind: str | None = None) -> Config:
     if kind is not None and kind in found:
         found = found.object(kind)
     if not found:
-        found = Config({"rope_theta": config.float("rope_theta", default=10000.0)} | config.object("rope_scaling"))
+        base = config.float("rope_theta", "rotary_emb_base", default=10000.0)
+        found = Config({"rope_theta": base} | config.object("rope_scaling"))
     if "type" in found and "rope_type" not in found:
         found["rope_type"] = found["type"]
     return found
