@@ -121,7 +121,7 @@ static void test_products(zl_ctx *ctx, int type, int64_t f, int64_t c, int k, in
 }
 
 static int route(zl_ctx *ctx, int64_t n, int64_t e, int k, int gating, float *x, float *weights, int32_t *ids) {
-    zl_tensor t[3] = {rows_tensor(n, e, x), rows_tensor(n, k, weights), rows_tensor(n, k, ids)};
+    zl_tensor t[3] = {rows_tensor(n, e, x), rows_tensor(n, k ? k : 1, weights), rows_tensor(n, k ? k : 1, ids)};
     zl_op op = {.code = ZL_OP_ROUTE, .ip = {k, gating}};
     memset(op.in, -1, sizeof op.in), memset(op.out, -1, sizeof op.out);
     op.in[0] = 0, op.out[0] = 1, op.out[1] = 2;

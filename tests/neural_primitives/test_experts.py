@@ -37,7 +37,7 @@ def normal(seed: int, *shape: int) -> F32:
 
 
 def run(isa: str, threads: int, op: Any, rows: list[F32], *more: Any, **params: Any) -> Any:
-    runtime = EagerRuntime(shared_context(threads, isa), Step.of_rows(len(rows[0])))
+    runtime = EagerRuntime(shared_context(isa, threads), Step.of_rows(len(rows[0])))
     made = op(*map(runtime.rows, rows), *more, **params)
     return tuple(np.array(y.array) for y in made) if isinstance(made, tuple) else np.array(made.array)
 
@@ -119,7 +119,7 @@ def test_products(isa: str, kind: str) -> None:
             np.testing.assert_array_equal(run(isa, threads, experts_down, [h, bits, weights], down), y)
         for w in (gate, up, down):
             w.close()
-            w.prepare(shared_context(1, isa), mapped=True)
+            w.prepare(shared_context(isa, 1), mapped=True)
         np.testing.assert_array_equal(run(isa, 1, experts_gated, [x, bits], gate, up), h)
         np.testing.assert_array_equal(run(isa, 1, experts_down, [h, bits, weights], down), y)
         one = run(isa, 1, experts_gated, [x[-1:], bits[-1:]], gate, up)
@@ -142,7 +142,7 @@ def test_ids_that_no_expert_has(isa: str) -> None:
 
 def test_only_chosen_experts_are_read() -> None:
     """The context counts the bytes of panels that products were made with."""
-    ctx = shared_context(2)
+    ctx = shared_context(None, 2)
     gate, up, down = stack("Q8_0", 16, 64, 96, 0), stack("Q8_0", 16, 64, 96, 1), stack("Q8_0", 16, 96, 64, 2)
     per_expert = sum(w.prepare(ctx).n_bytes // 16 for w in (gate, up, down))
     for t, chosen in ((1, [3, 9]), (1, [5]), (50, [3, 9]), (300, list(range(16)))):
@@ -156,7 +156,7 @@ def test_only_chosen_experts_are_read() -> None:
 @pytest.mark.parametrize("t", [1, 4, 37])
 def test_on_the_tape(t: int) -> None:
     """A mixture with a shared expert: the tape with all fusions has the bits of the ops one by one."""
-    ctx, x = shared_context(2), normal(7, t, 64)
+    ctx, x = shared_context(None, 2), normal(7, t, 64)
     shapes = ((48, 64), (48, 64), (64, 48))
     shared = MixtureOfExperts(
         Weight.from_array(normal(1, 1, 64)),
