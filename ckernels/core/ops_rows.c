@@ -250,7 +250,7 @@ static void run_elements(zl_run_state *r, const zl_op *op) {
 /* ---- embedding: rows of a weight, chosen by token or by position ------------------------------------------------------------------ */
 
 static int check_table(const char *name, const zl_op *op, const zl_tensor *t) {
-    int status = zl_want_kind(name, t, op->in[0], ZL_WEIGHT);
+    int status = zl_want_matrix(name, t, op->in[0]);
     if (status) return status;
     status = zl_want_rows(name, t, op->out[0], ((const zl_weight *)t[op->in[0]].data)->cols);
     if (status == ZL_OK && t[op->out[0]].rows_kind != ZL_ROWS_STEP)

@@ -42,6 +42,13 @@ int zl_want_kind(const char *op, const zl_tensor *tensors, int i, int kind) {
     return ZL_OK;
 }
 
+int zl_want_matrix(const char *op, const zl_tensor *tensors, int i) {
+    int status = zl_want_kind(op, tensors, i, ZL_WEIGHT);
+    if (status) return status;
+    const zl_weight *w = tensors[i].data;
+    return w->stack == 1 ? ZL_OK : zl_fail(ZL_E_SHAPE, "%s: weight %d is a stack of %lld matrices, want one", op, i, (long long)w->stack);
+}
+
 int zl_want_rows(const char *op, const zl_tensor *tensors, int i, int64_t cols) {
     if (i < 0) return zl_fail(ZL_E_ARG, "%s: an operand is missing (rows)", op);
     const zl_tensor *t = &tensors[i];
@@ -193,7 +200,7 @@ static int check_faults(const zl_tensor *tensors, int n_tensors) {
         if (t->kind == ZL_CONST || t->kind == ZL_EXTERNAL) status = zl_guard_check(t->data, t->rows * t->cols * 4);
         if (t->kind == ZL_WEIGHT) {
             const zl_weight *w = t->data;
-            if (w->mapped) status = zl_guard_check(w->data, w->rows * w->row_bytes);
+            if (w->mapped) status = zl_guard_check(w->data, w->stack * w->rows * w->row_bytes);
         }
         if (status) return status;
     }

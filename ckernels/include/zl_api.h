@@ -72,6 +72,7 @@ typedef struct {
     int64_t blas_calls;    /* calls of a BLAS library's sgemm                        */
     int64_t bound_ranges;  /* ranges of memory that were bound to a NUMA node        */
     int64_t bind_failures; /* ranges that the system refused to bind: no error       */
+    int64_t expert_bytes;  /* bytes of experts' weights that products have read        */
 } zl_counters;
 int zl_ctx_counters(const zl_ctx *ctx, zl_counters *out);
 
@@ -157,6 +158,8 @@ enum zl_weight_flags {
 /* A matrix (rows, cols) in a number format, from its file bytes. Without ZL_WEIGHT_MAPPED it is repacked by all threads into panels
  * of interleaved rows in memory of its own, and `data` is not used again. */
 int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void *data, int64_t n_bytes, int flags, zl_weight **out);
+/* `stack` such matrices, one behind the other in `data`: the experts of a layer. Each is packed into panels of its own. */
+int zl_weight_new_stack(zl_ctx *ctx, int type, int64_t stack, int64_t rows, int64_t cols, const void *data, int64_t n_bytes, int flags, zl_weight **out);
 void zl_weight_free(zl_weight *w);
 /* Bytes of memory of its own (panels with the padding of the last panel; 0 when mapped). */
 int64_t zl_weight_bytes(const zl_weight *w);
@@ -284,6 +287,12 @@ enum zl_opcode {
     ZL_OP_SOFTCAP = 14,    /* in: x; fp[0] = cap: out = cap * tanh(x / cap)                                                               */
     ZL_OP_GATHER = 15,     /* in: x (T,C) -> out (n_out, C): rows step.out_rows                                                            */
     ZL_OP_LOOKUP = 17,     /* out (T,C) = row positions[ip[0]][t] + ip[1] of in[0] (weight): ip: position plane, offset                     */
+    ZL_OP_ROUTE = 18,      /* in: x (T,E); ip: k (1..256, at most E), zl_gating; out[0] weights (T,k), out[1] (T,k) the experts' ids as int32 bits: those
+                              of the k largest x, descending; ties to the lower id, NaN first                                            */
+    ZL_OP_EXPERTS_GATED = 19, /* in: x (T,K), ids (T,k), gate, up (stacks of (F,K)); ip[0] = zl_unary; out (T, k*F): act(gate_e x) * up_e x for each
+                              id e of the row, side by side. Here and below a row of an id that no expert has is NaN                      */
+    ZL_OP_EXPERTS_DOWN = 20,  /* in: h (T, k*F), ids (T,k), weights (T,k), down (stack of (C,F)); out (T,C): sum_j weights[j] * down_e(j) h[j], j
+                              ascending                                                                                                   */
     ZL_OP_TOP_K = 16,      /* in: x (n, V); ip[0] = k (1..4096); out[0] (n,k) values descending, out[1] (n,k) their ids as int32 bits; ties to the lower id, NaN first.
                               step.mask: if not NULL, per row a bitmask over V of allowed ids (others count as -inf)                       */
     ZL_OP_SHORT_CONV = 21, /* in: x (T,C), w const (K,C), b const (C)|-1, cache of states; ip: layer, K (2..16); dk = (K-1) C; a state: inputs, oldest first.
@@ -295,6 +304,12 @@ enum zl_opcode {
 };
 enum zl_unary {
     ZL_RELU = 1, ZL_GELU_ERF = 2, ZL_GELU_TANH = 3, ZL_SILU = 4, ZL_TANH = 5, ZL_SIGMOID = 6, ZL_GELU_QUICK = 7, ZL_EXP = 8, ZL_RELU_SQUARED = 9
+};
+enum zl_gating {
+    ZL_SOFTMAX_ALL = 0,    /* softmax of all E, the chosen ones' shares                */
+    ZL_SOFTMAX_CHOSEN = 1, /* softmax of the k chosen: the shares divided by their sum */
+    ZL_SIGMOID_EACH = 2,   /* the sigmoid of each                                      */
+    ZL_SIGMOID_SHARE = 3   /* divided by their sum                                     */
 };
 typedef struct {
     int32_t code;

@@ -90,11 +90,13 @@ class GGUFLoader:
         data = self.reader.tensor_bytes(name)
         if len(t.shape) == 1 or name in self.table.plain:
             return dequantize(data, t.type.name).reshape(t.shape)
-        rows, cols = t.shape
+        *stack, rows, cols = t.shape  # of a layer's experts: (E, rows, cols)
+        n = stack[0] if stack else 1
+        rows *= n
         if self.dequantize and t.type.name != "F32":
             data = dequantize(data, t.type.name).view(np.uint8).reshape(-1)
-            return Weight(type_by_name("F32"), rows, cols, data, name)
-        return Weight(t.type, rows, cols, data, name)
+            return Weight(type_by_name("F32"), rows, cols, data, name, stack=n)
+        return Weight(t.type, rows, cols, data, name, stack=n)
 
     def tensor(self, name: str) -> Tensor:
         """A tensor of the file as numbers: a `Tensor` of float32 in its shape, whatever its number format.

@@ -172,9 +172,12 @@ class _Work:
         self.widths: dict[str, int] = {}
 
     def plan(self, recipes: dict[str, Recipe]) -> dict[str, tuple[Shape, GGMLType]]:
-        """Shape and type of every tensor. Raises MissingTensor, and BadTensor for a tensor that no recipe takes."""
+        """Shape and type of every tensor; of two recipes for one the one that holds stays in `recipes`. Raises
+        MissingTensor, and BadTensor for a tensor that no recipe takes."""
         tensors, taken = {}, set()
-        for name, recipe in recipes.items():
+        for name, recipe in [*recipes.items()]:
+            if recipe.otherwise is not None and all(self._find(s) not in self.checkpoint for s in recipe.names):
+                recipes[name] = recipe = recipe.otherwise
             found = [self._find(source) for source in recipe.names]
             if recipe.optional and all(f not in self.checkpoint for f in found):
                 continue

@@ -47,12 +47,14 @@ class Recipe:
     make       their float32 arrays -> the tensor's; None: the one tensor as it is, read a slab at a time
     shape      their shapes -> the tensor's; None: `make` is tried on zeros once, which costs memory and time
     optional   left out where none of the tensors is in the folder
+    otherwise  the recipe where none of the tensors is in the folder
     """
 
     names: tuple[str, ...]
     make: Callable[..., F32] | None = None
     shape: Callable[..., Shape] | None = None
     optional: bool = False
+    otherwise: Recipe | None = None
 
     def shape_of(self, *shapes: Shape) -> Shape:
         """The tensor's shape, of the shapes of what goes into it. Raises ShapeError."""
