@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zigllama.app.diff_bounds_state import dual_scan, selective_scan, short_conv
 from zigllama.errors import InvalidArgument
 from zigllama.linear_algebra.linear import linear
 from zigllama.linear_algebra.quant_blocks import spread
@@ -247,4 +248,7 @@ _BOUNDS: dict[str, Bound] = {
     "route": _route,
     "experts_gated": _experts_gated,
     "experts_down": _experts_down,
+    "short_conv": short_conv,
+    "selective_scan": selective_scan,
+    "dual_scan": dual_scan,
 }
