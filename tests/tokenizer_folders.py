@@ -13,7 +13,8 @@ CONTROL, USER_DEFINED, UNUSED = 3, 4, 5
 GPT2 = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 SMOLLM = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, GPT2]}
 LLAMA3_REGEX = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
 )
 QWEN2_REGEX = LLAMA3_REGEX.replace("{1,3}", "")
 
@@ -35,7 +36,9 @@ FALCON = {
 }
 
 
-def byte_bpe(tokens: Sequence[str], types: Sequence[int], merges: Sequence[str], rule: dict[str, Any]) -> dict[str, Any]:
+def byte_bpe(
+    tokens: Sequence[str], types: Sequence[int], merges: Sequence[str], rule: dict[str, Any]
+) -> dict[str, Any]:
     """tokenizer.json of a byte-level BPE vocabulary."""
     special = {i: t for i, t in enumerate(tokens) if types[i] in (CONTROL, USER_DEFINED)}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}

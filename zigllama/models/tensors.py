@@ -15,7 +15,7 @@ class TensorTable:
 
     joined   tensors that the model takes apart: name in the file -> the parts, (name, rows) each, in their order. What
              is required is the whole; the parts are what `GGUFLoader.weights` yields.
-    plain    of more than one dimension, but not multiplied by: the model takes them as float32 arrays, as it does vectors
+    plain    of more than one dimension, but not multiplied by: the model takes them as float32 arrays, as vectors
     """
 
     def __init__(

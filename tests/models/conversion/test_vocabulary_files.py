@@ -1,4 +1,4 @@
-"""The tokenizer in a conversion: what a folder's own tokenizer says and what the converted file says are the same ids."""
+"""The tokenizer in a conversion: a folder's own tokenizer and the converted file give the same ids."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def made(place: Path, files: dict[str, Any], config: dict[str, Any] | None = Non
     for name, value in files.items():
         path = place / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(value if isinstance(value, bytes) else (value if isinstance(value, str) else json.dumps(value)).encode())
+        path.write_bytes(
+            value if isinstance(value, bytes) else (value if isinstance(value, str) else json.dumps(value)).encode()
+        )
     return Checkpoint(place)
 
 
@@ -55,6 +57,12 @@ def converted(checkpoint: Checkpoint, rows: int, pre: str | None = None) -> dict
     return {k: v.value if isinstance(v, Typed) else v for k, v in keys.items()}
 
 
+def listed(reader: GGUFReader, key: str) -> list[Any]:
+    """An array of a file's vocabulary."""
+    values: Any = reader.metadata["tokenizer.ggml." + key]
+    return list(values)
+
+
 # --- BPE over bytes ---------------------------------------------------------------------------------------------------
 
 
@@ -62,7 +70,8 @@ def dense_json(rule: str) -> dict[str, Any]:
     """A vocabulary in which every cut of a pre-tokenizer shows, under one of RULES."""
     shape, name, whole = RULES[rule]
     keys: dict[str, Any] = dense(name)
-    data = folders.byte_bpe(*(keys[f"tokenizer.ggml.{k}"] for k in ("tokens", "token_type", "merges")), shape)
+    tokens, types, merges = (keys[f"tokenizer.ggml.{k}"] for k in ("tokens", "token_type", "merges"))
+    data = folders.byte_bpe(tokens, types, merges, shape)
     data["model"]["ignore_merges"] = whole
     return data
 
@@ -85,7 +94,7 @@ def test_smollm2_comes_back(tmp_path: Path, smollm2_path: Path) -> None:
     of `tokenizers`."""
     tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
     with GGUFReader(smollm2_path) as reader:
-        had = {k: list(reader.metadata["tokenizer.ggml." + k]) for k in ("tokens", "token_type", "merges")}
+        had = {k: listed(reader, k) for k in ("tokens", "token_type", "merges")}
         template = reader.metadata["tokenizer.chat_template"]
     data = folders.byte_bpe(had["tokens"], had["token_type"], had["merges"], folders.SMOLLM)
     settings = {"bos_token": "<|im_start|>", "eos_token": {"content": "<|im_end|>"}, "chat_template": template}
@@ -131,7 +140,9 @@ def test_a_rule_that_is_not_known_is_refused_and_can_be_passed(tmp_path: Path) -
     data = dense_json("gpt-2")
     data["pre_tokenizer"] = folders.split_on(r"\d+|\D+")
     checkpoint = made(tmp_path, {"tokenizer.json": data})
-    with pytest.raises(errors.UnsupportedTokenizer, match=r"Split .*\\D.*pass the one it behaves like as pre= \(--pre\)"):
+    with pytest.raises(
+        errors.UnsupportedTokenizer, match=r"Split .*\\D.*pass the one it behaves like as pre= \(--pre\)"
+    ):
         vocabulary_metadata(checkpoint, 2000)
     assert converted(checkpoint, 2000, "qwen2")["tokenizer.ggml.pre"] == "qwen2"
     with pytest.raises(errors.UnsupportedTokenizer, match="nonsense"):
@@ -169,7 +180,7 @@ def test_gemmas_vocabulary_as_tokenizer_model(tmp_path: Path, gemma3_path: Path)
     """262,144 real pieces."""
     sentencepiece = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
     with GGUFReader(gemma3_path) as reader:
-        had = {k: list(reader.metadata["tokenizer.ggml." + k]) for k in ("tokens", "scores", "token_type")}
+        had = {k: listed(reader, k) for k in ("tokens", "scores", "token_type")}
     raw = folders.sentencepiece(had["tokens"], had["scores"], had["token_type"], prefix=False)
     settings = {"add_bos_token": False}
     keys = converted(made(tmp_path, {"tokenizer.model": raw, "tokenizer_config.json": settings}), len(had["tokens"]))
@@ -186,7 +197,11 @@ def test_the_same_pieces_as_a_tokenizer_json(tmp_path: Path) -> None:
     merges = []
     for i in np.argsort(-np.float32(had["scores"]), kind="stable"):
         if had["token_type"][i] == 1:
-            merges += [[tokens[i][:k], tokens[i][k:]] for k in range(1, len(tokens[i])) if tokens[i][:k] in ids and tokens[i][k:] in ids]
+            merges += [
+                [tokens[i][:k], tokens[i][k:]]
+                for k in range(1, len(tokens[i]))
+                if tokens[i][:k] in ids and tokens[i][k:] in ids
+            ]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     data = {
         "version": "1.0",
@@ -253,7 +268,9 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "##ing", "sing", "
 @pytest.mark.parametrize("file", ["vocab.txt", "tokenizer.json"])
 def test_word_piece(tmp_path: Path, file: str) -> None:
     """Pieces inside a word lose their marks, others get one; [CLS] and [SEP] are what stands around a text."""
-    settings = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")} | {"do_lower_case": True}
+    settings = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")} | {
+        "do_lower_case": True
+    }
     data = {
         "added_tokens": [{"id": i, "content": t, "special": True} for i, t in enumerate(WORDS[:5])],
         "normalizer": {"type": "BertNormalizer", "lowercase": True, "strip_accents": None},

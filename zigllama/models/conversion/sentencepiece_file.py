@@ -2,7 +2,8 @@
 
     message ModelProto   pieces 1 (repeated): piece 1 text, score 2 float, type 3
                          trainer_spec 2: model_type 3 (1 unigram, 2 BPE), unk_id 40, bos_id 41, eos_id 42, pad_id 43
-                         normalizer_spec 3: name 1, precompiled_charsmap 2, add_dummy_prefix 3, remove_extra_whitespaces 4
+                         normalizer_spec 3: name 1, precompiled_charsmap 2, add_dummy_prefix 3,
+                                            remove_extra_whitespaces 4
 
 A protocol buffer is a row of fields, each a key (number * 8 + wire type) and a value; unknown fields are passed over.
 Types of pieces are GGUF's own: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. The file may come from

@@ -36,8 +36,14 @@ def vocabulary_metadata(checkpoint: Checkpoint, rows: int, pre: str | None = Non
     _special_ids(words, checkpoint, settings)
     if words.model == "bert":  # [CLS] and [SEP] stand around every text: they are its beginning and its end
         ids = words.keys
-        ids |= {b: ids[a] for a, b in (("cls_token_id", "bos_token_id"), ("seperator_token_id", "eos_token_id")) if a in ids}
-        ids |= {"add_bos_token": True, "add_eos_token": True, "token_type_count": checkpoint.config.int("type_vocab_size", default=1)}
+        ids |= {
+            b: ids[a] for a, b in (("cls_token_id", "bos_token_id"), ("seperator_token_id", "eos_token_id")) if a in ids
+        }
+        ids |= {
+            "add_bos_token": True,
+            "add_eos_token": True,
+            "token_type_count": checkpoint.config.int("type_vocab_size", default=1),
+        }
     for key in ("add_bos_token", "add_eos_token"):
         if words.model != "bert" and isinstance(settings.get(key), bool):
             words.keys.setdefault(key, settings[key])
@@ -71,7 +77,7 @@ def _words(checkpoint: Checkpoint, settings: Config, pre: str | None) -> Words:
         return convert_json(data, str(checkpoint.folder / "tokenizer.json"), pre)
     raw = checkpoint.read("vocab.txt")
     if raw is None:
-        hint = "one of tokenizer.model, tokenizer.json and vocab.txt is read; without a tokenizer: vocabulary=False (--no-vocab)"
+        hint = "tokenizer.model, tokenizer.json or vocab.txt is read; with no tokenizer: vocabulary=False (--no-vocab)"
         raise UnsupportedTokenizer(str(checkpoint.folder), hint)
     path = str(checkpoint.folder / "vocab.txt")
     try:
@@ -120,7 +126,9 @@ def _added(checkpoint: Checkpoint, settings: Config) -> list[Added]:
     found: dict[int, Added] = {}
     for text, i in (checkpoint.json("added_tokens.json") or {}).items():
         if type(i) is not int:
-            raise BadCheckpoint(str(checkpoint.folder / "added_tokens.json"), f"token {text!r:.60} has the id {i!r:.40}")
+            raise BadCheckpoint(
+                str(checkpoint.folder / "added_tokens.json"), f"token {text!r:.60} has the id {i!r:.40}"
+            )
         found[i] = Added(i, text, False)
     for key, value in settings.object("added_tokens_decoder").items():
         if not key.isdecimal() or not isinstance(value, dict) or not isinstance(value.get("content"), str):
