@@ -29,7 +29,7 @@ TEXTS = [
     "a" * 50 + " " * 20 + "!?!?...",
     "",
 ]
-RULES = {
+RULES: dict[str, tuple[dict[str, Any], str, bool]] = {
     "gpt-2": (folders.GPT2, "gpt-2", False),
     "smollm": (folders.SMOLLM, "smollm", False),
     "falcon": (folders.FALCON, "falcon", False),
