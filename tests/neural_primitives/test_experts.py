@@ -52,7 +52,7 @@ def close(op: Any, args: tuple[Any, ...], params: dict[str, Any], ours: F32, twi
 def test_route(isa: str, t: int, n: int, k: int, gating: str, seed: int) -> None:
     """Ids to the bit, ties, infinities and NaN among the logits; weights within a softmax's bound."""
     k = min(k, n)
-    x = np.float32(np.round(normal(seed, t, n) * 3) / 2)
+    x = (np.round(normal(seed, t, n) * 3) / 2).astype(np.float32)
     if t > 2:
         x[0, n // 2], x[1, 0] = np.nan, -np.inf
     weights, ids = route.ref(x, k=k, gating=gating)
