@@ -14,7 +14,7 @@ from block_cases import PIECE_ROWS, PIECE_WIDTH, piece
 from native_ops import THREADS, context, usable_variants
 
 from zigllama.errors import InvalidArgument, ShapeError
-from zigllama.foundation.runtime import F32, EagerRuntime, Step
+from zigllama.foundation.runtime import F32, EagerRuntime, Op, Step
 from zigllama.foundation.shared_context import shared_context
 from zigllama.foundation.tape import TapeProgram, record
 from zigllama.linear_algebra.linear import Weight, embed, linear
@@ -28,6 +28,12 @@ Y = piece("y", PIECE_ROWS, PIECE_WIDTH)
 W, B = piece("w", PIECE_WIDTH), piece("b", PIECE_WIDTH)
 MEAN, VAR = piece("mean", PIECE_WIDTH), piece("var", PIECE_WIDTH, low=0.1, high=3.0)
 
+
+def alone(op: Op) -> Callable[[Any, Any], Any]:
+    """Of the first of two operands."""
+    return lambda x, y: op(x)
+
+
 PIECES: dict[str, Callable[[Any, Any], Any]] = {
     "layer_norm": lambda x, y: LayerNorm(W, B, 1e-3)(x),
     "rms_norm": lambda x, y: RMSNorm(W, 1e-3)(x),
@@ -38,7 +44,7 @@ PIECES: dict[str, Callable[[Any, Any], Any]] = {
     "glu": lambda x, y: glu(x, y),
     "geglu": lambda x, y: geglu(x, y),
     "swiglu": lambda x, y: swiglu(x, y),
-    **{name: lambda x, y, op=op: op(x) for name, (op, _) in ACTIVATIONS.items() if f"piece/{name}" in WANT},
+    **{name: alone(op) for name, (op, _) in ACTIVATIONS.items() if f"piece/{name}" in WANT},
 }
 
 

@@ -69,7 +69,7 @@ def build(label: str) -> Part:
         weight = w[f"{name}.weight"]
         return LayerNorm(weight, w[f"{name}.bias"], case.eps) if case.norm == "layer" else RMSNorm(weight, case.eps)
 
-    biases = {f"{part}_bias": w.get(f"ffn.{part}.bias") for part in ("gate", "up", "down")}
+    biases: dict[str, Any] = {f"{part}_bias": w.get(f"ffn.{part}.bias") for part in ("gate", "up", "down")}
     up, down, gate = w["ffn.up.weight"], w["ffn.down.weight"], w.get("ffn.gate.weight")
     return TransformerBlock(
         norm("attn_norm"),
@@ -89,6 +89,7 @@ def begin(label: str, part: Part, **options: Any) -> tuple[OneSequence, Any]:
     memory = block_cases.inputs(label)[1]
     cross = part if isinstance(part, CrossAttention) else getattr(part, "cross", None)
     if memory is not None:
+        assert cross is not None
         text.remember(cross.store, memory)
     return text, part
 
@@ -175,7 +176,7 @@ def test_every_case_is_another_function() -> None:
 def test_rows_without_a_memory_get_the_bias_alone() -> None:
     label = "cross-wide-memory"
     cross = build(label)
-    assert isinstance(cross, CrossAttention)
+    assert isinstance(cross, CrossAttention) and cross.out_bias is not None
     for options in ({"backend": "reference"}, {}):
         text = OneSequence.of(cross, n_ctx=70, **options)
         got = text.run(cross, block_cases.inputs(label)[0])

@@ -131,16 +131,16 @@ def _read(cache: Any, step: Step, seq: int, layer: int, first: int, last: int) -
     return k[:, part], v[:, part]
 
 
-def head_weights(q: Any, k: Any, v: Any, out: Any, heads: int, kv_heads: int) -> list[Weight]:
+def head_weights(q: Any, k: Any, v: Any, out: Any, heads: int, kv_heads: int) -> tuple[Weight, Weight, Weight, Weight]:
     """The four weights of attention from float arrays. Raises ShapeError when heads or shapes do not fit together."""
-    made = [Weight.from_array(a, f"attention {n}") for a, n in ((q, "q"), (k, "k"), (v, "v"), (out, "out"))]
-    shapes = [(w.rows, w.cols) for w in made]
+    a, b, c, d = (Weight.from_array(x, f"attention {n}") for x, n in ((q, "q"), (k, "k"), (v, "v"), (out, "out")))
+    shapes = [(w.rows, w.cols) for w in (a, b, c, d)]
     fits = heads >= 1 and kv_heads >= 1 and heads % kv_heads == 0 and shapes[0][0] % heads == 0
     dk = shapes[0][0] // heads if fits else 0
     fits = fits and shapes[1][0] == kv_heads * dk and shapes[2][0] % kv_heads == 0 and shapes[1][1] == shapes[2][1]
     if not fits or shapes[3][1] != heads * (shapes[2][0] // kv_heads):
         raise ShapeError(f"attention of {heads} heads over {kv_heads}: q, k, v, out are {shapes}")
-    return made
+    return a, b, c, d
 
 
 @dataclass
@@ -180,7 +180,7 @@ class MultiHeadAttention:
         """From float arrays, in a layer and cache class of its own. kv_heads 0: `heads`; scale None: dk^-0.5; `rest`
         are fields. Raises ShapeError when heads or shapes do not fit together."""
         w = head_weights(q, k, v, out, heads, kv_heads or heads)
-        one = {"rope": None, "cache_class": 0, "layer": 0, **rest}
+        one: dict[str, Any] = {"rope": None, "cache_class": 0, "layer": 0, **rest}
         scale = (w[0].rows // heads) ** -0.5 if scale is None else scale
         return cls(*w, heads=heads, kv_heads=kv_heads or heads, scale=scale, **one)
 
