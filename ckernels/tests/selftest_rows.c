@@ -424,7 +424,9 @@ static void test_lookup(zl_ctx *ctx, const zl_kernels *k) {
         op.ip[0] = plane;
         CHECK(zl_run(ctx, &op, 1, t, 2, &step) == (plane < 0 ? ZL_E_ARG : ZL_E_BOUNDS), "lookup by plane %d of 2 was accepted", plane);
     }
-    op.ip[0] = 1, step.positions = NULL;
+    op.ip[0] = 1, step.n_planes = 1;
+    CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_BOUNDS, "lookup by plane 1 of 1 was accepted");
+    step.n_planes = 2, step.positions = NULL;
     CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_ARG, "lookup without positions was accepted");
     step.positions = planes, t[1].rows_kind = ZL_ROWS_OUT;
     CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_SHAPE, "lookup into the wanted rows was accepted");
