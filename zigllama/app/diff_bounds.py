@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zigllama.app.diff_bounds_state import dual_scan, selective_scan, short_conv
 from zigllama.errors import InvalidArgument
 from zigllama.linear_algebra.quant_blocks import spread
 from zigllama.linear_algebra.quantization import dequantize, quantize_activation, unpack
@@ -202,4 +203,7 @@ _BOUNDS: dict[str, Bound] = {
     "rope": _rope,
     "linear": _linear,
     "attention": _attention,
+    "short_conv": short_conv,
+    "selective_scan": selective_scan,
+    "dual_scan": dual_scan,
 }

@@ -7,6 +7,7 @@ Everything comes from the head of the file (metadata and the list of tensors); n
     output, other
     KV cache                 layers x positions x key/value heads x (K + V head size) x bytes of a value, in pages of 64
                              positions
+    states                   of state-space layers: pages of states x layers, for one sequence, whatever its length
     activations              the rows of one prefill chunk that are alive at once, and the logits of one row
 
 Source of the parts: the table that LLaMA's memory is usually given in. Its published figures leave out the block scales
@@ -29,6 +30,7 @@ from zigllama.app.console import printable, size, table
 from zigllama.errors import BadMetadata, InvalidArgument, ShapeError
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
+from zigllama.inference.state_pool import states_quota
 
 PAGE = 64  # positions of a cache page
 CHUNK = 512  # rows of a prefill chunk
@@ -137,6 +139,8 @@ def estimate_tensors(
     notes = {"output": "the embedding's matrix serves as the output" if tied else ""}
     parts = [Part(name, bytes_of[name], notes.get(name, "")) for name in WEIGHT_PARTS]
     parts.append(_cache_part(sizes, n_ctx, cache_type))
+    if f"{sizes.architecture}.ssm.state_size" in metadata:
+        parts.append(_state_part(sizes, metadata))
     parts.append(_activation_part(sizes, min(n_ctx, CHUNK), n_vocab))
     return Estimate(tuple(parts), sizes.architecture, n_params, n_ctx, cache_type.lower())
 
@@ -219,6 +223,21 @@ def _cache_part(sizes: Sizes, n_ctx: int, cache_type: str) -> Part:
         )
     per_position = sum(sizes.n_head_kv) * (sizes.dk + sizes.dv) // kind.block_size * kind.block_bytes
     return Part("KV cache", positions * per_position, f"{size(per_position)} a position")
+
+
+def _state_part(sizes: Sizes, metadata: Mapping[str, Any]) -> Part:
+    """What a sequence holds of state-space layers: some pages of states, however long it is."""
+
+    def number(key: str, default: int | None = None) -> int:
+        value = metadata.get(f"{sizes.architecture}.ssm.{key}", default)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+            raise BadMetadata(f"{sizes.architecture}.ssm.{key}", f"expected a size, found {value!r:.40}")
+        return value
+
+    inner, states = number("inner_size"), number("state_size")
+    convolved = inner + 2 * number("group_count", 0) * states
+    one = 4 * len(sizes.n_head) * ((max(1, number("conv_kernel")) - 1) * convolved + inner * states)
+    return Part("states", states_quota(CHUNK) * one, f"{states_quota(CHUNK)} of {size(one)}, for each sequence")
 
 
 def _activation_part(sizes: Sizes, rows: int, n_vocab: int) -> Part:

@@ -1,10 +1,10 @@
 """State-space layers: a sequence is read by a state of fixed size, instead of by looking back at all that came before.
 
     short_conv       every channel is mixed with its last few inputs          (a causal, depthwise convolution)
-    selective_scan   h = exp(dt A) h + dt B x,  y = C h + D x                   Mamba (Gu & Dao, 2023, arXiv 2312.00752)
-    dual_scan        the same with one decay per head, states far larger       Mamba 2 (Dao & Gu, 2024, arXiv 2405.21060)
+    selective_scan   h = exp(dt A) h + dt B x,  y = C h + D x       Mamba (Gu & Dao, 2023, arXiv 2312.00752)
+    dual_scan        the same with one decay per head and far larger states: Mamba 2 (Dao & Gu, 2024, arXiv 2405.21060)
 
-What makes them "selective" is that dt, B and C are computed from the input: it decides what is kept and what is let go.
+What makes them "selective" is that dt, B and C are computed from the input: it decides what is kept and what let go.
 
 The state of a sequence stands in pages of a cache, as keys and values do: `pages.k[p, layer]` are the last K-1 inputs
 of the convolution, oldest first, `pages.v[p, layer]` the scan's h. The page of 64 positions holds the state after the
@@ -98,9 +98,7 @@ def _check_selective(x: Any, dt: Any, b: Any, c: Any, a: F32, d: F32, pages: Any
     _check_state("selective_scan", pages, None, n * channels)
 
 
-def _lower_selective(
-    x: Any, dt: Any, b: Any, c: Any, a: F32, d: F32, step: Any, pages: Any, *, layer: int
-) -> Lowered:
+def _lower_selective(x: Any, dt: Any, b: Any, c: Any, a: F32, d: F32, step: Any, pages: Any, *, layer: int) -> Lowered:
     _check_selective(x, dt, b, c, a, d, pages)
     return Lowered([x, dt, b, c, a, d, pages], [cols_of(x)], ints=[layer, cols_of(b)])
 

@@ -45,6 +45,16 @@ class StateSpaceSpec:
     norm_eps: float = 1e-5
 
     @property
+    def n_head_kv(self) -> int:
+        """There is no attention."""
+        return 0
+
+    @property
+    def n_ff(self) -> int:
+        """There is no feed-forward network."""
+        return 0
+
+    @property
     def conv_dim(self) -> int:
         """Channels of the convolution: x, and of Mamba 2 B and C of every group too."""
         return self.n_inner + (2 * self.n_group * self.n_state if self.n_head else 0)
