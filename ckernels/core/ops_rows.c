@@ -41,7 +41,7 @@ static inline void range(const job *j, int64_t chunk, int64_t *lo, int64_t *hi) 
 }
 
 static job job_of(const zl_run_state *r, const zl_op *op) {
-    job j = {r, op, op->code == ZL_OP_EMBED || op->code == ZL_OP_LOOKUP ? NULL : zl_data_of(r, op->in[0]), NULL, NULL, zl_data_of(r, op->out[0]), zl_rows_of(r, op->out[0]),
+    job j = {r, op, zl_data_of(r, op->in[0]) /* of a table: the weight, which is not read here */, NULL, NULL, zl_data_of(r, op->out[0]), zl_rows_of(r, op->out[0]),
              r->tensors[op->out[0]].cols, 0};
     return j;
 }
@@ -233,18 +233,22 @@ static void one_row_chunk(void *arg, int64_t chunk, int thread) {
         else j->r->k->mul(j->m, j->x + t * j->m, j->y, j->out + t * j->m);
     }
 }
+/* Out of line: an element-wise op of one value is some 200 instructions in all, and this one is rare. */
+static __attribute__((noinline)) void run_one_row(zl_run_state *r, const zl_op *op) {
+    job j = job_of(r, op);
+    j.y = zl_data_of(r, op->in[1]);
+    cut(&j, 1, one_row_chunk);
+}
 static void run_elements(zl_run_state *r, const zl_op *op) {
-    if ((op->code == ZL_OP_ADD || op->code == ZL_OP_MUL) && one_row(op, r->tensors)) {
-        job rows = job_of(r, op);
-        rows.y = zl_data_of(r, op->in[1]);
-        cut(&rows, 1, one_row_chunk);
-        return;
-    }
     job j = flat_job(r, op);
     int two = op->code == ZL_OP_GLU || op->code == ZL_OP_ADD || op->code == ZL_OP_MUL;
     int exponentials = op->code == ZL_OP_UNARY || op->code == ZL_OP_GLU || op->code == ZL_OP_SOFTCAP;
     if (two) j.y = zl_data_of(r, op->in[1]);
     cut(&j, exponentials ? 4 : 1, element_chunk);
+}
+static void run_sum(zl_run_state *r, const zl_op *op) {
+    if (r->tensors[op->in[1]].kind == ZL_CONST) run_one_row(r, op);
+    else run_elements(r, op);
 }
 
 /* ---- embedding: rows of a weight, chosen by token or by position ------------------------------------------------------------------ */
@@ -444,8 +448,8 @@ const zl_op_def zl_ops_rows[] = {
     {ZL_OP_ROPE, "rope", check_rope, check_step_rope, scratch_rope, run_rope},
     {ZL_OP_UNARY, "unary", check_unary, NULL, NULL, run_elements},
     {ZL_OP_GLU, "glu", check_glu, NULL, NULL, run_elements},
-    {ZL_OP_ADD, "add", check_add, NULL, NULL, run_elements},
-    {ZL_OP_MUL, "mul", check_mul, NULL, NULL, run_elements},
+    {ZL_OP_ADD, "add", check_add, NULL, NULL, run_sum},
+    {ZL_OP_MUL, "mul", check_mul, NULL, NULL, run_sum},
     {ZL_OP_SCALE, "scale", check_scale, NULL, NULL, run_elements},
     {ZL_OP_SOFTCAP, "softcap", check_softcap, NULL, NULL, run_elements},
     {ZL_OP_GATHER, "gather", check_gather, check_step_gather, NULL, run_gather},
