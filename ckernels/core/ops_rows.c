@@ -189,8 +189,15 @@ static int check_glu(const zl_op *op, const zl_tensor *t) {
     int status = want_unary("glu", op->ip[0]);
     return status ? status : check_two("glu", op, t);
 }
-static int check_add(const zl_op *op, const zl_tensor *t) { return check_two("add", op, t); }
-static int check_mul(const zl_op *op, const zl_tensor *t) { return check_two("mul", op, t); }
+/* in[1] is a constant: the same for every row */
+static int one_row(const zl_op *op, const zl_tensor *t) { return op->in[1] >= 0 && t[op->in[1]].kind == ZL_CONST; }
+static int check_sum(const char *name, const zl_op *op, const zl_tensor *t) {
+    if (!one_row(op, t)) return check_two(name, op, t);
+    int status = want_same(name, op, t);
+    return status ? status : zl_want_const(name, t, op->in[1], t[op->in[0]].cols);
+}
+static int check_add(const zl_op *op, const zl_tensor *t) { return check_sum("add", op, t); }
+static int check_mul(const zl_op *op, const zl_tensor *t) { return check_sum("mul", op, t); }
 static int check_scale(const zl_op *op, const zl_tensor *t) { return want_same("scale", op, t); }
 static int check_softcap(const zl_op *op, const zl_tensor *t) {
     if (!(op->fp[0] > 0.0f) || isinf(op->fp[0])) return zl_fail(ZL_E_ARG, "softcap: cap is %g, want finite and > 0", (double)op->fp[0]);
@@ -216,7 +223,23 @@ static void element_chunk(void *arg, int64_t chunk, int thread) {
     default: k->softcap(n, x, op->fp[0], out); break;
     }
 }
+static void one_row_chunk(void *arg, int64_t chunk, int thread) {
+    const job *j = arg;
+    int64_t lo, hi;
+    (void)thread;
+    range(j, chunk, &lo, &hi);
+    for (int64_t t = lo; t < hi; t++) {
+        if (j->op->code == ZL_OP_ADD) j->r->k->add(j->m, j->x + t * j->m, j->y, j->out + t * j->m);
+        else j->r->k->mul(j->m, j->x + t * j->m, j->y, j->out + t * j->m);
+    }
+}
 static void run_elements(zl_run_state *r, const zl_op *op) {
+    if ((op->code == ZL_OP_ADD || op->code == ZL_OP_MUL) && one_row(op, r->tensors)) {
+        job rows = job_of(r, op);
+        rows.y = zl_data_of(r, op->in[1]);
+        cut(&rows, 1, one_row_chunk);
+        return;
+    }
     job j = flat_job(r, op);
     int two = op->code == ZL_OP_GLU || op->code == ZL_OP_ADD || op->code == ZL_OP_MUL;
     int exponentials = op->code == ZL_OP_UNARY || op->code == ZL_OP_GLU || op->code == ZL_OP_SOFTCAP;
@@ -227,7 +250,7 @@ static void run_elements(zl_run_state *r, const zl_op *op) {
 /* ---- embedding: rows of a weight, chosen by token or by position ------------------------------------------------------------------ */
 
 static int check_table(const char *name, const zl_op *op, const zl_tensor *t) {
-    int status = zl_want_kind(name, t, op->in[0], ZL_WEIGHT);
+    int status = zl_want_matrix(name, t, op->in[0]);
     if (status) return status;
     status = zl_want_rows(name, t, op->out[0], ((const zl_weight *)t[op->in[0]].data)->cols);
     if (status == ZL_OK && t[op->out[0]].rows_kind != ZL_ROWS_STEP)

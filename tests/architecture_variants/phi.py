@@ -31,8 +31,10 @@ VARIANTS = {
         BASE | {"tie_word_embeddings": False, "num_key_value_heads": 4, "rope_parameters": PARTIAL},
     ),
     "phi3": Variant("Phi3ForCausalLM", PHI3),
-    "phi3-window": Variant("Phi3ForCausalLM", PHI3 | {"sliding_window": 24}, peer="llama.cpp runs Phi-3 without its window"),
+    "phi3-window": Variant(
+        "Phi3ForCausalLM", PHI3 | {"sliding_window": 24}, peer="llama.cpp runs Phi-3 without its window"
+    ),
     # 300 ids are beyond 256, where transformers takes the long set, and so is the context of 1,024; the prompt too
     "phi3-longrope-long": Variant("Phi3ForCausalLM", longrope(256), prompt=260),
-    "phi3-longrope-short": Variant("Phi3ForCausalLM", longrope(512), n_ctx=512),
+    "phi3-longrope-short": Variant("Phi3ForCausalLM", longrope(256), n_ctx=256, lengths=(7, 64, 256)),
 }

@@ -1,4 +1,4 @@
-"""Qwen 2 and 3. transformers has no class for Qwen 1: tests/models/test_qwen1.py says how that one is held against it."""
+"""Qwen 2 and 3. transformers has no class for Qwen 1: tests/models/test_qwen1.py says how that is held against it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ NO_WINDOW = "llama.cpp runs Qwen without windows"
 
 VARIANTS = {
     "qwen2": Variant("Qwen2ForCausalLM", CONFIG),
+    "qwen2-heads": Variant("Qwen2ForCausalLM", CONFIG | {"num_key_value_heads": 4}),
     "qwen2-window": Variant("Qwen2ForCausalLM", CONFIG | WINDOW | {"tie_word_embeddings": True}, peer=NO_WINDOW),
     "qwen2-yarn": Variant("Qwen2ForCausalLM", CONFIG | {"rope_parameters": YARN}),
     "qwen3": Variant("Qwen3ForCausalLM", CONFIG | {"head_dim": 96}),

@@ -18,14 +18,14 @@ def scaled(**parameters: Any) -> dict[str, Any]:
 YARN = {"rope_type": "yarn", "factor": 4.0}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 5e5}
 VARIANTS = {
-    "code-llama": Variant("LlamaForCausalLM", CONFIG | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}),
+    "code-llama": Variant("LlamaForCausalLM", scaled(rope_type="default", rope_theta=1e6)),
     "llama-linear": Variant("LlamaForCausalLM", scaled(rope_type="linear", factor=4.0)),
     "llama-yarn": Variant("LlamaForCausalLM", scaled(**YARN)),
     "llama-yarn-attention": Variant("LlamaForCausalLM", scaled(**YARN, attention_factor=1.0)),
     "llama-yarn-betas": Variant(
         "LlamaForCausalLM",
         scaled(**YARN, beta_fast=8.0, beta_slow=2.0),
-        peer="llama.cpp takes 32 and 1 for this architecture, whatever the file's yarn_beta_fast and yarn_beta_slow say",
+        peer="llama.cpp takes betas of 32 and 1 for this architecture, whatever the file says",
     ),
     "llama3": Variant("LlamaForCausalLM", scaled(**LLAMA3) | {"head_dim": 128}),
     "mistral-full": Variant("MistralForCausalLM", CONFIG | {"sliding_window": None}),

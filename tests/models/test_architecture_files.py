@@ -1,5 +1,5 @@
-"""Files of every dense architecture that are not as they should be: a typed error names the tensor, what was expected and
-what was found. And files that call themselves by another name: the same bits.
+"""Files of every dense architecture that are not as they should be: a typed error names the tensor, what was expected
+and what was found. And files that call themselves by another name: the same bits.
 
 The files are those of tests/golden/test_architectures.py, one of each architecture.
 """
@@ -132,7 +132,8 @@ def test_an_alias_changes_no_bit(file: File, monkeypatch: pytest.MonkeyPatch) ->
     """Nothing that computes looks at the architecture's name."""
     name = file.metadata["general.architecture"]
     monkeypatch.setitem(registry._REGISTERED, "renamed", registry.architecture(name))
-    keys = {k.replace(f"{name}.", "renamed.", 1) if k.startswith(f"{name}.") else k: v for k, v in file.metadata.items()}
+    own = f"{name}."
+    keys = {k.replace(own, "renamed.", 1) if k.startswith(own) else k: v for k, v in file.metadata.items()}
     ids = file.subject.ids[:40]
     with file.subject.open(file.write(keys | {"general.architecture": "renamed"})) as renamed:
         np.testing.assert_array_equal(renamed.logits(ids), file.subject.model.logits(ids))

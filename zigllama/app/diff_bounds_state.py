@@ -1,7 +1,7 @@
 """How far two correct executions of a state-space op may be apart: see diff_bounds.py, of which this is a part.
 
-A scan's error is carried on with its state. Of one row: softplus is off by 4 u, so exp(s A) by (|s A| 5 u + 3 u), and so
-on; what a state is off by then decays as the state does.
+A scan's error is carried on with its state. Of one row: softplus is off by 4 u, so exp(s A) by (|s A| 5 u + 3 u), and
+so on; what a state is off by then decays as the state does.
 """
 
 from __future__ import annotations

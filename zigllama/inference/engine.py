@@ -117,7 +117,7 @@ class Engine:
 
     @property
     def runs_ahead(self) -> bool:
-        """Whether `run_ahead` is to be had: on the tape, while nobody watches single steps. Not where layers keep a state:
+        """Whether `run_ahead` is to be had: on the tape, while nobody watches steps. Not where layers keep a state:
         a step goes on from a page that only whoever plans it can name."""
         return self.mode == "tape" and self.watch is None and not self.cache.has_states
 

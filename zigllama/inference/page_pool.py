@@ -86,7 +86,7 @@ class KVCache:
         return bool((self.table[slot, self.first_needed(length) : -(-length // PAGE)] >= 0).all())
 
     def reach(self, slot: int, length: int, have: int) -> int:
-        """The most positions up to `length` that a sequence of `have` can be shortened to: `length`, or 0 where pages that
+        """The most positions up to `length` that a sequence of `have` can be cut to: `length`, or 0 where pages that
         a window needs there have been used again."""
         return length if self.holds(slot, length) else 0
 

@@ -94,6 +94,12 @@ def cost(row: TapeOp, counts: Counts) -> Cost:
         operations = 2.0 * sum(w.rows * w.cols for w in weights) * n(values[0])
         unit = ("bf16" if weights[0].compute == "bf16" else "f32") if weights[0].type.name in FLOATS else "int8"
         return Cost(float(sum(w.data.nbytes for w in weights)) * counts.steps, moved, operations, unit)
+    if row.op.name in ("experts_gated", "experts_down"):
+        # a row's own experts; how many rows share them is not known here, so of many rows the bytes are an upper bound
+        pairs, used = n(row.ins[1]) * row.ins[1].cols, counts.steps * weights[0].stack
+        unit = ("bf16" if weights[0].compute == "bf16" else "f32") if weights[0].type.name in FLOATS else "int8"
+        operations = 2.0 * sum(w.rows // w.stack * w.cols for w in weights) * pairs
+        return Cost(float(sum(w.data.nbytes // w.stack for w in weights)) * min(pairs, used), moved, operations, unit)
     if row.op.name == "embed":
         return Cost(weights[0].data.nbytes / weights[0].rows * counts.rows, moved)
     if row.op.name == "gather":  # of its operand only the wanted rows are read

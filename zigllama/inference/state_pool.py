@@ -1,11 +1,11 @@
 """The pages of a class of states: what state-space layers remember (neural_primitives/state_space.py), page by page.
 
     positions   0 .. 63   64 .. 127   128 .. 150      a page holds the state after the last of its positions
-    pages          7          2           9     | 4   the last column: what the newest step went on from (after 144, say)
+    pages          7          2           9     | 4   last column: what the newest step went on from (after 144, say)
 
 A full page stands for all tokens up to its end: of the pages before it nobody needs anything. So a sequence holds few,
 and a prefix is found again where the tree still has the page at its end. The newest step can be taken back whole, since
-it wrote into pages of its own and left the one it went on from as it was; beyond that a sequence can be shortened to the
+it wrote into pages of its own and left the one it went on from as it was; beyond that a sequence can be cut to the
 end of a page that it holds, and to nothing in between: a state cannot be run backwards.
 
 What it is not: a second kind of table or tree. Everything but where pages are taken and given up is `KVCache`'s.

@@ -8,12 +8,14 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from zigllama.errors import BadMetadata
+from zigllama.errors import BadMetadata, BadTensor, MissingTensor
 from zigllama.neural_primitives.embeddings import RoPE
 from zigllama.neural_primitives.rope_scaling import Yarn
+from zigllama.transformers.spec import ExpertSpec
 
 MAX_LAYERS = 4096  # far above any model; a file that says more is broken or hostile
 MAX_SIZE = 1 << 24
+MAX_USED = 256  # experts of a row
 SCALINGS = ("none", "linear")
 
 
@@ -114,6 +116,30 @@ class HyperParameters:
             "head_dim": head_dim,
             "norm_eps": self.float(norm_eps, 1e-5),
         }
+
+    def experts(
+        self, sizes: Mapping[str, Any], gating: str = "softmax_chosen", *, divided: bool = False, shared: bool = False
+    ) -> ExpertSpec | None:
+        """The experts that expert_count, expert_used_count and expert_feed_forward_length describe, None where
+        expert_count is 0 or missing. A layer is dense where the file has no router for it. Without its key the size
+        is n_ff, `divided`: by expert_used_count. `shared`: there is a shared expert, of
+        expert_shared_feed_forward_length (n_ff).
+
+        Files that hold each expert as a tensor of its own, as they were made until April 2024, are refused by name.
+        """
+        n = self.int("expert_count", 0, low=0, high=1 << 16)
+        if n == 0:
+            return None
+        if "blk.0.ffn_gate.0.weight" in self.tensors:
+            raise BadTensor("blk.0.ffn_gate.0.weight", "one expert's; only ffn_gate_exps, which holds all, is read")
+        used = self.int("expert_used_count", high=min(n, MAX_USED))
+        n_ff = self.int("expert_feed_forward_length", max(1, sizes["n_ff"] // (used if divided else 1)))
+        size = self.int("expert_shared_feed_forward_length", sizes["n_ff"]) if shared else 0
+        layers = range(sizes["n_layer"])
+        dense = tuple(i for i in layers if self.tensors and f"blk.{i}.ffn_gate_inp.weight" not in self.tensors)
+        if len(dense) == len(layers):
+            raise MissingTensor("blk.0.ffn_gate_inp.weight")
+        return ExpertSpec(n, used, n_ff, gating, size, dense)
 
     def rope_dim(self, head_dim: builtins.int) -> builtins.int:
         """How many channels of a head are rotated: an even number, at most the head."""

@@ -10,7 +10,7 @@ per op, under the recorder it becomes the tape.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zigllama.errors import BadTensor, InvalidArgument
@@ -23,7 +23,8 @@ from zigllama.neural_primitives.softmax import softcap
 from zigllama.transformers.attention import MultiHeadAttention
 from zigllama.transformers.feed_forward import FeedForward
 from zigllama.transformers.interfaces import Cache, CacheSpec
-from zigllama.transformers.spec import Spec
+from zigllama.transformers.mixture_of_experts import MixtureOfExperts
+from zigllama.transformers.spec import ExpertSpec, Spec
 from zigllama.transformers.transformer_block import Norm, TransformerBlock
 
 
@@ -89,6 +90,18 @@ def _rope(spec: Spec, i: int, weights: Mapping[str, Any]) -> RoPE | None:
         raise BadTensor(name, str(e)) from None
 
 
+def _experts(spec: Spec, experts: ExpertSpec, w: Callable[[str], Any]) -> MixtureOfExperts:
+    """The mixture of a layer, `w` gives its tensors."""
+    shared = None
+    if experts.n_ff_shared:
+        router = Weight.from_array(w("ffn_gate_inp_shexp.weight")[None, :], "ffn_gate_inp_shexp")
+        gate, up, down = (w(f"ffn_{name}_shexp.weight") for name in ("gate", "up", "down"))
+        shared = MixtureOfExperts(router, gate, up, down, 1, spec.activation, "sigmoid")
+    gate, up, down = (w(f"ffn_{name}_exps.weight") for name in ("gate", "up", "down"))
+    router = w("ffn_gate_inp.weight")
+    return MixtureOfExperts(router, gate, up, down, experts.n_used, spec.activation, experts.gating, shared)
+
+
 def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
     """Layer i of the decoder, from the tensors blk.i.*"""
 
@@ -122,7 +135,7 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
         slopes=spec.slopes,
     )
     first, second = spec.norm_names
-    feed_forward = FeedForward(
+    feed_forward: Any = FeedForward(
         w("ffn_gate.weight") if spec.gated else None,
         w("ffn_up.weight"),
         w("ffn_down.weight"),
@@ -131,6 +144,8 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
         w("ffn_up.bias"),
         w("ffn_down.bias"),
     )
+    if spec.experts is not None and i not in spec.experts.dense:
+        feed_forward = _experts(spec, spec.experts, w)
     return TransformerBlock(
         norm(first),
         attention,

@@ -1,6 +1,6 @@
 """Mamba (Gu & Dao, 2023, arXiv 2312.00752) and Mamba 2 (Dao & Gu, 2024, arXiv 2405.21060).
 
-No attention: each layer reads the sequence through a state of fixed size, and decides token by token what to keep in it.
+No attention: each layer reads the sequence through a state of fixed size, and decides token by token what to keep.
 
     Mamba      every channel has its own 16 or so states, each with its own decay; FalconMamba normalises dt, B and C
     Mamba 2    heads of 64 channels share a decay and have 128 states or so; a norm before the last product, over the

@@ -15,7 +15,7 @@ class TensorTable:
 
     joined   tensors that the model takes apart: name in the file -> the parts, (name, rows) each, in their order. What
              is required is the whole; the parts are what `GGUFLoader.weights` yields.
-    plain    of more than one dimension, but not multiplied by: the model takes them as float32 arrays, as it does vectors
+    plain    of more than one dimension, but not multiplied by: the model takes them as float32 arrays, as vectors
     """
 
     def __init__(
@@ -58,8 +58,10 @@ def decoder_tensors(spec: Spec) -> TensorTable:
     joined: dict[str, Sequence[tuple[str, int]]] = {}
     for i in range(spec.n_layer):
         p = f"blk.{i}."
-        for name, shape in _products(spec).items():
+        for name, shape in _products(spec, i).items():
             required[f"{p}{name}.weight"] = shape
+            if len(shape) != 2 or name == "ffn_gate_inp":
+                continue
             (required if name in spec.biases else optional)[f"{p}{name}.bias"] = shape[:1]
         for name, parts in _parts(spec).items():
             for kind in ("weight", "bias"):
@@ -84,13 +86,19 @@ def _norms(spec: Spec) -> dict[str, int]:
     return norms
 
 
-def _products(spec: Spec) -> dict[str, Shape]:
-    """The matrices of a block, as the file has them."""
+def _products(spec: Spec, i: int) -> dict[str, Shape]:
+    """The matrices of layer i, as the file has them; of experts stacks of E matrices, and the shared expert's gate."""
     c, f = spec.n_embd, spec.n_ff
     q, kv = spec.n_head * spec.head_dim, spec.n_head_kv * spec.head_dim
     qkv: dict[str, Shape] = {"attn_q": (q, c), "attn_k": (kv, c), "attn_v": (kv, c)}
     if spec.fused_qkv:
         qkv = {"attn_qkv": (q + 2 * kv, c)}
+    if spec.experts is not None and i not in spec.experts.dense:
+        e, f, s = spec.experts.n_expert, spec.experts.n_ff, spec.experts.n_ff_shared
+        out = qkv | {"attn_output": (c, q), "ffn_gate_inp": (e, c)}
+        out |= {"ffn_gate_exps": (e, f, c), "ffn_up_exps": (e, f, c), "ffn_down_exps": (e, c, f)}
+        shared: dict[str, Shape] = {"ffn_gate_shexp": (s, c), "ffn_up_shexp": (s, c), "ffn_down_shexp": (c, s)}
+        return out | shared | {"ffn_gate_inp_shexp": (c,)} if s else out
     gate: dict[str, Shape] = {"ffn_gate": (f, c)} if spec.gated and not spec.fused_gate else {}
     up = 2 * f if spec.fused_gate else f
     return qkv | {"attn_output": (c, q)} | gate | {"ffn_up": (up, c), "ffn_down": (c, f)}

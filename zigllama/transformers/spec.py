@@ -27,6 +27,20 @@ class LayerSpec:
 
 
 @dataclass(frozen=True)
+class ExpertSpec:
+    """Experts in the place of a layer's feed-forward network: how many there are, how many a row goes to, the size of
+    each; how logits become weights (neural_primitives/experts.py); the size of a shared expert, 0: there is none; and
+    the layers that have none of it but a plain feed-forward network."""
+
+    n_expert: int
+    n_used: int
+    n_ff: int
+    gating: str = "softmax_chosen"
+    n_ff_shared: int = 0
+    dense: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Spec:
     """A decoder-only transformer. Every field below the sizes defaults to LLaMA's choice."""
 
@@ -58,6 +72,8 @@ class Spec:
     alibi: bool = False  # scores fall with the distance, at a slope of each head's own
     fused_qkv: bool = False  # the file holds q, k and v as one matrix, attn_qkv
     fused_gate: bool = False  # the file holds gate and up as one matrix, ffn_up
+    causal: bool = True  # False: every row sees the whole text; an encoder, which continues nothing
+    experts: ExpertSpec | None = None  # a mixture of experts instead of a feed-forward network
     biases: tuple[str, ...] = ()  # products that have a bias, by the names in the file; the others may have one
 
     @property

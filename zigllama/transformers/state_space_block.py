@@ -45,6 +45,11 @@ class StateSpaceSpec:
     norm_eps: float = 1e-5
 
     @property
+    def causal(self) -> bool:
+        """A state knows of what came before it only."""
+        return True
+
+    @property
     def n_head_kv(self) -> int:
         """There is no attention."""
         return 0

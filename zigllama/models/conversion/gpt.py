@@ -80,7 +80,8 @@ def starcoder_tensors(config: Config) -> dict[str, Recipe]:
 
 
 register("GPT2LMHeadModel", Conversion("gpt2", gpt2, gpt2_tensors, MASKS + TIED, ("transformer.",)))
-register("GPTBigCodeForCausalLM", Conversion("starcoder", starcoder, starcoder_tensors, MASKS + TIED, ("transformer.",)))
+STARCODER = Conversion("starcoder", starcoder, starcoder_tensors, MASKS + TIED, ("transformer.",))
+register("GPTBigCodeForCausalLM", STARCODER)
 
 
 # --- StarCoder 2 ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""Folders of GPT-NeoX, BLOOM and Falcon -> gptneox, bloom, falcon: q, k and v in one matrix, sorted head by head, which the
-file has one after the other."""
+"""Folders of GPT-NeoX, BLOOM and Falcon -> gptneox, bloom, falcon: q, k and v are one matrix, head by head in the
+folder, one after the other in the file."""
 
 from __future__ import annotations
 

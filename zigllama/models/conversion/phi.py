@@ -21,7 +21,8 @@ def metadata2(config: Config) -> dict[str, Any]:
 
 def tensors2(config: Config) -> dict[str, Recipe]:
     """Biases everywhere."""
-    out = named("", "model.", {"token_embd": "embed_tokens"}, W) | named("", "model.", {"output_norm": "final_layernorm"})
+    out = named("", "model.", {"token_embd": "embed_tokens"}, W)
+    out |= named("", "model.", {"output_norm": "final_layernorm"})
     for i in range(n_layer(config)):
         out |= named(f"blk.{i}.", f"model.layers.{i}.", BLOCK2)
     return out | head(config, False, kinds=BOTH)

@@ -20,9 +20,7 @@ def metadata(config: Config) -> dict[str, Any]:
         config["sliding_window"] = None
     elif config.get("layer_types") is None:
         first = config.int("max_window_layers", default=28)
-        config["layer_types"] = [
-            "full_attention" if i < first else "sliding_attention" for i in range(n_layer(config))
-        ]
+        config["layer_types"] = ["full_attention" if i < first else "sliding_attention" for i in range(n_layer(config))]
     return sizes(config) | rope_keys(config, head_dim(config)) | window(config, True)
 
 
@@ -54,7 +52,7 @@ def metadata1(config: Config) -> dict[str, Any]:
     """Qwen 1. Dynamic NTK and the logarithm on queries act beyond seq_length only, which is the file's context."""
     expect(config, "no_bias", True)
     expect(config, "kv_channels", head_dim(config))
-    context = config.int("seq_length", default=config.int("max_position_embeddings", high=1 << 30), high=1 << 30)
+    context = config.int("seq_length", "max_position_embeddings", low=1, high=1 << 30)
     return sizes(config) | {"context_length": context} | rope_keys(config, head_dim(config))
 
 

@@ -47,12 +47,14 @@ class Recipe:
     make       their float32 arrays -> the tensor's; None: the one tensor as it is, read a slab at a time
     shape      their shapes -> the tensor's; None: `make` is tried on zeros once, which costs memory and time
     optional   left out where none of the tensors is in the folder
+    otherwise  the recipe where none of the tensors is in the folder
     """
 
     names: tuple[str, ...]
     make: Callable[..., F32] | None = None
     shape: Callable[..., Shape] | None = None
     optional: bool = False
+    otherwise: Recipe | None = None
 
     def shape_of(self, *shapes: Shape) -> Shape:
         """The tensor's shape, of the shapes of what goes into it. Raises ShapeError."""
@@ -71,6 +73,7 @@ class Conversion:
     ignored        regular expressions of names in the folder that are no weights (or the same again)
     prefixes       beginnings of names that some folders leave out ("transformer.")
     other_names    what some folders call a tensor instead
+    wider          regular expression of the file's tensors that lose too much in 8 bits: F16 where Q8_0 is asked for
     """
 
     arch: str
@@ -79,6 +82,7 @@ class Conversion:
     ignored: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     other_names: Mapping[str, str] = field(default_factory=dict)
+    wider: str = ""
 
 
 _REGISTERED: dict[str, Conversion] = {}
@@ -192,7 +196,8 @@ def rope_parameters(config: Config, kind: str | None = None) -> Config:
     if kind is not None and kind in found:
         found = found.object(kind)
     if not found:
-        found = Config({"rope_theta": config.float("rope_theta", default=10000.0)} | config.object("rope_scaling"))
+        base = config.float("rope_theta", "rotary_emb_base", default=10000.0)
+        found = Config({"rope_theta": base} | config.object("rope_scaling"))
     if "type" in found and "rope_type" not in found:
         found["rope_type"] = found["type"]
     return found

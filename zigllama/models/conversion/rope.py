@@ -24,7 +24,7 @@ KINDS = ("default", "linear", "yarn", "llama3", "longrope", "su")
 
 
 def rope_keys(config: Config, head_dim: int, layers: str | None = None) -> dict[str, Any]:
-    """rope.freq_base, rope.dimension_count and rope.scaling.*; `layers` as in `rope_parameters`. Raises BadCheckpoint."""
+    """rope.freq_base, rope.dimension_count, rope.scaling.*; `layers` as in `rope_parameters`. Raises BadCheckpoint."""
     rope, kind = _rope(config, layers)
     keys: dict[str, Any] = {"rope.freq_base": _base(config, rope), "rope.dimension_count": rope_dim(config, head_dim)}
     if kind == "linear":
@@ -50,7 +50,7 @@ def rope_tensors(config: Config, head_dim: int) -> dict[str, Recipe]:
         low, high, factor = rope.float("low_freq_factor"), rope.float("high_freq_factor"), rope.float("factor")
         original = _original(config, rope)
         if not (factor > 0 and high > low and dim >= 2):
-            raise BadCheckpoint(config.path, f"rope_type llama3: factor {factor}, low {low}, high {high}, {dim} channels")
+            raise BadCheckpoint(config.path, f"rope_type llama3: factor {factor}, low {low}, high {high}, dim {dim}")
         return {"rope_freqs.weight": _vector(llama3_divisors(dim, _base(config, rope), factor, low, high, original))}
     if kind not in ("longrope", "su"):
         return {}
@@ -66,12 +66,13 @@ def rope_tensors(config: Config, head_dim: int) -> dict[str, Recipe]:
 def rope_dim(config: Config, head_dim: int) -> int:
     """How many channels of a head are rotated; older configs spell the share rotary_pct, or say rotary_dim."""
     rope = rope_parameters(config)
-    share = rope.float("partial_rotary_factor", default=config.float("partial_rotary_factor", "rotary_pct", default=1.0))
+    older = config.float("partial_rotary_factor", "rotary_pct", default=1.0)
+    share = rope.float("partial_rotary_factor", default=older)
     return config.int("rotary_dim", default=int(head_dim * share), low=2)
 
 
 def _base(config: Config, rope: Config) -> float:
-    return rope.float("rope_theta", default=config.float("rope_theta", "rotary_emb_base", default=10000.0))
+    return rope.float("rope_theta", default=config.float("rope_theta", default=10000.0))
 
 
 def _rope(config: Config, layers: str | None) -> tuple[Config, str]:
@@ -90,7 +91,7 @@ def _original(config: Config, rope: Config) -> int:
 def _yarn(config: Config, rope: Config) -> dict[str, Any]:
     original, factor = _original(config, rope), rope.float("factor")
     if not rope.bool("truncate", default=True):
-        raise BadCheckpoint(config.path, "rope_type yarn without truncation is not supported: no key of the file says so")
+        raise BadCheckpoint(config.path, "rope_type yarn without truncation is not supported: no key says so")
     if factor <= 0:
         raise BadCheckpoint(config.path, f"rope_type yarn: factor {factor}")
     usual, scale = Yarn(factor, original).scale, rope.float("attention_factor", default=0.0)

@@ -14,8 +14,9 @@ from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Recipe, take
 
 BOTH = ("weight", "bias")
-EPSILONS = {"attention.layer_norm_epsilon": ("layer_norm_epsilon", "layer_norm_eps", "norm_epsilon")}
-HEADS, WIDTH, LAYERS = ("num_attention_heads", "n_head"), ("hidden_size", "n_embd", "n_embed"), ("num_hidden_layers", "n_layer")
+# the names that configs have for the same
+HEADS, LAYERS, WIDTH = ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd")
+EPSILON = ("layer_norm_epsilon", "layer_norm_eps", "norm_epsilon")
 CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length")
 
 
@@ -45,26 +46,25 @@ def sizes(config: Config, kv_heads: int | None = None, *, layer_norm: bool = Fal
         "vocab_size": config.int("vocab_size", low=1),
     }
     if layer_norm:
-        names = ("layer_norm_epsilon", "layer_norm_eps", "norm_epsilon")
-        keys["attention.layer_norm_epsilon"] = config.float(*names, default=1e-5)
+        keys["attention.layer_norm_epsilon"] = config.float(*EPSILON, default=1e-5)
     else:
-        names = ("rms_norm_eps", "layer_norm_epsilon")
-        keys["attention.layer_norm_rms_epsilon"] = config.float(*names, default=1e-6)
+        keys["attention.layer_norm_rms_epsilon"] = config.float("rms_norm_eps", *EPSILON, default=1e-6)
     if head_dim(config) * heads != width:
         keys |= {"attention.key_length": head_dim(config), "attention.value_length": head_dim(config)}
     return keys
 
 
 def window(config: Config, layer_types: bool = False) -> dict[str, Any]:
-    """attention.sliding_window, where there is one; `layer_types`: some layers have it, and a flag per layer says which.
-    Raises BadCheckpoint."""
+    """attention.sliding_window, where there is one; `layer_types`: some layers have it, and a flag per layer says
+    which. Raises BadCheckpoint."""
     if config.get("sliding_window") is None:
         return {}
     keys: dict[str, Any] = {"attention.sliding_window": config.int("sliding_window", low=1, high=1 << 30)}
     if layer_types:
         kinds = config.list("layer_types")
         if len(kinds) != n_layer(config) or not {"sliding_attention", "full_attention"}.issuperset(map(str, kinds)):
-            raise BadCheckpoint(config.path, f"layer_types: {len(kinds)} for {n_layer(config)} layers, or of other kinds")
+            reason = f"layer_types: {len(kinds)} for {n_layer(config)} layers, or of other kinds"
+            raise BadCheckpoint(config.path, reason)
         keys["attention.sliding_window_pattern"] = [kind == "sliding_attention" for kind in kinds]
     return keys
 
@@ -75,14 +75,14 @@ def named(new: str, old: str, names: Mapping[str, str], kinds: tuple[str, ...] =
 
 
 def head(config: Config, tied: bool, name: str = "lm_head", kinds: tuple[str, ...] = ("weight",)) -> dict[str, Recipe]:
-    """The output matrix, unless tie_word_embeddings (`tied` where the config is silent) says that it is the embedding."""
+    """The output matrix, unless tie_word_embeddings (`tied` where the config is silent) says it is the embedding."""
     tie = config.bool("tie_word_embeddings", default=tied)
     return {} if tie else named("", "", {"output": name}, kinds)
 
 
 def sorted_qkv(name: str, heads: int, kv_heads: int) -> Recipe:
-    """Rows (q .. q, k, v) of each key/value head in turn -> all q, all k, all v; matrix or bias. With one key/value head
-    nothing moves; with as many as there are query heads it is GPT-NeoX's and BLOOM's order. Raises ShapeError."""
+    """Rows (q .. q, k, v) of each key/value head in turn -> all q, all k, all v; matrix or bias. With one key/value
+    head nothing moves; with as many as there are query heads it is GPT-NeoX's and BLOOM's order. Raises ShapeError."""
 
     def sort(x: F32) -> F32:
         if x.shape[0] % (heads + 2 * kv_heads):
