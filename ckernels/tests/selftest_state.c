@@ -18,9 +18,13 @@ static float uniform(float low, float high) {
     seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
     return low + (high - low) * ((float)(seed >> 40) / 16777216.0f);
 }
-static float *values(int64_t n, float low, float high) {
-    float *x = malloc((size_t)n * 4);
+static float *zeros(int64_t n) {
+    float *x = calloc((size_t)n, 4);
     if (!x) fprintf(stderr, "selftest: out of memory\n"), exit(2);
+    return x;
+}
+static float *values(int64_t n, float low, float high) {
+    float *x = zeros(n);
     for (int64_t i = 0; i < n; i++) x[i] = uniform(low, high);
     return x;
 }
@@ -49,8 +53,7 @@ static world new_world(shape s) {
     const int dk = s.kind == CONV ? (s.n - 1) * s.channels : 1, dv = s.kind == CONV ? 1 : s.n * s.channels;
     w.cache = (zl_cache){.type = ZL_TYPE_F32, .cls = 3, .n_layer = LAYERS, .n_kv = 1, .dk = dk, .dv = dv, .n_pages = POOL, .state = 1};
     w.k_bytes = (size_t)POOL * LAYERS * (size_t)dk * 4, w.v_bytes = (size_t)POOL * LAYERS * (size_t)dv * 4;
-    w.cache.k = malloc(w.k_bytes), w.cache.v = malloc(w.v_bytes);
-    if (!w.cache.k || !w.cache.v) fprintf(stderr, "selftest: out of memory\n"), exit(2);
+    w.cache.k = zeros((int64_t)w.k_bytes / 4), w.cache.v = zeros((int64_t)w.v_bytes / 4);
     return w;
 }
 static void free_world(world *w) {
@@ -91,9 +94,8 @@ static zl_op op_of(const world *w, zl_tensor *t, float *out, int64_t rows, const
 static int step_of(zl_ctx *ctx, world *w, const part *p, int n, int twice, float *out) {
     static int32_t at[SEQS * N], seq[SEQS * N], none[SEQS * N];
     int64_t rows = 0;
-    float *x = malloc(SEQS * N * (size_t)w->x_cols * 4), *dt = malloc(SEQS * N * (size_t)w->dt_cols * 4), *y = malloc(SEQS * N * (size_t)w->out_cols * 4);
-    float *b = malloc(SEQS * N * (size_t)w->bc_cols * 4), *c = malloc(SEQS * N * (size_t)w->bc_cols * 4);
-    if (!x || !dt || !y || !b || !c) fprintf(stderr, "selftest: out of memory\n"), exit(2);
+    float *x = zeros(SEQS * N * w->x_cols), *dt = zeros(SEQS * N * w->dt_cols), *y = zeros(SEQS * N * w->out_cols);
+    float *b = zeros(SEQS * N * w->bc_cols), *c = zeros(SEQS * N * w->bc_cols);
     for (int i = 0; i < n; i++)
         for (int t = p[i].from; t < p[i].to; t++, rows++) {
             const int64_t from = (int64_t)p[i].seq * N + t;
@@ -173,8 +175,7 @@ static int run_parts(zl_ctx *ctx, world *w, int n_steps, const part (*p)[2], con
 static void check_shape(zl_ctx *ctx, shape s) {
     world w = new_world(s);
     const size_t bytes = SEQS * N * (size_t)w.out_cols * 4;
-    float *first = malloc(bytes), *other = malloc(bytes);
-    if (!first || !other) fprintf(stderr, "selftest: out of memory\n"), exit(2);
+    float *first = zeros((int64_t)bytes / 4), *other = zeros((int64_t)bytes / 4);
     const part whole[1][2] = {{{0, 0, N}, {1, 0, N}}};
     CHECK(run_parts(ctx, &w, 1, whole, (const int[]){2}, 0, first) == ZL_OK, "kind %d", s.kind);
     if (s.kind == CONV) check_conv(&w, first, zl_ctx_isa(ctx));

@@ -102,7 +102,7 @@ def test_every_row_goes_on_from_its_own_text(data: st.DataObject) -> None:
     assert cache.used_bytes == 0
 
 
-# --- the engine ----------------------------------------------------------------------------------------------------------
+# --- the engine -------------------------------------------------------------------------------------------------------
 
 
 def test_prefix_is_read_once(it: Subject) -> None:
@@ -187,7 +187,7 @@ def test_estimate_counts_the_states(it: Subject) -> None:
     with it.open() as m:
         one = m.engine.cache.classes[0].page_bytes
     found = estimate(it.path, n_ctx=1000)
-    assert found["states"] == states_quota(512) * one and found["KV cache"] == 0
+    assert found["state"] == states_quota(512) * one and found["KV cache"] == 0
 
 
 def test_diff_and_score(it: Subject) -> None:
