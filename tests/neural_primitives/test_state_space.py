@@ -172,6 +172,7 @@ def test_what_does_not_fit_is_refused() -> None:
     w.start()
     step, x, bc = w.step([(0, 0, 2)]), w.rows[0][0], w.rows[2][0]
     a, d = w.fixed
+    assert a is not None and d is not None
     for args in (
         (x[:, 1:], x, bc, bc, a, d),
         (x, x, bc[:, 1:], bc, a, d),
