@@ -19,6 +19,7 @@ from zigllama.models.vocabulary import NORMAL, PREFIX
 # table of half precision: 2^-11 of a value of size one, in each of up to 3 layers, on logits of size 10.
 ATOL = 1e-2
 ROWS = 64
+CANNOT = ("llama.cpp has no ", "llama.cpp wants ")  # it does not open such a file
 
 
 def with_words(subject: Subject) -> str:
@@ -46,8 +47,14 @@ def test_the_peer_says_the_same(subject: Subject) -> None:
     llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
     if subject.variant.output != "logits":
         return  # encoders are compared by their embeddings, in the tests of their own family
-    options = {"n_ctx": 512, "n_batch": 512, "n_ubatch": 512, "logits_all": True, "verbose": False}
-    peer = llama_cpp.Llama(with_words(subject), type_k=0, type_v=0, n_threads=2, n_threads_batch=2, **options)
+    n = subject.variant.n_ctx or 512
+    options = {"n_ctx": n, "n_batch": n, "n_ubatch": n, "logits_all": True, "verbose": False, "type_k": 0, "type_v": 0}
+    options |= {"n_threads": 2, "n_threads_batch": 2}
+    if subject.variant.peer.startswith(CANNOT):
+        with pytest.raises(ValueError, match="Failed to load model"):
+            llama_cpp.Llama(with_words(subject), **options)
+        return
+    peer = llama_cpp.Llama(with_words(subject), **options)
     try:
         peer.eval(subject.ids[:ROWS])
         theirs = np.array(peer.scores[:ROWS])

@@ -153,7 +153,7 @@ def _check(family: Conversion, metadata: dict[str, Any], tensors: dict[str, tupl
     plain = {key: value.value if isinstance(value, Typed) else value for key, value in metadata.items()}
     if "token_embd.weight" not in tensors:
         raise MissingTensor("token_embd.weight")
-    spec = arch.spec(HyperParameters(plain), tensors["token_embd.weight"][0][0])
+    spec = arch.spec(HyperParameters(plain, tensors), tensors["token_embd.weight"][0][0])
     arch.tensors(spec).check({name: shape for name, (shape, _) in tensors.items()})
 
 
@@ -172,9 +172,12 @@ class _Work:
         self.widths: dict[str, int] = {}
 
     def plan(self, recipes: dict[str, Recipe]) -> dict[str, tuple[Shape, GGMLType]]:
-        """Shape and type of every tensor. Raises MissingTensor, and BadTensor for a tensor that no recipe takes."""
+        """Shape and type of every tensor; of two recipes for one the one that holds stays in `recipes`. Raises
+        MissingTensor, and BadTensor for a tensor that no recipe takes."""
         tensors, taken = {}, set()
-        for name, recipe in recipes.items():
+        for name, recipe in [*recipes.items()]:
+            if recipe.otherwise is not None and all(self._find(s) not in self.checkpoint for s in recipe.names):
+                recipes[name] = recipe = recipe.otherwise
             found = [self._find(source) for source in recipe.names]
             if recipe.optional and all(f not in self.checkpoint for f in found):
                 continue
@@ -194,8 +197,10 @@ class _Work:
         return tensors
 
     def _find(self, name: str) -> str:
-        """The name as the folder has it: with its prefix, or without."""
+        """The name as the folder has it: with its prefix, or without, or another one."""
         if name not in self.checkpoint:
+            if self.family.other_names.get(name, name) in self.checkpoint:
+                return self.family.other_names.get(name, name)
             for prefix in self.family.prefixes:
                 if name.startswith(prefix) and name.removeprefix(prefix) in self.checkpoint:
                     return name.removeprefix(prefix)
@@ -204,6 +209,8 @@ class _Work:
     def _type(self, name: str, shape: Shape) -> GGMLType:
         if len(shape) < 2 or self.small.search(name):
             return type_by_name("F32")
+        if self.family.wider and self.type.block_size > 1 and re.search(self.family.wider, name):
+            return type_by_name("F16")
         return self.type if shape[-1] % self.type.block_size == 0 else type_by_name("F16")
 
     def pieces(self, name: str, recipe: Recipe) -> Iterator[Any]:

@@ -27,6 +27,7 @@ MAX_HEADER = 100_000_000  # bytes, the format's own limit
 MAX_DIMS = 8
 SLAB = 1 << 20  # values that are converted at a time
 BF16 = "BF16"
+NOT_FINITE = ("Infinity", "-Infinity", "NaN")
 # dtype -> NumPy's, little-endian; BF16 is read as the upper half of a float32
 DTYPES: dict[str, str] = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", BF16: "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -152,7 +153,9 @@ def parse_json(raw: bytes, path: str, what: str) -> dict[str, Any]:
 def parse_any_json(raw: bytes, path: str, what: str) -> Any:
     """JSON of any kind. Raises BadCheckpoint for what is none, and for a key that appears twice in an object."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> Any:
+        if len(pairs) == 1 and pairs[0][0] == "__float__" and pairs[0][1] in NOT_FINITE:
+            return float(pairs[0][1])  # as transformers 5 writes what JSON has no number for
         made = dict(pairs)
         if len(made) != len(pairs):
             names = [key for key, _ in pairs]
