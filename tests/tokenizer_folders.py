@@ -13,8 +13,8 @@ CONTROL, USER_DEFINED, UNUSED = 3, 4, 5
 GPT2 = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 SMOLLM = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, GPT2]}
 LLAMA3_REGEX = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN2_REGEX = LLAMA3_REGEX.replace("{1,3}", "")
 
@@ -44,7 +44,9 @@ def byte_bpe(
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return {
         "version": "1.0",
-        "added_tokens": [{"id": i, "content": t, "special": types[i] == CONTROL} | flags for i, t in special.items()],
+        "added_tokens": [
+            {"id": i, "content": t, "special": int(types[i]) == CONTROL} | flags for i, t in special.items()
+        ],
         "pre_tokenizer": rule,
         "decoder": GPT2,
         "model": {"type": "BPE", "vocab": {t: i for i, t in enumerate(tokens)}, "merges": list(merges)},
@@ -72,7 +74,13 @@ def sentencepiece(
 ) -> bytes:
     """tokenizer.model: a SentencePiece model with an identity normaliser."""
     pieces = [
-        _field(1, _field(1, t.encode()) + _varint(2 << 3 | 5) + struct.pack("<f", s) + _number(3, int(k)))
+        _field(
+            1,
+            _field(1, (t.replace(" ", "\u2581") if k == USER_DEFINED else t).encode())
+            + _varint(2 << 3 | 5)
+            + struct.pack("<f", s)
+            + _number(3, int(k)),
+        )
         for t, s, k in zip(tokens, scores, types, strict=True)
     ]
     trainer = _number(3, model_type) + _number(35, 1) + b"".join(_number(40 + i, x) for i, x in enumerate((0, 1, 2)))

@@ -1,7 +1,8 @@
 """Write a Hugging Face folder as a model file: zigllama convert FOLDER OUT.gguf --type F16.
 
-FOLDER has config.json, safetensors files and the tokenizer's files. The type is that of the matrices: F32, F16, BF16 or
-Q8_0; `zigllama quantize` makes smaller ones of it. The output appears when it is whole, progress goes to stderr.
+FOLDER has config.json, safetensors files and the tokenizer's files. The type is that of the matrices: F32, F16, BF16
+or Q8_0; `zigllama quantize` makes smaller ones of the result. The output appears when it is whole; progress goes to
+stderr.
 """
 
 from __future__ import annotations

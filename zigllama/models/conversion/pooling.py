@@ -1,7 +1,7 @@
 """How a sentence-transformers folder makes one vector of a text's rows -> `pooling_type`.
 
-    modules.json   the steps: Transformer, then Pooling (its config in a folder of its own), perhaps Normalize, which
-                   is no part of a file: whoever asks for an embedding says whether it shall have length one
+    modules.json   the steps: Transformer, then Pooling (its config in a folder of its own), then perhaps Normalize,
+                   which is no part of a file: whoever asks for an embedding says whether it shall have length one
 
 A folder without modules.json has no such step. What it is not: it pools nothing.
 """
@@ -47,14 +47,9 @@ def _mode(checkpoint: Checkpoint, folder: str) -> str:
     if raw is None:
         raise BadCheckpoint(str(checkpoint.folder), f"has no {path}, which modules.json names")
     config = Config(parse_json(raw, str(checkpoint.folder / path), path))
-    on = [
-        key.removeprefix("pooling_mode_")
-        for key, value in config.items()
-        if key.startswith("pooling_mode_") and value is True
-    ]
+    on = [key.removeprefix("pooling_mode_") for key, value in config.items() if "mode_" in key and value is True]
     names = [name.removesuffix("s").removesuffix("_token") for name in on] or [config.text("pooling_mode", default="")]
     if len(names) != 1 or names[0] not in MODES:
-        raise BadCheckpoint(
-            str(checkpoint.folder / path), f"pooling {' and '.join(names)!r} is not one of {', '.join(MODES)}"
-        )
+        reason = f"pooling {' and '.join(names)!r} is not one of {', '.join(MODES)}"
+        raise BadCheckpoint(str(checkpoint.folder / path), reason)
     return names[0]

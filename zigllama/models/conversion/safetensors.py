@@ -84,7 +84,7 @@ class SafetensorsFile:
         if not isinstance(value, dict):
             self._bad(f"tensor {name!r}: an object is expected, found {type(value).__name__}")
         dtype, shape, ends = value.get("dtype"), value.get("shape"), value.get("data_offsets")
-        if dtype not in DTYPES:
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             self._bad(f"tensor {name!r}: dtype {dtype!r} is not read; these are: {', '.join(DTYPES)}")
         if not _naturals(shape) or len(shape) > MAX_DIMS:
             self._bad(f"tensor {name!r}: shape {shape!r:.80} is no list of at most {MAX_DIMS} sizes")

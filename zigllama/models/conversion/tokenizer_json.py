@@ -125,9 +125,7 @@ def _byte_bpe(top: Config, model: Config, path: str, pre: str | None) -> Words:
     words.merges = []
     for i, (a, b) in enumerate(_merges(model, path, ids)):
         if " " in a + b:
-            raise BadCheckpoint(
-                path, f"merge {i} has a space in it, {a + b!r:.80}: no letter of the byte alphabet is one"
-            )
+            raise BadCheckpoint(path, f"merge {i} has a space, {a + b!r:.80}: no letter of the byte alphabet is one")
         words.merges.append(f"{a} {b}")
     normalizers = {str(step.get("type")) for step in _parts(top, "normalizer")}
     if normalizers:
@@ -177,8 +175,8 @@ def _rule(top: Config, model: Config) -> str:
 
 def _unknown(rule: str) -> UnsupportedTokenizer:
     known = ", ".join(sorted(pretokenizers.PRE_TOKENIZERS))
-    hint = f"its pre-tokenizer has no GGUF name that is known; pass the one it behaves like as pre= (--pre): {known}"
-    return UnsupportedTokenizer(rule, hint)
+    hint = "its pre-tokenizer has no name in GGUF that is known here; pass the one it behaves like as pre= (--pre)"
+    return UnsupportedTokenizer(rule, f"{hint}: {known}")
 
 
 def _spaced_bpe(top: Config, model: Config, path: str) -> Words:

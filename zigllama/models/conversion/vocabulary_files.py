@@ -19,8 +19,9 @@ import numpy as np
 from zigllama.errors import BadCheckpoint, UnsupportedTokenizer
 from zigllama.models.conversion import sentencepiece_file
 from zigllama.models.conversion.checkpoint import Checkpoint, Config
-from zigllama.models.conversion.tokenizer_json import convert_json, word_piece
+from zigllama.models.conversion.tokenizer_json import SPACE, convert_json, word_piece
 from zigllama.models.conversion.words import Added, Words
+from zigllama.models.vocabulary import USER_DEFINED
 
 # GGUF's name of a special token -> the names that folders have for it (the third is spelt so in the format)
 SPECIAL = {
@@ -35,15 +36,12 @@ def vocabulary_metadata(checkpoint: Checkpoint, rows: int, pre: str | None = Non
     words = _words(checkpoint, settings, pre)
     _special_ids(words, checkpoint, settings)
     if words.model == "bert":  # [CLS] and [SEP] stand around every text: they are its beginning and its end
-        ids = words.keys
-        ids |= {
-            b: ids[a] for a, b in (("cls_token_id", "bos_token_id"), ("seperator_token_id", "eos_token_id")) if a in ids
-        }
-        ids |= {
-            "add_bos_token": True,
-            "add_eos_token": True,
-            "token_type_count": checkpoint.config.int("type_vocab_size", default=1),
-        }
+        keys = words.keys
+        for own, general in (("cls_token_id", "bos_token_id"), ("seperator_token_id", "eos_token_id")):
+            if own in keys:
+                keys[general] = keys[own]
+        keys |= {"add_bos_token": True, "add_eos_token": True}
+        keys["token_type_count"] = checkpoint.config.int("type_vocab_size", default=1)
     for key in ("add_bos_token", "add_eos_token"):
         if words.model != "bert" and isinstance(settings.get(key), bool):
             words.keys.setdefault(key, settings[key])
@@ -77,7 +75,9 @@ def _words(checkpoint: Checkpoint, settings: Config, pre: str | None) -> Words:
         return convert_json(data, str(checkpoint.folder / "tokenizer.json"), pre)
     raw = checkpoint.read("vocab.txt")
     if raw is None:
-        hint = "tokenizer.model, tokenizer.json or vocab.txt is read; with no tokenizer: vocabulary=False (--no-vocab)"
+        hint = (
+            "tokenizer.model, tokenizer.json or vocab.txt is read; without a tokenizer: vocabulary=False (--no-vocab)"
+        )
         raise UnsupportedTokenizer(str(checkpoint.folder), hint)
     path = str(checkpoint.folder / "vocab.txt")
     try:
@@ -99,6 +99,9 @@ def _sentencepiece(raw: bytes, path: str) -> Words:
         raise UnsupportedTokenizer(f"model_type {model.model_type}", f"{path} is neither BPE (2) nor unigram (1)")
     bpe = model.model_type == sentencepiece_file.BPE
     words = Words(path, "llama" if bpe else "t5", model.tokens, model.types, model.scores)
+    for i, kind in enumerate(words.types):
+        if kind == USER_DEFINED:  # cut out of the text as it was written, before spaces become U+2581
+            words.tokens[i] = words.tokens[i].replace(SPACE, " ")
     words.keys["add_space_prefix"] = model.add_dummy_prefix
     names = {"unk": "unknown", "bos": "bos", "eos": "eos", "pad": "padding"}
     words.keys |= {f"{names[k]}_token_id": i for k, i in model.ids.items() if 0 <= i < len(model.tokens)}
@@ -126,9 +129,8 @@ def _added(checkpoint: Checkpoint, settings: Config) -> list[Added]:
     found: dict[int, Added] = {}
     for text, i in (checkpoint.json("added_tokens.json") or {}).items():
         if type(i) is not int:
-            raise BadCheckpoint(
-                str(checkpoint.folder / "added_tokens.json"), f"token {text!r:.60} has the id {i!r:.40}"
-            )
+            path = str(checkpoint.folder / "added_tokens.json")
+            raise BadCheckpoint(path, f"token {text!r:.60} has the id {i!r:.40}")
         found[i] = Added(i, text, False)
     for key, value in settings.object("added_tokens_decoder").items():
         if not key.isdecimal() or not isinstance(value, dict) or not isinstance(value.get("content"), str):

@@ -62,13 +62,12 @@ class Words:
         return words
 
     def add(self, added: Iterable[Added]) -> None:
-        """Put added tokens into their places: special ones and those of the form <|...|> are control tokens, which text
-        that a person wrote never becomes; others are user-defined. Raises BadCheckpoint."""
+        """Put added tokens into their places: special ones and those of the form <|...|> are control tokens, which
+        text that a person wrote never becomes; others are user-defined. Raises BadCheckpoint."""
         for token in sorted(added):
             if not 0 <= token.id < MAX_TOKENS or token.id > len(self.tokens) + 4096:
-                raise BadCheckpoint(
-                    self.path, f"added token {token.text!r:.60} has id {token.id}, after {len(self.tokens)}"
-                )
+                text = f"added token {token.text!r:.60} has id {token.id}, after {len(self.tokens)} tokens"
+                raise BadCheckpoint(self.path, text)
             self.extend(token.id + 1)
             markup = any(token.text.startswith(a) and token.text.endswith(z) for a, z in (("<|", "|>"), ("<｜", "｜>")))
             self.tokens[token.id] = token.text
@@ -86,7 +85,7 @@ class Words:
                 self.scores.append(PAD_SCORE)
 
     def metadata(self, rows: int) -> dict[str, Any]:
-        """The keys of a file whose embedding has so many rows. Raises BadCheckpoint for fewer than there are tokens."""
+        """The keys of a file whose embedding has that many rows. Raises BadCheckpoint for fewer than tokens."""
         n = len(self.tokens)
         if n > rows:
             surplus = all(kind == UNUSED for kind in self.types[rows:])
