@@ -22,7 +22,8 @@ from zigllama.inference.model import Model
 from zigllama.linear_algebra.quantization import dequantize
 from zigllama.models.conversion.checkpoint import Checkpoint
 from zigllama.models.conversion.convert import convert
-from zigllama.models.conversion.recipes import joined, llama3_factors, permute_rope, plus_one, rows, stacked, transposed
+from zigllama.models.conversion.recipes import joined, permute_rope, plus_one, rows, stacked, transposed
+from zigllama.models.conversion.rope import rope_tensors
 
 ABOUT = json.loads((GOLDEN / "llama.json").read_text("utf-8"))
 SHAPES = {name: tuple(shape) for name, shape in ABOUT["parameters"].items()}
@@ -142,8 +143,10 @@ def test_llama3_factors(tmp_path: Path) -> None:
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     rope = {"rope_theta": 500000.0, "original_max_position_embeddings": 8192}
     with Checkpoint(made(tmp_path, {"rope_parameters": scaling | rope})) as c:
-        factors = llama3_factors(c.config, 128)
-    assert factors is not None and factors[0] == 1 and factors[-1] == 8 and (np.diff(factors) >= 0).all()
+        make = rope_tensors(c.config, 128)["rope_freqs.weight"].make
+    assert make is not None
+    factors = make()
+    assert factors[0] == 1 and factors[-1] == 8 and (np.diff(factors) >= 0).all()
     assert 10 < (factors == 1).sum() < (factors < 8).sum() < 50
 
 
