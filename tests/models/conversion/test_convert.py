@@ -183,8 +183,8 @@ def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"hidden_size": "256"}, "hidden_size: '256' is not an integer"),
-        ({"hidden_size": None}, "hidden_size: missing"),
+        ({"hidden_size": "256"}, "hidden_size or n_embd: '256' is not an integer"),
+        ({"hidden_size": None}, "hidden_size or n_embd: missing"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers: 1000000000 is not an integer from 1 to 4096"),
         ({"num_hidden_layers": True}, "num_hidden_layers: True"),
         ({"rms_norm_eps": 1e300}, "rms_norm_eps: 1e[+]300 is not a finite number"),
