@@ -28,6 +28,8 @@ def activation(name: str, x: Array, result: Array) -> Array:
     """Error of act(x), its exact value being `result`."""
     if name == "relu":
         return np.zeros_like(x)
+    if name == "relu_squared":  # one product
+        return U * np.abs(result) + FLUSH
     if name in RELATIVE:
         bound = RELATIVE[name] * np.abs(result) + FLUSH
         # e^-x overflows from 88.7 on: the quotient is then 0, and exactly e^x, below 2^-126.
@@ -105,19 +107,22 @@ def product(a: Array, b: Array) -> Array:
     return np.asarray((k + 1) * U * (np.abs(a) @ np.abs(b)) + (k + 1) * FLUSH)
 
 
-def attention(q: Array, k: Array, v: Array, scale: float, cap: float) -> Array:
-    """softmax(softcap(scale k q)) v of one query over what it sees.   q (dk,), k (P, dk), v (P, dv) -> (dv,)
+def attention(q: Array, k: Array, v: Array, scale: float, cap: float, bias: Array | None = None) -> Array:
+    """softmax(softcap(scale k q) + bias) v of one query over what it sees.   q (dk,), k (P, dk), v (P, dv) -> (dv,)
 
     A score is a sum of dk products (two roundings each without fusing) and a product with the scale; its distance to
     the span's maximum, and that maximum's to the largest so far, are rounded once more, each at most twice the largest
-    score. tanh has an error of its own, and no slope above 1. Twice that error e (numerator and denominator) becomes a
-    factor. Then exp, the span's sum of 64 weights, 64 products and sums of values, and per merge two factors (one of
+    score. tanh has an error of its own, and no slope above 1. A bias is a product of a rounded factor: two roundings,
+    one more of the sum, and it counts in the distances to the maxima. Twice that error e (numerator and denominator)
+    becomes a factor. Then exp, the span's sum of 64 weights, 64 products and sums of values, and per merge two factors (one of
     them exp) and two operations on the sum and on the values; a weight may be flushed.
     """
     size = (abs(scale) * (np.abs(k) @ np.abs(q))).max(initial=0)
     e = (2 * q.shape[0] + 5) * U * size + (cap * (RELATIVE["tanh"] + 3 * U) if cap else 0)
     s = scale * (k @ q)
     s = cap * np.tanh(s / cap) if cap else s
+    if bias is not None:
+        e, s = e + U * size + 8 * U * np.abs(bias).max(initial=0), s + bias
     w = np.exp(s - s.max())
     w /= w.sum()
     spans = len(k) // 64 + 2

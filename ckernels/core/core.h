@@ -102,7 +102,7 @@ typedef struct {
     void (*run)(zl_run_state *r, const zl_op *op);
 } zl_op_def;
 
-extern const zl_op_def zl_ops_rows[];       /* core/ops_rows.c:      norms, activations, add, softmax, gather, top-k, embed, rope; ends with code 0 */
+extern const zl_op_def zl_ops_rows[];       /* core/ops_rows.c:      norms, activations, add, softmax, gather, top-k, embed, lookup, rope; ends with code 0 */
 extern const zl_op_def zl_ops_linear[];     /* core/ops_linear.c:    linear                                                                   */
 extern const zl_op_def zl_ops_attention[];  /* core/ops_attention.c: kv store, attention                                                      */
 const zl_op_def *zl_op_find(int code);      /* NULL when unknown */

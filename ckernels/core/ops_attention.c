@@ -117,7 +117,7 @@ static int overlap(const zl_tensor *a, const zl_tensor *b) {
     return a->data == b->data;
 }
 
-/* in: q (T, H*dk), cache; ip: layer, H, window; fp: scale, softcap; out (T, H*dv) */
+/* in: q (T, H*dk), cache, slopes (H) or none; ip: layer, H, window; fp: scale, softcap; out (T, H*dv) */
 static int check_attention(const zl_op *op, const zl_tensor *t) {
     int status = want_cache("attention", t, op->in[1], op->ip[0]);
     if (status) return status;
@@ -127,7 +127,8 @@ static int check_attention(const zl_op *op, const zl_tensor *t) {
     if (window < 0) return zl_fail(ZL_E_ARG, "attention: a window of %d positions", window);
     if (!isfinite(op->fp[0]) || !isfinite(op->fp[1]) || op->fp[1] < 0)
         return zl_fail(ZL_E_ARG, "attention: scale %g, softcap %g", (double)op->fp[0], (double)op->fp[1]);
-    status = want_step_rows("attention", t, op->in[0], (int64_t)heads * c->dk);
+    if (op->in[2] >= 0) status = zl_want_const("attention", t, op->in[2], heads);
+    if (!status) status = want_step_rows("attention", t, op->in[0], (int64_t)heads * c->dk);
     if (!status) status = want_step_rows("attention", t, op->out[0], (int64_t)heads * c->dv);
     if (!status && overlap(&t[op->in[0]], &t[op->out[0]]))
         return zl_fail(ZL_E_ARG, "attention: the result (tensor %d) lies over the queries (tensor %d)", op->out[0], op->in[0]);
@@ -177,6 +178,7 @@ typedef struct {
     float *out;
     int heads, group, layer, window; /* group = heads of one kv head */
     float scale, softcap;
+    const float *slopes;             /* [heads], or NULL                                               */
     int64_t v_pad;                   /* dv, up to a multiple of 16                                     */
     block *blocks;                   /* [n_blocks]                                                     */
     int64_t n_blocks;
@@ -192,9 +194,9 @@ typedef struct {
 typedef struct {
     float *k, *v;      /* widened pages: [4][dk][16] and [64][v_stride]    */
     float *q, *p;      /* interleaved queries; scores and weights of a tile */
-    float *m, *l;
+    float *m, *l, *slope;
     float **o;
-    int32_t *lo, *hi;
+    int32_t *lo, *hi, *away;
 } workspace;
 
 /* Query rows in a block at most: whole tiles, since the last one stands interleaved as if it were full (gather_queries). */
@@ -212,16 +214,17 @@ static workspace carve(const job *j, int thread) {
     w.p = w.q + pad16(n * dk);
     w.m = w.p + ZL_QUERY_TILE * ZL_PAGE;
     w.l = w.m + pad16(n);
-    w.lo = (int32_t *)(w.l + pad16(n));
-    w.hi = w.lo + pad16(n);
-    w.o = (float **)(w.hi + pad16(n));
+    w.slope = w.l + pad16(n);
+    w.lo = (int32_t *)(w.slope + pad16(n));
+    w.hi = w.lo + pad16(n), w.away = w.hi + pad16(n);
+    w.o = (float **)(w.away + pad16(n));
     return w;
 }
 
 static void scratch_attention(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {
     const zl_cache *c = t[op->in[1]].data;
     int64_t heads = op->ip[1], n = block_capacity(heads / c->n_kv), v_pad = pad16(c->dv);
-    *private_ = 4 * (ZL_PAGE * (c->dk + v_stride(c, zl_ctx_kernels(ctx)->lanes)) + pad16(n * c->dk) + ZL_QUERY_TILE * ZL_PAGE + 4 * pad16(n)) + n * (int64_t)sizeof(float *);
+    *private_ = 4 * (ZL_PAGE * (c->dk + v_stride(c, zl_ctx_kernels(ctx)->lanes)) + pad16(n * c->dk) + ZL_QUERY_TILE * ZL_PAGE + 6 * pad16(n)) + n * (int64_t)sizeof(float *);
     *shared = pad16(rows) * (int64_t)sizeof(block) + 4 * (2 * pad16(SPLIT_ROWS * heads) + 2 * pad16(SPLIT * heads) + SPLIT * heads * v_pad);
 }
 
@@ -236,20 +239,21 @@ static inline int tile_of(int n) {
     return (n + tiles - 1) / tiles;
 }
 
-/* Queries of a block and kv head, the rows of a tile interleaved: [tile][dk][rows], and scaled. */
-static int gather_queries(const job *j, const block *b, int head, float *to) {
+/* Queries of a block and kv head, the rows of a tile interleaved: [tile][dk][rows], and scaled; the slope of each, in powers of two. */
+static int gather_queries(const job *j, const block *b, int head, const workspace *w) {
     int dk = j->cache->dk, n = b->n_rows * j->group, tile = tile_of(n);
     float factor = zl_query_factor(j->scale, j->softcap);
     for (int i = 0; i < n; i++) {
         const float *q = j->q + pair_of(j, b, head, i) * dk;
-        float *dst = to + (int64_t)(i / tile) * tile * dk + i % tile;
+        float *dst = w->q + (int64_t)(i / tile) * tile * dk + i % tile;
         for (int c = 0; c < dk; c++) dst[c * tile] = q[c] * factor;
+        if (j->slopes) w->slope[i] = zl_slope_factor(j->slopes[head * j->group + i % j->group]);
     }
     return n;
 }
 
 /* What each query row sees of a span; 0: no row sees anything, and there may be no page. */
-static int set_ranges(const job *j, const block *b, int64_t span, int32_t *lo, int32_t *hi) {
+static int set_ranges(const job *j, const block *b, int64_t span, const workspace *w) {
     const zl_step *s = j->r->step;
     int64_t base = span * ZL_PAGE;
     int seen = 0;
@@ -257,7 +261,9 @@ static int set_ranges(const job *j, const block *b, int64_t span, int32_t *lo, i
         int64_t from = max64(first_seen(s, b->row + i, j->window) - base, 0), to = min64((int64_t)s->see_to[b->row + i] + 1 - base, ZL_PAGE);
         if (from >= to) from = to = 0;
         else seen = 1;
-        for (int h = 0; h < j->group; h++) lo[i * j->group + h] = (int32_t)from, hi[i * j->group + h] = (int32_t)to;
+        for (int h = i * j->group; h < (i + 1) * j->group; h++) w->lo[h] = (int32_t)from, w->hi[h] = (int32_t)to;
+        if (j->slopes)
+            for (int h = i * j->group; h < (i + 1) * j->group; h++) w->away[h] = (int32_t)(base - s->cache_pos[b->row + i]);
     }
     return seen;
 }
@@ -299,7 +305,8 @@ static zl_attention_span open_span(const job *j, const block *b, int head, int64
 }
 
 static zl_attention queries_of(const job *j, const workspace *w, int n_q, int merge) {
-    return (zl_attention){n_q, tile_of(n_q), j->cache->dk, j->cache->dv, j->softcap, w->q, w->p, w->lo, w->hi, w->m, w->l, w->o, merge};
+    return (zl_attention){n_q, tile_of(n_q), j->cache->dk, j->cache->dv, j->softcap, w->q, w->p, w->lo, w->hi, w->m, w->l, w->o, merge,
+                          j->slopes ? w->slope : NULL, w->away};
 }
 
 /* by rows: chunk = block * n_kv + kv head */
@@ -308,7 +315,7 @@ static void block_chunk(void *arg, int64_t chunk, int thread) {
     const block *b = &j->blocks[chunk / j->cache->n_kv];
     int head = (int)(chunk % j->cache->n_kv), dv = j->cache->dv;
     workspace w = carve(j, thread);
-    int n = gather_queries(j, b, head, w.q);
+    int n = gather_queries(j, b, head, &w);
     for (int i = 0; i < n; i++) {
         w.o[i] = j->out + pair_of(j, b, head, i) * dv;
         w.m[i] = -INFINITY, w.l[i] = 0;
@@ -316,7 +323,7 @@ static void block_chunk(void *arg, int64_t chunk, int thread) {
     }
     zl_attention a = queries_of(j, &w, n, 1);
     for (int64_t span = b->span; span < b->span + b->n_spans; span++) {
-        if (!set_ranges(j, b, span, w.lo, w.hi)) continue;
+        if (!set_ranges(j, b, span, &w)) continue;
         zl_attention_span s = open_span(j, b, head, span, n, head, span + 1, &w);
         j->r->k->attention_span(&a, &s);
     }
@@ -335,8 +342,8 @@ static void span_chunk(void *arg, int64_t chunk, int thread) {
         const block *b = &j->blocks[which / j->cache->n_kv];
         int head = (int)(which % j->cache->n_kv);
         if (j->wave + s >= b->n_spans) continue;
-        if (which != gathered) n = gather_queries(j, b, head, w.q), gathered = which;
-        if (set_ranges(j, b, b->span + j->wave + s, w.lo, w.hi)) {
+        if (which != gathered) n = gather_queries(j, b, head, &w), gathered = which;
+        if (set_ranges(j, b, b->span + j->wave + s, &w)) {
             for (int i = 0; i < n; i++) w.o[i] = j->part_o + (pair_of(j, b, head, i) * j->wave_spans + s) * j->v_pad;
             zl_attention a = queries_of(j, &w, n, 0);
             int over = j->wave + s + 1 == b->n_spans; /* the next unit is another head's */
@@ -408,7 +415,7 @@ static void run_by_spans(job *j, int64_t longest, int64_t threads) {
 static void run_attention(zl_run_state *r, const zl_op *op) {
     const zl_cache *c = r->tensors[op->in[1]].data;
     job j = {.r = r, .cache = c, .q = zl_data_of(r, op->in[0]), .out = zl_data_of(r, op->out[0]), .layer = op->ip[0], .heads = op->ip[1],
-             .window = op->ip[2], .scale = op->fp[0], .softcap = op->fp[1], .group = op->ip[1] / c->n_kv, .v_pad = pad16(c->dv),
+             .window = op->ip[2], .scale = op->fp[0], .softcap = op->fp[1], .slopes = zl_data_of(r, op->in[2]), .group = op->ip[1] / c->n_kv, .v_pad = pad16(c->dv),
              .blocks = (block *)r->shared};
     int64_t rows = r->step->n_rows, threads = zl_ctx_threads(r->ctx);
     if (rows == 0) return;

@@ -57,7 +57,7 @@ static int check_linear(const zl_op *op, const zl_tensor *t) {
             if (j != i && residual >= 0 && residual == op->out[j]) return zl_fail(ZL_E_ARG, "linear: residual %d is output %d", i, j);
     }
     if (op->ip[1] == 0) return ZL_OK;
-    if (op->ip[1] < ZL_RELU || op->ip[1] > ZL_EXP) return zl_fail(ZL_E_ARG, "linear: unknown activation %d", op->ip[1]);
+    if (op->ip[1] < ZL_RELU || op->ip[1] > ZL_RELU_SQUARED) return zl_fail(ZL_E_ARG, "linear: unknown activation %d", op->ip[1]);
     if (n != 2 || op->in[3] >= 0 || op->in[6] >= 0)
         return zl_fail(ZL_E_ARG, "linear: an activation joins two weights without residuals, there are %d, residuals %d and %d", n, op->in[3], op->in[6]);
     if (weight_of(op, t, 0)->rows != weight_of(op, t, 1)->rows)

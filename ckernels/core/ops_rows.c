@@ -41,7 +41,7 @@ static inline void range(const job *j, int64_t chunk, int64_t *lo, int64_t *hi) 
 }
 
 static job job_of(const zl_run_state *r, const zl_op *op) {
-    job j = {r, op, op->code == ZL_OP_EMBED ? NULL : zl_data_of(r, op->in[0]), NULL, NULL, zl_data_of(r, op->out[0]), zl_rows_of(r, op->out[0]),
+    job j = {r, op, op->code == ZL_OP_EMBED || op->code == ZL_OP_LOOKUP ? NULL : zl_data_of(r, op->in[0]), NULL, NULL, zl_data_of(r, op->out[0]), zl_rows_of(r, op->out[0]),
              r->tensors[op->out[0]].cols, 0};
     return j;
 }
@@ -72,7 +72,7 @@ static int want_same(const char *name, const zl_op *op, const zl_tensor *t) {
 }
 
 static int want_unary(const char *name, int fn) {
-    if (fn >= ZL_RELU && fn <= ZL_EXP) return ZL_OK;
+    if (fn >= ZL_RELU && fn <= ZL_RELU_SQUARED) return ZL_OK;
     return zl_fail(ZL_E_ARG, "%s: unknown activation %d", name, fn);
 }
 
@@ -219,15 +219,20 @@ static void run_elements(zl_run_state *r, const zl_op *op) {
     cut(&j, exponentials ? 4 : 1, element_chunk);
 }
 
-/* ---- embedding: rows of a weight, chosen by token --------------------------------------------------------------------------------- */
+/* ---- embedding: rows of a weight, chosen by token or by position ------------------------------------------------------------------ */
 
-static int check_embed(const zl_op *op, const zl_tensor *t) {
-    int status = zl_want_kind("embed", t, op->in[0], ZL_WEIGHT);
+static int check_table(const char *name, const zl_op *op, const zl_tensor *t) {
+    int status = zl_want_kind(name, t, op->in[0], ZL_WEIGHT);
     if (status) return status;
-    status = zl_want_rows("embed", t, op->out[0], ((const zl_weight *)t[op->in[0]].data)->cols);
+    status = zl_want_rows(name, t, op->out[0], ((const zl_weight *)t[op->in[0]].data)->cols);
     if (status == ZL_OK && t[op->out[0]].rows_kind != ZL_ROWS_STEP)
-        return zl_fail(ZL_E_SHAPE, "embed: tokens belong to the rows of the step");
+        return zl_fail(ZL_E_SHAPE, "%s: tokens and positions belong to the rows of the step", name);
     return status;
+}
+static int check_embed(const zl_op *op, const zl_tensor *t) { return check_table("embed", op, t); }
+static int check_lookup(const zl_op *op, const zl_tensor *t) {
+    if (op->ip[0] < 0) return zl_fail(ZL_E_ARG, "lookup: position plane %d", op->ip[0]);
+    return check_table("lookup", op, t);
 }
 static int check_step_embed(const zl_op *op, const zl_tensor *t, const zl_step *s) {
     const zl_weight *w = t[op->in[0]].data;
@@ -241,31 +246,51 @@ static int check_step_embed(const zl_op *op, const zl_tensor *t, const zl_step *
     }
     return ZL_OK;
 }
+static int check_step_lookup(const zl_op *op, const zl_tensor *t, const zl_step *s) {
+    const zl_weight *w = t[op->in[0]].data;
+    if (s->n_rows > 0 && !s->positions) return zl_fail(ZL_E_ARG, "lookup: the step has no positions");
+    if (op->ip[0] >= s->n_planes) return zl_fail(ZL_E_BOUNDS, "lookup: position plane %d of %d", op->ip[0], s->n_planes);
+    for (int64_t i = 0; i < s->n_rows; i++) {
+        int64_t row = (int64_t)s->positions[(int64_t)op->ip[0] * s->n_rows + i] + op->ip[1];
+        if (row < 0 || row >= w->rows)
+            return zl_fail(ZL_E_BOUNDS, "lookup: row %lld of the step wants row %lld, the table has %lld", (long long)i, (long long)row,
+                           (long long)w->rows);
+    }
+    return ZL_OK;
+}
+/* The row of the table that row i of the step wants; -1: that of the step's inputs. */
+static inline int64_t wanted_row(const job *j, int64_t i) {
+    const zl_step *s = j->r->step;
+    if (j->op->code == ZL_OP_EMBED) return s->tokens[i];
+    return (int64_t)s->positions[(int64_t)j->op->ip[0] * s->n_rows + i] + j->op->ip[1];
+}
 /* A row that is looked up in a mapped file brings the 64 KiB around it into memory: a long prompt would bring most of the file. So after every
  * SOME rows the pages are let go where that was asked for; they stay in the system's cache. Fewer rows stay: decoding comes back to them. */
-static void embed_chunk(void *arg, int64_t chunk, int thread) {
+static void table_chunk(void *arg, int64_t chunk, int thread) {
     enum { SOME = 16 };
     const job *j = arg;
     const zl_step *s = j->r->step;
     const zl_weight *w = j->r->tensors[j->op->in[0]].data;
+    const float factor = j->op->code == ZL_OP_EMBED ? j->op->fp[0] : 1.0f;
     int64_t lo, hi;
     (void)thread;
     int64_t kept = 0;
     range(j, chunk, &lo, &hi);
     for (int64_t i = lo; i < hi; i++) {
-        float *out = j->out + i * j->m, factor = j->op->fp[0];
-        if (s->tokens[i] < 0) {
+        float *out = j->out + i * j->m;
+        const int64_t row = wanted_row(j, i);
+        if (row < 0) {
             memmove(out, s->inputs + i * j->m, (size_t)j->m * sizeof(float));
             continue;
         }
-        zl_weight_row(w, s->tokens[i], out);
+        zl_weight_row(w, row, out);
         if (factor != 1.0f) j->r->k->scale(j->m, out, factor, out);
         if (w->let_go && (++kept == SOME || (i == hi - 1 && j->n >= SOME))) zl_guard_let_go(w->data, w->rows * w->row_bytes), kept = 0;
     }
 }
-static void run_embed(zl_run_state *r, const zl_op *op) {
+static void run_table(zl_run_state *r, const zl_op *op) {
     job j = job_of(r, op);
-    cut(&j, 2, embed_chunk);
+    cut(&j, 2, table_chunk);
 }
 
 /* ---- choosing rows ----------------------------------------------------------------------------------------------------------------- */
@@ -383,7 +408,8 @@ static void run_top_k(zl_run_state *r, const zl_op *op) {
 /* ---- the table --------------------------------------------------------------------------------------------------------------------- */
 
 const zl_op_def zl_ops_rows[] = {
-    {ZL_OP_EMBED, "embed", check_embed, check_step_embed, NULL, run_embed},
+    {ZL_OP_EMBED, "embed", check_embed, check_step_embed, NULL, run_table},
+    {ZL_OP_LOOKUP, "lookup", check_lookup, check_step_lookup, NULL, run_table},
     {ZL_OP_RMS_NORM, "rms_norm", check_rms_norm, NULL, NULL, run_norm},
     {ZL_OP_LAYER_NORM, "layer_norm", check_layer_norm, NULL, NULL, run_norm},
     {ZL_OP_SOFTMAX, "softmax", check_softmax, NULL, NULL, run_softmax},

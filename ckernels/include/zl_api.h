@@ -280,7 +280,7 @@ enum zl_opcode {
                               step.mask: if not NULL, per row a bitmask over V of allowed ids (others count as -inf)                       */
 };
 enum zl_unary {
-    ZL_RELU = 1, ZL_GELU_ERF = 2, ZL_GELU_TANH = 3, ZL_SILU = 4, ZL_TANH = 5, ZL_SIGMOID = 6, ZL_GELU_QUICK = 7, ZL_EXP = 8
+    ZL_RELU = 1, ZL_GELU_ERF = 2, ZL_GELU_TANH = 3, ZL_SILU = 4, ZL_TANH = 5, ZL_SIGMOID = 6, ZL_GELU_QUICK = 7, ZL_EXP = 8, ZL_RELU_SQUARED = 9
 };
 typedef struct {
     int32_t code;

@@ -100,18 +100,26 @@ ZL_INLINE vf exp2_of(vf x) {
 }
 ZL_INLINE float exp2_1(float x) { return exp2_of(vf_set1(x))[0]; }
 
-ZL_INLINE vi lanes_from(int first) {
-    vi lane; /* the number of each lane */
+ZL_INLINE vi lane_numbers(void) {
+    vi lane;
     for (int i = 0; i < L; i++) lane[i] = i;
-    return lane >= first;
+    return lane;
+}
+ZL_INLINE vi lanes_from(int first) { return lane_numbers() >= first; }
+
+/* One row: slope * (key - row) is added to the scores of the keys lo .. hi-1; `away`: the span's first key less the row. */
+static void span_slopes(float *p, int lo, int hi, float slope, int32_t away) {
+    for (int v = lo / L; v * L < hi; v++) vf_store(p + v * L, vf_fma(vi_to_vf(lane_numbers() + (away + v * L)), vf_set1(slope), vf_load(p + v * L)));
 }
 
 /* One row: products in p[0 .. PAGE-1] -> scores in place; their maximum over the keys lo .. hi-1 (at least one). Other lanes of the
  * vectors that those keys touch become -inf; vectors that they do not touch are left alone, nobody reads them. */
-ZL_INLINE float span_scores(float *p, int lo, int hi, float cap) {
+ZL_INLINE float span_scores(const zl_attention *a, int i, float *p, int lo, int hi) {
     const int first = lo / L, end = (hi + L - 1) / L;
+    const float cap = a->softcap;
     if (cap > 0)
         for (int v = first; v < end; v++) vf_store(p + v * L, vf_tanh(vf_load(p + v * L)) * (cap * LOG2E));
+    if (a->slope) span_slopes(p, lo, hi, a->slope[i], a->away[i]);
     if (lo % L) vf_store(p + first * L, vf_select(lanes_from(lo % L), vf_load(p + first * L), vf_set1(NEG_INF)));
     if (hi % L) vf_store(p + hi / L * L, vf_select(lanes_from(hi % L), vf_set1(NEG_INF), vf_load(p + hi / L * L)));
     vf top = vf_set1(NEG_INF);
@@ -165,7 +173,7 @@ ZL_INLINE void span_tile(int nq, const zl_attention *a, const zl_attention_span 
     else scores(nq, 0, 0, &sc, t.from, t.to);
     /* first all maxima, then all sums: the rows' chains of dependent instructions overlap */
     float top[TILE], sum[TILE] = {0};
-    for (int i = 0; i < nq; i++) top[i] = t.lo[i] < t.hi[i] ? span_scores(a->p + i * PAGE, t.lo[i], t.hi[i], a->softcap) : 0;
+    for (int i = 0; i < nq; i++) top[i] = t.lo[i] < t.hi[i] ? span_scores(a, i0 + i, a->p + i * PAGE, t.lo[i], t.hi[i]) : 0;
     for (int i = 0; i < nq; i++) {
         if (t.lo[i] < t.hi[i]) sum[i] = span_weights(a->p + i * PAGE, t.lo[i], t.hi[i], top[i]);
         else memset(a->p + i * PAGE, 0, PAGE * sizeof *a->p); /* the common keys meet these in accumulators that are thrown away */

@@ -5,6 +5,8 @@
  *
  *      y_j = sum_c k[c][j] q[c]                  lane = key, c ascending, one accumulator; q carries the scale (zl_query_factor)
  *      x_j = y_j, in powers of two               with a softcap: x_j = cap log2(e) tanh(y_j)
+ *      x_j = fma(a_h, p_j - p, x_j)              with slopes (ALiBi): a_h = slope[h] log2(e), rounded once; p_j - p, the key's position less
+ *                                                the row's own, as a float (exact to 2^24 positions)
  *      m_s = max over the visible j of x_j
  *      p_j = 2^(x_j - m_s)                       0 where j is not visible
  *      l_s = sum_j p_j                           vectors of L keys added in ascending order, then the tree of vf_sum
@@ -33,6 +35,7 @@ enum {
 
 /* What queries are multiplied by before they meet keys: scores then are exponents of two, or what tanh takes. */
 static inline float zl_query_factor(float scale, float softcap) { return softcap > 0 ? scale / softcap : scale * 1.44269504088896341f; }
+static inline float zl_slope_factor(float slope) { return slope * 1.44269504088896341f; }
 
 /* Query rows of one kv head (its heads, and any number of tokens), and what they have gathered so far. */
 typedef struct {
@@ -45,6 +48,8 @@ typedef struct {
     float *m, *l;        /* [n_q] maximum and sum                                                                    */
     float *const *o;     /* [n_q] -> dv weighted values                                                              */
     int merge;           /* 1: merge the span into (m, l, o); 0: leave the span's own (m_s, l_s, o_s) there            */
+    const float *slope;  /* NULL, or [n_q] a_h of row i: what a position adds to a score                                 */
+    const int32_t *away; /* [n_q] where there are slopes: the position of the span's first key, less that of row i       */
 } zl_attention;
 
 /* One span of one kv head. */

@@ -61,6 +61,7 @@ ZL_INLINE vf vf_gelu_tanh(vf x) {
 }
 
 ZL_INLINE vf vf_relu(vf x) { return vf_select(x < 0.0f, vf_zero(), x); } /* NaN stays NaN */
+ZL_INLINE vf vf_relu_squared(vf x) { vf r = vf_relu(x); return r * r; }  /* one rounding */
 ZL_INLINE vf vf_silu(vf x) { return x / (1.0f + vf_exp(-x)); }           /* absolute u|x| * 5 */
 ZL_INLINE vf vf_gelu_quick(vf x) { return x * vf_sigmoid(x * vf_set1(1.702f)); }
 
@@ -75,6 +76,7 @@ ZL_INLINE vf vf_gelu_quick(vf x) { return x * vf_sigmoid(x * vf_set1(1.702f)); }
     case ZL_SIGMOID: { BODY(vf_sigmoid) } break;               \
     case ZL_GELU_QUICK: { BODY(vf_gelu_quick) } break;         \
     case ZL_EXP: { BODY(vf_exp) } break;                       \
+    case ZL_RELU_SQUARED: { BODY(vf_relu_squared) } break;     \
     default: break; /* the op's check has refused it */        \
     }
 #endif

@@ -146,7 +146,7 @@ static void row_ops(void) {
 /* ---- the cache and attention ------------------------------------------------------------------------------------------------------- */
 
 /* T rows at the end of P positions; 8 heads share 2 heads of keys. */
-static void attention(int type, int t, int window, const char *name, const char *store) {
+static void attention(int type, int t, int window, int slopes, const char *name, const char *store) {
     enum { P = 512, G = 2, HEADS = 8, D = 64, PAGES = P / 64 };
     const int64_t bytes = (int64_t)P * G * D * (type == ZL_TYPE_F16 ? 2 : 4);
     zl_cache cache = {.type = type, .n_layer = 1, .n_kv = G, .dk = D, .dv = D, .n_pages = PAGES, .k = need(bytes), .v = need(bytes)};
@@ -162,8 +162,9 @@ static void attention(int type, int t, int window, const char *name, const char 
     if (store) end(store);
     step.n_rows = t, step.cache_pos = step.see_to = positions + P - t;
     zl_tensor tensors[] = {rows(values((int64_t)t * HEADS * D), t, HEADS * D), {.kind = ZL_CACHE, .data = &cache},
-                           rows(need(4 * (int64_t)t * HEADS * D), t, HEADS * D)};
-    run(name, ZL_OP_ATTENTION, tensors, 3, &step, (const int32_t[5]){0, HEADS, window}, 0.125f, 0);
+                           rows(need(4 * (int64_t)t * HEADS * D), t, HEADS * D), rows(need(4 * (int64_t)t * HEADS * D), t, HEADS * D)};
+    if (slopes) tensors[2] = constant(values(HEADS), HEADS);
+    run(name, ZL_OP_ATTENTION, tensors, slopes ? 4 : 3, &step, (const int32_t[5]){0, HEADS, window}, 0.125f, 0);
 }
 
 /* ---- the tape itself --------------------------------------------------------------------------------------------------------------- */
@@ -192,12 +193,13 @@ int main(void) {
     printf("%s\n", zl_ctx_isa(ctx));
     for (int f = 0; f < FORMATS; f++) products(f);
     row_ops();
-    attention(ZL_TYPE_F16, 1, 0, "attention f16, one row", "kv_store f16");
-    attention(ZL_TYPE_F32, 1, 0, "attention f32, one row", "kv_store f32");
-    attention(ZL_TYPE_Q8_0, 1, 0, "attention q8_0, one row", "kv_store q8_0");
-    attention(ZL_TYPE_F16, 1, 100, "attention f16, one row, window", NULL);
-    attention(ZL_TYPE_F16, 64, 0, "attention f16, 64 rows", NULL);
-    attention(ZL_TYPE_Q8_0, 64, 0, "attention q8_0, 64 rows", NULL);
+    attention(ZL_TYPE_F16, 1, 0, 0, "attention f16, one row", "kv_store f16");
+    attention(ZL_TYPE_F32, 1, 0, 0, "attention f32, one row", "kv_store f32");
+    attention(ZL_TYPE_Q8_0, 1, 0, 0, "attention q8_0, one row", "kv_store q8_0");
+    attention(ZL_TYPE_F16, 1, 100, 0, "attention f16, one row, window", NULL);
+    attention(ZL_TYPE_F16, 1, 0, 1, "attention f16, one row, slopes", NULL);
+    attention(ZL_TYPE_F16, 64, 0, 0, "attention f16, 64 rows", NULL);
+    attention(ZL_TYPE_Q8_0, 64, 0, 0, "attention q8_0, 64 rows", NULL);
     tape();
     zl_ctx_free(ctx);
     return 0;

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 
 #define U 5.9604644775390625e-08 /* 2^-24 */
-enum { MAX_POS = 900, MAX_PAGES = 15, SEQS = 2, POOL = SEQS * MAX_PAGES + 3, LAYERS = 2, LAYER = 1 };
+enum { MAX_POS = 900, MAX_HEADS = 128, MAX_PAGES = 15, SEQS = 2, POOL = SEQS * MAX_PAGES + 3, LAYERS = 2, LAYER = 1 };
 
 static int failures;
 static uint64_t seed;
@@ -27,6 +27,7 @@ static void fill(float *x, int64_t n, float size) {
 typedef struct {
     int type, n_kv, group, dk, dv, window, n;
     float scale, softcap;
+    float slope;                 /* 0: none; else each head has its own, see slope_of */
 } shape;
 
 typedef struct {
@@ -38,6 +39,9 @@ typedef struct {
     int32_t table[SEQS][MAX_PAGES];
     size_t k_bytes, v_bytes;
 } world;
+
+/* Any sign: nothing in the arithmetic asks for one. */
+static float slope_of(const shape *s, int head) { return head % 3 == 2 ? -0.01f : s->slope / (float)(head + 1); }
 
 static void *need(size_t n) {
     void *p = malloc(n ? n : 1);
@@ -101,6 +105,7 @@ static int step(zl_ctx *ctx, world *w, const int *from, const int *to, float *ou
     int heads = s->n_kv * s->group, rows = 0;
     int64_t qc = (int64_t)heads * s->dk, kc = (int64_t)s->n_kv * s->dk, vc = (int64_t)s->n_kv * s->dv, oc = (int64_t)heads * s->dv;
     int32_t pos[SEQS * MAX_POS], see[SEQS * MAX_POS], seq[SEQS * MAX_POS];
+    float slopes[MAX_HEADS];
     size_t most = SEQS * (size_t)s->n;
     float *q = need(most * (size_t)qc * 4), *k = need(most * (size_t)kc * 4), *v = need(most * (size_t)vc * 4), *o = need(most * (size_t)oc * 4);
     for (int i = 0; i < SEQS; i++)
@@ -115,14 +120,17 @@ static int step(zl_ctx *ctx, world *w, const int *from, const int *to, float *ou
                      {.kind = ZL_EXTERNAL, .rows = rows, .cols = kc, .data = k},
                      {.kind = ZL_EXTERNAL, .rows = rows, .cols = vc, .data = v},
                      {.kind = ZL_CACHE, .data = &w->cache},
-                     {.kind = ZL_EXTERNAL, .rows = rows, .cols = oc, .data = o}};
+                     {.kind = ZL_EXTERNAL, .rows = rows, .cols = oc, .data = o},
+                     {.kind = ZL_CONST, .rows = 1, .cols = heads, .data = slopes}};
+    for (int h = 0; h < heads; h++) slopes[h] = slope_of(s, h);
     zl_op ops[] = {{.code = ZL_OP_KV_STORE, .in = {1, 2, 3}, .out = {-1, -1, -1, -1}, .ip = {LAYER}},
                    {.code = ZL_OP_ATTENTION, .in = {0, 3}, .out = {4, -1, -1, -1}, .ip = {LAYER, heads, s->window}, .fp = {s->scale, s->softcap}}};
     for (int j = 2; j < 12; j++) ops[1].in[j] = -1;
     for (int j = 3; j < 12; j++) ops[0].in[j] = -1;
+    if (s->slope != 0) ops[1].in[2] = 5;
     zl_step st = {.n_rows = rows, .n_seq = SEQS, .cache_pos = pos, .see_to = see, .seq = seq};
     st.tables[3] = &w->table[0][0], st.table_width[3] = MAX_PAGES;
-    int status = zl_run(ctx, ops, 2, t, 5, &st);
+    int status = zl_run(ctx, ops, 2, t, 6, &st);
     rows = 0;
     for (int i = 0; i < SEQS; i++)
         for (int r = from[i]; r < to[i]; r++, rows++) memcpy(out + ((int64_t)i * s->n + r) * oc, o + rows * oc, (size_t)oc * 4);
@@ -169,6 +177,10 @@ static void check_row(const world *w, int i, int t, int head, const float *out) 
         /* dk products and sums (two roundings each where there is no fused instruction), scale, the difference to the maximum */
         error = fmax(error, (2 * s->dk + 4) * U * size * (double)s->scale);
         if (s->softcap > 0) x[p] = (double)s->softcap * tanh(x[p] / (double)s->softcap), error += 8 * U * (double)s->softcap;
+        if (s->slope != 0) { /* log2(e) times the slope, and the sum, which may be larger than either */
+            const double bias = (double)slope_of(s, head) * (p - t);
+            error += 4 * U * (fabs(bias) + fabs(x[p])), x[p] += bias;
+        }
         top = fmax(top, x[p]);
     }
     for (int p = first; p <= last; p++) sum += exp(x[p] - top);
@@ -286,7 +298,7 @@ static void test_finish(zl_ctx *ctx) {
 static void test_not_finite(zl_ctx *ctx) {
     for (int which = 0; which < 8; which++) {
             const int where = which & 1, inf = which >> 1 & 1, q8 = which >> 2;
-            world w = new_world((shape){q8 ? ZL_TYPE_Q8_0 : ZL_TYPE_F32, 1, q8 ? 1 : 2, q8 ? 32 : 16, q8 ? 32 : 16, 0, 100, 0.25f, 0});
+            world w = new_world((shape){q8 ? ZL_TYPE_Q8_0 : ZL_TYPE_F32, 1, q8 ? 1 : 2, q8 ? 32 : 16, q8 ? 32 : 16, 0, 100, 0.25f, 0, 0});
             float *a = need(SEQS * 100 * 32 * 4), *b = need(SEQS * 100 * 32 * 4);
             run_all(ctx, &w, 0, 1, a);
             (where ? w.v : w.k)[70 * w.s.dk + 3] = inf ? INFINITY : NAN; /* position 70 of sequence 0 */
@@ -305,7 +317,7 @@ static void test_not_finite(zl_ctx *ctx) {
 
 /* A row that sees nothing (its window ends before see_to begins) is zero. */
 static void test_nothing_visible(zl_ctx *ctx) {
-    world w = new_world((shape){ZL_TYPE_F16, 1, 3, 8, 12, 10, 150, 0.3f, 0});
+    world w = new_world((shape){ZL_TYPE_F16, 1, 3, 8, 12, 10, 150, 0.3f, 0, 0});
     float out[SEQS * 150 * 36];
     for (int t = 100; t < 150; t += 2) w.see_to[0][t] = t - 20;
     memset(out, 0x55, sizeof out);
@@ -319,11 +331,12 @@ static void test_nothing_visible(zl_ctx *ctx) {
 
 static void test_refusals(zl_ctx *ctx) {
     float k[3 * 8] = {0}, v[3 * 8] = {0}, q[3 * 16] = {0}, o[3 * 16], pages[2 * 64 * 8] = {0};
-    for (int i = 0; i < 23; i++) {
+    for (int i = 0; i < 26; i++) {
+        float slopes[5] = {0};
         zl_cache c = {ZL_TYPE_F32, 0, 1, 2, 4, 4, 1, 0, pages, pages + 512};
         zl_tensor t[] = {{.kind = ZL_EXTERNAL, .rows = 3, .cols = 16, .data = q}, {.kind = ZL_EXTERNAL, .rows = 3, .cols = 8, .data = k},
                          {.kind = ZL_EXTERNAL, .rows = 3, .cols = 8, .data = v}, {.kind = ZL_CACHE, .data = &c},
-                         {.kind = ZL_EXTERNAL, .rows = 3, .cols = 16, .data = o}};
+                         {.kind = ZL_EXTERNAL, .rows = 3, .cols = 16, .data = o}, {.kind = ZL_CONST, .rows = 1, .cols = 4, .data = slopes}};
         zl_op ops[] = {{.code = ZL_OP_KV_STORE, .in = {1, 2, 3, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {-1, -1, -1, -1}},
                        {.code = ZL_OP_ATTENTION, .in = {0, 3, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {4, -1, -1, -1}, .ip = {0, 4, 0}, .fp = {0.5f}}};
         int32_t table[] = {0, -1}, pos[] = {3, 4, 9}, see[] = {3, 4, 9}, seq[] = {0, 0, 0};
@@ -353,8 +366,11 @@ static void test_refusals(zl_ctx *ctx) {
         case 20: c.type = ZL_TYPE_Q4_0, want = ZL_E_TYPE; break;      /* no type of a cache                   */
         case 21: c.type = ZL_TYPE_Q8_0; break;                        /* heads of 4 are no whole blocks       */
         case 22: c.type = ZL_TYPE_Q8_0, c.dk = 32, c.dv = 33; break;
+        case 23: ops[1].in[2] = 5, want = ZL_OK; break;
+        case 24: ops[1].in[2] = 5, t[5].cols = 5; break;              /* slopes of 5 heads, there are 4       */
+        case 25: ops[1].in[2] = 0, want = ZL_E_ARG; break;            /* slopes that are rows                 */
         }
-        int status = zl_run(ctx, ops, 2, t, 5, &s);
+        int status = zl_run(ctx, ops, 2, t, 6, &s);
         CHECK(status == want, "case %d: status %d, want %d", i, status, want);
     }
 }
@@ -396,18 +412,21 @@ int selftest_attention(zl_ctx *ctx) {
     CHECK(status == ZL_OK, "a context of one thread: %d", status);
     if (status) return failures;
     const shape shapes[] = {
-        /* type, kv heads, group, dk, dv, window, n, scale, softcap */
-        {ZL_TYPE_F16, 3, 3, 64, 64, 0, 200, 0.125f, 0},  {ZL_TYPE_F16, 1, 4, 256, 256, 70, 150, 0.0625f, 0},
-        {ZL_TYPE_F32, 2, 1, 72, 80, 0, 150, 0.1f, 0},    {ZL_TYPE_F32, 1, 5, 96, 112, 33, 140, 0.1f, 4},
-        {ZL_TYPE_F16, 1, 8, 128, 192, 0, 70, 0.09f, 0},  {ZL_TYPE_F32, 2, 2, 1, 1, 0, 135, 1, 0},
-        {ZL_TYPE_F16, 2, 3, 5, 7, 1, 135, 0.5f, 0},      {ZL_TYPE_F32, 1, 2, 12, 20, 64, 200, 0.3f, 0},
-        {ZL_TYPE_F16, 3, 1, 4, 33, 65, 200, 0.5f, 30},   {ZL_TYPE_F32, 1, 1, 3, 17, 128, 190, 0.5f, 0},
-        {ZL_TYPE_F16, 1, 6, 16, 8, 0, 1, 0.25f, 0},      {ZL_TYPE_Q8_0, 3, 3, 64, 64, 0, 200, 0.125f, 0},
-        {ZL_TYPE_Q8_0, 2, 2, 32, 96, 33, 140, 0.25f, 4}, {ZL_TYPE_Q8_0, 1, 8, 128, 32, 0, 70, 0.09f, 0},
+        /* type, kv heads, group, dk, dv, window, n, scale, softcap, slope */
+        {ZL_TYPE_F16, 3, 3, 64, 64, 0, 200, 0.125f, 0, 0},  {ZL_TYPE_F16, 1, 4, 256, 256, 70, 150, 0.0625f, 0, 0},
+        {ZL_TYPE_F32, 2, 1, 72, 80, 0, 150, 0.1f, 0, 0},    {ZL_TYPE_F32, 1, 5, 96, 112, 33, 140, 0.1f, 4, 0},
+        {ZL_TYPE_F16, 1, 8, 128, 192, 0, 70, 0.09f, 0, 0},  {ZL_TYPE_F32, 2, 2, 1, 1, 0, 135, 1, 0, 0},
+        {ZL_TYPE_F16, 2, 3, 5, 7, 1, 135, 0.5f, 0, 0},      {ZL_TYPE_F32, 1, 2, 12, 20, 64, 200, 0.3f, 0, 0},
+        {ZL_TYPE_F16, 3, 1, 4, 33, 65, 200, 0.5f, 30, 0},   {ZL_TYPE_F32, 1, 1, 3, 17, 128, 190, 0.5f, 0, 0},
+        {ZL_TYPE_F16, 1, 6, 16, 8, 0, 1, 0.25f, 0, 0},      {ZL_TYPE_Q8_0, 3, 3, 64, 64, 0, 200, 0.125f, 0, 0},
+        {ZL_TYPE_Q8_0, 2, 2, 32, 96, 33, 140, 0.25f, 4, 0}, {ZL_TYPE_Q8_0, 1, 8, 128, 32, 0, 70, 0.09f, 0, 0},
         /* more heads to a kv head than a block has rows, and no whole tiles of them */
-        {ZL_TYPE_F16, 1, 97, 256, 16, 0, 67, 0.06f, 0},  {ZL_TYPE_F32, 1, 128, 128, 8, 0, 66, 0.09f, 0},
+        {ZL_TYPE_F16, 1, 97, 256, 16, 0, 67, 0.06f, 0, 0},  {ZL_TYPE_F32, 1, 128, 128, 8, 0, 66, 0.09f, 0, 0},
         /* 11 rows on 3 threads: more spans than may wait to be merged at once */
-        {ZL_TYPE_F16, 1, 2, 16, 16, 0, 900, 0.25f, 0},
+        {ZL_TYPE_F16, 1, 2, 16, 16, 0, 900, 0.25f, 0, 0},
+        /* slopes: several heads to a kv head and several of these, tails, a window, a cap before them, by spans */
+        {ZL_TYPE_F16, 3, 3, 64, 64, 0, 200, 0.125f, 0, 0.5f}, {ZL_TYPE_F32, 2, 5, 12, 20, 33, 140, 0.3f, 4, 0.3f},
+        {ZL_TYPE_Q8_0, 1, 8, 32, 32, 0, 90, 0.2f, 0, 0.1f},   {ZL_TYPE_F16, 1, 2, 16, 16, 0, 900, 0.25f, 0, 0.02f},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) test_shape(ctx, alone, shapes[i]);
     test_not_finite(ctx);

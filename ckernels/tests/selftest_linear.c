@@ -472,7 +472,7 @@ static void test_refused(zl_ctx *ctx) {
     REFUSED(ZL_E_ARG, op.ip[1] = ZL_SILU);  /* a gate without its up        */
 #define GATED(op) (op.ip[0] = 2, op.in[4] = 1, op.out[1] = 6, op.ip[1] = ZL_SILU)
     REFUSED(ZL_OK, GATED(op));
-    REFUSED(ZL_E_ARG, (GATED(op), op.ip[1] = ZL_EXP + 1));
+    REFUSED(ZL_E_ARG, (GATED(op), op.ip[1] = ZL_RELU_SQUARED + 1));
     REFUSED(ZL_E_ARG, (GATED(op), op.ip[1] = -1));
     REFUSED(ZL_E_ARG, (GATED(op), op.in[3] = 2)); /* a residual    */
     REFUSED(ZL_E_ARG, (GATED(op), op.in[6] = 2));

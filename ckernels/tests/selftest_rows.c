@@ -46,23 +46,25 @@ static double exact(int fn, double x) {
     case ZL_TANH: return tanh(x);
     case ZL_SIGMOID: return sigmoid_(x);
     case ZL_GELU_QUICK: return x * sigmoid_(1.702 * x);
+    case ZL_RELU_SQUARED: return x > 0 ? x * x : 0;
     default: return exp(x);
     }
 }
-/* bound in u: for ZL_TANH, ZL_SIGMOID and ZL_EXP of the result, for the x * gate(x) functions of |x|; those of rows_math.h */
-static const double bound[] = {0, 0, 5, 6, 5, 4, 6, 6, 3};
+/* bound in u: for ZL_TANH, ZL_SIGMOID, ZL_EXP and ZL_RELU_SQUARED of the result, for the x * gate(x) functions of |x|; those of rows_math.h */
+static const double bound[] = {0, 0, 5, 6, 5, 4, 6, 6, 3, 1};
+static int of_result(int fn) { return fn == ZL_TANH || fn == ZL_SIGMOID || fn == ZL_EXP || fn == ZL_RELU_SQUARED; }
 
 static void test_unary(const zl_kernels *k) {
     static float x[4096], y[4096], z[4096];
-    double worst[9] = {0};
-    for (int fn = ZL_RELU; fn <= ZL_EXP; fn++) {
+    double worst[10] = {0};
+    for (int fn = ZL_RELU; fn <= ZL_RELU_SQUARED; fn++) {
         /* all exponents from subnormal to 104, both signs, mantissas at a stride that no power of two divides */
         for (uint32_t b = 0; b <= 0x42d00000u;) {
             int n = 0;
             for (; n < 4096 && b <= 0x42d00000u; b += 10007) x[n++] = from_bits(b | (next() & 0x80000000u));
             k->unary(fn, n, x, y);
             for (int i = 0; i < n; i++) {
-                double want = exact(fn, x[i]), size = fabs(fn == ZL_TANH || fn == ZL_SIGMOID || fn == ZL_EXP ? want : (double)x[i]);
+                double want = exact(fn, x[i]), size = fabs(of_result(fn) ? want : (double)x[i]);
                 if (fn == ZL_SIGMOID && x[i] < -80) size = TINY / U; /* e^-x is about to overflow: absolute */
                 double error = fabs(y[i] - want);
                 if (want > 3.4028234663852886e38 && isinf(y[i])) error = 0;
@@ -93,7 +95,7 @@ static void test_unary(const zl_kernels *k) {
         for (int i = 0; i < 67; i++) CHECK(g[i] == a[i] * z[i], "glu %d: element %d is not act(gate) * up", fn, i);
     }
     if (getenv("ZL_SELFTEST_VERBOSE"))
-        for (int fn = ZL_RELU; fn <= ZL_EXP; fn++) printf("  %s: activation %d within %.2f u\n", k->isa, fn, worst[fn]);
+        for (int fn = ZL_RELU; fn <= ZL_RELU_SQUARED; fn++) printf("  %s: activation %d within %.2f u\n", k->isa, fn, worst[fn]);
     for (float v = -20; v <= 20; v += 0.37f) {
         k->softcap(1, &v, 3.5f, y);
         CHECK(fabs(y[0] - 3.5 * tanh((double)v / 3.5)) <= 3.5 * 8 * U, "softcap of %g is %g", (double)v, (double)y[0]);
@@ -384,6 +386,40 @@ static void test_embed(zl_ctx *ctx, const zl_kernels *k) {
     }
 }
 
+static void test_lookup(zl_ctx *ctx, const zl_kernels *k) {
+    enum { P = 21, C = 70, T = 300, OFFSET = 2 };
+    static float table[P * C], out[T * C];
+    static int32_t planes[2 * T];
+    fill(table, P * C, -3, 3);
+    for (int i = 0; i < T; i++) planes[i] = 5, planes[T + i] = (int32_t)(next() % P) - OFFSET;
+    planes[T] = -OFFSET, planes[T + 1] = P - 1 - OFFSET;
+    zl_step step = {.n_rows = T, .n_seq = 1, .n_planes = 2, .positions = planes};
+    zl_weight *w = NULL;
+    CHECK(zl_weight_new(ctx, ZL_TYPE_F32, P, C, table, sizeof table, 0, &w) == ZL_OK, "weight: %s", zl_error());
+    if (!w) return;
+    zl_tensor t[] = {{ZL_WEIGHT, 0, P, C, 0, w}, external(out, T, C, ZL_ROWS_STEP)};
+    zl_op op = op_of(ZL_OP_LOOKUP, 0, -1, 1);
+    op.ip[0] = 1, op.ip[1] = OFFSET;
+    CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_OK, "lookup: %s", zl_error());
+    for (int i = 0; i < T; i++) CHECK(same_bits(out + i * C, table + (planes[T + i] + OFFSET) * C, C), "lookup: row %d", i);
+    const int32_t beyond[] = {P - OFFSET, -OFFSET - 1, INT32_MAX, INT32_MIN};
+    for (int i = 0; i < 4; i++) {
+        int32_t kept = planes[T + 7];
+        planes[T + 7] = beyond[i];
+        CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_BOUNDS, "lookup at %d was accepted", beyond[i]);
+        planes[T + 7] = kept;
+    }
+    for (int plane = -1; plane < 3; plane += 3) { /* two are not there, two are */
+        op.ip[0] = plane;
+        CHECK(zl_run(ctx, &op, 1, t, 2, &step) == (plane < 0 ? ZL_E_ARG : ZL_E_BOUNDS), "lookup by plane %d of 2 was accepted", plane);
+    }
+    op.ip[0] = 1, step.positions = NULL;
+    CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_ARG, "lookup without positions was accepted");
+    step.positions = planes, t[1].rows_kind = ZL_ROWS_OUT;
+    CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_SHAPE, "lookup into the wanted rows was accepted");
+    zl_weight_free(w);
+}
+
 /* ---- the plain product -------------------------------------------------------------------------------------------------------- */
 
 static void test_matmul(zl_ctx *ctx, const zl_kernels *k) {
@@ -415,6 +451,7 @@ int selftest_rows(zl_ctx *ctx) {
     test_unary(k), test_arithmetic(k), test_norms(k), test_softmax(k), test_rope(k), test_top_k(k);
     test_ops(ctx, k);
     test_embed(ctx, k);
+    test_lookup(ctx, k);
     test_matmul(ctx, k);
     return failures;
 }

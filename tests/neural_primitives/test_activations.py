@@ -26,6 +26,7 @@ from zigllama.neural_primitives.activations import (
     gelu_tanh,
     glu,
     relu,
+    relu_squared,
     sigmoid,
     silu,
     swiglu,
@@ -76,6 +77,8 @@ def test_all_lengths_and_all_values_near_the_steps(name: str) -> None:
 def test_known_values() -> None:
     assert relu(-2.0) == 0
     assert relu(3.5) == 3.5
+    assert relu_squared(-2.0) == 0
+    assert relu_squared(3.5) == 12.25
     assert sigmoid(0.0) == 0.5
     assert tanh(0.5) == pytest.approx(math.tanh(0.5), rel=1e-15)
     assert exp(1.0) == pytest.approx(math.e, rel=1e-15)

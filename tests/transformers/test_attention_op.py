@@ -44,6 +44,7 @@ class World:
     n: tuple[int, ...]  # positions of each sequence
     prefix: int  # positions of sequence 0 that see each other both ways; read in one step
     seed: int
+    slope: float = 0.0  # ALiBi: the largest slope of a head, 0: none
     scale: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +60,12 @@ class World:
     @property
     def heads(self) -> int:
         return self.n_kv * self.group
+
+    @property
+    def slopes(self) -> F32 | None:
+        """Of another size for each head, and of either sign."""
+        each = np.array([(-0.1 if h % 3 == 2 else 1) / (h + 1) for h in range(self.heads)], np.float32)
+        return each * np.float32(self.slope) if self.slope else None
 
     def cache(self) -> tuple[NativeCache, npt.NDArray[np.int32]]:
         """A pool whose every page is full of NaN, and a table whose pages stand in it in any order."""
@@ -92,11 +99,11 @@ class World:
             how = {"layer": LAYER, "heads": self.heads, "scale": self.scale, "window": self.window}
             if ctx is None:
                 kv_store(k, v, step, cache, layer=LAYER)
-                got = attention(q, step, cache, softcap=self.softcap, **how)
+                got = attention(q, step, cache, self.slopes, softcap=self.softcap, **how)
             else:
                 rt = EagerRuntime(ctx, step)
                 kv_store(rt.rows(k), rt.rows(v), step, cache, layer=LAYER)
-                got = attention(rt.rows(q), step, cache, softcap=self.softcap, **how).array
+                got = attention(rt.rows(q), step, cache, self.slopes, softcap=self.softcap, **how).array
             for i, a, b in parts:
                 out[i][a:b], got = got[: b - a], got[b - a :]
         assert all(np.isnan(x).all() for x in read_pages(cache, np.arange(len(self.order)), 1 - LAYER))
@@ -125,8 +132,12 @@ class World:
                 keys, values = k[first : last + 1, h // self.group], v[first : last + 1, h // self.group]
                 s = self.scale * (keys @ q)
                 s = self.softcap * np.tanh(s / self.softcap) if self.softcap else s
+                bias = None
+                if self.slopes is not None:
+                    bias = doubles(self.slopes[h]) * (np.arange(first, last + 1) - t)
+                    s = s + bias
                 w = np.exp(s - s.max())
-                bound = tolerances.attention(q, keys, values, self.scale, self.softcap)
+                bound = tolerances.attention(q, keys, values, self.scale, self.softcap, bias)
                 yield t, h, (w / w.sum()) @ values, bound
 
 
@@ -154,6 +165,7 @@ def worlds(draw: st.DrawFn) -> World:
         n=n,
         prefix=draw(st.sampled_from([0, 0, 3, 64])),
         seed=draw(st.integers(0, 2**32 - 1)),
+        slope=draw(st.sampled_from([0.0, 0.0, 0.03, 0.5])),
     )
 
 
@@ -254,10 +266,14 @@ def test_the_same_bits_however_it_is_read(world: World) -> None:
 
 @pytest.mark.parametrize("isa", usable_variants())
 @pytest.mark.parametrize("type_id", [F16_TYPE, Q8_TYPE])
-@pytest.mark.parametrize(("n_kv", "group", "size"), [(3, 3, 64), (1, 4, 256), (2, 8, 128)])
-def test_a_long_past_is_the_same_on_any_threads(isa: str, type_id: int, n_kv: int, group: int, size: int) -> None:
+@pytest.mark.parametrize(
+    ("n_kv", "group", "size", "slope"), [(3, 3, 64, 0), (1, 4, 256, 0), (2, 8, 128, 0), (2, 3, 64, 0.01)]
+)
+def test_a_long_past_is_the_same_on_any_threads(
+    isa: str, type_id: int, n_kv: int, group: int, size: int, slope: float
+) -> None:
     """Decode at depth: one thread merges as it goes, several compute spans apart and merge them after."""
-    world = World(type_id, n_kv, group, size, size, 0, 0.0, (1100,), 0, 3)
+    world = World(type_id, n_kv, group, size, size, 0, 0.0, (1100,), 0, 3, slope)
     want = world.run(context(isa, 1), world.whole())[0][1090:]
     for n_threads in THREADS:
         ones = [[(0, t, t + 1)] for t in range(1095, 1100)]
@@ -267,6 +283,20 @@ def test_a_long_past_is_the_same_on_any_threads(isa: str, type_id: int, n_kv: in
         ):  # 11 rows: more spans than wait to be merged at once
             got = world.run(context(isa, n_threads), [[(0, 0, last[0][0][1])], *last])[0]
             np.testing.assert_array_equal(got[1090:], want)
+
+
+def test_heads_with_slopes_look_near() -> None:
+    """Without scores of their own the weights are a geometric series of the distance: e^-slope for each position."""
+    world = World(F32_TYPE, 2, 1, 4, 5, 0, 0.0, (100,), 0, 8, 0.2)
+    world.q[0][...] = 0
+    slopes = world.slopes
+    assert slopes is not None
+    for ctx in (None, *(context(isa, 1) for isa in usable_variants())):
+        got = world.run(ctx, world.whole())[0].reshape(100, 2, 5)
+        for h in range(2):
+            w = np.exp(-doubles(slopes[h]) * np.arange(99, -1, -1))
+            want = (w / w.sum()) @ world.v[0].reshape(100, 2, 5)[:, h]
+            np.testing.assert_allclose(got[99, h], want, atol=1e-5)
 
 
 # --- what is not seen -------------------------------------------------------------------------------------------------
@@ -333,6 +363,10 @@ def test_refusals() -> None:
     for heads in (0, 3, 5, -4):
         with pytest.raises(ShapeError):
             attention(q, rt.step, cache, **(ok | {"heads": heads}))
+    for wrong_slopes in (np.ones(3, np.float32), np.ones((4, 1), np.float32)):
+        for arguments in ((q, rt.step), (world.q[0], rt.step)):
+            with pytest.raises(ShapeError, match=r"slopes of shape .* for 4 heads"):
+                attention(*arguments, cache, wrong_slopes, **ok)
     with pytest.raises(ShapeError):
         kv_store(v, k, rt.step, cache, layer=0)
     with pytest.raises(ShapeError):

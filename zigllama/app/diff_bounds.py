@@ -153,6 +153,7 @@ def _attention(args: Any, params: dict[str, Any], y: Array) -> Any:
     The quotient of two such sums is off by twice that, relative to the weighted mean of |v|.
     """
     q, step, cache = args[0].astype(np.float64), args[1], args[2]
+    slopes = args[3] if len(args) > 3 else None
     heads, layer, scale, cap = params["heads"], params["layer"], params["scale"], params.get("softcap", 0.0)
     window, per, out = params.get("window", 0), params["heads"] // cache.n_kv, np.zeros((len(y), heads, cache.dv))
     for t in range(len(q)):
@@ -167,8 +168,18 @@ def _attention(args: Any, params: dict[str, Any], y: Array) -> Any:
         s, size = scale * (row @ k.transpose(0, 2, 1)), abs(scale) * (np.abs(row) @ np.abs(k).transpose(0, 2, 1))
         if cap:
             s = cap * np.tanh(s / cap)
+        bias: Any = 0.0
+        if slopes is not None:  # two roundings of the product with the distance, one of the sum
+            away = np.arange(first, n) - int(step.cache_pos[t])
+            bias = slopes.astype(np.float64).reshape(cache.n_kv, per, 1) * away
         size = size.max(-1, keepdims=True)  # (G, H/G, 1)
-        e = (cache.dk + 3) * U * size + (TANH + 8 * U) * size
+        e = (
+            (cache.dk + 3) * U * size
+            + (TANH + 8 * U) * size
+            + 4 * U * np.abs(bias + s).max()
+            + 3 * U * np.abs(bias).max()
+        )
+        s = s + bias
         w = np.exp(s - s.max(-1, keepdims=True))
         mean = w @ np.abs(v) / w.sum(-1, keepdims=True)
         factor = 2 * e + 3 * EXP + (n - first + len(pages) + 8) * U
@@ -178,7 +189,9 @@ def _attention(args: Any, params: dict[str, Any], y: Array) -> Any:
 
 _GATED = {"silu", "gelu", "gelu_tanh", "gelu_quick", "relu"}
 _BOUNDS: dict[str, Bound] = {
-    **dict.fromkeys(("embed", "gather", "kv_store", "add", "mul", "scale", "relu", "top_k"), _exact),
+    **dict.fromkeys(
+        ("embed", "lookup", "gather", "kv_store", "add", "mul", "scale", "relu", "relu_squared", "top_k"), _exact
+    ),
     **{name: _gated(9 * U) for name in ("silu", "gelu", "gelu_tanh", "gelu_quick")},
     **{name: _relative(9 * U) for name in ("tanh", "sigmoid", "exp")},
     "glu": _glu,

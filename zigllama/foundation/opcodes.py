@@ -42,3 +42,4 @@ class Unary(IntEnum):
     SIGMOID = 6
     GELU_QUICK = 7
     EXP = 8
+    RELU_SQUARED = 9

@@ -5,9 +5,9 @@ C kernel. They take a number, an array of any shape, or a native value, and retu
 follows the formula as IEEE arithmetic does: x * sigmoid(x) at -inf is -inf * 0, which is NaN, for all the functions of
 that form.
 
-Sources: ReLU Nair & Hinton 2010; GELU Hendrycks & Gimpel 2016 (arXiv 1606.08415); SiLU Elfwing et al. 2017
-(1702.03118); gated units Dauphin et al. 2016 (1612.08083) and Shazeer 2020, "GLU Variants Improve Transformer"
-(2002.05202).
+Sources: ReLU Nair & Hinton 2010; squared ReLU So et al. 2021, "Primer" (arXiv 2109.08668); GELU Hendrycks & Gimpel 2016
+(1606.08415); SiLU Elfwing et al. 2017 (1702.03118); gated units Dauphin et al. 2016 (1612.08083) and Shazeer 2020, "GLU
+Variants Improve Transformer" (2002.05202).
 """
 
 from __future__ import annotations
@@ -95,6 +95,13 @@ def gelu_quick(x: Any) -> Any:
         return x / (1 + np.exp(-1.702 * x))
 
 
+@_unary(Unary.RELU_SQUARED)
+def relu_squared(x: Any) -> Any:
+    """max(x, 0)^2: smooth where ReLU bends, and steeper beyond"""
+    with np.errstate(over="ignore"):
+        return np.square(np.maximum(x, 0))
+
+
 ACTIVATIONS: dict[str, tuple[Op, Unary]] = {
     "relu": (relu, Unary.RELU),
     "sigmoid": (sigmoid, Unary.SIGMOID),
@@ -104,6 +111,7 @@ ACTIVATIONS: dict[str, tuple[Op, Unary]] = {
     "gelu": (gelu, Unary.GELU_ERF),
     "gelu_tanh": (gelu_tanh, Unary.GELU_TANH),
     "gelu_quick": (gelu_quick, Unary.GELU_QUICK),
+    "relu_squared": (relu_squared, Unary.RELU_SQUARED),
 }
 
 
