@@ -1,9 +1,9 @@
-"""Images as a vision tower wants them: decoded, turned, resized, cut and normalised, as each model's own processor does.
+"""Images as a vision tower wants them: decoded, turned, resized, cut and normalised, as each model's processor does.
 
     fitted   CLIP's: the shortest edge becomes the tower's size (bicubic), the middle is cut out; or LLaVA's first way:
              padded to a square in the mean colour before
-    tiles    Idefics3's: the longest edge becomes `longest`, both edges whole tiles (Lanczos); the tiles row by row, then
-             the whole image once more, small
+    tiles    Idefics3's: the longest edge becomes `longest`, both edges whole tiles (Lanczos); the tiles row by row,
+             then the whole image once more, small
 
 Pillow decodes and resamples (the extra `images`), so that a pixel is what the processors make of it. An image comes
 from anybody: its size is known before it is decoded, and limited, as is what it would be resized to.
@@ -35,7 +35,7 @@ MAX_SIDE = 4096  # Idefics3 enlarges nothing beyond it
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles (n, 3, S, S) float32 and how they lie: rows x columns and then the whole image; 0 x 0 is the whole alone."""
+    """Tiles (n, 3, S, S) float32 and how they lie: rows x columns, then the whole image; 0 x 0: the whole alone."""
 
     pixels: F32
     rows: int = 0
@@ -67,13 +67,9 @@ def decode(source: str | os.PathLike[str] | bytes) -> U8:
             image.load()
             turned = ImageOps.exif_transpose(image)
             return np.array(turned.convert("RGB"), np.uint8)
-    except (pillow.DecompressionBombError, pillow.DecompressionBombWarning):
-        raise ImageTooLarge(name, 0, 0, MAX_PIXELS) from None
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
+    except (BadImage, FileNotFoundError, PermissionError):
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError) as e:
-        if isinstance(e, BadImage):
-            raise
+    except Exception as e:  # what decoders raise for bytes that are no image is of every kind
         raise BadImage(name, f"cannot be decoded: {e}") from e
 
 
@@ -104,9 +100,10 @@ def process(image: U8, spec: VisionSpec, pad: bool = False) -> Tiles:
 
 def normalised(tiles: list[U8], spec: VisionSpec) -> F32:
     """Bytes (n, S, S, 3) -> ((x / 255 - mean) / std), (n, 3, S, S) float32, rounded as the processors round."""
-    x = (np.stack(tiles).astype(np.float64) * (1 / 255)).astype(np.float32)
-    x = (x - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    scaled = (np.stack(tiles).astype(np.float64) * (1 / 255)).astype(np.float32)
+    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+    out: F32 = np.ascontiguousarray(((scaled - mean) / std).transpose(0, 3, 1, 2), np.float32)
+    return out
 
 
 def _resized(image: U8, width: int, height: int, lanczos: bool = False) -> U8:
@@ -147,9 +144,7 @@ def _tiles(image: U8, spec: VisionSpec) -> Tiles:
     rows, columns = height // size, width // size
     if rows == columns == 1:
         return Tiles(normalised([image], spec))
-    cut = [
-        image[r * size : (r + 1) * size, c * size : (c + 1) * size] for r in range(rows) for c in range(columns)
-    ]
+    cut = [image[r * size : (r + 1) * size, c * size : (c + 1) * size] for r in range(rows) for c in range(columns)]
     return Tiles(normalised([*cut, _resized(image, size, size, lanczos=True)], spec), rows, columns)
 
 

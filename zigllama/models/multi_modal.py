@@ -4,8 +4,8 @@ architecture `clip`, beside the text model's own.
     mlp        LLaVA 1.5 (Liu et al., 2023, arXiv 2310.03744): CLIP's ViT (Radford et al., 2021, arXiv 2103.00020; quick
                GELU, a class token, a norm before the blocks), its last block left out, then two layers with GELU
     idefics3   Idefics3 and SmolVLM (Laurencon et al., 2024, arXiv 2408.12637): SigLIP's ViT (Zhai et al., 2023, arXiv
-               2303.15343; GELU by tanh, no class token, a norm after the blocks), s x s patches side by side as one row,
-               one product
+               2303.15343; GELU by tanh, no class token, a norm after the blocks), s x s patches side by side as one
+               row, one product
 
     x = patches W + position           every patch a row of 3 p^2 numbers: the convolution of the papers is this product
     x = block(x), for every layer      the decoder's own block; every row sees all rows (step.see_to)
@@ -106,8 +106,8 @@ class VisionSpec:
 
 
 def vision_spec(metadata: Mapping[str, Any]) -> VisionSpec:
-    """The tower that a projector's file says. Raises UnsupportedArchitecture for a file of another kind, UnknownName for
-    a projector type, BadMetadata."""
+    """The tower that a projector's file says. Raises UnsupportedArchitecture for a file of another kind, UnknownName
+    for a projector type, BadMetadata."""
     arch = metadata.get("general.architecture")
     if arch != "clip":
         raise UnsupportedArchitecture(f"{arch} (expected a projector's file, of architecture 'clip')")
@@ -202,7 +202,9 @@ def names_in(tensors: Mapping[str, Shape], spec: VisionSpec) -> dict[str, str]:
     if first is None:
         raise MissingTensor("v.blk.0.ffn_down.weight", (spec.n_embd, spec.n_ff))
     if spec.n_ff == spec.n_embd:
-        raise BadTensor("v.blk.0.ffn_down.weight", f"n_ff is n_embd, {spec.n_ff}: whether it is first or second is open")
+        raise BadTensor(
+            "v.blk.0.ffn_down.weight", f"n_ff is n_embd, {spec.n_ff}: whether it is first or second is open"
+        )
     if first == (spec.n_ff, spec.n_embd):
         swap = {"ffn_down": "ffn_up", "ffn_up": "ffn_down"}
         names = {re.sub(r"\bffn_(?:up|down)\b", lambda m: swap[m[0]], n): n for n in tensors}
@@ -315,7 +317,10 @@ def _block(spec: VisionSpec, i: int, weights: Mapping[str, Any]) -> TransformerB
         return LayerNorm(w(f"{name}.weight"), w(f"{name}.bias"), spec.norm_eps)
 
     attention = MultiHeadAttention(
-        *(w(f"attn_{name}.weight") for name in ("q", "k", "v", "out")),
+        w("attn_q.weight"),
+        w("attn_k.weight"),
+        w("attn_v.weight"),
+        w("attn_out.weight"),
         heads=spec.n_head,
         kv_heads=spec.n_head,
         scale=float((spec.n_embd // spec.n_head) ** -0.5),
