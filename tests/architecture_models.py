@@ -70,6 +70,7 @@ class Subject:
 
     def open(self, path: Path | None = None, **options: Any) -> Model:
         """The engine on a file of this model; the caller closes it."""
+        options = {"n_ctx": self.variant.n_ctx} | options
         return Model(path or self.path, n_threads=2, tokenizer=plain_tokenizer(self.about["n_vocab"]), **options)
 
     @property
@@ -78,6 +79,12 @@ class Subject:
         if self._model is None:
             self._model = self.open()
         return self._model
+
+    def run(self, model: Model, ids: list[int]) -> npt.NDArray[np.float32]:
+        """What the golden files have of a run: logits (T, V), or the rows (T, C) of an encoder."""
+        if self.variant.output == "logits":
+            return model.logits(ids)
+        return model.hidden(ids, self.variant.segments(len(ids)))
 
     def rows(self, length: int) -> list[int]:
         """The rows that `arrays[length]` holds."""

@@ -24,11 +24,10 @@ def cases() -> dict[str, tuple[str, str, list[str]]]:
     return found | {"llama-f32 Q8_0 imatrix": ("llama-f32", "Q8_0", ["--imatrix", IMPORTANCE])}
 
 
-def write_importance(path: Path) -> None:
-    """An importance matrix for all matrices of the layers of llama-f32, in the legacy form, by hand."""
-    shape = small_models.MODELS["llama-f32"]
+def write_importance(path: Path, model: str = "llama-f32", shape: small_models.Shape | None = None) -> None:
+    """An importance matrix for all matrices of the layers of a model, in the legacy form, by hand."""
     raw, n = b"", 0
-    for name, (_, dims, _) in small_models.tensors("llama-f32", shape, 8).items():
+    for name, (_, dims, _) in small_models.tensors(model, shape or small_models.MODELS[model], 8).items():
         if len(dims) == 2 and name.startswith("blk."):
             values = random_weights.Stream(f"importance/{name}").uniform(0, 9, dims[1]).astype("<f4")
             raw += struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", 4, dims[1]) + values.tobytes()

@@ -245,6 +245,14 @@ class ContextOverflow(ZigllamaError):
         super().__init__(f"context overflow: {need} positions are needed, the context has {have}")
 
 
+class WrongKindOfModel(ZigllamaError):
+    """A model was asked for what its kind does not have: an encoder to write. `can` says what it does."""
+
+    def __init__(self, asked: str, kind: str, can: str) -> None:
+        self.asked, self.kind, self.can = asked, kind, can
+        super().__init__(f"{asked} cannot be had: the model is {kind}; it can {can}")
+
+
 class NonFinite(ZigllamaError):
     """The model produced NaN or infinite logits; `op` and `layer` name the first op that did."""
 

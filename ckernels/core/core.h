@@ -21,6 +21,7 @@ void zl_parallel(zl_ctx *ctx, int64_t n_chunks, zl_chunk_fn *fn, void *arg);
 
 const zl_kernels *zl_ctx_kernels(const zl_ctx *ctx);
 int zl_ctx_has_blas(const zl_ctx *ctx); /* see blas.h */
+void zl_ctx_count_experts(zl_ctx *ctx, int64_t bytes); /* for zl_counters; from any thread */
 zl_mapping **zl_ctx_weights(zl_ctx *ctx); /* for zl_mapping_take */
 
 /* ---- NUMA (numa.c) --------------------------------------------------------------------------------------------------------- */
@@ -105,12 +106,15 @@ typedef struct {
 extern const zl_op_def zl_ops_rows[];       /* core/ops_rows.c:      norms, activations, add, softmax, gather, top-k, embed, lookup, rope; ends with code 0 */
 extern const zl_op_def zl_ops_linear[];     /* core/ops_linear.c:    linear                                                                   */
 extern const zl_op_def zl_ops_attention[];  /* core/ops_attention.c: kv store, attention                                                      */
+extern const zl_op_def zl_ops_state[];      /* core/ops_state.c:     short convolution, scans                                                 */
+extern const zl_op_def zl_ops_experts[];    /* core/ops_experts.c:   route, and products with the experts' weights                             */
 const zl_op_def *zl_op_find(int code);      /* NULL when unknown */
 
 /* Checks shared by the op files. `zl_want_rows(op, tensors, i, cols)`: tensor i exists, is float (T, cols) (cols < 0: any). */
 int zl_want_rows(const char *op, const zl_tensor *tensors, int i, int64_t cols);
 int zl_want_const(const char *op, const zl_tensor *tensors, int i, int64_t n);   /* n values: rows*cols == n */
 int zl_want_kind(const char *op, const zl_tensor *tensors, int i, int kind);
+int zl_want_matrix(const char *op, const zl_tensor *tensors, int i);             /* one weight, no stack */
 
 /* ---- number formats (formats.c) ------------------------------------------------------------------------------------------------ */
 

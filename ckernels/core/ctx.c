@@ -111,6 +111,7 @@ void zl_ctx_free(zl_ctx *ctx) {
 
 const zl_kernels *zl_ctx_kernels(const zl_ctx *ctx) { return ctx->kernels; }
 zl_mapping **zl_ctx_weights(zl_ctx *ctx) { return &ctx->weights; }
+void zl_ctx_count_experts(zl_ctx *ctx, int64_t bytes) { atomic_fetch_add_explicit(&ctx->expert_bytes, bytes, memory_order_relaxed); }
 int zl_ctx_has_blas(const zl_ctx *ctx) { return ctx->blas != NULL; }
 const char *zl_ctx_isa(const zl_ctx *ctx) { return ctx ? ctx->kernels->isa : NULL; }
 int zl_ctx_threads(const zl_ctx *ctx) { return ctx ? ctx->pool.n_threads : 0; }
@@ -118,7 +119,7 @@ int zl_ctx_threads(const zl_ctx *ctx) { return ctx ? ctx->pool.n_threads : 0; }
 int zl_ctx_counters(const zl_ctx *ctx, zl_counters *out) {
     if (!ctx || !out) return zl_fail(ZL_E_ARG, "zl_ctx_counters: a null pointer");
     *out = (zl_counters){.runs = ctx->runs, .program_runs = ctx->program_runs, .ops = ctx->ops, .stages = ctx->pool.stages, .blas_calls = ctx->blas_calls,
-                         .bound_ranges = ctx->bound_ranges, .bind_failures = ctx->bind_failures};
+                         .bound_ranges = ctx->bound_ranges, .bind_failures = ctx->bind_failures, .expert_bytes = ctx->expert_bytes};
     for (int t = 0; t < ctx->pool.n_threads; t++) out->chunks += ctx->pool.lanes[t].chunks, out->stolen += ctx->pool.lanes[t].stolen;
     return ZL_OK;
 }

@@ -49,7 +49,7 @@ struct zl_ctx {
     const zl_kernels *kernels;
     pid_t pid;                 /* the process that made it: threads do not survive fork()        */
     _Atomic uintptr_t owner;   /* the thread that is inside a call, 0 = nobody                   */
-    _Atomic int64_t runs, program_runs, ops, blas_calls;
+    _Atomic int64_t runs, program_runs, ops, blas_calls, expert_bytes;
     _Atomic int time_ops;      /* zl_ctx_time_ops                                                */
     zl_mapping *weights;       /* what the next weight that shares a mapping is cut from, or NULL */
     zl_blas *blas;             /* what float products with many rows go through, or NULL         */

@@ -39,7 +39,7 @@ static int check_linear(const zl_op *op, const zl_tensor *t) {
     const zl_tensor *x = &t[op->in[0]];
     for (int i = 0; i < n; i++) {
         const int bias = op->in[2 + 3 * i], residual = op->in[3 + 3 * i];
-        if ((status = zl_want_kind("linear", t, op->in[1 + 3 * i], ZL_WEIGHT))) return status;
+        if ((status = zl_want_matrix("linear", t, op->in[1 + 3 * i]))) return status;
         const zl_weight *w = weight_of(op, t, i);
         if (!zl_format_of(w->type)->multiplied) return zl_fail(ZL_E_TYPE, "linear: no kernel multiplies %s, weight %d", zl_format_of(w->type)->name, i);
         if (w->cols != x->cols)

@@ -12,8 +12,13 @@ typedef struct {
     const zl_weight *w;
     const uint8_t *data;
     int64_t panels, per; /* panels in all, and per chunk */
+    int64_t each;        /* panels of one matrix         */
     int release;         /* let go of the file's pages that were read */
 } pack_job;
+
+/* The file's row with which panel p begins: each matrix of a stack begins a panel, so that one expert's are whole panels and no kernel
+ * need know of the others. Behind the last panel: the end. */
+static int64_t row_of(const pack_job *j, int64_t p) { return p / j->each * j->w->rows + p % j->each * j->w->k->lanes; }
 
 /* A chunk of panels. Its rows are read front to back, and the memory is touched first by the thread that writes it. Pages that were read are
  * let go: without that a large matrix would be in memory twice meanwhile. */
@@ -22,18 +27,19 @@ static void pack_chunk(void *arg, int64_t chunk, int thread) {
     const zl_weight *w = j->w;
     (void)thread;
     for (int64_t p = chunk * j->per; p < (chunk + 1) * j->per && p < j->panels; p++) {
-        int64_t row = p * w->k->lanes, n = w->rows - row < w->k->lanes ? w->rows - row : w->k->lanes;
-        w->k->pack(w->form, n, 0, w->cols, j->data + row * w->row_bytes, w->row_bytes, w->panels + p * w->panel_bytes);
+        int64_t left = w->rows - p % j->each * w->k->lanes, n = left < w->k->lanes ? left : w->k->lanes;
+        w->k->pack(w->form, n, 0, w->cols, j->data + row_of(j, p) * w->row_bytes, w->row_bytes, w->panels + p * w->panel_bytes);
     }
-    int64_t from = chunk * j->per * w->k->lanes, to = from + j->per * w->k->lanes;
-    if (j->release) zl_guard_let_go(j->data + from * w->row_bytes, ((to < w->rows ? to : w->rows) - from) * w->row_bytes);
+    int64_t end = (chunk + 1) * j->per, from = row_of(j, chunk * j->per), to = row_of(j, end < j->panels ? end : j->panels);
+    if (j->release) zl_guard_let_go(j->data + from * w->row_bytes, (to - from) * w->row_bytes);
 }
 
-static int64_t panels_of(const zl_weight *w) { return (w->rows + w->k->lanes - 1) / w->k->lanes; }
+static int64_t panels_of(const zl_weight *w) { return (w->rows + w->k->lanes - 1) / w->k->lanes; } /* of one matrix */
 
 static int build(zl_ctx *ctx, zl_weight *w, const uint8_t *data, int64_t n_bytes, int flags) {
     enum { CHUNK_BYTES = 256 << 10, SHARES = 8 }; /* a small weight has several chunks too, or one thread would pack it alone */
-    w->own_bytes = panels_of(w) * w->panel_bytes;
+    const int64_t panels = w->stack * panels_of(w);
+    w->own_bytes = panels * w->panel_bytes;
     /* On several nodes each weight begins a huge page, so that its parts can be placed. */
     const int together = flags & ZL_WEIGHT_TOGETHER && !zl_ctx_several_nodes(ctx);
     int status = together ? zl_mapping_take(zl_ctx_weights(ctx), w->own_bytes, &w->panels, &w->mapping)
@@ -42,14 +48,14 @@ static int build(zl_ctx *ctx, zl_weight *w, const uint8_t *data, int64_t n_bytes
     const int release = flags & ZL_WEIGHT_RELEASE;
     const int64_t chunk = w->own_bytes / SHARES < CHUNK_BYTES ? w->own_bytes / SHARES : CHUNK_BYTES;
     /* Before the first touch, which is the packing: it writes every byte, those of absent rows with 0. */
-    zl_numa_bind(ctx, w->panels, panels_of(w), w->panel_bytes);
-    pack_job j = {w, data, panels_of(w), 1 + chunk / w->panel_bytes, release};
+    zl_numa_bind(ctx, w->panels, panels, w->panel_bytes);
+    pack_job j = {w, data, panels, 1 + chunk / w->panel_bytes, panels_of(w), release};
     zl_parallel(ctx, (j.panels + j.per - 1) / j.per, pack_chunk, &j);
     if (release) zl_guard_let_go(data, n_bytes); /* a fault maps its neighbours too: pages at the edges of chunks have come back */
     return zl_guard_check(data, n_bytes);
 }
 
-int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void *data, int64_t n_bytes, int flags, zl_weight **out) {
+int zl_weight_new_stack(zl_ctx *ctx, int type, int64_t stack, int64_t rows, int64_t cols, const void *data, int64_t n_bytes, int flags, zl_weight **out) {
     if (!out) return zl_fail(ZL_E_ARG, "zl_weight_new: out is a null pointer");
     *out = NULL;
     if (!data) return zl_fail(ZL_E_ARG, "zl_weight_new: data is a null pointer");
@@ -62,14 +68,14 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
         return zl_fail(ZL_E_TYPE, "zl_weight_new: no kernel multiplies %s", f->name);
     if (flags & ZL_WEIGHT_BF16 && type != ZL_TYPE_F16 && type != ZL_TYPE_BF16)
         return zl_fail(ZL_E_TYPE, "zl_weight_new: %s is not multiplied in bf16", f->name);
-    if (rows < 1 || cols < 1 || rows >= ZL_MOST || cols >= ZL_MOST)
-        return zl_fail(ZL_E_SHAPE, "zl_weight_new: a weight of (%lld, %lld)", (long long)rows, (long long)cols);
+    if (stack < 1 || rows < 1 || cols < 1 || rows >= ZL_MOST / (stack < ZL_MOST ? stack : ZL_MOST) || cols >= ZL_MOST)
+        return zl_fail(ZL_E_SHAPE, "zl_weight_new: %lld weights of (%lld, %lld)", (long long)stack, (long long)rows, (long long)cols);
     if (cols % f->cols)
         return zl_fail(ZL_E_SHAPE, "zl_weight_new: %lld columns are no multiple of %s's quant block of %d", (long long)cols, f->name, f->cols);
     const int64_t row_bytes = cols / f->cols * f->bytes; /* at most 2^34 */
-    if (row_bytes > INT64_MAX / rows || n_bytes != rows * row_bytes)
+    if (row_bytes > INT64_MAX / (stack * rows) || n_bytes != stack * rows * row_bytes)
         return zl_fail(ZL_E_SHAPE, "zl_weight_new: %lld bytes for (%lld, %lld) of %s, want %lld rows of %lld", (long long)n_bytes,
-                       (long long)rows, (long long)cols, f->name, (long long)rows, (long long)row_bytes);
+                       (long long)(stack * rows), (long long)cols, f->name, (long long)(stack * rows), (long long)row_bytes);
     zl_entry entry;
     int status = zl_enter(ctx, "zl_weight_new", &entry);
     if (status) return status;
@@ -78,7 +84,7 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
                                         zl_ctx_kernels(ctx)->isa));
     zl_weight *w = calloc(1, sizeof *w);
     if (!w) return zl_leave(&entry, zl_fail(ZL_E_MEMORY, "zl_weight_new needs %zu bytes", sizeof *w));
-    w->type = type, w->rows = rows, w->cols = cols, w->row_bytes = row_bytes, w->k = zl_ctx_kernels(ctx);
+    w->type = type, w->stack = stack, w->rows = rows, w->cols = cols, w->row_bytes = row_bytes, w->k = zl_ctx_kernels(ctx);
     w->form = flags & ZL_WEIGHT_BF16 ? ZL_PAIRS : type;
     w->panel_bytes = (w->form == ZL_PAIRS ? (cols + 1) / 2 * 4 : row_bytes) * w->k->lanes;
     if (flags & ZL_WEIGHT_MAPPED) w->mapped = 1, w->data = data, w->let_go = (flags & ZL_WEIGHT_RELEASE) != 0;
@@ -86,6 +92,10 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
     if (status) zl_weight_free(w);
     else *out = w;
     return zl_leave(&entry, status);
+}
+
+int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void *data, int64_t n_bytes, int flags, zl_weight **out) {
+    return zl_weight_new_stack(ctx, type, 1, rows, cols, data, n_bytes, flags, out);
 }
 
 void zl_weight_free(zl_weight *w) {

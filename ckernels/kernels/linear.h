@@ -34,10 +34,11 @@ struct zl_weight {
     int form;                  /* of the panels, for `pack`: the type, or ZL_PAIRS for products in bf16 */
     int mapped;                /* 1: `data` are the file's rows; 0: `panels` are ours               */
     int let_go;                /* the file's pages that were looked up in are let go again         */
-    int64_t rows, cols;
+    int64_t stack;             /* matrices, one behind the other, each in whole panels: experts; else 1 */
+    int64_t rows, cols;        /* of one of them                                                  */
     int64_t row_bytes;         /* of one row in the file                                          */
     const uint8_t *data;       /* mapped form                                                     */
-    uint8_t *panels;           /* panel form: ceil(rows / L) panels of panel_bytes                 */
+    uint8_t *panels;           /* panel form: stack * ceil(rows / L) panels of panel_bytes         */
     int64_t panel_bytes, own_bytes;
     zl_mapping *mapping;       /* that the panels were cut from, or NULL: they are memory of their own */
     const struct zl_kernels *k; /* the variant whose panel form this is                             */

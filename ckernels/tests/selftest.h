@@ -40,6 +40,13 @@ int selftest_wide(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
 int selftest_strings(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);
+<<<<<<< HEAD
+int selftest_experts(zl_ctx *ctx);
+int selftest_state(zl_ctx *ctx);
+=======
+int selftest_state(zl_ctx *ctx);
+int selftest_experts(zl_ctx *ctx);
+>>>>>>> mamba
 int selftest_blas(zl_ctx *ctx);
 int selftest_probe(zl_ctx *ctx);
 int selftest_numa(zl_ctx *ctx);

@@ -236,6 +236,9 @@ def test_a_baseline_whose_build_is_gone_is_compared_per_probe(
     assert main(other) == 2
     assert "is of something else: model file" in capsys.readouterr().err
     assert main([*words[:-1], "2", "--baseline", file]) == 2
+    capsys.readouterr()
+    assert main([*words, "-r", "5", "-ctk", "q8_0", "--baseline", file]) == 2
+    assert "was made with -t 1 -r 3, this is -t 1 -ctk Q8_0 -r 5" in capsys.readouterr().err
     assert main([*words[:3], "16", "-n", "0", "-t", "1", "--baseline", file]) == 3
     assert "has no pp16; it has pp8" in capsys.readouterr().err
 
@@ -264,6 +267,8 @@ def test_the_tables(small_model: Small, capsys: pytest.CaptureFixture[str]) -> N
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["decode"]["steps"] == 8 and found["n_threads"] == 1 and found["architecture"] == "llama"
+    assert main([*words, "-ctk", "f32", "--float-compute", "f32"]) == 0
+    assert "cache=f32 float=f32" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -275,6 +280,7 @@ def test_the_tables(small_model: Small, capsys: pytest.CaptureFixture[str]) -> N
         (["--save", "a", "--compare"], "one thing at a time"),
         (["--save", "a", "--baseline", "b"], "--save and --baseline"),
         (["--b", "/nowhere/python"], "neither NAME=VALUE"),
+        (["-ctk", "f16", "-ctv", "f32"], "keys and values have one type"),
     ],
 )
 def test_wrong_commands(words: list[str], says: str, small_model: Small, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,12 +29,14 @@ class Variant:
               rows see what follows, has (7, 64, 300)
     output    attribute of what the model returns: "logits", or "last_hidden_state" of an encoder
     prompt    how many ids the greedy continuation of 16 tokens begins with, 0: there is none. More than a window
+    n_ctx     positions that the engine is opened with, None: what the model was trained for
     ranges    regular expression -> (mean, spread): parameters of other than the usual ranges; the first that is found
               in the name holds
     gains     regular expression -> factor on a matrix's usual deviation
     idle      regular expression -> why the parameter cannot matter (a key's bias without rotation: softmax takes it
               out)
     atol      how far a logit may be from transformers', `why` says why where it is not ATOL
+    second    of an encoder: ids from this one on belong to the second segment; 0: there is one
     peer      "": llama.cpp says the same. Else why it does not, or cannot be asked
     """
 
@@ -43,16 +45,22 @@ class Variant:
     lengths: tuple[int, ...] = (300,)
     output: str = "logits"
     prompt: int = 40
+    n_ctx: int | None = None
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     gains: Mapping[str, float] = field(default_factory=dict)
     idle: Mapping[str, str] = field(default_factory=dict)
     atol: float = ATOL
     why: str = ""
     peer: str = ""
+    second: int = 0
 
     def __post_init__(self) -> None:
         if (self.atol != ATOL) != bool(self.why):
             raise ValueError("a tolerance other than the usual one needs a reason, and only that")
+
+    def segments(self, n: int) -> list[int] | None:
+        """The segment of each of the first n ids, None where there is one."""
+        return [int(i >= self.second) for i in range(n)] if self.second else None
 
 
 def rows_of(length: int) -> list[int]:

@@ -98,7 +98,6 @@ def test_entries_that_no_input_met_are_left_out_of_the_legacy_form(tmp_path: Pat
     assert not (tmp_path / "j.dat").exists()
 
 
-
 def F(values: list[float]) -> npt.NDArray[np.float32]:
     """Floats as files of importance hold them."""
     return np.array(values, np.float32)

@@ -267,9 +267,7 @@ def _one(
             for i, x in enumerate(args)
         )
         lockstep.call(which, values, dict(params))
-        return Report(
-            left.name, right.name, tuple(lockstep.measured), _first(lockstep.measured), notes=both.notes()
-        )
+        return Report(left.name, right.name, tuple(lockstep.measured), _first(lockstep.measured), notes=both.notes())
 
 
 def _first(measured: Sequence[Measured]) -> Divergence | None:
@@ -324,7 +322,8 @@ def model(
                     w.prepare(s.context, mapped=name == "token_embd.weight" and w is not weights["output.weight"])
         types = {w.type.name for w in matrices.values()}
         cache_type = cache_type or ("F32" if types == {"F32"} else "F16")
-        runs = _Runs(loader.architecture.model(loader.spec, weights), [x for x in (ids[:-1], ids[-1:]) if x], cache_type)
+        decoder = loader.architecture.model(loader.spec, weights)
+        runs = _Runs(decoder, [x for x in (ids[:-1], ids[-1:]) if x], cache_type)
 
         names = {id(x): name for name, x in reversed(list(weights.items()))}  # a tied matrix goes by its first name
         measured = runs.in_lockstep(*pair, names)

@@ -15,9 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zigllama.app.diff_bounds_state import dual_scan, selective_scan, short_conv
 from zigllama.errors import InvalidArgument
+from zigllama.linear_algebra.linear import linear
 from zigllama.linear_algebra.quant_blocks import spread
 from zigllama.linear_algebra.quantization import dequantize, quantize_activation, unpack
+from zigllama.neural_primitives.activations import activation_named
+from zigllama.neural_primitives.experts import expert_ids
 from zigllama.transformers.cache_pages import read_pages
 from zigllama.transformers.interfaces import PAGE
 
@@ -139,6 +143,44 @@ def _linear(args: Any, params: dict[str, Any], y: Array) -> Any:
     return n * U * size * (1 + 2 * weight.cols * U) + 2 * U * (size + more) + (weight.cols + 1) * FLUSH
 
 
+def _route(args: Any, params: dict[str, Any], y: Array) -> Any:
+    """Ids (bits that are no normal float32) are the same; weights as softmax has them, or a sigmoid and its sum."""
+    if np.abs(y).max(initial=0) < FLUSH / 2:
+        return 0.0
+    return _softmax((args[0],), {}, y) + (9 + params["k"]) * U * np.abs(y)
+
+
+def _of_pairs(x: Any, ids: Any, weight: Any) -> tuple[Array, Array]:
+    """Each row's product with its expert's matrix (pairs, N), and how far one execution of it may be off."""
+    y, off = (np.zeros((len(x), weight.rows // weight.stack)) for _ in range(2))
+    for e in np.unique(ids):
+        mine, w = ids == e, weight.matrix(int(e))
+        y[mine] = linear.ref(x[mine], w)
+        off[mine] = _linear((x[mine], w), {}, y[mine])
+    return y, off
+
+
+def _experts_gated(args: Any, params: dict[str, Any], y: Array) -> Any:
+    """Two products, and act(gate) * up of them, where |act(a) - act(b)| is at most 1.2 |a - b|"""
+    x, ids, gate, up = args[:4]
+    k, ids = ids.shape[1], expert_ids(ids).reshape(-1)
+    pairs = np.repeat(x, k, axis=0)
+    (g, g_off), (u, u_off) = _of_pairs(pairs, ids, gate), _of_pairs(pairs, ids, up)
+    act = np.abs(activation_named(params.get("activation", "silu"))[0].ref(g))
+    own = _glu((g, u), {"activation": params.get("activation", "silu")}, y.reshape(len(g), -1))
+    return (1.2 * g_off * (np.abs(u) + u_off) + act * u_off + own).reshape(y.shape)
+
+
+def _experts_down(args: Any, params: dict[str, Any], y: Array) -> Any:
+    """Products, each times its weight, and their sum: k + 1 roundings"""
+    h, ids, weights, down = args[:4]
+    t, k = ids.shape
+    z, off = _of_pairs(h.reshape(t * k, -1), expert_ids(ids).reshape(-1), down)
+    w = np.abs(weights.astype(np.float64))[:, :, None]
+    terms, errors = (v.reshape(t, k, -1) for v in (np.abs(z), off))
+    return (w * ((k + 1) * U * terms + (1 + (k + 1) * U) * errors)).sum(1) + (k + 1) * FLUSH
+
+
 def _magnitudes(raw: npt.NDArray[np.uint8], type_name: str) -> npt.NDArray[np.float32]:
     """|A (u - zero)| + |B| of each value: what one unit of activation can add to a block's terms"""
     b = unpack(raw, type_name)
@@ -157,7 +199,8 @@ def _attention(args: Any, params: dict[str, Any], y: Array) -> Any:
     heads, layer, scale, cap = params["heads"], params["layer"], params["scale"], params.get("softcap", 0.0)
     window, per, out = params.get("window", 0), params["heads"] // cache.n_kv, np.zeros((len(y), heads, cache.dv))
     for t in range(len(q)):
-        n = int(step.see_to[t]) + 1
+        memory = params.get("memory")
+        n = int(step.see_to[t] if memory is None else step.positions[memory][t]) + 1
         first = max(0, int(step.cache_pos[t]) - window + 1) if window else 0
         if n <= first:
             continue
@@ -202,4 +245,10 @@ _BOUNDS: dict[str, Bound] = {
     "rope": _rope,
     "linear": _linear,
     "attention": _attention,
+    "route": _route,
+    "experts_gated": _experts_gated,
+    "experts_down": _experts_down,
+    "short_conv": short_conv,
+    "selective_scan": selective_scan,
+    "dual_scan": dual_scan,
 }

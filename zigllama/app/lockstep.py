@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zigllama.app.diff_bounds import bound
+from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.runtime import EagerRuntime, Op, Rows, Step
+from zigllama.linear_algebra.linear import Weight
 from zigllama.linear_algebra.quantization import dequantize
 from zigllama.neural_primitives.softmax import top_k_ids
 from zigllama.transformers.cache_pages import read_pages
@@ -121,6 +123,12 @@ class Side:
         return tuple(top_k_ids(o) if op.name == "top_k" and i else o.array for i, o in enumerate(outs))
 
 
+def as_float32(w: Weight) -> Weight:
+    """The same matrices as float32."""
+    data = w.dequantized().reshape(-1).view(np.uint8)
+    return Weight(type_by_name("F32"), w.rows, w.cols, data, w.name, stack=w.stack)
+
+
 class FloatSide(Side):
     """The twins, but for products with quantised weights, whose activations stay float32: what rounding them costs is
     the distance from this.
@@ -131,6 +139,8 @@ class FloatSide(Side):
 
     def run(self, op: Op, args: tuple[Any, ...], params: Mapping[str, Any], step: Step) -> tuple[Array, ...]:
         """As `Side.run`."""
+        if op.name in ("experts_gated", "experts_down"):
+            args = tuple(as_float32(a) if isinstance(a, Weight) else a for a in args)
         if op.name != "linear":
             return super().run(op, args, params, step)
         given: list[Any] = [a.array if isinstance(a, Rows) else a for a in args]
@@ -203,7 +213,7 @@ class Lockstep:
         if op.name == "kv_store":
             got_a, got_b = self._stores(op, args, params)
         else:
-            got_a, got_b = (side.run(op, args, params, self.step) for side in (self.a, self.b))
+            got_b, got_a = (side.run(op, args, params, self.step) for side in (self.b, self.a))  # states end with A's
         arrays = tuple(x.array if isinstance(x, Rows) else x for x in args)
         worst: Measured | None = None
         for y, z in zip(got_a, got_b, strict=True):

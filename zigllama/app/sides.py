@@ -192,6 +192,11 @@ class Comparison:
     probes: Mapping[str, tuple[str, Callable[[], float]]]
     say: Say
 
+    @property
+    def conditions(self) -> list[str]:
+        """What must be the same for figures to be compared: a mean of three runs swings less than one alone."""
+        return [*self.flags, "-r", str(self.repetitions)]
+
     def _turns(self, test: Test) -> Turns:
         return Turns(self.probes[test.name][1], self.say)
 

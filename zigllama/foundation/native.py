@@ -344,9 +344,9 @@ class NativeWeight:
     """A matrix (rows, cols) in a number format, as the C library multiplies it: panels of its own or, with `mapped`,
     the file's bytes `data` (uint8), kept alive then. With `release`, pages of `data`, a mapping under `guard_add`,
     are let go as they are repacked, or with `mapped` as rows are looked up. `bf16`: F16 and BF16 are multiplied in
-    bf16. `together`: its panels share huge pages with others of the context, given back with the last of them. Raises
-    ShapeError, DTypeError (a type without kernels), ISAUnavailable (bf16 on another variant), OutOfMemory and
-    MappingFault.
+    bf16. `together`: its panels share huge pages with others of the context, given back with the last of them.
+    `stack`: so many matrices of equal rows, one behind the other. Raises ShapeError, DTypeError (a type without
+    kernels), ISAUnavailable (bf16 on another variant), OutOfMemory and MappingFault.
     """
 
     def __init__(
@@ -360,6 +360,7 @@ class NativeWeight:
         release: bool = False,
         bf16: bool = False,
         together: bool = False,
+        stack: int = 1,
     ) -> None:
         want_array(data, np.uint8, 1)
         out = ffi.new("zl_weight **")
@@ -367,7 +368,8 @@ class NativeWeight:
         with ctx.using() as pointer:
             flags = lib.ZL_WEIGHT_MAPPED * mapped | lib.ZL_WEIGHT_RELEASE * release | lib.ZL_WEIGHT_BF16 * bf16
             flags |= lib.ZL_WEIGHT_TOGETHER * together
-            status = lib.zl_weight_new(pointer, type_id, rows, cols, buffer, data.nbytes, flags, out)
+            size = (rows // stack, cols, buffer, data.nbytes)
+            status = lib.zl_weight_new_stack(pointer, type_id, stack, *size, flags, out)
         check(status)
         self.pointer: Any = ffi.gc(out[0], lib.zl_weight_free)
         self._data = buffer if mapped else None

@@ -29,6 +29,12 @@ class Opcode(IntEnum):
     GATHER = 15
     TOP_K = 16
     LOOKUP = 17
+    ROUTE = 18
+    EXPERTS_GATED = 19
+    EXPERTS_DOWN = 20
+    SHORT_CONV = 21
+    SELECTIVE_SCAN = 22
+    DUAL_SCAN = 23
 
 
 class Unary(IntEnum):
@@ -43,3 +49,12 @@ class Unary(IntEnum):
     GELU_QUICK = 7
     EXP = 8
     RELU_SQUARED = 9
+
+
+class Gating(IntEnum):
+    """What makes weights of a router's logits, a parameter of ROUTE."""
+
+    SOFTMAX_ALL = 0
+    SOFTMAX_CHOSEN = 1
+    SIGMOID_EACH = 2
+    SIGMOID_SHARE = 3

@@ -7,8 +7,8 @@ The model runs op by op, and whoever listens sees each product with its input be
 up, are three or two products of one value, whose squares are summed once. The sums are float64 and become float32 at
 the end, so that they depend neither on threads nor on how many windows there are.
 
-The definition is llama-imatrix's, its windows too. What this file is not: a file format (models/importance.py), or a
-product with experts: `Sums` has a row per matrix of a stack, and an op that chooses among them adds to its rows.
+The definition is llama-imatrix's, its windows too. Of a stack of experts each has
+its own sums, of the rows that chose it, and its own count. What this file is not: a file format (models/importance.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zigllama.errors import BadImportance, ContextOverflow, NonFinite
+from zigllama.errors import BadImportance, ContextOverflow, NonFinite, WrongKindOfModel
 from zigllama.foundation.runtime import F32, I32, Lowered, Op, Rows
 from zigllama.inference.engine import CHUNK
 from zigllama.inference.kv_cache import ModelKVCache
@@ -26,6 +26,7 @@ from zigllama.inference.perplexity import cut, text_ids, with_bos
 from zigllama.inference.scoring import F64, surprise
 from zigllama.linear_algebra.linear import Weight, linear
 from zigllama.models.importance import Entry, Importance, combined
+from zigllama.neural_primitives.experts import expert_ids, experts_down, experts_gated
 
 if TYPE_CHECKING:
     from zigllama.inference.model import Model
@@ -84,6 +85,8 @@ class Collector:
     def __init__(self, model: Model, n_ctx: int = WINDOW, *, process_output: bool = False) -> None:
         if n_ctx > model.n_ctx:
             raise ContextOverflow(n_ctx, model.n_ctx)
+        if not model.spec.causal:
+            raise WrongKindOfModel("an importance matrix", "an encoder", "`embed` texts")
         self.model, self.n_ctx, self.n_windows = model, n_ctx, 0
         embedding, output = model.decoder.token_embd, model.decoder.output
         self.output: Weight | None = output if process_output else None
@@ -92,7 +95,7 @@ class Collector:
         for name, weight in model.weights.items():
             if isinstance(weight, Weight) and id(weight) not in skipped:
                 self._weights.setdefault(id(weight), name)
-        self._total = {name: Sums(name, model.weights[name].cols) for name in self._weights.values()}
+        self._total = {name: Sums(name, (w := model.weights[name]).cols, w.stack) for name in self._weights.values()}
         engine = model.engine
         self._cache = ModelKVCache(
             model.spec.cache_spec(), n_ctx, type_name=engine.cache.type_name, chunk=CHUNK, keep=0
@@ -168,6 +171,21 @@ class _Watch:
             x, weight = call.ins[0], call.ins[1]
             assert isinstance(x, Rows) and x.array is not None
             self.product(weight, x.array)
+
+        elif op is experts_gated or op is experts_down:
+            h, ids = call.ins[0].array, expert_ids(call.ins[1].array)
+            t, k = ids.shape
+            rows = h.reshape(t * k, -1) if op is experts_down else np.repeat(h, k, axis=0)
+            for weight in call.ins[2:4] if op is experts_gated else call.ins[3:]:
+                self.chosen(weight, rows, ids.reshape(-1))
+
+    def chosen(self, weight: Weight, x: F32, ids: I32) -> None:
+        """Each row (T, C) is multiplied with the matrix of the stack that its id names."""
+        if (sums := self.sums.get(id(weight))) is None:
+            return
+        for e in np.unique(ids):
+            mine = x[ids == e]
+            sums.add(squares(mine), len(mine), int(e))
 
     def product(self, weight: Weight, x: F32) -> None:
         """Rows (T, C) are multiplied with a weight."""

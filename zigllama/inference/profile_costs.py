@@ -94,6 +94,12 @@ def cost(row: TapeOp, counts: Counts) -> Cost:
         operations = 2.0 * sum(w.rows * w.cols for w in weights) * n(values[0])
         unit = ("bf16" if weights[0].compute == "bf16" else "f32") if weights[0].type.name in FLOATS else "int8"
         return Cost(float(sum(w.data.nbytes for w in weights)) * counts.steps, moved, operations, unit)
+    if row.op.name in ("experts_gated", "experts_down"):
+        # a row's own experts; how many rows share them is not known here, so of many rows the bytes are an upper bound
+        pairs, used = n(row.ins[1]) * row.ins[1].cols, counts.steps * weights[0].stack
+        unit = ("bf16" if weights[0].compute == "bf16" else "f32") if weights[0].type.name in FLOATS else "int8"
+        operations = 2.0 * sum(w.rows // w.stack * w.cols for w in weights) * pairs
+        return Cost(float(sum(w.data.nbytes // w.stack for w in weights)) * min(pairs, used), moved, operations, unit)
     if row.op.name == "embed":
         return Cost(weights[0].data.nbytes / weights[0].rows * counts.rows, moved)
     if row.op.name == "gather":  # of its operand only the wanted rows are read
@@ -105,6 +111,10 @@ def cost(row: TapeOp, counts: Counts) -> Cost:
     per_position = (cache.k.nbytes + cache.v.nbytes) / positions  # of a layer, scales of a Q8_0 cache included
     if row.op.name == "kv_store":
         return Cost(per_position * counts.rows, moved)
+    if cache.state:  # read from one page and written to another, by each sequence of a step; here: by one
+        size = cache.dk if row.op.name == "short_conv" else cache.dv
+        taps = row.ints[1] if row.op.name == "short_conv" else 3 * cache.dv // values[0].cols
+        return Cost(0.0, moved + 8.0 * size * counts.steps, 2.0 * taps * values[0].cols * counts.rows, "f32")
     _, heads, window = row.ints[:3]
     return Cost(
         per_position * counts.read[window], moved, 2.0 * heads * (cache.dk + cache.dv) * counts.seen[window], "f32"

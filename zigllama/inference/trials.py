@@ -85,7 +85,7 @@ class Trials:
         kind = type_by_name(type_name)
         if kind.name not in MULTIPLIED:
             raise UnsupportedType(name, kind.name)
-        new = Weight(kind, old.rows, old.cols, np.ascontiguousarray(data).reshape(-1), name)
+        new = Weight(kind, old.rows, old.cols, np.ascontiguousarray(data).reshape(-1), name, stack=old.stack)
         weights = {n: new if w is old else w for n, w in self.model.weights.items()}
         out = np.empty(len(self.ids), np.float64)
 

@@ -30,19 +30,30 @@ class Weight:
     data    its file bytes, uint8 (n_bytes,); row r begins at r * n_bytes / rows
     name    for error messages
     source  the tensor of the file that its rows are of: another than `name` where the file joins several matrices
+    stack   how many matrices of rows / stack rows each it holds, one behind the other (a layer's experts); else 1
     compute how F16 and BF16 are multiplied: "f32", or "bf16" (bf16.py); set before it is first prepared
 
     Raises ShapeError when `data` is not exactly rows * cols values long.
     """
 
     def __init__(
-        self, type: GGMLType, rows: int, cols: int, data: U8, name: str = "weight", source: str | None = None
+        self,
+        type: GGMLType,
+        rows: int,
+        cols: int,
+        data: U8,
+        name: str = "weight",
+        source: str | None = None,
+        stack: int = 1,
     ) -> None:
+        if stack < 1 or rows % stack:
+            raise ShapeError(f"{name}: {rows} rows are no {stack} matrices of equal size")
         need = rows * row_bytes(type, cols)
         if data.nbytes != need:
             raise ShapeError(f"{name}: {rows} x {cols} values of {type.name} take {need} bytes, found {data.nbytes}")
         self.type, self.rows, self.cols, self.name, self.source = type, rows, cols, name, source or name
         self.data: U8 = data
+        self.stack = stack
         self.compute = "f32"
         self._native: dict[int, Any] = {}  # id(context) -> NativeWeight
 
@@ -67,7 +78,8 @@ class Weight:
         made = self._native.get(id(context))
         if made is None:
             bf16 = self.compute == "bf16"
-            made = NativeWeight(context, self.type.id, self.rows, self.cols, self.data, mapped, release, bf16, together)
+            size = (self.type.id, self.rows, self.cols)
+            made = NativeWeight(context, *size, self.data, mapped, release, bf16, together, self.stack)
             self._native[id(context)] = made
         return made
 
@@ -75,6 +87,14 @@ class Weight:
         """See runtime.NativeOperand."""
         operand: tuple[int, int, int, Any] = self.prepare(context).native_operand(context)
         return operand
+
+    def matrix(self, i: int) -> Weight:
+        """Matrix i of the stack, a weight of its own over the same bytes."""
+        rows, size = self.rows // self.stack, self.data.nbytes // self.stack
+        data = self.data[i * size : (i + 1) * size]
+        part = Weight(self.type, rows, self.cols, data, f"{self.name}[{i}]", self.source)
+        part.compute = self.compute
+        return part
 
     def dequantized(self) -> F32:
         """Its values, float32 (rows, cols), as GGML's dequantisation gives them."""
@@ -110,6 +130,8 @@ def linear(x: Any, weight: Any, bias: Any = None, residual: Any = None) -> Any:
 
     if x.ndim != 2 or x.shape[1] != weight.cols:
         raise ShapeError(f"linear: x has shape {x.shape}, {weight.name} is ({weight.rows}, {weight.cols})")
+    if weight.stack != 1:
+        raise ShapeError(f"linear: {weight.name} is a stack of {weight.stack} matrices")
     if weight.compute == "bf16":
         y = bf16_product(x, weight.dequantized())
     else:

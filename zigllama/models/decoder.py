@@ -10,19 +10,21 @@ per op, under the recorder it becomes the tape.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from zigllama.errors import BadTensor, InvalidArgument
 from zigllama.foundation.runtime import F32, Step
 from zigllama.linear_algebra.linear import Weight, embed, linear
 from zigllama.neural_primitives.arithmetic import add, gather
-from zigllama.neural_primitives.embeddings import lookup
+from zigllama.neural_primitives.embeddings import RoPE, lookup
 from zigllama.neural_primitives.normalization import LayerNorm, RMSNorm
 from zigllama.neural_primitives.softmax import softcap
 from zigllama.transformers.attention import MultiHeadAttention
 from zigllama.transformers.feed_forward import FeedForward
 from zigllama.transformers.interfaces import Cache, CacheSpec
-from zigllama.transformers.spec import Spec
+from zigllama.transformers.mixture_of_experts import MixtureOfExperts
+from zigllama.transformers.spec import ExpertSpec, Spec
 from zigllama.transformers.transformer_block import Norm, TransformerBlock
 
 
@@ -76,6 +78,30 @@ def _norm(spec: Spec, weights: Mapping[str, Any], name: str) -> Norm:
     return RMSNorm(weight, spec.norm_eps)
 
 
+def _rope(spec: Spec, i: int, weights: Mapping[str, Any]) -> RoPE | None:
+    """Layer i's rotation, its rates divided by what the file has for them. Raises BadTensor."""
+    rope = spec.layers[i].rope
+    if rope is None or not spec.rope_divisors:
+        return rope
+    name = spec.rope_divisors[0]
+    try:
+        return rope.divided(weights[name])
+    except InvalidArgument as e:
+        raise BadTensor(name, str(e)) from None
+
+
+def _experts(spec: Spec, experts: ExpertSpec, w: Callable[[str], Any]) -> MixtureOfExperts:
+    """The mixture of a layer, `w` gives its tensors."""
+    shared = None
+    if experts.n_ff_shared:
+        router = Weight.from_array(w("ffn_gate_inp_shexp.weight")[None, :], "ffn_gate_inp_shexp")
+        gate, up, down = (w(f"ffn_{name}_shexp.weight") for name in ("gate", "up", "down"))
+        shared = MixtureOfExperts(router, gate, up, down, 1, spec.activation, "sigmoid")
+    gate, up, down = (w(f"ffn_{name}_exps.weight") for name in ("gate", "up", "down"))
+    router = w("ffn_gate_inp.weight")
+    return MixtureOfExperts(router, gate, up, down, experts.n_used, spec.activation, experts.gating, shared)
+
+
 def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
     """Layer i of the decoder, from the tensors blk.i.*"""
 
@@ -94,7 +120,7 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
         heads=spec.n_head,
         kv_heads=spec.n_head_kv,
         scale=spec.scale,
-        rope=spec.layers[i].rope,
+        rope=_rope(spec, i, weights),
         cache_class=cache_class,
         layer=layer,
         window=spec.layers[i].window,
@@ -108,7 +134,8 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
         norm_eps=spec.norm_eps,
         slopes=spec.slopes,
     )
-    feed_forward = FeedForward(
+    first, second = spec.norm_names
+    feed_forward: Any = FeedForward(
         w("ffn_gate.weight") if spec.gated else None,
         w("ffn_up.weight"),
         w("ffn_down.weight"),
@@ -117,10 +144,12 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
         w("ffn_up.bias"),
         w("ffn_down.bias"),
     )
+    if spec.experts is not None and i not in spec.experts.dense:
+        feed_forward = _experts(spec, spec.experts, w)
     return TransformerBlock(
-        norm("attn_norm"),
+        norm(first),
         attention,
-        norm("ffn_norm") if spec.ffn_norm else None,
+        norm(second) if spec.ffn_norm else None,
         feed_forward,
         norm("post_attention_norm") if spec.post_norm else None,
         norm("post_ffw_norm") if spec.post_norm else None,

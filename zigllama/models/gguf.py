@@ -10,10 +10,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from zigllama.errors import BadMetadata, TensorShapeMismatch, UnsupportedType
+from zigllama.errors import BadMetadata, ContextOverflow, TensorShapeMismatch, UnsupportedType
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.gguf_format import GGUFReader
+from zigllama.foundation.tensor import Tensor
 from zigllama.linear_algebra.linear import Weight
 from zigllama.models.config import HyperParameters
 from zigllama.models.registry import architecture
@@ -34,14 +35,16 @@ class GGUFLoader:
 
     dequantize   wrap every matrix as float32, so that products are computed in float32 throughout
 
+    n_ctx        positions that it will be used with, None: as many as it was trained for; LongRoPE's rates depend on it
+
     Raises the ModelFileErrors: UnsupportedArchitecture, BadMetadata, MissingTensor, TensorShapeMismatch, BadTensor,
-    UnsupportedType, and those of GGUFReader.
+    UnsupportedType, and those of GGUFReader; ContextOverflow for an n_ctx beyond learned positions.
     """
 
-    def __init__(self, path: StrPath, *, dequantize: bool = False) -> None:
+    def __init__(self, path: StrPath, *, dequantize: bool = False, n_ctx: int | None = None) -> None:
         self.reader = GGUFReader(path)
         try:
-            self.dequantize = dequantize
+            self.dequantize, self.n_ctx = dequantize, n_ctx
             self.spec = self._check()
         except BaseException:
             self.reader.close()
@@ -54,10 +57,12 @@ class GGUFLoader:
             raise BadMetadata("general.architecture", "missing or not a string")
         arch = architecture(name)
         n_vocab = self._n_vocab()
-        hyper = HyperParameters(metadata)
+        hyper = HyperParameters(metadata, tensors, self.n_ctx)
         if hyper.int("block_count", low=0, high=1 << 62) > len(tensors):  # before anything is made per layer
             raise BadMetadata(f"{name}.block_count", f"more layers than the file's {len(tensors)} tensors could fill")
         spec: Spec = arch.spec(hyper, n_vocab)
+        if self.n_ctx is not None and getattr(spec, "learned_positions", False) and self.n_ctx > spec.n_ctx:
+            raise ContextOverflow(self.n_ctx, spec.n_ctx)
         self.architecture, self.table = arch, arch.tensors(spec)
         self.table.check({n: tuple(t.shape) for n, t in tensors.items()})
         for t in tensors.values():
@@ -78,22 +83,34 @@ class GGUFLoader:
         return rows
 
     def weight(self, name: str) -> Any:
-        """A tensor as the decoder takes it: `Weight` for a matrix, float32 for a vector."""
+        """A tensor as the decoder takes it: `Weight` for a matrix, float32 for a vector and what is used like one."""
         from zigllama.linear_algebra.quantization import dequantize
 
         t = self.reader.tensor(name)
         data = self.reader.tensor_bytes(name)
-        if len(t.shape) == 1:
-            return dequantize(data, t.type.name)
-        rows, cols = t.shape
+        if len(t.shape) == 1 or name in self.table.plain:
+            return dequantize(data, t.type.name).reshape(t.shape)
+        *stack, rows, cols = t.shape  # of a layer's experts: (E, rows, cols)
+        n = stack[0] if stack else 1
+        rows *= n
         if self.dequantize and t.type.name != "F32":
             data = dequantize(data, t.type.name).view(np.uint8).reshape(-1)
-            return Weight(type_by_name("F32"), rows, cols, data, name)
-        return Weight(t.type, rows, cols, data, name)
+            return Weight(type_by_name("F32"), rows, cols, data, name, stack=n)
+        return Weight(t.type, rows, cols, data, name, stack=n)
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor of the file as numbers: a `Tensor` of float32 in its shape, whatever its number format.
+
+        A copy, decoded now; `weight` is the tensor as it is multiplied. Raises MissingTensor.
+        """
+        from zigllama.linear_algebra.quantization import dequantize
+
+        t = self.reader.tensor(name)
+        return Tensor.view(np.array(dequantize(self.reader.tensor_bytes(name), t.type.name).reshape(t.shape)))
 
     def weights(self) -> Iterator[tuple[str, Any]]:
-        """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding. Of a matrix that
-        the model takes apart (q, k and v in one) its parts come, views of the same bytes.
+        """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding. Of a matrix
+        that the model takes apart (q, k and v in one) its parts come, views of the same bytes.
 
         A tied output is the embedding's own `Weight`: rows are looked up in the form in which it is multiplied, the
         same bits, and the file's pages are not needed any more.
@@ -109,7 +126,7 @@ class GGUFLoader:
                 first += rows
             if not first:
                 yield name, weight
-        if "output.weight" not in self.reader.tensors:
+        if "output.weight" in self.table.optional and "output.weight" not in self.reader.tensors:
             yield "output.weight", embedding
 
     def decoder(self) -> Any:

@@ -20,8 +20,8 @@ from zigllama.models.tensors import TensorTable
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to make a spec of hyper-parameters (and the vocabulary's size), which tensors the spec asks for, and what runs
-    it: `model(spec, weights)`, the one decoder unless the architecture has a forward pass of its own."""
+    """How to make a spec of hyper-parameters (and the vocabulary's size), which tensors the spec asks for, and what
+    runs it: `model(spec, weights)`, the one decoder unless the architecture has a forward pass of its own."""
 
     spec: Callable[[HyperParameters, int], Any]
     tensors: Callable[[Any], TensorTable]
@@ -42,6 +42,7 @@ _MODULES: Mapping[str, str] = {
     "llama": "llama",
     "mamba": "mamba",
     "mamba2": "mamba",
+    "mistral": "mistral",
     "phi2": "phi",
     "phi3": "phi",
     "qwen": "qwen",

@@ -15,6 +15,7 @@ class TensorTable:
 
     joined   tensors that the model takes apart: name in the file -> the parts, (name, rows) each, in their order. What
              is required is the whole; the parts are what `GGUFLoader.weights` yields.
+    plain    of more than one dimension, but not multiplied by: the model takes them as float32 arrays, as vectors
     """
 
     def __init__(
@@ -22,8 +23,10 @@ class TensorTable:
         required: Mapping[str, Shape],
         optional: Mapping[str, Shape],
         joined: Mapping[str, Sequence[tuple[str, int]]] | None = None,
+        plain: Collection[str] = (),
     ) -> None:
         self.required, self.optional, self.joined = dict(required), dict(optional), dict(joined or {})
+        self.plain = frozenset(plain)
 
     def check(self, found: Mapping[str, Shape], ignored: Collection[str] = ()) -> None:
         """Raises MissingTensor, TensorShapeMismatch, or BadTensor for a tensor that is in no table."""
@@ -50,11 +53,15 @@ def decoder_tensors(spec: Spec) -> TensorTable:
         required["position_embd.weight"] = (spec.n_ctx, c)
     if spec.embedding_norm:
         required |= _norm(spec, "token_embd_norm", c)
+    pairs = [layer.rope.dim // 2 for layer in spec.layers if layer.rope is not None]
+    required |= dict.fromkeys(spec.rope_divisors, tuple(pairs[:1]))
     joined: dict[str, Sequence[tuple[str, int]]] = {}
     for i in range(spec.n_layer):
         p = f"blk.{i}."
-        for name, shape in _products(spec).items():
+        for name, shape in _products(spec, i).items():
             required[f"{p}{name}.weight"] = shape
+            if len(shape) != 2 or name == "ffn_gate_inp":
+                continue
             (required if name in spec.biases else optional)[f"{p}{name}.bias"] = shape[:1]
         for name, parts in _parts(spec).items():
             for kind in ("weight", "bias"):
@@ -71,9 +78,7 @@ def _norm(spec: Spec, name: str, size: int) -> dict[str, Shape]:
 
 def _norms(spec: Spec) -> dict[str, int]:
     """The norms of a block, and how many channels each has."""
-    norms = {"attn_norm": spec.n_embd}
-    if spec.ffn_norm:
-        norms["ffn_norm"] = spec.n_embd
+    norms = dict.fromkeys(spec.norm_names[: 2 if spec.ffn_norm else 1], spec.n_embd)
     if spec.qk_norm:
         norms |= {"attn_q_norm": spec.head_dim, "attn_k_norm": spec.head_dim}
     if spec.post_norm:
@@ -81,13 +86,19 @@ def _norms(spec: Spec) -> dict[str, int]:
     return norms
 
 
-def _products(spec: Spec) -> dict[str, Shape]:
-    """The matrices of a block, as the file has them."""
+def _products(spec: Spec, i: int) -> dict[str, Shape]:
+    """The matrices of layer i, as the file has them; of experts stacks of E matrices, and the shared expert's gate."""
     c, f = spec.n_embd, spec.n_ff
     q, kv = spec.n_head * spec.head_dim, spec.n_head_kv * spec.head_dim
     qkv: dict[str, Shape] = {"attn_q": (q, c), "attn_k": (kv, c), "attn_v": (kv, c)}
     if spec.fused_qkv:
         qkv = {"attn_qkv": (q + 2 * kv, c)}
+    if spec.experts is not None and i not in spec.experts.dense:
+        e, f, s = spec.experts.n_expert, spec.experts.n_ff, spec.experts.n_ff_shared
+        out = qkv | {"attn_output": (c, q), "ffn_gate_inp": (e, c)}
+        out |= {"ffn_gate_exps": (e, f, c), "ffn_up_exps": (e, f, c), "ffn_down_exps": (e, c, f)}
+        shared: dict[str, Shape] = {"ffn_gate_shexp": (s, c), "ffn_up_shexp": (s, c), "ffn_down_shexp": (c, s)}
+        return out | shared | {"ffn_gate_inp_shexp": (c,)} if s else out
     gate: dict[str, Shape] = {"ffn_gate": (f, c)} if spec.gated and not spec.fused_gate else {}
     up = 2 * f if spec.fused_gate else f
     return qkv | {"attn_output": (c, q)} | gate | {"ffn_up": (up, c), "ffn_down": (c, f)}

@@ -111,6 +111,13 @@ class Vocabulary:
             raise BadMetadata(key, f"token id {value} is not below the vocabulary's size {self.n}")
         return int(value)
 
+    def infill_id(self, kind: str) -> int | None:
+        """The token that marks a part of an infilling prompt, `kind` fim_pre, fim_suf or fim_mid: the file's old key
+        (prefix, suffix, middle), its new one, or the token known by its text."""
+        given = self.special_id(OLD_FIM_KEYS[kind]) if kind in OLD_FIM_KEYS else None
+        given = self.special_id(kind) if given is None else given
+        return next(iter(self.find(FIM_TEXTS[kind].split())), None) if given is None else given
+
     def flag(self, name: str, default: bool) -> bool:
         """`tokenizer.ggml.NAME`, true or false."""
         value = self.metadata.get(PREFIX + name, default)

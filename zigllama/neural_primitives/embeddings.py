@@ -13,7 +13,7 @@ Two layouts of the pairs are in use, and a model's weights fit one of them only:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from zigllama.errors import InvalidArgument, ShapeError
 from zigllama.foundation.opcodes import Opcode
 from zigllama.foundation.runtime import F32, Lowered, Step, cols_of, op
 from zigllama.linear_algebra.linear import Weight, embed
+from zigllama.neural_primitives.rope_scaling import Yarn, rope_rates
 
 ROPE_INTERLEAVED, ROPE_HALF_SPLIT = 0, 1
 
@@ -36,11 +37,9 @@ def rope_frequencies(rope_dim: int, base: float = 10000.0, *, factor: float = 1.
     that a context `factor` times longer spans the angles seen in training. Computed in double, rounded once. Raises
     InvalidArgument.
     """
-    if rope_dim < 2 or rope_dim % 2:
-        raise InvalidArgument(f"rope_frequencies: rope_dim is {rope_dim}, want an even number >= 2")
-    if not (np.isfinite(base) and base > 0 and np.isfinite(factor) and factor > 0):
-        raise InvalidArgument(f"rope_frequencies: base {base} and factor {factor} must be finite and > 0")
-    return (float(base) ** (-np.arange(0, rope_dim, 2) / rope_dim) / factor).astype(np.float32)
+    if not (np.isfinite(factor) and factor > 0):
+        raise InvalidArgument(f"rope_frequencies: factor {factor} must be finite and > 0")
+    return (rope_rates(rope_dim, base) / factor).astype(np.float32)
 
 
 def _lower_rope(
@@ -116,18 +115,40 @@ def lookup(weight: Any, step: Any, *, plane: int = 0, offset: int = 0) -> Any:
 
 @dataclass(frozen=True)
 class RoPE:
-    """A layer's rotation: `RoPE(dim, base, mode)(x, step, heads)`, with its frequencies made once."""
+    """A layer's rotation: `RoPE(dim, base, mode)(x, step, heads)`, with its frequencies made once.
+
+    factor     linear scaling of positions
+    yarn       YaRN in its place (its scale is not applied by itself: `scale` says what cos and sin are multiplied with)
+    divisors   one per pair, what its rate is divided by in addition (Llama 3, LongRoPE), or none
+    """
 
     dim: int
     base: float = 10000.0
     mode: int = ROPE_INTERLEAVED
     factor: float = 1.0
     scale: float = 1.0
+    yarn: Yarn | None = None
+    divisors: tuple[float, ...] = ()
 
     @cached_property
     def inv_freq(self) -> F32:
-        """(dim / 2,) radians per position"""
-        return rope_frequencies(self.dim, self.base, factor=self.factor)
+        """(dim / 2,) radians per position. Raises ShapeError, InvalidArgument."""
+        if self.yarn is None and not self.divisors:
+            return rope_frequencies(self.dim, self.base, factor=self.factor)
+        rates = rope_rates(self.dim, self.base) / self.factor
+        if self.yarn is not None:
+            rates = self.yarn.rates(self.dim, self.base)
+        if self.divisors and len(self.divisors) != len(rates):
+            raise ShapeError(f"rope: {len(self.divisors)} divisors for {len(rates)} pairs")
+        inv_freq: F32 = (rates / np.asarray(self.divisors or 1.0)).astype(np.float32)
+        return inv_freq
+
+    def divided(self, divisors: F32) -> RoPE:
+        """The same with each pair's rate divided by its divisor (dim / 2,). Raises InvalidArgument unless all are
+        finite and above 0."""
+        if not (np.isfinite(divisors).all() and (divisors > 0).all()):
+            raise InvalidArgument(f"rope: divisors must be finite and > 0, found {divisors.min()} to {divisors.max()}")
+        return replace(self, divisors=tuple(map(float, divisors)))
 
     def __call__(self, x: Any, step: Step, heads: int) -> Any:
         """x (T, heads * D) -> the same shape, rotated to the positions of `step`"""

@@ -27,6 +27,20 @@ class LayerSpec:
 
 
 @dataclass(frozen=True)
+class ExpertSpec:
+    """Experts in the place of a layer's feed-forward network: how many there are, how many a row goes to, the size of
+    each; how logits become weights (neural_primitives/experts.py); the size of a shared expert, 0: there is none; and
+    the layers that have none of it but a plain feed-forward network."""
+
+    n_expert: int
+    n_used: int
+    n_ff: int
+    gating: str = "softmax_chosen"
+    n_ff_shared: int = 0
+    dense: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Spec:
     """A decoder-only transformer. Every field below the sizes defaults to LLaMA's choice."""
 
@@ -45,6 +59,7 @@ class Spec:
     gated: bool = True  # False: down(act(up(x)))
     parallel: bool = False  # both halves of a block read what came in: x + attention(norm(x)) + feed_forward(norm'(x))
     ffn_norm: bool = True  # False: norm' is the attention's norm, one for both halves
+    norm_names: tuple[str, str] = ("attn_norm", "ffn_norm")  # what the file calls the norms of the two halves
     attn_scale: float | None = None  # what q . k is multiplied with; None: 1 / sqrt(head_dim)
     attn_softcap: float = 0.0
     logit_softcap: float = 0.0
@@ -52,10 +67,13 @@ class Spec:
     post_norm: bool = False  # a second norm on the result of each half, before it is added
     embedding_scale: float = 1.0
     embedding_norm: bool = False  # a norm on the embeddings, before the first block
-    learned_positions: bool = False  # a row per position, added to the token's
+    learned_positions: bool = False  # a row per position, added to the token's; there are n_ctx rows and no more
+    rope_divisors: tuple[str, ...] = ()  # vectors of the file; each rate of the rotation is divided by the first one's
     alibi: bool = False  # scores fall with the distance, at a slope of each head's own
     fused_qkv: bool = False  # the file holds q, k and v as one matrix, attn_qkv
     fused_gate: bool = False  # the file holds gate and up as one matrix, ffn_up
+    causal: bool = True  # False: every row sees the whole text; an encoder, which continues nothing
+    experts: ExpertSpec | None = None  # a mixture of experts instead of a feed-forward network
     biases: tuple[str, ...] = ()  # products that have a bias, by the names in the file; the others may have one
 
     @property

@@ -26,7 +26,7 @@ from typing import Any
 from zigllama.app import bench
 from zigllama.app.comparison import FEWEST, Verdict
 from zigllama.app.console import UsageError, note
-from zigllama.app.options import BLAS_HELP, add_model, model_path
+from zigllama.app.options import BLAS_HELP, CACHE_HELP, FLOAT_HELP, add_model, cache_type, model_path
 from zigllama.app.sides import Baseline, Comparison, Side, about_machine, is_setting
 from zigllama.inference.model import Model
 from zigllama.inference.profiling import MOST_PROBED, profile
@@ -43,6 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-t", "--threads", dest="n_threads", type=int, metavar="N", help="threads (default: see `zigllama doctor`)")
     add("--isa", metavar="NAME", help="instruction set variant (default: the best that this CPU has)")
     add("--blas", metavar="NAME", help=BLAS_HELP)
+    add("-ctk", "--cache-type-k", dest="type_k", metavar="TYPE", help=CACHE_HELP)
+    add("-ctv", "--cache-type-v", dest="type_v", metavar="TYPE", help="of the values: the same")
+    add("--float-compute", choices=["f32", "bf16"], help=FLOAT_HELP)
     add("--json", action="store_true", help="print as JSON")
     two = parser.add_argument_group("comparing").add_argument
     side = "an interpreter, a virtual environment's folder, or NAME=VALUE; may be repeated (default: this build)"
@@ -78,8 +81,17 @@ def run(args: argparse.Namespace) -> int:
 # --- a profile --------------------------------------------------------------------------------------------------------
 
 
+ENGINE = {"isa": "--isa", "blas": "--blas", "float_compute": "--float-compute", "cache_type": "-ctk"}
+
+
+def _options(args: argparse.Namespace) -> dict[str, str]:
+    """What was said of the engine, as `Model` takes it."""
+    said = {name: getattr(args, name, None) for name in ENGINE} | {"cache_type": cache_type(args.type_k, args.type_v)}
+    return {name: value for name, value in said.items() if value is not None}
+
+
 def _profile(args: argparse.Namespace, path: Path, tests: list[bench.Test]) -> int:
-    options = {name: value for name in ("isa", "blas") if (value := getattr(args, name)) is not None}
+    options: dict[str, Any] = _options(args)
     with Model(path, max(t.n_ctx for t in tests) + 1, args.n_threads, n_seq=1, keep=0, **options) as model:
         runner = bench.Runner(model)
         for test in tests:
@@ -125,9 +137,8 @@ def _compare(args: argparse.Namespace, path: Path, tests: list[bench.Test]) -> i
 
     n_threads = default_threads().n_threads if args.n_threads is None else args.n_threads
     flags = ["-t", str(n_threads)]
-    for name in ("isa", "blas"):
-        if getattr(args, name) is not None:
-            flags += [f"--{name}", getattr(args, name)]
+    for name, value in _options(args).items():
+        flags += [ENGINE[name], value]
     with machine_probes(n_threads, tests) as probes:
         how = Comparison(path, tests, args.rounds, args.repetitions, flags, probes, note)
         model = {"file": path.name, "n_bytes": path.stat().st_size}
@@ -148,7 +159,7 @@ def _save(args: argparse.Namespace, how: Comparison, about: dict[str, Any]) -> i
     side = Side()
     settings = _settings()
     names = {name: kind for name, (kind, _) in how.probes.items()}
-    made = Baseline(side.build(), about["model"], about["machine"], settings, list(how.flags), how.figures(side), names)
+    made = Baseline(side.build(), about["model"], about["machine"], settings, how.conditions, how.figures(side), names)
     made.save(args.save)
     note(f"{args.save}: {args.rounds} figures of {' and '.join(made.figures)}, build {made.build['digest'][:12]}")
     return 0
@@ -165,8 +176,8 @@ def _with_baseline(
     base, side = Baseline.load(args.baseline), Side()
     if wrong := base.differences(about["model"], about["machine"]):
         raise UsageError(f"{args.baseline} is of something else: {'; '.join(wrong)}")
-    if base.flags != list(how.flags):
-        raise UsageError(f"{args.baseline} was made with {' '.join(base.flags)}, this is {' '.join(how.flags)}")
+    if base.flags != how.conditions:
+        raise UsageError(f"{args.baseline} was made with {' '.join(base.flags)}, this is {' '.join(how.conditions)}")
     if base.still_there():
         note("the baseline's build is still there: it runs in turn with this one")
         return how.in_turn(base.side, side, args.threshold), about | {"method": "in turn", "a": str(base.side)}

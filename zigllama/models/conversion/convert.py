@@ -24,7 +24,6 @@ from zigllama.errors import (
     NoSpace,
     ShapeError,
     UnknownName,
-    UnsupportedTokenizer,
 )
 from zigllama.foundation import gguf_writer
 from zigllama.foundation.byte_source import StrPath
@@ -35,7 +34,9 @@ from zigllama.foundation.runtime import F32
 from zigllama.linear_algebra.number_formats import quantize_rows
 from zigllama.models.config import HyperParameters
 from zigllama.models.conversion.checkpoint import Checkpoint
+from zigllama.models.conversion.pooling import pooling_metadata
 from zigllama.models.conversion.recipes import FLOAT32, Conversion, Recipe, Shape, conversion_of
+from zigllama.models.conversion.vocabulary_files import vocabulary_metadata
 from zigllama.models.registry import architecture, names
 
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}  # general.file_type
@@ -47,12 +48,14 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written: tensor names with shape and type, the metadata, and the path."""
+    """What was written: tensor names with shape and type, the metadata, and the path. `notes`: what of the tokenizer a
+    GGUF file has no key for."""
 
     path: str
     arch: str
     tensors: dict[str, tuple[Shape, GGMLType]]
     metadata: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     @property
     def n_bytes(self) -> int:
@@ -96,9 +99,13 @@ def convert(
         tensors = work.plan(recipes)
         rows = tensors["token_embd.weight"][0][0] if "token_embd.weight" in tensors else 0
         metadata = _metadata(checkpoint, family, type)
-        metadata |= _vocabulary(checkpoint, rows, pre) if vocabulary else {"tokenizer.ggml.model": "no_vocab"}
+        metadata |= pooling_metadata(checkpoint, family.arch)
+        more, notes = {"tokenizer.ggml.model": "no_vocab"}, list[str]()
+        if vocabulary:
+            more, notes = vocabulary_metadata(checkpoint, rows, pre)
+        metadata |= more
         _check(family, metadata, tensors)
-        done = Converted(place, family.arch, tensors, metadata)
+        done = Converted(place, family.arch, tensors, metadata, tuple(notes))
         data = [TensorData(n, s, t, lambda n=n: work.pieces(n, recipes[n])) for n, (s, t) in tensors.items()]  # type: ignore[misc]
         work.n_bytes = done.n_bytes
         try:
@@ -138,11 +145,6 @@ def _metadata(checkpoint: Checkpoint, family: Conversion, type: str) -> dict[str
     return keys
 
 
-def _vocabulary(checkpoint: Checkpoint, rows: int, pre: str | None) -> dict[str, Any]:
-    """The tokenizer's keys."""
-    raise UnsupportedTokenizer("(none)", "vocabulary=False makes a file without one")
-
-
 def _check(family: Conversion, metadata: dict[str, Any], tensors: dict[str, tuple[Shape, GGMLType]]) -> None:
     """Against the table of the architecture. Raises BadMetadata, MissingTensor, TensorShapeMismatch, BadTensor."""
     if family.arch not in names():
@@ -151,7 +153,7 @@ def _check(family: Conversion, metadata: dict[str, Any], tensors: dict[str, tupl
     plain = {key: value.value if isinstance(value, Typed) else value for key, value in metadata.items()}
     if "token_embd.weight" not in tensors:
         raise MissingTensor("token_embd.weight")
-    spec = arch.spec(HyperParameters(plain), tensors["token_embd.weight"][0][0])
+    spec = arch.spec(HyperParameters(plain, tensors), tensors["token_embd.weight"][0][0])
     arch.tensors(spec).check({name: shape for name, (shape, _) in tensors.items()})
 
 
@@ -170,9 +172,12 @@ class _Work:
         self.widths: dict[str, int] = {}
 
     def plan(self, recipes: dict[str, Recipe]) -> dict[str, tuple[Shape, GGMLType]]:
-        """Shape and type of every tensor. Raises MissingTensor, and BadTensor for a tensor that no recipe takes."""
+        """Shape and type of every tensor; of two recipes for one the one that holds stays in `recipes`. Raises
+        MissingTensor, and BadTensor for a tensor that no recipe takes."""
         tensors, taken = {}, set()
-        for name, recipe in recipes.items():
+        for name, recipe in [*recipes.items()]:
+            if recipe.otherwise is not None and all(self._find(s) not in self.checkpoint for s in recipe.names):
+                recipes[name] = recipe = recipe.otherwise
             found = [self._find(source) for source in recipe.names]
             if recipe.optional and all(f not in self.checkpoint for f in found):
                 continue
@@ -192,8 +197,10 @@ class _Work:
         return tensors
 
     def _find(self, name: str) -> str:
-        """The name as the folder has it: with its prefix, or without."""
+        """The name as the folder has it: with its prefix, or without, or another one."""
         if name not in self.checkpoint:
+            if self.family.other_names.get(name, name) in self.checkpoint:
+                return self.family.other_names.get(name, name)
             for prefix in self.family.prefixes:
                 if name.startswith(prefix) and name.removeprefix(prefix) in self.checkpoint:
                     return name.removeprefix(prefix)
@@ -202,6 +209,8 @@ class _Work:
     def _type(self, name: str, shape: Shape) -> GGMLType:
         if len(shape) < 2 or self.small.search(name):
             return type_by_name("F32")
+        if self.family.wider and self.type.block_size > 1 and re.search(self.family.wider, name):
+            return type_by_name("F16")
         return self.type if shape[-1] % self.type.block_size == 0 else type_by_name("F16")
 
     def pieces(self, name: str, recipe: Recipe) -> Iterator[Any]:

@@ -12,24 +12,19 @@ from zigllama.models.conversion.recipes import (
     Conversion,
     Recipe,
     decoder_metadata,
-    llama3_factors,
     permuted,
     register,
-    rope_metadata,
     take,
 )
+from zigllama.models.conversion.rope import rope_keys, rope_tensors
+from zigllama.models.conversion.tables import head_dim, window
 
 
 def metadata(config: Config) -> dict[str, Any]:
     """LLaMA's keys; a window where the config has one."""
     keys = decoder_metadata(config)
     keys["attention.layer_norm_rms_epsilon"] = config.float("rms_norm_eps", default=1e-6)
-    window = {"attention.sliding_window": config.int("sliding_window")} if config.get("sliding_window") else {}
-    return keys | rope_metadata(config, _head_dim(config)) | window
-
-
-def _head_dim(config: Config) -> int:
-    return config.int("head_dim", default=config.int("hidden_size") // config.int("num_attention_heads", low=1))
+    return keys | rope_keys(config, head_dim(config)) | window(config)
 
 
 def tensors(config: Config) -> dict[str, Recipe]:
@@ -39,9 +34,7 @@ def tensors(config: Config) -> dict[str, Recipe]:
     out = {"token_embd.weight": take("model.embed_tokens.weight"), "output_norm.weight": take("model.norm.weight")}
     if not config.bool("tie_word_embeddings", default=False):
         out["output.weight"] = take("lm_head.weight")
-    factors = llama3_factors(config, _head_dim(config))
-    if factors is not None:
-        out["rope_freqs.weight"] = Recipe((), lambda: factors)
+    out |= rope_tensors(config, head_dim(config))
     attn = ("weight", "bias") if config.bool("attention_bias", default=False) else ("weight",)
     mlp = ("weight", "bias") if config.bool("mlp_bias", default=False) else ("weight",)
     for i in range(config.layers("num_hidden_layers")):

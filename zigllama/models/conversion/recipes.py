@@ -22,10 +22,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import math
 import pkgutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,12 +47,14 @@ class Recipe:
     make       their float32 arrays -> the tensor's; None: the one tensor as it is, read a slab at a time
     shape      their shapes -> the tensor's; None: `make` is tried on zeros once, which costs memory and time
     optional   left out where none of the tensors is in the folder
+    otherwise  the recipe where none of the tensors is in the folder
     """
 
     names: tuple[str, ...]
     make: Callable[..., F32] | None = None
     shape: Callable[..., Shape] | None = None
     optional: bool = False
+    otherwise: Recipe | None = None
 
     def shape_of(self, *shapes: Shape) -> Shape:
         """The tensor's shape, of the shapes of what goes into it. Raises ShapeError."""
@@ -69,8 +70,10 @@ class Recipe:
 class Conversion:
     """A family: `metadata(config)` and `tensors(config)` (see the top of this file).
 
-    ignored    regular expressions of names in the folder that are no weights (or the same again)
-    prefixes   beginnings of names that some folders leave out ("transformer.")
+    ignored        regular expressions of names in the folder that are no weights (or the same again)
+    prefixes       beginnings of names that some folders leave out ("transformer.")
+    other_names    what some folders call a tensor instead
+    wider          regular expression of the file's tensors that lose too much in 8 bits: F16 where Q8_0 is asked for
     """
 
     arch: str
@@ -78,6 +81,8 @@ class Conversion:
     tensors: Callable[[Config], dict[str, Recipe]]
     ignored: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
+    other_names: Mapping[str, str] = field(default_factory=dict)
+    wider: str = ""
 
 
 _REGISTERED: dict[str, Conversion] = {}
@@ -191,58 +196,8 @@ def rope_parameters(config: Config, kind: str | None = None) -> Config:
     if kind is not None and kind in found:
         found = found.object(kind)
     if not found:
-        found = Config({"rope_theta": config.float("rope_theta", default=10000.0)} | config.object("rope_scaling"))
+        base = config.float("rope_theta", "rotary_emb_base", default=10000.0)
+        found = Config({"rope_theta": base} | config.object("rope_scaling"))
     if "type" in found and "rope_type" not in found:
         found["rope_type"] = found["type"]
     return found
-
-
-def rope_metadata(config: Config, dim: int) -> dict[str, Any]:
-    """rope.freq_base, rope.dimension_count and rope.scaling.*. llama3 and longrope scale pair by pair: a tensor holds
-    the factors (see `llama3_factors`). Raises BadCheckpoint for a kind that is not known."""
-    rope = rope_parameters(config)
-    keys: dict[str, Any] = {"rope.freq_base": rope.float("rope_theta", default=10000.0), "rope.dimension_count": dim}
-    kind = rope.text("rope_type", default="default")
-    if kind in ("default", "llama3", "longrope", "dynamic"):
-        return keys
-    if kind not in ("linear", "yarn"):
-        raise BadCheckpoint(config.path, f"rope_type: {kind!r} is not supported")
-    keys |= {"rope.scaling.type": kind, "rope.scaling.factor": rope.float("factor")}
-    if kind == "yarn":
-        trained = rope.int("original_max_position_embeddings", default=keys_context(config), high=1 << 30)
-        keys["rope.scaling.original_context_length"] = trained
-        for name, key in YARN.items():
-            if rope.get(name) is not None:
-                keys[f"rope.scaling.{key}"] = rope.float(name)
-    return keys
-
-
-YARN = {
-    "attention_factor": "attn_factor",
-    "beta_fast": "yarn_beta_fast",
-    "beta_slow": "yarn_beta_slow",
-}
-
-
-def keys_context(config: Config) -> int:
-    """Positions that the model was made for."""
-    return config.int("max_position_embeddings", high=1 << 30)
-
-
-def llama3_factors(config: Config, dim: int) -> F32 | None:
-    """What llama3's scaling divides each frequency by, (dim / 2,): the tensor rope_freqs.weight; None for other kinds.
-
-    A pair that turns more than high_freq_factor times over the trained context keeps its frequency, one that turns less
-    than low_freq_factor times is slowed by `factor`, between them it is mixed (Grattafiori et al., 2024, "The Llama 3
-    Herd of Models", arXiv 2407.21783)."""
-    rope = rope_parameters(config)
-    if rope.text("rope_type", default="default") != "llama3":
-        return None
-    factor, trained = rope.float("factor"), rope.float("original_max_position_embeddings")
-    low, high = rope.float("low_freq_factor"), rope.float("high_freq_factor")
-    if factor <= 0 or high <= low or dim < 2:
-        raise BadCheckpoint(config.path, f"llama3 scaling: factor {factor}, low {low}, high {high}")
-    base = rope.float("rope_theta", default=10000.0)
-    turns = trained * base ** (-np.arange(0, dim, 2) / dim) / (2 * math.pi)
-    smooth = np.clip((turns - low) / (high - low), 0, 1)
-    return (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
