@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.inference.model import Model as Model
     from zigllama.inference.profiling import Profiler as Profiler
     from zigllama.inference.profiling import profile as profile
+    from zigllama.inference.vision import Vision as Vision
     from zigllama.linear_algebra.number_formats import dequantize as dequantize
     from zigllama.linear_algebra.number_formats import quantize_rows as quantize_rows
     from zigllama.linear_algebra.quantized_tensor import QuantizedTensor as QuantizedTensor
@@ -47,6 +48,7 @@ _HOMES = {
     "Profiler": "zigllama.inference.profiling:Profiler",
     "QuantizedTensor": "zigllama.linear_algebra.quantized_tensor:QuantizedTensor",
     "Tokenizer": "zigllama.models.tokenizer:Tokenizer",
+    "Vision": "zigllama.inference.vision:Vision",
     "convert": "zigllama.models.conversion.convert:convert",
     "dequantize": "zigllama.linear_algebra.number_formats:dequantize",
     "diff": "zigllama.app.diff",

@@ -154,6 +154,37 @@ class LogitsFileError(ModelFileError):
         super().__init__(f"saved logits {path}: {reason}")
 
 
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+class BadImage(InvalidArgument):
+    """An image cannot be used: which, and why."""
+
+    def __init__(self, image: str, reason: str) -> None:
+        self.image, self.reason = image, reason
+        super().__init__(f"image {image}: {reason}")
+
+
+class ImageTooLarge(BadImage):
+    """An image has, or would be resized to, more than `limit` pixels."""
+
+    def __init__(self, image: str, width: int, height: int, limit: int) -> None:
+        self.width, self.height, self.limit = width, height, limit
+        super().__init__(image, f"has {width} x {height} pixels, at most {limit} in all are read")
+
+
+class PillowMissing(ZigllamaError):
+    """Pillow, which decodes and resizes images, is not installed."""
+
+
+class PlaceholderMismatch(InvalidArgument):
+    """A prompt has places for another number of images than there are."""
+
+    def __init__(self, places: int, images: int) -> None:
+        self.places, self.images = places, images
+        super().__init__(f"the prompt has places for {places} images, {images} are given")
+
+
 # --- making files -----------------------------------------------------------------------------------------------------
 
 

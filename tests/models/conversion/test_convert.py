@@ -23,6 +23,7 @@ from zigllama.linear_algebra.quantization import dequantize
 from zigllama.models.conversion.checkpoint import Checkpoint
 from zigllama.models.conversion.convert import convert
 from zigllama.models.conversion.recipes import joined, permute_rope, plus_one, rows, stacked, transposed
+from zigllama.models.conversion.rope import rope_tensors
 
 ABOUT = json.loads((GOLDEN / "llama.json").read_text("utf-8"))
 SHAPES = {name: tuple(shape) for name, shape in ABOUT["parameters"].items()}
@@ -137,6 +138,18 @@ def test_recipes() -> None:
         stacked(["a", "b"]).shape_of((8, 3), (8, 2))
 
 
+def test_llama3_factors(tmp_path: Path) -> None:
+    """Fast pairs keep their frequency, slow ones turn 8 times slower, and between them it rises."""
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    rope = {"rope_theta": 500000.0, "original_max_position_embeddings": 8192}
+    with Checkpoint(made(tmp_path, {"rope_parameters": scaling | rope})) as c:
+        make = rope_tensors(c.config, 128)["rope_freqs.weight"].make
+    assert make is not None
+    factors = make()
+    assert factors[0] == 1 and factors[-1] == 8 and (np.diff(factors) >= 0).all()
+    assert 10 < (factors == 1).sum() < (factors < 8).sum() < 50
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -170,8 +183,8 @@ def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"hidden_size": "256"}, "hidden_size.*: '256' is not an integer"),
-        ({"hidden_size": None}, "hidden_size.*: missing"),
+        ({"hidden_size": "256"}, "hidden_size or n_embd: '256' is not an integer"),
+        ({"hidden_size": None}, "hidden_size or n_embd: missing"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers: 1000000000 is not an integer from 1 to 4096"),
         ({"num_hidden_layers": True}, "num_hidden_layers: True"),
         ({"rms_norm_eps": 1e300}, "rms_norm_eps: 1e[+]300 is not a finite number"),
