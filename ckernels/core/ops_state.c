@@ -113,7 +113,7 @@ static int check_states(const char *name, const zl_cache *c, const zl_step *s) {
         } else if (at ? from < 0 || from >= c->n_pages : from >= 0) {
             return zl_fail(ZL_E_BOUNDS, "%s: sequence %d goes on at position %d from page %d of %d", name, s->seq[t], at, from, c->n_pages);
         }
-        if (at / ZL_PAGE >= width - 1 || table[at / ZL_PAGE] == from)
+        if (table[at / ZL_PAGE] == from) /* so is the last column itself */
             return zl_fail(ZL_E_BOUNDS, "%s: position %d of sequence %d is written to page %d, where it is read from", name, at, s->seq[t], from);
     }
     return ZL_OK;
