@@ -142,7 +142,7 @@ def test_ids_that_no_expert_has(isa: str) -> None:
 
 def test_only_chosen_experts_are_read() -> None:
     """The context counts the bytes of panels that products were made with."""
-    ctx = shared_context(None, 2)
+    ctx = shared_context(USABLE[0], 2)
     gate, up, down = stack("Q8_0", 16, 64, 96, 0), stack("Q8_0", 16, 64, 96, 1), stack("Q8_0", 16, 96, 64, 2)
     per_expert = sum(w.prepare(ctx).n_bytes // 16 for w in (gate, up, down))
     for t, chosen in ((1, [3, 9]), (1, [5]), (50, [3, 9]), (300, list(range(16)))):
