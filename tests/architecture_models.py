@@ -80,6 +80,12 @@ class Subject:
             self._model = self.open()
         return self._model
 
+    def run(self, model: Model, ids: list[int]) -> npt.NDArray[np.float32]:
+        """What the golden files have of a run: logits (T, V), or the rows (T, C) of an encoder."""
+        if self.variant.output == "logits":
+            return model.logits(ids)
+        return model.hidden(ids, self.variant.segments(len(ids)))
+
     def rows(self, length: int) -> list[int]:
         """The rows that `arrays[length]` holds."""
         return rows_of(length)

@@ -31,7 +31,7 @@ def model_or_skip(name: str) -> Path:
     entry = lookup(name)
     if not entry.present:
         pytest.skip(f"model {name} is not in the cache; `zigllama pull {name}` fetches it")
-    return entry.path
+    return entry.place
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +44,12 @@ def smollm2_path() -> Path:
 def gemma3_path() -> Path:
     """Gemma 3 270M, Q4_K_M, as a GGUF file."""
     return model_or_skip("gemma3-270m")
+
+
+@pytest.fixture(scope="session")
+def minilm_path() -> Path:
+    """all-MiniLM-L6-v2, a folder."""
+    return model_or_skip("minilm")
 
 
 # --- skips ------------------------------------------------------------------------------------------------------------

@@ -114,8 +114,8 @@ def attention(q: Array, k: Array, v: Array, scale: float, cap: float, bias: Arra
     the span's maximum, and that maximum's to the largest so far, are rounded once more, each at most twice the largest
     score. tanh has an error of its own, and no slope above 1. A bias is a product of a rounded factor: two roundings,
     one more of the sum, and it counts in the distances to the maxima. Twice that error e (numerator and denominator)
-    becomes a factor. Then exp, the span's sum of 64 weights, 64 products and sums of values, and per merge two factors (one of
-    them exp) and two operations on the sum and on the values; a weight may be flushed.
+    becomes a factor. Then exp, the span's sum of 64 weights, 64 products and sums of values, and per merge two factors
+    (one of them exp) and two operations on the sum and on the values; a weight may be flushed.
     """
     size = (abs(scale) * (np.abs(k) @ np.abs(q))).max(initial=0)
     e = (2 * q.shape[0] + 5) * U * size + (cap * (RELATIVE["tanh"] + 3 * U) if cap else 0)

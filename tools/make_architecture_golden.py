@@ -72,7 +72,9 @@ class Oracle:
     def run(self, ids: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """(T, V), or (T, C) of an encoder."""
         with torch.no_grad():
-            options = {"use_cache": False} if self.variant.output == "logits" else {}
+            options: dict[str, Any] = {"use_cache": False} if self.variant.output == "logits" else {}
+            if self.variant.second:
+                options["token_type_ids"] = torch.tensor([self.variant.segments(len(ids))])
             found = self.model(input_ids=torch.tensor([ids]), **options)[self.variant.output]
         return np.asarray(found[0].numpy(), np.float32)
 

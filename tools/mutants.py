@@ -58,6 +58,7 @@ SUITES = {
     "core/ops_experts": ["experts"],
     "core/ops_linear": ["linear", "bounds", "blas"],
     "core/ops_rows": ["rows"],
+    "core/ops_state": ["state"],
     "core/probe": ["probe"],
     "core/program": ["program", "bounds", "experts"],
     "core/quantize": ["quantize_plain", "quantize_iq"],
@@ -82,12 +83,14 @@ SUITES = {
     "kernels/quantize_weighted": ["quantize_iq"],
     "kernels/quantize": ["quantize_plain", "quantize_iq"],
     "kernels/rows": ["rows"],
+    "kernels/state": ["state"],
     "kernels/simd": ["rows", "linear", "attention"],
     "kernels/": ["linear", "bounds"],
 }
 # Those that call kernels. What no kernel can break need not run again, nor with other numbers of threads.
 KERNEL_SUITES = [
     "rows",
+    "state",
     "linear",
     "dequantize",
     "wide",

@@ -25,10 +25,15 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.inference.model import Model as Model
     from zigllama.inference.profiling import Profiler as Profiler
     from zigllama.inference.profiling import profile as profile
+    from zigllama.inference.vision import Vision as Vision
     from zigllama.linear_algebra.number_formats import dequantize as dequantize
     from zigllama.linear_algebra.number_formats import quantize_rows as quantize_rows
     from zigllama.linear_algebra.quantized_tensor import QuantizedTensor as QuantizedTensor
+    from zigllama.models.conversion.convert import convert as convert
     from zigllama.models.gguf import GGUFLoader as GGUFLoader
+    from zigllama.models.llama_model import LLaMAModel as LLaMAModel
+    from zigllama.models.model_config import ModelConfig as ModelConfig
+    from zigllama.models.model_config import ModelSize as ModelSize
     from zigllama.models.tokenizer import Tokenizer as Tokenizer
 
 __version__ = "0.1.0"
@@ -36,10 +41,15 @@ __version__ = "0.1.0"
 # public name -> "module" or "module:attribute"
 _HOMES = {
     "GGUFLoader": "zigllama.models.gguf:GGUFLoader",
+    "LLaMAModel": "zigllama.models.llama_model:LLaMAModel",
     "Model": "zigllama.inference.model:Model",
+    "ModelConfig": "zigllama.models.model_config:ModelConfig",
+    "ModelSize": "zigllama.models.model_config:ModelSize",
     "Profiler": "zigllama.inference.profiling:Profiler",
     "QuantizedTensor": "zigllama.linear_algebra.quantized_tensor:QuantizedTensor",
     "Tokenizer": "zigllama.models.tokenizer:Tokenizer",
+    "Vision": "zigllama.inference.vision:Vision",
+    "convert": "zigllama.models.conversion.convert:convert",
     "dequantize": "zigllama.linear_algebra.number_formats:dequantize",
     "diff": "zigllama.app.diff",
     "errors": "zigllama.errors",

@@ -154,6 +154,37 @@ class LogitsFileError(ModelFileError):
         super().__init__(f"saved logits {path}: {reason}")
 
 
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+class BadImage(InvalidArgument):
+    """An image cannot be used: which, and why."""
+
+    def __init__(self, image: str, reason: str) -> None:
+        self.image, self.reason = image, reason
+        super().__init__(f"image {image}: {reason}")
+
+
+class ImageTooLarge(BadImage):
+    """An image has, or would be resized to, more than `limit` pixels."""
+
+    def __init__(self, image: str, width: int, height: int, limit: int) -> None:
+        self.width, self.height, self.limit = width, height, limit
+        super().__init__(image, f"has {width} x {height} pixels, at most {limit} in all are read")
+
+
+class PillowMissing(ZigllamaError):
+    """Pillow, which decodes and resizes images, is not installed."""
+
+
+class PlaceholderMismatch(InvalidArgument):
+    """A prompt has places for another number of images than there are."""
+
+    def __init__(self, places: int, images: int) -> None:
+        self.places, self.images = places, images
+        super().__init__(f"the prompt has places for {places} images, {images} are given")
+
+
 # --- making files -----------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +243,14 @@ class ContextOverflow(ZigllamaError):
     def __init__(self, need: int, have: int) -> None:
         self.need, self.have = need, have
         super().__init__(f"context overflow: {need} positions are needed, the context has {have}")
+
+
+class WrongKindOfModel(ZigllamaError):
+    """A model was asked for what its kind does not have: an encoder to write. `can` says what it does."""
+
+    def __init__(self, asked: str, kind: str, can: str) -> None:
+        self.asked, self.kind, self.can = asked, kind, can
+        super().__init__(f"{asked} cannot be had: the model is {kind}; it can {can}")
 
 
 class NonFinite(ZigllamaError):

@@ -106,6 +106,7 @@ typedef struct {
 extern const zl_op_def zl_ops_rows[];       /* core/ops_rows.c:      norms, activations, add, softmax, gather, top-k, embed, lookup, rope; ends with code 0 */
 extern const zl_op_def zl_ops_linear[];     /* core/ops_linear.c:    linear                                                                   */
 extern const zl_op_def zl_ops_attention[];  /* core/ops_attention.c: kv store, attention                                                      */
+extern const zl_op_def zl_ops_state[];      /* core/ops_state.c:     short convolution, scans                                                 */
 extern const zl_op_def zl_ops_experts[];    /* core/ops_experts.c:   route, and products with the experts' weights                             */
 const zl_op_def *zl_op_find(int code);      /* NULL when unknown */
 

@@ -96,9 +96,9 @@ const char *zl_kernel_variant(const zl_ctx *ctx, int i) { return ctx && zl_kerne
 /* ---- opcodes --------------------------------------------------------------------------------------------------------------- */
 
 const zl_op_def *zl_op_find(int code) {
-    static const zl_op_def *const families[] = {zl_ops_rows, zl_ops_linear, zl_ops_attention, zl_ops_experts};
+    static const zl_op_def *const families[] = {zl_ops_rows, zl_ops_linear, zl_ops_attention, zl_ops_state, zl_ops_experts};
     if (code <= 0) return NULL; /* 0 ends a table */
-    for (size_t f = 0; f < sizeof families / sizeof *families; f++)
+    for (size_t f = 0; f < sizeof families / sizeof families[0]; f++)
         for (const zl_op_def *d = families[f]; d->code; d++)
             if (d->code == code) return d;
     return NULL;

@@ -48,6 +48,7 @@ static int want_cache(const char *name, const zl_tensor *t, int i, int layer) {
     int status = zl_want_kind(name, t, i, ZL_CACHE);
     if (status) return status;
     const zl_cache *c = t[i].data;
+    if (c->state) return zl_fail(ZL_E_TYPE, "%s: tensor %d is a cache of states, want keys and values", name, i);
     if (layer < 0 || layer >= c->n_layer) return zl_fail(ZL_E_BOUNDS, "%s: layer %d of a cache class with %d", name, layer, c->n_layer);
     return ZL_OK;
 }
@@ -122,9 +123,11 @@ static int check_attention(const zl_op *op, const zl_tensor *t) {
     int status = want_cache("attention", t, op->in[1], op->ip[0]);
     if (status) return status;
     const zl_cache *c = t[op->in[1]].data;
-    int heads = op->ip[1], window = op->ip[2];
+    int heads = op->ip[1], window = op->ip[2], memory = op->ip[3];
     if (heads < 1 || heads % c->n_kv) return zl_fail(ZL_E_SHAPE, "attention: %d heads over %d kv heads", heads, c->n_kv);
     if (window < 0) return zl_fail(ZL_E_ARG, "attention: a window of %d positions", window);
+    if (memory < 0 || (memory && (window || op->in[2] >= 0)))
+        return zl_fail(ZL_E_ARG, "attention: memory %d (a position plane + 1), a window of %d positions, slopes in tensor %d", memory, window, op->in[2]);
     if (!isfinite(op->fp[0]) || !isfinite(op->fp[1]) || op->fp[1] < 0)
         return zl_fail(ZL_E_ARG, "attention: scale %g, softcap %g", (double)op->fp[0], (double)op->fp[1]);
     if (op->in[2] >= 0) status = zl_want_const("attention", t, op->in[2], heads);
@@ -135,9 +138,26 @@ static int check_attention(const zl_op *op, const zl_tensor *t) {
     return status;
 }
 
-/* Row t sees the positions first .. see_to; nothing if first > see_to. */
+/* Row t sees the positions first .. last; nothing if first > last. */
 static inline int32_t first_seen(const zl_step *s, int64_t t, int32_t window) {
     return window && s->cache_pos[t] >= window ? s->cache_pos[t] - window + 1 : 0;
+}
+static inline int32_t last_seen(const zl_step *s, int64_t t, int32_t memory) {
+    return memory ? s->positions[(int64_t)(memory - 1) * s->n_rows + t] : s->see_to[t];
+}
+
+/* The planes and the table that a memory needs, which no row of the step has been held against. */
+static int check_step_memory(const zl_op *op, const zl_cache *c, const zl_step *s) {
+    const int32_t memory = op->ip[3];
+    if (s->n_rows == 0) return ZL_OK;
+    if (memory > s->n_planes) return zl_fail(ZL_E_BOUNDS, "attention: position plane %d of %d", memory - 1, s->n_planes);
+    if (!s->positions) return zl_fail(ZL_E_ARG, "attention: the step has no positions");
+    if (!s->tables[c->cls] || s->table_width[c->cls] <= 0) return zl_fail(ZL_E_ARG, "attention: no page table for cache class %d", c->cls);
+    for (int64_t row = 0; row < s->n_rows; row++)
+        if (last_seen(s, row, memory) / ZL_PAGE >= s->table_width[c->cls])
+            return zl_fail(ZL_E_BOUNDS, "attention: row %lld sees a memory up to position %d, the table of cache class %d has %d pages of %d",
+                           (long long)row, last_seen(s, row, memory), c->cls, s->table_width[c->cls], ZL_PAGE);
+    return ZL_OK;
 }
 
 /* Every page of which some row sees something is a page of the pool. Rows of one sequence see much the same: pages from..to-1 of it are
@@ -145,9 +165,11 @@ static inline int32_t first_seen(const zl_step *s, int64_t t, int32_t window) {
 static int check_step_attention(const zl_op *op, const zl_tensor *t, const zl_step *s) {
     const zl_cache *c = t[op->in[1]].data;
     int64_t width = s->table_width[c->cls], from = 0, to = 0;
+    int status = op->ip[3] ? check_step_memory(op, c, s) : ZL_OK;
+    if (status) return status;
     for (int64_t row = 0; row < s->n_rows; row++) {
         const int32_t *table = s->tables[c->cls] + s->seq[row] * width;
-        int32_t first = first_seen(s, row, op->ip[2]), last = s->see_to[row];
+        int32_t first = first_seen(s, row, op->ip[2]), last = last_seen(s, row, op->ip[3]);
         if (row && s->seq[row] != s->seq[row - 1]) from = to = 0;
         if (first > last) continue;
         int64_t lo = first / ZL_PAGE, hi = last / ZL_PAGE + 1;
@@ -176,7 +198,7 @@ typedef struct {
     const zl_cache *cache;
     const float *q;
     float *out;
-    int heads, group, layer, window; /* group = heads of one kv head */
+    int heads, group, layer, window, memory; /* group = heads of one kv head */
     float scale, softcap;
     const float *slopes;             /* [heads], or NULL                                               */
     int64_t v_pad;                   /* dv, up to a multiple of 16                                     */
@@ -258,7 +280,7 @@ static int set_ranges(const job *j, const block *b, int64_t span, const workspac
     int64_t base = span * ZL_PAGE;
     int seen = 0;
     for (int i = 0; i < b->n_rows; i++) {
-        int64_t from = max64(first_seen(s, b->row + i, j->window) - base, 0), to = min64((int64_t)s->see_to[b->row + i] + 1 - base, ZL_PAGE);
+        int64_t from = max64(first_seen(s, b->row + i, j->window) - base, 0), to = min64((int64_t)last_seen(s, b->row + i, j->memory) + 1 - base, ZL_PAGE);
         if (from >= to) from = to = 0;
         else seen = 1;
         for (int h = i * j->group; h < (i + 1) * j->group; h++) w->lo[h] = (int32_t)from, w->hi[h] = (int32_t)to;
@@ -385,7 +407,7 @@ static int64_t cut_blocks(job *j, int64_t most) {
         int64_t from = INT32_MAX, to = 0;
         *b = (block){.row = t};
         for (; t < s->n_rows && b->n_rows < most && s->seq[t] == s->seq[b->row]; t++, b->n_rows++) {
-            int64_t first = first_seen(s, t, j->window), last = s->see_to[t];
+            int64_t first = first_seen(s, t, j->window), last = last_seen(s, t, j->memory);
             if (first > last) continue;
             from = min64(from, first / ZL_PAGE), to = max64(to, last / ZL_PAGE + 1);
         }
@@ -415,7 +437,7 @@ static void run_by_spans(job *j, int64_t longest, int64_t threads) {
 static void run_attention(zl_run_state *r, const zl_op *op) {
     const zl_cache *c = r->tensors[op->in[1]].data;
     job j = {.r = r, .cache = c, .q = zl_data_of(r, op->in[0]), .out = zl_data_of(r, op->out[0]), .layer = op->ip[0], .heads = op->ip[1],
-             .window = op->ip[2], .scale = op->fp[0], .softcap = op->fp[1], .slopes = zl_data_of(r, op->in[2]), .group = op->ip[1] / c->n_kv, .v_pad = pad16(c->dv),
+             .window = op->ip[2], .memory = op->ip[3], .scale = op->fp[0], .softcap = op->fp[1], .slopes = zl_data_of(r, op->in[2]), .group = op->ip[1] / c->n_kv, .v_pad = pad16(c->dv),
              .blocks = (block *)r->shared};
     int64_t rows = r->step->n_rows, threads = zl_ctx_threads(r->ctx);
     if (rows == 0) return;

@@ -41,7 +41,7 @@ static inline void range(const job *j, int64_t chunk, int64_t *lo, int64_t *hi) 
 }
 
 static job job_of(const zl_run_state *r, const zl_op *op) {
-    job j = {r, op, op->code == ZL_OP_EMBED || op->code == ZL_OP_LOOKUP ? NULL : zl_data_of(r, op->in[0]), NULL, NULL, zl_data_of(r, op->out[0]), zl_rows_of(r, op->out[0]),
+    job j = {r, op, zl_data_of(r, op->in[0]) /* of a table: the weight, which is not read here */, NULL, NULL, zl_data_of(r, op->out[0]), zl_rows_of(r, op->out[0]),
              r->tensors[op->out[0]].cols, 0};
     return j;
 }
@@ -83,9 +83,11 @@ static int check_norm(const char *name, int n_const, const zl_op *op, const zl_t
     if (status) return status;
     int64_t cols = t[op->in[0]].cols, m = op->ip[0];
     if (m < 1 || cols % m) return zl_fail(ZL_E_SHAPE, "%s: %lld columns do not divide into groups of %lld", name, (long long)cols, (long long)m);
+    const int64_t own = op->ip[1] > 1 ? op->ip[1] : 1; /* groups with a weight of their own */
+    if (own > 1 && (n_const > 1 || own != cols / m)) return zl_fail(ZL_E_SHAPE, "%s: weights for %lld groups, there are %lld", name, (long long)own, (long long)(cols / m));
     if (!(op->fp[0] >= 0.0f) || isinf(op->fp[0])) return zl_fail(ZL_E_ARG, "%s: eps is %g, want finite and >= 0", name, (double)op->fp[0]);
     for (int i = 1; i <= n_const && status == ZL_OK; i++)
-        if (op->in[i] >= 0) status = zl_want_const(name, t, op->in[i], m);
+        if (op->in[i] >= 0) status = zl_want_const(name, t, op->in[i], m * own);
     return status;
 }
 static int check_rms_norm(const zl_op *op, const zl_tensor *t) { return check_norm("rms_norm", 1, op, t); }
@@ -98,7 +100,10 @@ static void norm_chunk(void *arg, int64_t chunk, int thread) {
     range(j, chunk, &lo, &hi);
     const float *x = j->x + lo * j->m;
     float *out = j->out + lo * j->m;
-    if (j->op->code == ZL_OP_RMS_NORM) j->r->k->rms_norm(hi - lo, j->m, x, j->y, j->op->fp[0], out);
+    const int64_t own = j->op->code == ZL_OP_RMS_NORM && j->y ? j->op->ip[1] : 0;
+    if (own > 1)
+        for (int64_t i = lo; i < hi; i++, x += j->m, out += j->m) j->r->k->rms_norm(1, j->m, x, j->y + i % own * j->m, j->op->fp[0], out);
+    else if (j->op->code == ZL_OP_RMS_NORM) j->r->k->rms_norm(hi - lo, j->m, x, j->y, j->op->fp[0], out);
     else j->r->k->layer_norm(hi - lo, j->m, x, j->y, j->z, j->op->fp[0], out);
 }
 static void run_norm(zl_run_state *r, const zl_op *op) {
@@ -184,8 +189,15 @@ static int check_glu(const zl_op *op, const zl_tensor *t) {
     int status = want_unary("glu", op->ip[0]);
     return status ? status : check_two("glu", op, t);
 }
-static int check_add(const zl_op *op, const zl_tensor *t) { return check_two("add", op, t); }
-static int check_mul(const zl_op *op, const zl_tensor *t) { return check_two("mul", op, t); }
+/* in[1] is a constant: the same for every row */
+static int one_row(const zl_op *op, const zl_tensor *t) { return op->in[1] >= 0 && t[op->in[1]].kind == ZL_CONST; }
+static int check_sum(const char *name, const zl_op *op, const zl_tensor *t) {
+    if (!one_row(op, t)) return check_two(name, op, t);
+    int status = want_same(name, op, t);
+    return status ? status : zl_want_const(name, t, op->in[1], t[op->in[0]].cols);
+}
+static int check_add(const zl_op *op, const zl_tensor *t) { return check_sum("add", op, t); }
+static int check_mul(const zl_op *op, const zl_tensor *t) { return check_sum("mul", op, t); }
 static int check_scale(const zl_op *op, const zl_tensor *t) { return want_same("scale", op, t); }
 static int check_softcap(const zl_op *op, const zl_tensor *t) {
     if (!(op->fp[0] > 0.0f) || isinf(op->fp[0])) return zl_fail(ZL_E_ARG, "softcap: cap is %g, want finite and > 0", (double)op->fp[0]);
@@ -211,12 +223,32 @@ static void element_chunk(void *arg, int64_t chunk, int thread) {
     default: k->softcap(n, x, op->fp[0], out); break;
     }
 }
+static void one_row_chunk(void *arg, int64_t chunk, int thread) {
+    const job *j = arg;
+    int64_t lo, hi;
+    (void)thread;
+    range(j, chunk, &lo, &hi);
+    for (int64_t t = lo; t < hi; t++) {
+        if (j->op->code == ZL_OP_ADD) j->r->k->add(j->m, j->x + t * j->m, j->y, j->out + t * j->m);
+        else j->r->k->mul(j->m, j->x + t * j->m, j->y, j->out + t * j->m);
+    }
+}
+/* Out of line: an element-wise op of one value is some 200 instructions in all, and this one is rare. */
+static __attribute__((noinline)) void run_one_row(zl_run_state *r, const zl_op *op) {
+    job j = job_of(r, op);
+    j.y = zl_data_of(r, op->in[1]);
+    cut(&j, 1, one_row_chunk);
+}
 static void run_elements(zl_run_state *r, const zl_op *op) {
     job j = flat_job(r, op);
     int two = op->code == ZL_OP_GLU || op->code == ZL_OP_ADD || op->code == ZL_OP_MUL;
     int exponentials = op->code == ZL_OP_UNARY || op->code == ZL_OP_GLU || op->code == ZL_OP_SOFTCAP;
     if (two) j.y = zl_data_of(r, op->in[1]);
     cut(&j, exponentials ? 4 : 1, element_chunk);
+}
+static void run_sum(zl_run_state *r, const zl_op *op) {
+    if (r->tensors[op->in[1]].kind == ZL_CONST) run_one_row(r, op);
+    else run_elements(r, op);
 }
 
 /* ---- embedding: rows of a weight, chosen by token or by position ------------------------------------------------------------------ */
@@ -416,8 +448,8 @@ const zl_op_def zl_ops_rows[] = {
     {ZL_OP_ROPE, "rope", check_rope, check_step_rope, scratch_rope, run_rope},
     {ZL_OP_UNARY, "unary", check_unary, NULL, NULL, run_elements},
     {ZL_OP_GLU, "glu", check_glu, NULL, NULL, run_elements},
-    {ZL_OP_ADD, "add", check_add, NULL, NULL, run_elements},
-    {ZL_OP_MUL, "mul", check_mul, NULL, NULL, run_elements},
+    {ZL_OP_ADD, "add", check_add, NULL, NULL, run_sum},
+    {ZL_OP_MUL, "mul", check_mul, NULL, NULL, run_sum},
     {ZL_OP_SCALE, "scale", check_scale, NULL, NULL, run_elements},
     {ZL_OP_SOFTCAP, "softcap", check_softcap, NULL, NULL, run_elements},
     {ZL_OP_GATHER, "gather", check_gather, check_step_gather, NULL, run_gather},

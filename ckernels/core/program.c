@@ -75,6 +75,8 @@ static int check_cache(int i, const zl_cache *c, zl_limits *limits) {
     if (c->n_layer < 1 || c->n_kv < 1 || c->dk < 1 || c->dv < 1 || c->n_pages < 0)
         return zl_fail(ZL_E_SHAPE, "tensor %d: a cache of %d layers, %d heads, %d and %d channels, %d pages", i, c->n_layer, c->n_kv, c->dk,
                        c->dv, c->n_pages);
+    if (c->state && (c->type != ZL_TYPE_F32 || c->n_kv != 1))
+        return zl_fail(ZL_E_TYPE, "tensor %d: a cache of states of type %d in %d heads, want F32 and 1", i, c->type, c->n_kv);
     if (c->type == ZL_TYPE_Q8_0 && (c->dk % ZL_KV_BLOCK || c->dv % ZL_KV_BLOCK))
         return zl_fail(ZL_E_SHAPE, "tensor %d: a Q8_0 cache has blocks of %d channels, its heads have %d and %d", i, ZL_KV_BLOCK, c->dk, c->dv);
     int64_t d = c->dk > c->dv ? c->dk : c->dv;
@@ -133,6 +135,21 @@ static int check_op(const zl_op *op, const zl_op_def *def, const zl_tensor *tens
 /* Says which op of the list it was; the op's own text follows. */
 static int fail_in_op(int status, int i, const zl_op_def *def) { return zl_fail(status, "op %d (%s): %s", i, def->name, zl_error()); }
 
+/* A class of which the ops only see a memory has no place for the step's own rows. */
+static void note_memory(const zl_op *ops, int n_ops, const zl_tensor *tensors, zl_limits *limits) {
+    unsigned memory = 0, placed = 0;
+    for (int i = 0; i < n_ops; i++) {
+        const int store = ops[i].code == ZL_OP_KV_STORE;
+        if (!store && ops[i].code != ZL_OP_ATTENTION) continue;
+        const zl_cache *c = tensors[ops[i].in[store ? 2 : 1]].data;
+        if (!store && ops[i].ip[3]) memory |= 1u << c->cls;
+        else placed |= 1u << c->cls;
+    }
+    limits->uses_memory = memory != 0;
+    for (int c = 0; c < ZL_CLASSES; c++)
+        if (memory & ~placed & 1u << c) limits->class_pages[c] = -1;
+}
+
 /* Everything that needs no step. Fills defs (n_ops of them) and limits. */
 static int check_all(const zl_kernels *k, const zl_op *ops, int n_ops, const zl_tensor *tensors, int n_tensors, int64_t arena_cols,
                      int64_t max_rows, const zl_op_def **defs, zl_limits *limits) {
@@ -149,6 +166,7 @@ static int check_all(const zl_kernels *k, const zl_op *ops, int n_ops, const zl_
         if (status) return fail_in_op(status, i, def);
         defs[i] = def;
     }
+    note_memory(ops, n_ops, tensors, limits);
     return ZL_OK;
 }
 
@@ -319,6 +337,7 @@ static int check_ahead(const zl_program *p, const zl_step *s, int n, const int32
     if (p->n_ops == 0 || p->ops[p->n_ops - 1].code != ZL_OP_TOP_K || s->skip_top_k)
         return zl_fail(ZL_E_ARG, "zl_program_run_ahead: the last op is not top_k, or the step skips it");
     if (s->mask) return zl_fail(ZL_E_ARG, "zl_program_run_ahead: masks are for one run");
+    if (p->limits.uses_memory) return zl_fail(ZL_E_ARG, "zl_program_run_ahead: a plane of positions that ends a memory would move on");
     int status = zl_check_step(&p->limits, s);
     if (status) return status;
     if (s->n_rows < 1 || s->n_rows != s->n_out || !s->tokens || !s->cache_pos || !s->see_to || !s->seq || !s->out_rows || (s->n_planes && !s->positions))

@@ -226,12 +226,17 @@ int zl_merge(const zl_strings *s, const uint32_t *ranks, int separator, const ui
  *   k: [n_pages][n_layer][n_kv][4][dk][16]     v: [n_pages][n_layer][n_kv][64][dv]
  * Q8_0 (dk and dv multiples of 32): a page is its int8 codes in that order, then an f16 scale per key and 32 channels:
  *   key page   codes [4][dk][16] | scales [4][dk/32][16]         value page   codes [64][dv] | scales [64][dv/32]
+ * States (F32, n_kv 1): a page holds what a layer remembers after the last of its positions that was written: dk values of its convolution
+ * and dv of its scan.   k: [n_pages][n_layer][dk]     v: [n_pages][n_layer][dv]
+ * The page table of such a class has one column more than positions need, the last: the page of the state that the first row of the sequence
+ * in this step goes on from, -1 for position 0. It is not among those that the step writes.
  */
 typedef struct {
     int32_t type;                 /* ZL_TYPE_F32, ZL_TYPE_F16 or ZL_TYPE_Q8_0                                            */
     int32_t cls;                  /* cache class: which of the step's page tables to use                               */
     int32_t n_layer, n_kv, dk, dv;
-    int32_t n_pages, reserved;
+    int32_t n_pages;
+    int32_t state;                /* nonzero: pages of states                                                           */
     void *k, *v;
 } zl_cache;
 
@@ -259,7 +264,8 @@ typedef struct {
 /* Opcodes. in/out are tensor numbers, -1 = absent; ip and fp are parameters. Row-wise ops work on any T including 0. */
 enum zl_opcode {
     ZL_OP_EMBED = 1,       /* out (T,C) = scale * row token[t] of in[0] (weight); rows whose token is -1 come from step.inputs, unscaled. fp[0] scale */
-    ZL_OP_RMS_NORM = 2,    /* in: x (T, n*m), w const (m)|-1; ip[0] = m, norm over groups of m; fp[0] eps.     x / sqrt(mean x^2 + eps) * w */
+    ZL_OP_RMS_NORM = 2,    /* in: x (T, n*m), w const (m)|-1; ip[0] = m, norm over groups of m; fp[0] eps.     x / sqrt(mean x^2 + eps) * w
+                              ip[1] = 0 or 1: one w for all groups; n: w const (n*m), each group has its own                        */
     ZL_OP_LAYER_NORM = 3,  /* in: x, w|-1, b|-1; ip[0] = m; fp[0] eps.                                                                     */
     ZL_OP_LINEAR = 4,      /* ip[0] = n weights (1..3) sharing in[0] = x (T,K); for i: in[1+3i] = weight, in[2+3i] = bias const|-1,
                               in[3+3i] = residual (T,N)|-1; out[i] (T,N).  y = x W^T (+ bias) (+ residual), in that order.
@@ -267,13 +273,15 @@ enum zl_opcode {
     ZL_OP_ROPE = 5,        /* in: x (T, H*D), inverse frequencies const (rot/2); ip: H, D, rot (rotated channels), mode (0 interleaved pairs
                               (2i,2i+1), 1 half-split (i, i+rot/2)), position plane; fp[0] = scale on cos and sin (1). angle = position * inv_freq[i] */
     ZL_OP_KV_STORE = 6,    /* in: k (T, G*dk), v (T, G*dv), cache; ip[0] = layer within the class. Writes row t at step.cache_pos[t].     */
-    ZL_OP_ATTENTION = 7,   /* in: q (T, H*dk), cache, slopes const (H)|-1; ip: layer, H, window (0 = all); fp: scale, softcap (0 = none);
+    ZL_OP_ATTENTION = 7,   /* in: q (T, H*dk), cache, slopes const (H)|-1; ip: layer, H, window (0 = all), memory; fp: scale, softcap (0 = none);
                               out (T, H*dv). slope[h] * (p - cache_pos[t]) is added to a score after the softcap (ALiBi).
-                              Row t sees cache positions p with first <= p <= step.see_to[t], first = window ? max(0, cache_pos[t]-window+1) : 0 */
+                              Row t sees cache positions p with first <= p <= step.see_to[t], first = window ? max(0, cache_pos[t]-window+1) : 0.
+                              memory = n + 1: of position plane n instead, 0 <= p <= positions[n][t], whatever the row's own position is: keys and
+                              values that another step has stored (cross-attention). No window, no slopes; a row of -1 sees nothing             */
     ZL_OP_UNARY = 8,       /* in: x; ip[0] = zl_unary                                                                                     */
     ZL_OP_GLU = 9,         /* in: gate, up (T,F); ip[0] = zl_unary: out = act(gate) * up                                                   */
-    ZL_OP_ADD = 10,        /* in: x, y (T,C)                                                                                              */
-    ZL_OP_MUL = 11,        /* in: x, y (T,C)                                                                                              */
+    ZL_OP_ADD = 10,        /* in: x, y (T,C), or y const (C), which is each row's                                                          */
+    ZL_OP_MUL = 11,        /* in: x, y as for ZL_OP_ADD                                                                                   */
     ZL_OP_SCALE = 12,      /* in: x; fp[0]: out = fp[0] * x                                                                               */
     ZL_OP_SOFTMAX = 13,    /* in: x (T,C): rows; fp[0] scale on x before                                                                  */
     ZL_OP_SOFTCAP = 14,    /* in: x; fp[0] = cap: out = cap * tanh(x / cap)                                                               */
@@ -285,8 +293,14 @@ enum zl_opcode {
                               id e of the row, side by side. Here and below a row of an id that no expert has is NaN                      */
     ZL_OP_EXPERTS_DOWN = 20,  /* in: h (T, k*F), ids (T,k), weights (T,k), down (stack of (C,F)); out (T,C): sum_j weights[j] * down_e(j) h[j], j
                               ascending                                                                                                   */
-    ZL_OP_TOP_K = 16       /* in: x (n, V); ip[0] = k (1..4096); out[0] (n,k) values descending, out[1] (n,k) their ids as int32 bits; ties to the lower id, NaN first.
+    ZL_OP_TOP_K = 16,      /* in: x (n, V); ip[0] = k (1..4096); out[0] (n,k) values descending, out[1] (n,k) their ids as int32 bits; ties to the lower id, NaN first.
                               step.mask: if not NULL, per row a bitmask over V of allowed ids (others count as -inf)                       */
+    ZL_OP_SHORT_CONV = 21, /* in: x (T,C), w const (K,C), b const (C)|-1, cache of states; ip: layer, K (2..16); dk = (K-1) C; a state: inputs, oldest first.
+                              out (T,C): silu(b + sum over k of w[k] * x[k - K + 1 rows later])                                                */
+    ZL_OP_SELECTIVE_SCAN = 22, /* in: x (T,C), dt (T,C), B (T,N), C (T,N), A const (N,C), D const (C), cache of states; ip: layer, N; dv = N C, a state: (N,C).
+                              with s = softplus(dt): h = exp(s A) h + s B x,  out (T,C) = sum over N of C h, + D x                              */
+    ZL_OP_DUAL_SCAN = 23   /* in: x, B and C side by side (T, H*P + 2*G*N), dt (T,H), A const (H), D const (H), cache of states; ip: layer, H, P, N, G;
+                              dv = H N P, a state: (H,N,P). The same per head; heads h of H/G share group h / (H/G) of B and C; out (T, H*P)     */
 };
 enum zl_unary {
     ZL_RELU = 1, ZL_GELU_ERF = 2, ZL_GELU_TANH = 3, ZL_SILU = 4, ZL_TANH = 5, ZL_SIGMOID = 6, ZL_GELU_QUICK = 7, ZL_EXP = 8, ZL_RELU_SQUARED = 9
@@ -315,7 +329,7 @@ typedef struct {
     int32_t skip_top_k;           /* nonzero: ZL_OP_TOP_K does nothing, what its outputs hold is not to be read             */
     const int32_t *tokens;        /* [T] token ids, -1 = take the row of `inputs`                                         */
     const float *inputs;          /* [T][C] or NULL                                                                      */
-    const int32_t *positions;     /* [n_planes][T] rope positions                                                        */
+    const int32_t *positions;     /* [n_planes][T] rope positions, or what else an op takes a plane for                  */
     const int32_t *cache_pos;     /* [T] absolute position in the row's sequence                                          */
     const int32_t *see_to;        /* [T] last cache position the row sees (its own when causal)                           */
     const int32_t *seq;           /* [T] the row's sequence; the rows of a sequence are adjacent, cache_pos ascending      */
@@ -336,7 +350,7 @@ void zl_program_free(zl_program *p);
 int zl_program_run(zl_program *p, const zl_step *step);
 /* Up to n runs in a row that write greedily, one call: each row of the step is of another sequence and wants its logits (out_rows is 0, 1, ..),
  * and the program's last op is ZL_OP_TOP_K. Before each further run a row's token becomes the best of the run before, its position, cache
- * position and see_to one more (in copies: the step stays as it is). Ends with a run in which a row's best logit is no finite number, which
+ * position and see_to one more (in copies: the step stays as it is); so not for programs with a memory (ZL_OP_ATTENTION). Ends with a run in which a row's best logit is no finite number, which
  * does not count, or its best token is one of `ends`. ids (n, n_rows): the best tokens; *ran: how many rows of it, the runs that count. */
 int zl_program_run_ahead(zl_program *p, const zl_step *step, int n, const int32_t *ends, int n_ends, int32_t *ids, int *ran);
 /* What each op of the program took in all runs that were timed (zl_ctx_time_ops): how often it ran, and for how long from the end of the op

@@ -13,8 +13,9 @@
 #include "attention.h"  /* ZL_KERNELS_ATTENTION(X) spans over cache pages                                */
 #include "probe.h"      /* ZL_KERNELS_PROBE(X)     the machine's ceilings                                */
 #include "quantize.h"   /* ZL_KERNELS_QUANTIZE(X)  floats to quant blocks                                */
+#include "state.h"      /* ZL_KERNELS_STATE(X)     short convolution, scans                              */
 
-#define ZL_KERNELS_SHARED(X) ZL_KERNELS_LINEAR(X) ZL_KERNELS_ROWS(X) ZL_KERNELS_ATTENTION(X) ZL_KERNELS_PROBE(X) ZL_KERNELS_QUANTIZE(X)
+#define ZL_KERNELS_SHARED(X) ZL_KERNELS_LINEAR(X) ZL_KERNELS_ROWS(X) ZL_KERNELS_ATTENTION(X) ZL_KERNELS_PROBE(X) ZL_KERNELS_QUANTIZE(X) ZL_KERNELS_STATE(X)
 #define ZL_KERNELS(X) ZL_KERNELS_SHARED(X) ZL_KERNELS_FLOAT(X)
 
 typedef struct zl_kernels {

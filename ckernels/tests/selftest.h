@@ -41,6 +41,7 @@ int selftest_rows(zl_ctx *ctx);
 int selftest_strings(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);
 int selftest_experts(zl_ctx *ctx);
+int selftest_state(zl_ctx *ctx);
 int selftest_blas(zl_ctx *ctx);
 int selftest_probe(zl_ctx *ctx);
 int selftest_numa(zl_ctx *ctx);

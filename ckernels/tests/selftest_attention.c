@@ -402,6 +402,58 @@ static void test_gap(zl_ctx *alone) {
     for (int i = 0; i < 2; i++) munmap(memory[i], 2 * BEFORE);
 }
 
+/* Rows that look at what another step has stored: as rows that stand at its end and see all of it, whatever positions they have themselves. */
+static void test_memory(zl_ctx *ctx) {
+    enum { M = 150, D = 16, GROUP = 3, T = 7, W = 3, PAGES = 5 };
+    static float kv[M * D], q[T * GROUP * D], own[T * D], seen[T * GROUP * D], want[T * GROUP * D], slopes[GROUP];
+    static uint16_t k[PAGES * 64 * D], v[PAGES * 64 * D], own_k[64 * D], own_v[64 * D];
+    zl_cache memory = {ZL_TYPE_F16, 5, 1, 1, D, D, PAGES, 0, k, v}, self = {ZL_TYPE_F16, 2, 1, 1, D, D, 1, 0, own_k, own_v};
+    int32_t pos[M], seq[M] = {0}, table[W] = {4, 0, 3}, own_table[1] = {0}, planes[2 * T], at[T], last = M - 1, end = M - 1;
+    fill(kv, M * D, 2), fill(q, T * GROUP * D, 2), fill(own, T * D, 2);
+    for (int i = 0; i < M; i++) pos[i] = i;
+    for (int i = 0; i < T; i++) at[i] = planes[i] = i, planes[T + i] = M - 1;
+    planes[T + 2] = 40, planes[T + 3] = -1;
+    zl_step st = {.n_rows = M, .n_seq = 1, .cache_pos = pos, .see_to = pos, .seq = seq};
+    st.tables[5] = table, st.table_width[5] = W;
+    zl_tensor stored[] = {{.kind = ZL_EXTERNAL, .rows = M, .cols = D, .data = kv}, {.kind = ZL_CACHE, .data = &memory}};
+    zl_op store = {.code = ZL_OP_KV_STORE, .in = {0, 0, 1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {-1, -1, -1, -1}};
+    CHECK(zl_run(ctx, &store, 1, stored, 2, &st) == ZL_OK, "storing: %s", zl_error());
+    zl_tensor t[] = {{.kind = ZL_EXTERNAL, .rows = T, .cols = GROUP * D, .data = q}, {.kind = ZL_CACHE, .data = &memory},
+                     {.kind = ZL_EXTERNAL, .rows = T, .cols = GROUP * D, .data = seen}, {.kind = ZL_EXTERNAL, .rows = T, .cols = D, .data = own},
+                     {.kind = ZL_CACHE, .data = &self}, {.kind = ZL_CONST, .rows = 1, .cols = GROUP, .data = slopes}};
+    zl_op ops[] = {{.code = ZL_OP_ATTENTION, .in = {0, 1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {2, -1, -1, -1}, .ip = {0, GROUP}, .fp = {0.25f}},
+                   {.code = ZL_OP_KV_STORE, .in = {3, 3, 4, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {-1, -1, -1, -1}}};
+    for (int i = 0; i < T; i++) { /* each alone, at the end of the memory */
+        last = planes[T + i], st.n_rows = 1, st.cache_pos = &end, st.see_to = &last;
+        zl_tensor one[] = {{.kind = ZL_EXTERNAL, .rows = 1, .cols = GROUP * D, .data = q + i * GROUP * D}, t[1],
+                           {.kind = ZL_EXTERNAL, .rows = 1, .cols = GROUP * D, .data = want + i * GROUP * D}};
+        if (last < 0) memset(want + i * GROUP * D, 0, GROUP * D * 4);
+        else CHECK(zl_run(ctx, ops, 1, one, 3, &st) == ZL_OK, "alone: %s", zl_error());
+    }
+    st.n_rows = T, st.cache_pos = st.see_to = at, st.positions = planes, st.n_planes = 2;
+    st.tables[2] = own_table, st.table_width[2] = 1;
+    ops[0].ip[3] = 2;
+    CHECK(zl_run(ctx, ops, 2, t, 5, &st) == ZL_OK && !memcmp(seen, want, sizeof want), "rows that see a memory: %s", zl_error());
+#define MEMORY_REFUSED(status, change, undo)                                                                   \
+    do {                                                                                                       \
+        change;                                                                                                \
+        CHECK(zl_run(ctx, ops, 2, t, 6, &st) == (status) && *zl_error(), "not refused: %s", #change);          \
+        undo;                                                                                                  \
+    } while (0)
+    MEMORY_REFUSED(ZL_E_BOUNDS, planes[T + 1] = 64 * W, planes[T + 1] = 3);
+    MEMORY_REFUSED(ZL_E_BOUNDS, table[1] = PAGES, table[1] = 0);
+    MEMORY_REFUSED(ZL_E_BOUNDS, ops[0].ip[3] = 3, ops[0].ip[3] = 2);
+    MEMORY_REFUSED(ZL_E_ARG, ops[0].ip[3] = -1, ops[0].ip[3] = 2);
+    MEMORY_REFUSED(ZL_E_ARG, ops[0].ip[2] = 9, ops[0].ip[2] = 0);
+    MEMORY_REFUSED(ZL_E_ARG, ops[0].in[2] = 5, ops[0].in[2] = -1);
+    MEMORY_REFUSED(ZL_E_ARG, st.positions = NULL, st.positions = planes);
+    MEMORY_REFUSED(ZL_E_ARG, st.tables[5] = NULL, st.tables[5] = table);
+    MEMORY_REFUSED(ZL_E_BOUNDS, at[T - 1] = 64, at[T - 1] = T - 1); /* the other class has room for 64 rows of the step */
+#undef MEMORY_REFUSED
+    ops[1].in[2] = 1, at[T - 1] = 64 * W; /* the memory's own class is written, and no other: the step's rows need a place in it */
+    CHECK(zl_run(ctx, ops, 2, t, 4, &st) == ZL_E_BOUNDS, "a row beyond the memory's table was stored");
+}
+
 int selftest_attention(zl_ctx *ctx) {
     failures = 0;
     seed = 0x9e3779b97f4a7c15u;
@@ -432,6 +484,7 @@ int selftest_attention(zl_ctx *ctx) {
     test_not_finite(ctx);
     test_nothing_visible(ctx);
     test_gap(alone);
+    test_memory(ctx);
     test_refusals(ctx);
     zl_ctx_free(alone);
     return failures;

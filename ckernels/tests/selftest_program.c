@@ -57,7 +57,8 @@ static void test_rejections(zl_ctx *ctx) {
     REJECT(ZL_E_BOUNDS, c.op.out[1] = 4, "op 0 (add): out[1] is tensor 4 of 4");
     REJECT(ZL_E_ARG, c.op.out[0] = 3, "only read");
     REJECT(ZL_E_ARG, c.op.in[0] = -1, "missing");
-    REJECT(ZL_E_ARG, c.op.in[1] = 3, "constant");
+    REJECT(ZL_E_ARG, c.op.in[0] = 3, "constant");
+    REJECT(ZL_E_ARG, (c.op.code = ZL_OP_GLU, c.op.ip[0] = ZL_SILU, c.op.in[1] = 3), "constant"); /* of sums and products one row will do */
     /* tensors */
     REJECT(ZL_E_ARG, c.t[3].kind = 5, "tensor 3: unknown kind 5");
     REJECT(ZL_E_ARG, c.t[3].kind = -1, "unknown kind -1");
@@ -360,7 +361,11 @@ static void test_ahead(zl_ctx *ctx) {
               zl_program_run_ahead(p, NULL, 1, NULL, 0, ids, &ran) == ZL_E_ARG && zl_program_run_ahead(p, &step, 1, NULL, 0, NULL, &ran) == ZL_E_ARG &&
               zl_program_run_ahead(p, &step, 1, NULL, 0, ids, NULL) == ZL_E_ARG,
           "null pointers");
-    zl_program_free(p), zl_program_free(no_top);
+    zl_program *memory;
+    ops[2].code = ZL_OP_ADD, ops[2].out[0] = SEEN, ops[2].in[2] = -1, ops[3].ip[3] = 1; /* nothing is stored; seen is what a plane says */
+    CHECK(zl_program_new(ctx, ops, 5, t, 8, 3 * VOCAB + 4, 8, &memory) == ZL_OK, "a program with a memory: %s", zl_error());
+    CHECK(zl_program_run_ahead(memory, &step, 2, NULL, 0, ids, &ran) == ZL_E_ARG && strstr(zl_error(), "memory"), "its plane moved on");
+    zl_program_free(p), zl_program_free(no_top), zl_program_free(memory);
     zl_weight_free(w);
 }
 

@@ -295,6 +295,17 @@ static void test_ops(zl_ctx *ctx, const zl_kernels *k) {
     op.ip[0] = 60;
     CHECK(zl_run(ctx, &op, 1, t, 4, &step) == ZL_E_SHAPE, "rms_norm over groups of 60 of 1024 was accepted");
 
+    zl_tensor wide[] = {t[0], {ZL_CONST, 0, 1, C, 0, y}, t[2]}; /* one row for all of them */
+    for (int code = ZL_OP_ADD; code <= ZL_OP_MUL; code++) {
+        op = op_of(code, 0, 1, 2);
+        wide[1].cols = C;
+        CHECK(zl_run(ctx, &op, 1, wide, 3, &step) == ZL_OK, "a row for all: %s", zl_error());
+        for (int i = 0; i < T * C; i++) want[i] = code == ZL_OP_ADD ? x[i] + y[i % C] : x[i] * y[i % C];
+        CHECK(same_bits(out, want, T * C), "op %d with a row for all differs", code);
+        wide[1].cols = C - 1;
+        CHECK(zl_run(ctx, &op, 1, wide, 3, &step) == ZL_E_SHAPE, "op %d with a row of %d for %d was accepted", code, C - 1, C);
+    }
+
     op = op_of(ZL_OP_GATHER, 0, -1, 3);
     CHECK(zl_run(ctx, &op, 1, t, 4, &step) == ZL_OK, "gather: %s", zl_error());
     for (int i = 0; i < 3; i++) CHECK(same_bits(out + i * C, x + rows[i] * C, C), "gather: row %d", i);
@@ -413,7 +424,9 @@ static void test_lookup(zl_ctx *ctx, const zl_kernels *k) {
         op.ip[0] = plane;
         CHECK(zl_run(ctx, &op, 1, t, 2, &step) == (plane < 0 ? ZL_E_ARG : ZL_E_BOUNDS), "lookup by plane %d of 2 was accepted", plane);
     }
-    op.ip[0] = 1, step.positions = NULL;
+    op.ip[0] = 1, step.n_planes = 1;
+    CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_BOUNDS, "lookup by plane 1 of 1 was accepted");
+    step.n_planes = 2, step.positions = NULL;
     CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_ARG, "lookup without positions was accepted");
     step.positions = planes, t[1].rows_kind = ZL_ROWS_OUT;
     CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_SHAPE, "lookup into the wanted rows was accepted");

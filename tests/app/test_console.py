@@ -7,10 +7,11 @@ import io
 
 import pytest
 
-from zigllama.app import console, estimate
+from zigllama.app import advice, console
+from zigllama.models import parameters
 
 
-@pytest.mark.parametrize("module", [console, estimate])
+@pytest.mark.parametrize("module", [console, advice, parameters])
 def test_the_examples_are_true(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,60 +12,26 @@ import pytest
 import small_models
 
 import zigllama as zl
-from zigllama.app.estimate import Estimate, estimate_tensors, part_of
+from zigllama.app.estimate import Estimate, estimate_tensors, tensor_infos
 from zigllama.app.main import main
-from zigllama.errors import BadMetadata, InvalidArgument, NotGGUF, ShapeError
+from zigllama.errors import BadMetadata, ContextOverflow, InvalidArgument, NotGGUF, ShapeError
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
 from zigllama.foundation.tape import record
 from zigllama.inference.engine import CHUNK
 from zigllama.inference.kv_cache import ModelKVCache
+from zigllama.models import registry
+from zigllama.models.config import HyperParameters
 from zigllama.models.gguf import GGUFLoader
+from zigllama.models.model_config import ModelConfig
+from zigllama.models.parameters import part_of
 from zigllama.neural_primitives.fusion import FUSIONS
-
-# LLaMA (Touvron et al., 2023, table 2): width, feed-forward, layers, heads; vocabulary 32,000, context 2,048
-LLAMA = {
-    "7B": (4096, 11008, 32, 32),
-    "13B": (5120, 13824, 40, 40),
-    "30B": (6656, 17920, 60, 52),
-    "65B": (8192, 22016, 80, 64),
-}
 
 
 def llama(name: str, type_name: str) -> tuple[dict[str, Any], list[TensorInfo]]:
     """Metadata and tensor list of a LLaMA with every matrix in one type."""
-    n_embd, n_ff, n_layer, n_head = LLAMA[name]
-    metadata = {
-        "general.architecture": "llama",
-        "llama.block_count": n_layer,
-        "llama.context_length": 2048,
-        "llama.embedding_length": n_embd,
-        "llama.feed_forward_length": n_ff,
-        "llama.attention.head_count": n_head,
-    }
-
-    def tensors() -> Iterator[TensorInfo]:
-        kind, f32 = type_by_name(type_name), type_by_name("F32")
-
-        def matrix(label: str, rows: int, cols: int) -> TensorInfo:
-            return TensorInfo(f"{label}.weight", (rows, cols), kind, 0, rows * row_bytes(kind, cols))
-
-        def norm(label: str) -> TensorInfo:
-            return TensorInfo(f"{label}.weight", (n_embd,), f32, 0, 4 * n_embd)
-
-        yield matrix("token_embd", 32_000, n_embd)
-        yield matrix("output", 32_000, n_embd)
-        yield norm("output_norm")
-        for i in range(n_layer):
-            for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
-                yield matrix(f"blk.{i}.{part}", n_embd, n_embd)
-            yield matrix(f"blk.{i}.ffn_gate", n_ff, n_embd)
-            yield matrix(f"blk.{i}.ffn_up", n_ff, n_embd)
-            yield matrix(f"blk.{i}.ffn_down", n_embd, n_ff)
-            yield norm(f"blk.{i}.attn_norm")
-            yield norm(f"blk.{i}.ffn_norm")
-
-    return metadata, list(tensors())
+    config = ModelConfig.preset(f"llama-{name.lower()}")
+    return config.metadata(), tensor_infos(config, type_name)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +54,7 @@ def test_the_parts_of_7b_in_q4_0() -> None:
     assert e["attention"] == 32 * 4 * 4096 * 4096 * 18 // 32
     assert e["feed-forward"] == 32 * 3 * 4096 * 11008 * 18 // 32
     assert e["norms"] == 65 * 4096 * 4
-    assert e["other"] == 0
+    assert e["other"] == e["state space"] == 0
     assert e["KV cache"] == 2048 * 32 * 2 * 4096 * 2
     assert e.total == sum(p.n_bytes for p in e.parts)
 
@@ -126,6 +91,89 @@ def test_the_cache_is_counted_in_pages() -> None:
     assert estimate_tensors(mixed, [], 64)["KV cache"] == 2 * 64 * per_position
 
 
+def info(name: str, *shape: int, kind: str = "F32") -> TensorInfo:
+    k = type_by_name(kind)
+    return TensorInfo(name, shape, k, 0, math.prod(shape[:-1]) * row_bytes(k, shape[-1]))
+
+
+def test_experts_of_which_a_token_reads_a_few() -> None:
+    metadata = {
+        "general.architecture": "x",
+        "x.block_count": 1,
+        "x.context_length": 512,
+        "x.embedding_length": 64,
+        "x.attention.head_count": 4,
+        "x.attention.head_count_kv": 1,
+        "x.feed_forward_length": 128,
+        "x.expert_count": 8,
+        "x.expert_used_count": 2,
+        "x.expert_feed_forward_length": 32,
+        "x.expert_shared_feed_forward_length": 48,
+    }
+    experts = [info(f"blk.0.ffn_{part}_exps.weight", 8, 32, 64, kind="Q8_0") for part in ("gate", "up")]
+    experts.append(info("blk.0.ffn_down_exps.weight", 8, 64, 32, kind="Q8_0"))
+    shared = [info("blk.0.ffn_gate_inp.weight", 8, 64), info("blk.0.ffn_up_shexp.weight", 48, 64)]
+    e = estimate_tensors(metadata, [*experts, *shared])
+    stacked, rest = 3 * 8 * 32 * 64 * 34 // 32, 4 * 64 * (8 + 48)
+    assert e["feed-forward"] == stacked + rest
+    note = next(p.note for p in e.parts if p.name == "feed-forward")
+    assert note == f"2 of 8 experts a token: {(stacked / 4 + rest) / 1000:.1f} kB are read"
+    # a row has gate and up of its two experts and of the shared one at once, no dense 128
+    assert e["activations"] == 4 * 512 * (2 * 64 + 2 * (2 * 32 + 48))
+    dense = {k: v for k, v in metadata.items() if "expert" not in k}
+    assert estimate_tensors(dense, shared)["activations"] == 4 * 512 * (2 * 64 + 2 * 128)
+
+
+def test_a_state_does_not_grow_with_the_context() -> None:
+    metadata = {
+        "general.architecture": "x",
+        "x.block_count": 3,
+        "x.context_length": 1 << 20,
+        "x.embedding_length": 64,
+        "x.ssm.inner_size": 128,
+        "x.ssm.state_size": 16,
+        "x.ssm.conv_kernel": 4,
+        "x.ssm.time_step_rank": 4,
+    }
+    e = estimate_tensors(metadata, [info("blk.0.ssm_in.weight", 256, 64)], 1 << 20)
+    assert e["KV cache"] == 0
+    state = 3 * 4 * (128 * 16 + 3 * 128)
+    assert e["state"] == estimate_tensors(metadata, [], 512 + 64)["state"] == 10 * state
+    assert estimate_tensors(metadata, [], 64)["state"] == 2 * state
+    assert e["state space"] == 4 * 256 * 64
+    assert e.weights + e["state"] + e["activations"] == e.total
+    second = metadata | {"x.ssm.group_count": 2, "x.attention.head_count": 0}
+    assert estimate_tensors(second, [], 64)["state"] == 2 * 3 * 4 * (128 * 16 + 3 * (128 + 2 * 2 * 16))
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "mamba2"])
+@pytest.mark.parametrize("n_ctx", [1, 100, 5000])
+def test_the_states_are_as_large_as_the_engine_makes_them(architecture: str, n_ctx: int) -> None:
+    own = {
+        "block_count": 3,
+        "context_length": 8192,
+        "embedding_length": 64,
+        "ssm.inner_size": 128,
+        "ssm.state_size": 16,
+        "ssm.conv_kernel": 4,
+        "ssm.time_step_rank": 4,
+    }
+    own |= {"ssm.group_count": 2} if architecture == "mamba2" else {}
+    metadata = {"general.architecture": architecture} | {f"{architecture}.{k}": v for k, v in own.items()}
+    spec = registry.architecture(architecture).spec(HyperParameters(metadata), 100).cache_spec()
+    cache = ModelKVCache(spec, n_ctx, chunk=CHUNK)
+    (states,) = cache.classes
+    assert estimate_tensors(metadata, [], n_ctx)["state"] == states.pages_for(n_ctx) * states.page_bytes
+
+
+def test_learned_positions_end() -> None:
+    metadata, tensors = llama("7B", "F16")
+    tensors.append(info("position_embd.weight", 1024, 4096))
+    assert estimate_tensors(metadata, tensors, 1024)["embedding"] == 32_000 * 4096 * 2 + 1024 * 4096 * 4
+    with pytest.raises(ContextOverflow, match="1025 positions are needed, the context has 1024"):
+        estimate_tensors(metadata, tensors, 1025)
+
+
 @pytest.mark.parametrize("name", ["llama-mix", "gemma3-mix"])
 @pytest.mark.parametrize("cache_type", ["f16", "f32", "q8_0"])
 @pytest.mark.parametrize("n_ctx", [1, 64, 100, 1000])
@@ -159,7 +207,7 @@ def test_activations_are_about_what_the_tape_plans(smollm2_path: Path, gemma3_pa
         ("blk.3.attn_k_norm.weight", "norms"),
         ("blk.3.post_ffw_norm.weight", "norms"),
         ("blk.12.ffn_gate_exps.weight", "feed-forward"),
-        ("blk.0.ssm_in.weight", "other"),
+        ("blk.0.ssm_in.weight", "state space"),
         ("rope_freqs.weight", "other"),
     ],
 )
@@ -209,7 +257,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert err == ""
     assert "context 512" in out
-    assert "it fits" in out
+    assert "comfortable" in out
     assert main(["estimate", "-m", path, "-c", "512", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["total"] == zl.estimate(path, 512).total

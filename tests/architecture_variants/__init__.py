@@ -36,6 +36,7 @@ class Variant:
     idle      regular expression -> why the parameter cannot matter (a key's bias without rotation: softmax takes it
               out)
     atol      how far a logit may be from transformers', `why` says why where it is not ATOL
+    second    of an encoder: ids from this one on belong to the second segment; 0: there is one
     peer      "": llama.cpp says the same. Else why it does not, or cannot be asked
     """
 
@@ -51,10 +52,15 @@ class Variant:
     atol: float = ATOL
     why: str = ""
     peer: str = ""
+    second: int = 0
 
     def __post_init__(self) -> None:
         if (self.atol != ATOL) != bool(self.why):
             raise ValueError("a tolerance other than the usual one needs a reason, and only that")
+
+    def segments(self, n: int) -> list[int] | None:
+        """The segment of each of the first n ids, None where there is one."""
+        return [int(i >= self.second) for i in range(n)] if self.second else None
 
 
 def rows_of(length: int) -> list[int]:

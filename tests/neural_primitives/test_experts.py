@@ -52,7 +52,7 @@ def close(op: Any, args: tuple[Any, ...], params: dict[str, Any], ours: F32, twi
 def test_route(isa: str, t: int, n: int, k: int, gating: str, seed: int) -> None:
     """Ids to the bit, ties, infinities and NaN among the logits; weights within a softmax's bound."""
     k = min(k, n)
-    x = np.round(normal(seed, t, n) * 3) / 2
+    x = (np.round(normal(seed, t, n) * 3) / 2).astype(np.float32)
     if t > 2:
         x[0, n // 2], x[1, 0] = np.nan, -np.inf
     weights, ids = route.ref(x, k=k, gating=gating)
@@ -158,14 +158,10 @@ def test_on_the_tape(t: int) -> None:
     """A mixture with a shared expert: the tape with all fusions has the bits of the ops one by one."""
     ctx, x = shared_context(None, 2), normal(7, t, 64)
     shapes = ((48, 64), (48, 64), (64, 48))
-    shared = MixtureOfExperts(
-        Weight.from_array(normal(1, 1, 64)),
-        *(stack("F32", 1, *s, i) for i, s in enumerate(shapes)),
-        1,
-        gating="sigmoid",
-    )
-    routed = (stack("F32", 6, *s, 9 + i) for i, s in enumerate(shapes))
-    mixture = MixtureOfExperts(Weight.from_array(normal(2, 6, 64)), *routed, 3, "gelu", "softmax", shared)
+    gate, up, down = (stack("F32", 1, *s, i) for i, s in enumerate(shapes))
+    shared = MixtureOfExperts(Weight.from_array(normal(1, 1, 64)), gate, up, down, 1, gating="sigmoid")
+    gate, up, down = (stack("F32", 6, *s, 9 + i) for i, s in enumerate(shapes))
+    mixture = MixtureOfExperts(Weight.from_array(normal(2, 6, 64)), gate, up, down, 3, "gelu", "softmax", shared)
     runtime = EagerRuntime(ctx, Step.of_rows(t))
     eager = np.array(mixture(runtime.rows(x)).array)
     table = Weight.from_array(x)

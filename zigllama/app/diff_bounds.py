@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zigllama.app.diff_bounds_state import dual_scan, selective_scan, short_conv
 from zigllama.errors import InvalidArgument
 from zigllama.linear_algebra.linear import linear
 from zigllama.linear_algebra.quant_blocks import spread
@@ -198,7 +199,8 @@ def _attention(args: Any, params: dict[str, Any], y: Array) -> Any:
     heads, layer, scale, cap = params["heads"], params["layer"], params["scale"], params.get("softcap", 0.0)
     window, per, out = params.get("window", 0), params["heads"] // cache.n_kv, np.zeros((len(y), heads, cache.dv))
     for t in range(len(q)):
-        n = int(step.see_to[t]) + 1
+        memory = params.get("memory")
+        n = int(step.see_to[t] if memory is None else step.positions[memory][t]) + 1
         first = max(0, int(step.cache_pos[t]) - window + 1) if window else 0
         if n <= first:
             continue
@@ -246,4 +248,7 @@ _BOUNDS: dict[str, Bound] = {
     "route": _route,
     "experts_gated": _experts_gated,
     "experts_down": _experts_down,
+    "short_conv": short_conv,
+    "selective_scan": selective_scan,
+    "dual_scan": dual_scan,
 }

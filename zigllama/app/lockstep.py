@@ -213,7 +213,7 @@ class Lockstep:
         if op.name == "kv_store":
             got_a, got_b = self._stores(op, args, params)
         else:
-            got_a, got_b = (side.run(op, args, params, self.step) for side in (self.a, self.b))
+            got_b, got_a = (side.run(op, args, params, self.step) for side in (self.b, self.a))  # states end with A's
         arrays = tuple(x.array if isinstance(x, Rows) else x for x in args)
         worst: Measured | None = None
         for y, z in zip(got_a, got_b, strict=True):

@@ -34,6 +34,7 @@ VERBS = {
     "estimate": "how much memory a model will need, part by part",
     "perplexity": "how well a model predicts a text, and how far it is from a reference",
     "imatrix": "importance from text, for a better quantize",
+    "convert": "a Hugging Face folder (safetensors) as a model file",
     "quantize": "a model file in fewer bits: llama-quantize's mixes",
     "bench": "speed: llama-bench's tests and columns",
     "profile": "time, bytes and share of the machine's limit of each op; two builds in turn",

@@ -10,24 +10,27 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from zigllama.app.catalogue import CATALOGUE, lookup
 from zigllama.app.console import UsageError, note
 from zigllama.app.pull import pull
+from zigllama.app.remote import is_remote
 
 # --- the model --------------------------------------------------------------------------------------------------------
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """The model, as the first argument or as -m."""
-    parser.add_argument("model", nargs="?", help=f"a GGUF file, or a name: {', '.join(CATALOGUE)}")
+def add_model(parser: argparse.ArgumentParser, also: Sequence[str] = ()) -> None:
+    """The model, as the first argument or as -m; `also`: names that this verb knows beside the catalogue's."""
+    parser.add_argument("model", nargs="?", help=f"a GGUF file, or a name: {', '.join([*CATALOGUE, *also])}")
     parser.add_argument("-m", "--model", dest="model_flag", metavar="MODEL", help="the same, as a flag")
 
 
 def model_path(args: argparse.Namespace) -> Path:
-    """The file that the arguments mean. A name of the catalogue that is not in the cache is fetched first, with a note.
+    """The file that the arguments mean. A name of the catalogue that is not in the cache is fetched first, with a note;
+    so are hf:owner/repo/file and URLs.
 
     Raises UsageError when there is no model or there are two, UnknownName for a word that is neither a file nor a name,
     and FileNotFoundError for what looks like a path and is not there.
@@ -37,6 +40,8 @@ def model_path(args: argparse.Namespace) -> Path:
     given: str | None = args.model or args.model_flag
     if given is None:
         raise UsageError(f"which model? A path to a GGUF file, or a name: {', '.join(CATALOGUE)}")
+    if is_remote(given):
+        return pull(given, verify=False)
     path = Path(given)
     if given in CATALOGUE and not path.is_file():
         entry = CATALOGUE[given]

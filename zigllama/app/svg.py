@@ -26,6 +26,12 @@ def rectangle(x: float, y: float, width: float, height: float, colour: str) -> s
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>'
 
 
+def squares(places: Iterable[tuple[float, float]], side: float, colour: str) -> str:
+    """Filled squares of one colour, given by their upper left corners, as one short path; none: nothing."""
+    path = "".join(f"M{x:g} {y:g}h{side:g}v{side:g}h-{side:g}z" for x, y in places)
+    return f'<path d="{path}" fill="{colour}"/>' if path else ""
+
+
 def line(points: Iterable[tuple[float, float]], colour: str, *, width: float = 1.0, dashed: bool = False) -> str:
     """From point to point."""
     places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

@@ -46,7 +46,7 @@ STEP: Final = np.dtype(
 )
 CACHE: Final = np.dtype(
     [
-        *((name, "i4") for name in ("type", "cls", "n_layer", "n_kv", "dk", "dv", "n_pages", "reserved")),
+        *((name, "i4") for name in ("type", "cls", "n_layer", "n_kv", "dk", "dv", "n_pages", "state")),
         ("k", np.uintp),
         ("v", np.uintp),
     ],

@@ -32,6 +32,9 @@ class Opcode(IntEnum):
     ROUTE = 18
     EXPERTS_GATED = 19
     EXPERTS_DOWN = 20
+    SHORT_CONV = 21
+    SELECTIVE_SCAN = 22
+    DUAL_SCAN = 23
 
 
 class Unary(IntEnum):

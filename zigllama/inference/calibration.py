@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zigllama.errors import BadImportance, ContextOverflow, NonFinite
+from zigllama.errors import BadImportance, ContextOverflow, NonFinite, WrongKindOfModel
 from zigllama.foundation.runtime import F32, I32, Lowered, Op, Rows
 from zigllama.inference.engine import CHUNK
 from zigllama.inference.kv_cache import ModelKVCache
@@ -85,6 +85,8 @@ class Collector:
     def __init__(self, model: Model, n_ctx: int = WINDOW, *, process_output: bool = False) -> None:
         if n_ctx > model.n_ctx:
             raise ContextOverflow(n_ctx, model.n_ctx)
+        if not model.spec.causal:
+            raise WrongKindOfModel("an importance matrix", "an encoder", "`embed` texts")
         self.model, self.n_ctx, self.n_windows = model, n_ctx, 0
         embedding, output = model.decoder.token_embd, model.decoder.output
         self.output: Weight | None = output if process_output else None

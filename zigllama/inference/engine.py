@@ -117,8 +117,9 @@ class Engine:
 
     @property
     def runs_ahead(self) -> bool:
-        """Whether `run_ahead` is to be had: on the tape, while nobody watches single steps."""
-        return self.mode == "tape" and self.watch is None
+        """Whether `run_ahead` is to be had: on the tape, while nobody watches steps. Not where layers keep a state:
+        a step goes on from a page that only whoever plans it can name."""
+        return self.mode == "tape" and self.watch is None and not self.cache.has_states
 
     def run_ahead(self, step: Step, n: int, ends: I32) -> I32:
         """Up to n greedy steps in a row in one call of C: the tokens chosen, (steps, rows of `step`), of those steps

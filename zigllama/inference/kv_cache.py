@@ -30,6 +30,7 @@ from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.runtime import Step
 from zigllama.inference.page_pool import KVCache
 from zigllama.inference.prefix_tree import Node, PrefixTree
+from zigllama.inference.state_pool import KEPT, StateCache, states_quota
 from zigllama.transformers.interfaces import PAGE, CacheSpec
 
 __all__ = ["CachedSequence", "KVCache", "ModelKVCache"]
@@ -64,6 +65,7 @@ class ModelKVCache:
     chunk         the most tokens of one sequence in a step; what a window class must hold beside its window
     n_positions   positions there is memory for; None: n_seq * n_ctx
     keep          positions of ended sequences that are kept for others to begin with; None: n_ctx
+    n_states      pages there is memory for in a class of states, F32 in any case; None: for n_seq sequences
 
     Satisfies `transformers.interfaces.Cache`. Not for several threads at once. Raises InvalidArgument, OutOfMemory,
     DTypeError for another type, ShapeError for Q8_0 with heads of other sizes.
@@ -79,6 +81,7 @@ class ModelKVCache:
         chunk: int = 512,
         n_positions: int | None = None,
         keep: int | None = None,
+        n_states: int | None = None,
     ) -> None:
         most = 2**31 - PAGE  # positions and page numbers are 32-bit
         per_sequence = -(-n_ctx // PAGE)
@@ -88,8 +91,12 @@ class ModelKVCache:
         kept = per_sequence if keep is None else keep // PAGE
         self.spec, self.n_ctx, self.n_seq, self.type_name, self.chunk = spec, n_ctx, n_seq, type_name, chunk
         self.tree = PrefixTree(len(spec.classes))
+        n_pages = min(n_pages, per_sequence * n_seq)
+        most_states = n_seq * states_quota(chunk) + KEPT if n_states is None else max(n_states, states_quota(chunk))
         self.classes = [
-            KVCache(i, c, self.tree, per_sequence, n_seq, min(n_pages, per_sequence * n_seq), type_name, chunk, kept)
+            StateCache(i, c, self.tree, per_sequence, n_seq, most_states, type_name, chunk, kept)
+            if c.state
+            else KVCache(i, c, self.tree, per_sequence, n_seq, n_pages, type_name, chunk, kept)
             for i, c in enumerate(spec.classes)
         ]
         self._slots = list(range(n_seq - 1, -1, -1))
@@ -98,16 +105,25 @@ class ModelKVCache:
     def within_memory(cls, spec: CacheSpec, n_ctx: int, *, n_seq: int, type_name: str, **options: Any) -> Self:
         """With memory for `n_seq` whole contexts, or as many as half of the machine's holds; for one in any case."""
         number, pages = type_by_name(type_name), -(-n_ctx // PAGE)
-        values = PAGE * sum(c.n_layer * c.n_kv * (c.dk + c.dv) for c in spec.classes)
         room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-        room //= values * number.block_bytes // number.block_size  # bytes of a page of every class
-        n_positions = PAGE * max(pages, min(pages * n_seq, room))
-        return cls(spec, n_ctx, n_seq=n_seq, type_name=type_name, n_positions=n_positions, **options)
+        values = PAGE * sum(c.n_layer * c.n_kv * (c.dk + c.dv) for c in spec.classes if not c.state)
+        if values:
+            most = room // (values * number.block_bytes // number.block_size)  # bytes of a page of every class
+            options["n_positions"] = PAGE * max(pages, min(pages * n_seq, most))
+        states = 4 * sum(c.n_layer * (c.dk + c.dv) for c in spec.classes if c.state)
+        if states:
+            options["n_states"] = min(n_seq * states_quota(options.get("chunk", 512)) + KEPT, room // states)
+        return cls(spec, n_ctx, n_seq=n_seq, type_name=type_name, **options)
 
     @property
     def pages(self) -> Sequence[Any]:
         """Per class, the operand of `kv_store` and `attention`."""
         return [c.pages for c in self.classes]
+
+    @property
+    def has_states(self) -> bool:
+        """Whether some layers keep a state, of which there is none between the ends of pages."""
+        return any(c.state for c in self.spec.classes)
 
     @property
     def used_bytes(self) -> int:
@@ -136,7 +152,7 @@ class ModelKVCache:
         _want_open(sequence)
         twin = self.add(sequence.length)
         for c in self.classes:
-            c.share(twin.slot, {i: int(p) for i, p in enumerate(c.table[sequence.slot]) if p >= 0})
+            c.share_all(sequence.slot, twin.slot)
         twin.tokens, twin.private = list(sequence.tokens), sequence.private
         self._stand(twin, sequence.node, sequence.shared)
         return twin
@@ -165,14 +181,18 @@ class ModelKVCache:
         """Forget everything past the first `length` positions; how many are left.
 
         That is `length` (or fewer, if there were fewer), or 0: when pages that a window needs there have been used
-        again, nothing can be continued from. Raises InvalidArgument, ClosedError.
+        again, nothing can be continued from. Where layers keep states, it is the last place up to `length` at which
+        there is one; what the newest step added can always be forgotten. Raises InvalidArgument, ClosedError.
         """
         _want_open(sequence)
         if length < 0:
             raise InvalidArgument(f"a sequence cannot be shortened to {length} positions")
-        length = min(length, sequence.length)
-        if not all(c.holds(sequence.slot, length) for c in self.classes):
-            length = 0
+        have = sequence.length
+        length, wanted = min(length, have), -1
+        while length != wanted:  # until all classes agree
+            wanted = length
+            for c in self.classes:
+                length = c.reach(sequence.slot, length, have)
         del sequence.tokens[length:]
         sequence.private = sequence.private and length > 0
         node, shared = sequence.node, sequence.shared
@@ -180,9 +200,14 @@ class ModelKVCache:
             assert node.parent is not None
             node, shared = node.parent, shared - 1
         for c in self.classes:
-            c.shrink(sequence.slot, length)
+            c.shrink(sequence.slot, length, have)
         self._stand(sequence, node, shared)
         return length
+
+    def trim(self, sequence: CachedSequence) -> None:
+        """Give up all that the next row does not see: of a sequence whose earlier pages were never written."""
+        for c in self.classes:
+            c.trim(sequence.slot, sequence.length)
 
     # --- steps ---
 
@@ -269,7 +294,7 @@ class ModelKVCache:
         whole = next((k for k in range(len(path), 0, -1) if self._reach(path[:k], first, (first + k) * PAGE)), 0)
         path, length = path[:whole], (first + whole) * PAGE
         node = path[-1] if path else sequence.node
-        if not have:  # a page that begins like the rest: to be copied when it is written to
+        if not have and not self.has_states:  # a page that begins like the rest: to be copied when it is written to
             near, n = self.tree.nearest(node, wanted[length : length + PAGE])
             if near is not None and self._reach([*path, near], first, length + n):
                 path, length = [*path, near], length + n

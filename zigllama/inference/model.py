@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
-from zigllama.errors import InvalidArgument, UnknownName
+from zigllama.errors import InvalidArgument, UnknownName, WrongKindOfModel
 from zigllama.foundation.blas_integration import BlasConfig, BlasInterface
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.runtime import F32
 from zigllama.inference.batching import BatchProcessor
+from zigllama.inference.embedding import Embedder, choose_pooling, cut, normalized, pool, pooling_of
 from zigllama.inference.engine import CHUNK, Engine
 from zigllama.inference.generation import Event, Result, TextGenerator
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
@@ -167,7 +168,7 @@ class Model:
             self._guarded.append(view)
         for name, weight in weights.items():
             if isinstance(weight, Weight):
-                looked_up = name == "token_embd.weight" and weight is not weights["output.weight"]
+                looked_up = name == "token_embd.weight" and weight is not weights.get("output.weight")
                 keep = mapped or looked_up
                 release = (looked_up or not keep) and not self._loader.dequantize
                 weight.prepare(context, mapped=keep, release=release, together=not keep)
@@ -211,6 +212,7 @@ class Model:
 
         Raises ContextOverflow, InvalidArgument for an id outside the vocabulary, NonFinite.
         """
+        self._want_causal("logits")
         ids = self._ids(ids)
         out = np.empty((len(ids), self.spec.n_vocab), np.float32)
 
@@ -224,6 +226,7 @@ class Model:
         """The logits of every position from `first` on without ever holding all: see(at, rows) gets them in order, as
         float32 rows (R, V) of the positions at, at + 1, ..., valid during the call only and at most LOGITS_BYTES (or 16
         rows). What `see` raises ends the scan. Raises as `logits`."""
+        self._want_causal("logits")
         ids = self._ids(ids)
         if ids:
             rows = min(CHUNK, max(16, LOGITS_BYTES // 4 // self.spec.n_vocab))
@@ -238,6 +241,55 @@ class Model:
         Raises InvalidArgument for fewer than two tokens or an id outside the vocabulary, ContextOverflow, NonFinite.
         """
         return score(self, self.prompt_ids(text))
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        with self.engine.lock:
+            return Embedder(self.engine, self.n_ctx)
+
+    def hidden(self, ids: Sequence[int], segments: Sequence[int] | None = None) -> F32:
+        """The rows after the last layer, normalised: float32 (T, C), one per token. `segments`: of an encoder, which of
+        its texts each token belongs to (0 where there is none). Raises ContextOverflow, InvalidArgument, NonFinite."""
+        ids = self._ids(ids)
+        if segments is not None:
+            n = getattr(self.spec, "n_segments", 0)
+            if len(segments) != len(ids) or not all(0 <= s < n for s in segments):
+                raise InvalidArgument(f"{len(segments)} segments for {len(ids)} tokens, of a model that has {n}")
+        _, rows = next(self._embedder.rows([ids], segments=[segments]))
+        return rows
+
+    def embed(
+        self,
+        texts: str | Sequence[str | Sequence[int]],
+        pooling: str | None = None,
+        normalize: bool = True,
+        *,
+        truncate: bool = False,
+    ) -> F32:
+        """Texts (or lists of token ids) as one row each: float32 (N, C), of length 1 with `normalize`.
+
+        pooling    "mean", "cls" (the first row) or "last"; None: what the file says, else mean
+        truncate   cut a text to the context, keeping the token that ends it, and log a warning that says so; otherwise
+                   a text that is too long is an error
+
+        A text's row is the same, bit for bit, whatever it is embedded with. Raises ContextOverflow, InvalidArgument for
+        a text without tokens, UnknownName, NonFinite, and what the tokenizer raises.
+        """
+        kind = choose_pooling(pooling, pooling_of(self._loader.reader.metadata))
+        listed = [self.prompt_ids(t) for t in ([texts] if isinstance(texts, str) else texts)]
+        if truncate:
+            tail = 1 if self.tokenizer.add_eos else 0
+            listed = [cut(ids, self.n_ctx, tail) for ids in listed]
+        out = np.empty((len(listed), self.spec.n_embd), np.float32)
+        for i, rows in self._embedder.rows(listed, "all" if kind == "mean" else kind):
+            out[i] = pool(rows, kind)
+        return normalized(out) if normalize else out
+
+    def _want_causal(self, asked: str) -> None:
+        if not self.spec.causal:
+            raise WrongKindOfModel(
+                asked, "an encoder, whose rows see the whole text", "`embed` texts and give `hidden` rows"
+            )
 
     def _ids(self, ids: Sequence[int]) -> list[int]:
         ids = [int(i) for i in ids]
@@ -280,6 +332,7 @@ class Model:
     ) -> Writing:
         """A request for the scheduler with the options of `generate`; `sequence`: one that already holds the prompt's
         beginning. Raises what `generate` raises before anything is run."""
+        self._want_causal("a continuation")
         return Writing(
             self.prompt_ids(prompt),
             self.generator(**options),
@@ -350,11 +403,14 @@ class Model:
         """A conversation that keeps its place in the cache. See Session."""
         from zigllama.inference.session import Session
 
+        self._want_causal("a conversation")
         return Session(self, system)
 
     def close(self) -> None:
         """Give threads, memory and the file back. Closing twice is allowed."""
         self.scheduler.close()
+        if "_embedder" in vars(self) and not self.engine.forked:
+            self._embedder.close()
         self.engine.close()
         for weight in self._weights.values():
             if hasattr(weight, "close"):

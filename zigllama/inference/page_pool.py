@@ -45,7 +45,8 @@ class KVCache:
     ) -> None:
         self.number, self.spec, self.tree, self.keep, self.promised = number, spec, tree, keep, 0
         self.quota = min(per_sequence, -(-(spec.window + chunk) // PAGE) + 1) if spec.window else per_sequence
-        self.pages = NativeCache(type_by_name(type_name).id, number, spec.n_layer, spec.n_kv, spec.dk, spec.dv, n_pages)
+        kind, sizes = type_by_name(type_name).id, (spec.n_layer, spec.n_kv, spec.dk, spec.dv)
+        self.pages = NativeCache(kind, number, *sizes, n_pages, state=spec.state)
         self.table: I32 = np.full((n_seq, per_sequence), -1, np.int32)
         self._free = list(range(n_pages - 1, -1, -1))
         self._refs = [0] * n_pages
@@ -67,6 +68,11 @@ class KVCache:
         """Bytes of the pages that are kept."""
         return len(self._kept) * self.page_bytes
 
+    def _row(self, slot: int) -> I32:
+        """The pages of a sequence's positions."""
+        row: I32 = self.table[slot]
+        return row
+
     def pages_for(self, n: int) -> int:
         """The most pages that a sequence holds while it has up to `n` positions."""
         return min(self.quota, -(-n // PAGE))
@@ -78,6 +84,11 @@ class KVCache:
     def holds(self, slot: int, length: int) -> bool:
         """Whether all that a row at position `length` may see is there."""
         return bool((self.table[slot, self.first_needed(length) : -(-length // PAGE)] >= 0).all())
+
+    def reach(self, slot: int, length: int, have: int) -> int:
+        """The most positions up to `length` that a sequence of `have` can be cut to: `length`, or 0 where pages that
+        a window needs there have been used again."""
+        return length if self.holds(slot, length) else 0
 
     # --- a sequence takes pages and gives them back ---
 
@@ -98,11 +109,17 @@ class KVCache:
         for i in missing:
             row[i] = self._take()
 
-    def shrink(self, slot: int, length: int) -> None:
-        """Give back the pages past the first `length` positions."""
+    def shrink(self, slot: int, length: int, have: int) -> None:
+        """Give back the pages past the first `length` of `have` positions, which `reach` has allowed."""
         row = self.table[slot]
         held = np.flatnonzero(row >= 0)
         self._release(row, held[held >= -(-length // PAGE)])
+
+    def trim(self, slot: int, length: int) -> None:
+        """Give back the pages that a row at position `length` does not see."""
+        row = self._row(slot)
+        held = np.flatnonzero(row >= 0)
+        self._release(row, held[held < self.first_needed(length)])
 
     def _make_own(self, row: I32, i: int, others: int) -> None:
         """Page i of a sequence is about to be written to, and `others` more pages to be taken."""
@@ -151,17 +168,21 @@ class KVCache:
             self._refs[page] += 1
             self.table[slot, i] = page
 
+    def share_all(self, slot: int, twin: int) -> None:
+        """A second sequence holds all pages of the first."""
+        self.share(twin, {i: int(p) for i, p in enumerate(self.table[slot]) if p >= 0})
+
     def join(self, slot: int, first: int, path: Sequence[Node], length: int) -> None:
         """A sequence goes on with the pages of `path`, as its pages `first`, `first` + 1, ..., to have `length`
         positions; of these it needs what its window sees."""
-        needed, row = self.first_needed(length), self.table[slot]
+        needed, row = self.first_needed(length), self._row(slot)
         held = np.flatnonzero(row >= 0)
         self.share(slot, {i: node.pages[self.number] for i, node in enumerate(path, first) if i >= needed})
         self._release(row, held[held < needed])
 
     def publish(self, slot: int, i: int, node: Node) -> None:
         """Page i of a sequence is what `node` stands for, or its equal is there and is taken instead."""
-        row = self.table[slot]
+        row = self._row(slot)
         own, there = int(row[i]), node.pages[self.number]
         if own < 0 or own == there:
             return

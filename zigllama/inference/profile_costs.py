@@ -111,6 +111,10 @@ def cost(row: TapeOp, counts: Counts) -> Cost:
     per_position = (cache.k.nbytes + cache.v.nbytes) / positions  # of a layer, scales of a Q8_0 cache included
     if row.op.name == "kv_store":
         return Cost(per_position * counts.rows, moved)
+    if cache.state:  # read from one page and written to another, by each sequence of a step; here: by one
+        size = cache.dk if row.op.name == "short_conv" else cache.dv
+        taps = row.ints[1] if row.op.name == "short_conv" else 3 * cache.dv // values[0].cols
+        return Cost(0.0, moved + 8.0 * size * counts.steps, 2.0 * taps * values[0].cols * counts.rows, "f32")
     _, heads, window = row.ints[:3]
     return Cost(
         per_position * counts.read[window], moved, 2.0 * heads * (cache.dk + cache.dv) * counts.seen[window], "f32"

@@ -100,6 +100,7 @@ class Session:
                         made.private = True
                         for i in range(0, len(saved.tokens), cache.chunk):
                             cache.extend(made, saved.tokens[i : i + cache.chunk])
+                        cache.trim(made)
                     saved.fill(made.slot)
                 except BaseException:
                     with lock:

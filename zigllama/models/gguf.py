@@ -14,6 +14,7 @@ from zigllama.errors import BadMetadata, ContextOverflow, TensorShapeMismatch, U
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.gguf_format import GGUFReader
+from zigllama.foundation.tensor import Tensor
 from zigllama.linear_algebra.linear import Weight
 from zigllama.models.config import HyperParameters
 from zigllama.models.registry import architecture
@@ -82,13 +83,13 @@ class GGUFLoader:
         return rows
 
     def weight(self, name: str) -> Any:
-        """A tensor as the decoder takes it: `Weight` for a matrix, float32 for a vector."""
+        """A tensor as the decoder takes it: `Weight` for a matrix, float32 for a vector and what is used like one."""
         from zigllama.linear_algebra.quantization import dequantize
 
         t = self.reader.tensor(name)
         data = self.reader.tensor_bytes(name)
-        if len(t.shape) == 1:
-            return dequantize(data, t.type.name)
+        if len(t.shape) == 1 or name in self.table.plain:
+            return dequantize(data, t.type.name).reshape(t.shape)
         *stack, rows, cols = t.shape  # of a layer's experts: (E, rows, cols)
         n = stack[0] if stack else 1
         rows *= n
@@ -96,6 +97,16 @@ class GGUFLoader:
             data = dequantize(data, t.type.name).view(np.uint8).reshape(-1)
             return Weight(type_by_name("F32"), rows, cols, data, name, stack=n)
         return Weight(t.type, rows, cols, data, name, stack=n)
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor of the file as numbers: a `Tensor` of float32 in its shape, whatever its number format.
+
+        A copy, decoded now; `weight` is the tensor as it is multiplied. Raises MissingTensor.
+        """
+        from zigllama.linear_algebra.quantization import dequantize
+
+        t = self.reader.tensor(name)
+        return Tensor.view(np.array(dequantize(self.reader.tensor_bytes(name), t.type.name).reshape(t.shape)))
 
     def weights(self) -> Iterator[tuple[str, Any]]:
         """Every tensor in the order of the file, then `output.weight` where it is tied to the embedding. Of a matrix
@@ -115,7 +126,7 @@ class GGUFLoader:
                 first += rows
             if not first:
                 yield name, weight
-        if "output.weight" not in self.reader.tensors:
+        if "output.weight" in self.table.optional and "output.weight" not in self.reader.tensors:
             yield "output.weight", embedding
 
     def decoder(self) -> Any:

@@ -15,6 +15,7 @@ class TensorTable:
 
     joined   tensors that the model takes apart: name in the file -> the parts, (name, rows) each, in their order. What
              is required is the whole; the parts are what `GGUFLoader.weights` yields.
+    plain    of more than one dimension, but not multiplied by: the model takes them as float32 arrays, as vectors
     """
 
     def __init__(
@@ -22,8 +23,10 @@ class TensorTable:
         required: Mapping[str, Shape],
         optional: Mapping[str, Shape],
         joined: Mapping[str, Sequence[tuple[str, int]]] | None = None,
+        plain: Collection[str] = (),
     ) -> None:
         self.required, self.optional, self.joined = dict(required), dict(optional), dict(joined or {})
+        self.plain = frozenset(plain)
 
     def check(self, found: Mapping[str, Shape], ignored: Collection[str] = ()) -> None:
         """Raises MissingTensor, TensorShapeMismatch, or BadTensor for a tensor that is in no table."""

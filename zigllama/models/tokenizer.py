@@ -1,6 +1,6 @@
 """`Tokenizer`: text to token ids and back, by the vocabulary of a GGUF file; `StreamDecoder`: ids to text as they come.
 
-    text --special tokens cut out--> parts --tokenizer_bpe.py or tokenizer_spm.py--> ids, with BOS and EOS around them
+    text --special tokens cut out--> parts --the family's encoder--> ids, with BOS and EOS around them
 
 Which family and which rules apply stands in the file's metadata and is never guessed: a name that is not known raises
 `UnsupportedTokenizer`. Ids are those llama.cpp gives for the same file. Chat templates are not made here.
@@ -23,6 +23,7 @@ from . import pretokenizers
 from .special_tokens import SpecialTokens
 from .tokenizer_bpe import BytePairEncoder
 from .tokenizer_spm import SentencePieceEncoder
+from .tokenizer_wordpiece import WordPieceEncoder
 from .vocabulary import CONTROL, PREFIX, UNKNOWN, USER_DEFINED, Vocabulary
 
 
@@ -53,12 +54,13 @@ class Tokenizer:
 
     def _load(self, metadata: Mapping[str, Any], pre: str | None) -> None:
         self.model = str(metadata.get(PREFIX + "model", ""))
-        if self.model not in ("gpt2", "llama"):
-            hint = "`tokenizer.ggml.model` must be gpt2 (byte-level BPE) or llama (SentencePiece)"
+        if self.model not in ("gpt2", "llama", "bert"):
+            hint = "`tokenizer.ggml.model` must be gpt2 (byte-level BPE), llama (SentencePiece) or bert (WordPiece)"
             raise UnsupportedTokenizer(self.model or "(none)", hint)
         vocabulary = self._vocabulary = Vocabulary(metadata)
         self.pre = str(metadata.get(PREFIX + "pre", "")) if pre is None else pre
-        self._encoder: BytePairEncoder | SentencePieceEncoder
+        self._encoder: BytePairEncoder | SentencePieceEncoder | WordPieceEncoder
+        add_eos = False
         if self.model == "gpt2":
             if not self.pre:
                 hint = "the file has no `tokenizer.ggml.pre`; pass the pre-tokenizer as pre=, for instance pre='gpt-2'"
@@ -66,6 +68,12 @@ class Tokenizer:
             rule = pretokenizers.lookup(self.pre)
             self._encoder = BytePairEncoder(vocabulary, rule)
             add_bos, bos, eos, unknown = rule.add_bos, None, None, None
+        elif self.model == "bert":  # [CLS] before a text and [SEP] after it; BERT's own, where the file does not say
+            bos, eos = vocabulary.special_id("cls", 101), vocabulary.special_id("seperator", 102)
+            unknown, add_bos, add_eos = vocabulary.special_id("unknown", 100), True, True
+            lower = vocabulary.flag("normalizer.lowercase", True)
+            strip = vocabulary.flag("normalizer.strip_accents", lower)
+            self._encoder = WordPieceEncoder(vocabulary, unknown, lower, strip)
         else:
             self._encoder = SentencePieceEncoder(vocabulary, vocabulary.flag("add_space_prefix", True))
             add_bos, bos, eos, unknown = True, 1, 2, 0  # LLaMA's, where the file does not say
@@ -78,7 +86,7 @@ class Tokenizer:
         for name in ("eot", "eom", "fim_pad", "fim_rep", "fim_sep"):
             vocabulary.special_id(name)  # checked now, used when the ends are asked for
         self.add_bos = vocabulary.flag("add_bos_token", add_bos) and self.bos_id is not None
-        self.add_eos = vocabulary.flag("add_eos_token", False) and self.eos_id is not None
+        self.add_eos = vocabulary.flag("add_eos_token", add_eos) and self.eos_id is not None
 
     @property
     def end_ids(self) -> frozenset[int]:

@@ -12,20 +12,27 @@ from zigllama.foundation.runtime import ROWS_OUT, Lowered, Step, cols_of, op
 
 
 def _same_shape(name: str, x: Any, y: Any) -> None:
-    if np.shape(x) != np.shape(y):
+    one_row = isinstance(y, np.ndarray) and y.shape == (cols_of(x),)
+    if not one_row and np.shape(x) != np.shape(y):
         raise ShapeError(f"{name}: shapes {np.shape(x)} and {np.shape(y)} differ")
 
 
 @op(code=Opcode.ADD, lower=lambda x, y: Lowered([x, y], [cols_of(x)]), rowwise=True)
 def add(x: Any, y: Any) -> Any:
-    """x + y, the residual connection (He et al., 2015).   x, y (T, C) -> (T, C).   Raises ShapeError."""
+    """x + y, the residual connection (He et al., 2015).   x (T, C), y (T, C) or, the same for each row, (C,) -> (T, C).
+
+    Raises ShapeError.
+    """
     _same_shape("add", x, y)
     return x + y
 
 
 @op(code=Opcode.MUL, lower=lambda x, y: Lowered([x, y], [cols_of(x)]), rowwise=True)
 def mul(x: Any, y: Any) -> Any:
-    """x * y, element by element.   x, y (T, C) -> (T, C).   Raises ShapeError."""
+    """x * y, element by element.   x (T, C), y (T, C) or, the same for each row, (C,) -> (T, C).
+
+    Raises ShapeError.
+    """
     _same_shape("mul", x, y)
     return x * y
 

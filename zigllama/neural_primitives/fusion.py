@@ -30,7 +30,7 @@ def add_residuals(tape: Tape) -> Tape:
     made, readers = producers(tape), count_readers(tape)
     ops: list[TapeOp | None] = list(tape.ops)
     for i, row in enumerate(tape.ops):
-        if row.op is not add:
+        if row.op is not add or len(slots(row.ins)) < 2:  # with one row for all: no residual
             continue
         for product, other in (row.ins[::-1], row.ins):
             p = made[product.slot]

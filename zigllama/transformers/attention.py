@@ -10,6 +10,9 @@ always read back from there, also those of the chunk that is being read: so a pr
 the same numbers. A key page is stored as [4 groups][channel][16 keys], so that one vector register holds one channel of
 16 keys; a value page as [key][channel] (cache_pages.py).
 
+A row may also look at what another step has stored, a memory (cross-attention, cross_attention.py): then a plane of
+step.positions says how far, and the row's own position counts for nothing.
+
 H query heads share G <= H key/value heads (Ainslie et al., 2023, arXiv 2305.13245): query head h reads head h * G // H.
 """
 
@@ -20,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from zigllama.errors import ShapeError
+from zigllama.errors import InvalidArgument, ShapeError
 from zigllama.foundation.opcodes import Opcode
 from zigllama.foundation.runtime import F32, Lowered, Step, cols_of, op
 from zigllama.linear_algebra.linear import Weight, linear
 from zigllama.neural_primitives.embeddings import RoPE
 from zigllama.neural_primitives.normalization import rms_norm
 from zigllama.transformers.cache_pages import read_pages, write_rows
-from zigllama.transformers.interfaces import PAGE, Cache
+from zigllama.transformers.interfaces import PAGE, Cache, CacheClass
 
 
 @op(code=Opcode.KV_STORE, lower=lambda k, v, step, cache, *, layer: Lowered([k, v, cache], [], ints=[layer]))
@@ -50,9 +53,11 @@ def _check_heads(q: Any, cache: Any, heads: int) -> None:
         raise ShapeError(f"attention: q has shape {q.shape} for {heads} heads of {cache.dk}; {cache.n_kv} key heads")
 
 
-def _check_slopes(slopes: F32 | None, heads: int) -> None:
+def _check_slopes(slopes: F32 | None, heads: int, memory: int | None, window: int) -> None:
     if slopes is not None and slopes.shape != (heads,):
         raise ShapeError(f"attention: slopes of shape {slopes.shape} for {heads} heads")
+    if memory is not None and (memory < 0 or window or slopes is not None):
+        raise InvalidArgument(f"attention: memory by plane {memory}: no window ({window}) and no slopes go with it")
 
 
 def _lower_attention(
@@ -66,10 +71,12 @@ def _lower_attention(
     scale: float,
     window: int = 0,
     softcap: float = 0.0,
+    memory: int | None = None,
 ) -> Lowered:
     _check_heads(q, cache, heads)
-    _check_slopes(slopes, heads)
-    return Lowered([q, cache, slopes], [heads * cache.dv], ints=[layer, heads, window], floats=[scale, softcap])
+    _check_slopes(slopes, heads, memory, window)
+    ints = [layer, heads, window, 0 if memory is None else memory + 1]
+    return Lowered([q, cache, slopes], [heads * cache.dv], ints=ints, floats=[scale, softcap])
 
 
 @op(code=Opcode.ATTENTION, lower=_lower_attention)
@@ -84,20 +91,22 @@ def attention(
     scale: float,
     window: int = 0,
     softcap: float = 0.0,
+    memory: int | None = None,
 ) -> Any:
     """softmax(softcap(scale * q k^T) + slope * (p - cache_pos)) v over the visible positions.
 
     q (T, H*dk), slopes (H,) or None -> (T, H*dv)
 
     Row t sees positions first <= p <= see_to[t]; first is 0, or max(0, cache_pos[t] - window + 1) with a window.
-    softcap(s) is c tanh(s / c), or s where c is 0. A row that sees nothing gets zeros. Raises ShapeError.
+    With a `memory` it sees 0 <= p <= step.positions[memory][t] instead, wherever it stands itself. softcap(s) is
+    c tanh(s / c), or s where c is 0. A row that sees nothing gets zeros. Raises ShapeError, InvalidArgument.
     """
     _check_heads(q, cache, heads)
-    _check_slopes(slopes, heads)
+    _check_slopes(slopes, heads, memory, window)
     per, out = heads // cache.n_kv, np.zeros((len(q), heads, cache.dv), q.dtype)
     queries = q.reshape(len(q), cache.n_kv, per, cache.dk)
     for t in range(len(q)):
-        last = int(step.see_to[t])
+        last = int(step.see_to[t] if memory is None else step.positions[memory][t])
         first = max(0, int(step.cache_pos[t]) - window + 1) if window else 0
         if last < first:
             continue
@@ -120,6 +129,18 @@ def _read(cache: Any, step: Step, seq: int, layer: int, first: int, last: int) -
     skip = first // PAGE * PAGE
     part = slice(first - skip, last + 1 - skip)
     return k[:, part], v[:, part]
+
+
+def head_weights(q: Any, k: Any, v: Any, out: Any, heads: int, kv_heads: int) -> tuple[Weight, Weight, Weight, Weight]:
+    """The four weights of attention from float arrays. Raises ShapeError when heads or shapes do not fit together."""
+    a, b, c, d = (Weight.from_array(x, f"attention {n}") for x, n in ((q, "q"), (k, "k"), (v, "v"), (out, "out")))
+    shapes = [(w.rows, w.cols) for w in (a, b, c, d)]
+    fits = heads >= 1 and kv_heads >= 1 and heads % kv_heads == 0 and shapes[0][0] % heads == 0
+    dk = shapes[0][0] // heads if fits else 0
+    fits = fits and shapes[1][0] == kv_heads * dk and shapes[2][0] % kv_heads == 0 and shapes[1][1] == shapes[2][1]
+    if not fits or shapes[3][1] != heads * (shapes[2][0] // kv_heads):
+        raise ShapeError(f"attention of {heads} heads over {kv_heads}: q, k, v, out are {shapes}")
+    return a, b, c, d
 
 
 @dataclass
@@ -151,6 +172,22 @@ class MultiHeadAttention:
     k_norm: F32 | None = None
     norm_eps: float = 1e-5
     slopes: F32 | None = None
+
+    @classmethod
+    def from_arrays(
+        cls, q: Any, k: Any, v: Any, out: Any, *, heads: int, kv_heads: int = 0, scale: float | None = None, **rest: Any
+    ) -> MultiHeadAttention:
+        """From float arrays, in a layer and cache class of its own. kv_heads 0: `heads`; scale None: dk^-0.5; `rest`
+        are fields. Raises ShapeError when heads or shapes do not fit together."""
+        w = head_weights(q, k, v, out, heads, kv_heads or heads)
+        one: dict[str, Any] = {"rope": None, "cache_class": 0, "layer": 0, **rest}
+        scale = (w[0].rows // heads) ** -0.5 if scale is None else scale
+        return cls(*w, heads=heads, kv_heads=kv_heads or heads, scale=scale, **one)
+
+    @property
+    def cache_class_spec(self) -> CacheClass:
+        """What this layer alone asks of a cache."""
+        return CacheClass(self.window, 1, self.kv_heads, self.k.rows // self.kv_heads, self.v.rows // self.kv_heads)
 
     def __call__(self, x: Any, step: Step, cache: Cache) -> Any:
         """x (T, C) -> (T, C)"""

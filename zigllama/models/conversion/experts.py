@@ -63,7 +63,7 @@ def tensors1(config: Config) -> dict[str, Recipe]:
 def metadata(config: Config) -> dict[str, Any]:
     """Qwen 2 and 3: theirs and their experts'. expert_weights_norm is there because norm_topk_prob may be either."""
     keys = qwen.metadata(config) | {
-        "expert_count": config.int("num_experts", low=1),
+        "expert_count": config.int("num_experts", "num_local_experts", low=1),
         "expert_used_count": config.int("num_experts_per_tok", low=1),
         "expert_feed_forward_length": config.int("moe_intermediate_size", low=1),
         "expert_weights_norm": config.bool("norm_topk_prob", default=False),
@@ -81,7 +81,10 @@ def _has_experts(config: Config, i: int) -> bool:
 def tensors(config: Config) -> dict[str, Recipe]:
     """Every layer has experts but those of mlp_only_layers, or between every decoder_sparse_step-th one."""
     out = qwen.tensors(config)
-    n, shared = config.int("num_experts", low=1), config.get("shared_expert_intermediate_size") is not None
+    n, shared = (
+        config.int("num_experts", "num_local_experts", low=1),
+        config.get("shared_expert_intermediate_size") is not None,
+    )
     for i in range(n_layer(config)):
         if not _has_experts(config, i):
             continue

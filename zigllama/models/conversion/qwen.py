@@ -52,7 +52,7 @@ def metadata1(config: Config) -> dict[str, Any]:
     """Qwen 1. Dynamic NTK and the logarithm on queries act beyond seq_length only, which is the file's context."""
     expect(config, "no_bias", True)
     expect(config, "kv_channels", head_dim(config))
-    context = config.int("seq_length", default=config.int("max_position_embeddings", high=1 << 30), high=1 << 30)
+    context = config.int("seq_length", "max_position_embeddings", low=1, high=1 << 30)
     return sizes(config) | {"context_length": context} | rope_keys(config, head_dim(config))
 
 

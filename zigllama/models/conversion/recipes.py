@@ -73,6 +73,7 @@ class Conversion:
     ignored        regular expressions of names in the folder that are no weights (or the same again)
     prefixes       beginnings of names that some folders leave out ("transformer.")
     other_names    what some folders call a tensor instead
+    wider          regular expression of the file's tensors that lose too much in 8 bits: F16 where Q8_0 is asked for
     """
 
     arch: str
@@ -81,6 +82,7 @@ class Conversion:
     ignored: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     other_names: Mapping[str, str] = field(default_factory=dict)
+    wider: str = ""
 
 
 _REGISTERED: dict[str, Conversion] = {}
@@ -127,15 +129,20 @@ def permute_rope(x: F32, heads: int) -> F32:
     """Rows of q or k (heads * D, ...) from half-split rotation, pairs (i, i + D/2), to interleaved, (2i, 2i + 1).
 
     Raises ShapeError where the rows are no whole number of pairs per head."""
-    if heads < 1 or x.shape[0] % (2 * heads):
-        raise ShapeError(f"{x.shape[0]} rows are no pairs of channels in {heads} heads")
+    _paired(x.shape, heads)
     split = x.reshape(heads, 2, x.shape[0] // heads // 2, *x.shape[1:])
     return split.swapaxes(1, 2).reshape(x.shape)
 
 
+def _paired(shape: Shape, heads: int) -> Shape:
+    if heads < 1 or shape[0] % (2 * heads):
+        raise ShapeError(f"{shape[0]} rows are no pairs of channels in {heads} heads")
+    return shape
+
+
 def permuted(name: str, heads: int, optional: bool = False) -> Recipe:
     """q or k, matrix or bias, of a model whose file has interleaved rotation."""
-    return Recipe((name,), lambda x: permute_rope(x, heads), lambda s: s, optional)
+    return Recipe((name,), lambda x: permute_rope(x, heads), lambda s: _paired(s, heads), optional)
 
 
 def rows(name: str, first: int, count: int) -> Recipe:

@@ -27,6 +27,7 @@ MAX_HEADER = 100_000_000  # bytes, the format's own limit
 MAX_DIMS = 8
 SLAB = 1 << 20  # values that are converted at a time
 BF16 = "BF16"
+NOT_FINITE = ("Infinity", "-Infinity", "NaN")
 # dtype -> NumPy's, little-endian; BF16 is read as the upper half of a float32
 DTYPES: dict[str, str] = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", BF16: "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -83,7 +84,7 @@ class SafetensorsFile:
         if not isinstance(value, dict):
             self._bad(f"tensor {name!r}: an object is expected, found {type(value).__name__}")
         dtype, shape, ends = value.get("dtype"), value.get("shape"), value.get("data_offsets")
-        if dtype not in DTYPES:
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             self._bad(f"tensor {name!r}: dtype {dtype!r} is not read; these are: {', '.join(DTYPES)}")
         if not _naturals(shape) or len(shape) > MAX_DIMS:
             self._bad(f"tensor {name!r}: shape {shape!r:.80} is no list of at most {MAX_DIMS} sizes")
@@ -143,8 +144,18 @@ def _naturals(value: Any) -> TypeGuard[list[int]]:
 
 def parse_json(raw: bytes, path: str, what: str) -> dict[str, Any]:
     """A JSON object. Raises BadCheckpoint for anything else, and for a key that appears twice."""
+    value = parse_any_json(raw, path, what)
+    if not isinstance(value, dict):
+        raise BadCheckpoint(path, f"{what}: an object is expected, found {type(value).__name__}")
+    return value
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+
+def parse_any_json(raw: bytes, path: str, what: str) -> Any:
+    """JSON of any kind. Raises BadCheckpoint for what is none, and for a key that appears twice in an object."""
+
+    def once(pairs: list[tuple[str, Any]]) -> Any:
+        if len(pairs) == 1 and pairs[0][0] == "__float__" and pairs[0][1] in NOT_FINITE:
+            return float(pairs[0][1])  # as transformers 5 writes what JSON has no number for
         made = dict(pairs)
         if len(made) != len(pairs):
             names = [key for key, _ in pairs]
@@ -153,9 +164,6 @@ def parse_json(raw: bytes, path: str, what: str) -> dict[str, Any]:
         return made
 
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=once)
+        return json.loads(raw.decode(), object_pairs_hook=once)
     except (UnicodeDecodeError, ValueError, RecursionError) as e:  # JSONDecodeError is a ValueError
         raise BadCheckpoint(path, f"{what} is no JSON: {type(e).__name__}: {e}") from None
-    if not isinstance(value, dict):
-        raise BadCheckpoint(path, f"{what}: an object is expected, found {type(value).__name__}")
-    return value

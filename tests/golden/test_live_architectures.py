@@ -1,0 +1,58 @@
+"""The converted files through llama-cpp-python itself, where it is installed: it says what transformers said, but
+where the variant says why not (`peer` in tests/architecture_variants/).
+
+GELU is taken from a table in half precision there, in its tanh form also where the model's authors have the exact one:
+the table's steps are 2^-11 of its values, and what a feed-forward network makes of them reaches a logit: up to 1e-2,
+ten times the tolerance that holds for every other activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from architecture_models import Subject
+from architecture_models import subject as subject  # the fixture
+
+TABLE = 10  # times the tolerance, with GELU
+
+
+@pytest.fixture(scope="module")
+def logits(subject: Subject) -> Iterator[Any]:
+    """What llama.cpp says about the golden ids, (300, V), its cache in float32; None where it cannot say anything."""
+    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    if subject.variant.output != "logits":
+        yield None
+        return
+    n = max(subject.arrays)
+    sizes = {"n_ctx": subject.variant.n_ctx or subject.model.n_ctx, "n_batch": 512, "n_ubatch": 512}
+    try:
+        peer = llama_cpp.Llama(
+            str(subject.path), **sizes, type_k=0, type_v=0, n_threads=2, logits_all=True, verbose=False
+        )
+    except ValueError:
+        yield None
+        return
+    peer.eval(subject.ids[:n])
+    yield np.array(peer.scores[:n])
+    peer.close()
+
+
+def test_llama_cpp_agrees(subject: Subject, logits: Any) -> None:
+    if logits is None:
+        assert subject.variant.peer, "llama.cpp does not load this file: the variant should say so"
+        return
+    n = max(subject.arrays)
+    gelu = any("gelu" in str(value) for value in subject.about["config"].values()) or "Bloom" in subject.variant.hf
+    atol = subject.variant.atol * (TABLE if gelu else 1)
+    off = np.abs(logits[subject.rows(n)] - subject.arrays[n]).max(axis=1)
+    print(f"{subject.name}: llama.cpp is off transformers by {off.max():.2g}")
+    if not subject.variant.peer:
+        assert off.max() <= atol
+        return
+    assert off.max() > 10 * atol, f"llama.cpp agrees now: {subject.variant.peer}"
+    window = subject.about["config"].get("sliding_window")
+    if "window" in subject.variant.peer and window:  # before the window is full there is no difference
+        assert off[[row < window for row in subject.rows(n)]].max() <= atol

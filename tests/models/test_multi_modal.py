@@ -1,0 +1,239 @@
+"""Vision towers and images: both spellings of a file, native against the twins, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf_bytes
+import numpy as np
+import pytest
+from random_weights import Stream
+
+from zigllama import errors
+from zigllama.inference.vision import ImageRows, Vision
+from zigllama.models.image_processing import MAX_PIXELS, decode, longest_edge, whole_tiles
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+PIXELS = Stream("image").bytes(50, 77, 3)
+C, F, TEXT = 64, 96, 48
+Tensors = dict[str, tuple[str, tuple[int, ...], gguf_bytes.Data]]
+
+
+def parts(kind: str, old: bool = False) -> tuple[dict[str, Any], Tensors]:
+    """Metadata and tensors of a small tower of 4 x 4 patches; `old`: with the first files' names."""
+    clip = kind == "mlp"
+    shapes: dict[str, tuple[int, ...]] = {"v.patch_embd.weight": (C, 3, 8, 8), "v.position_embd.weight": (16 + clip, C)}
+    shapes |= {"v.class_embd": (C,)} if clip else {"v.patch_embd.bias": (C,)}
+    norms = ["v.pre_ln" if clip else "v.post_ln"]
+    first, second = ("ffn_down", "ffn_up") if old else ("ffn_up", "ffn_down")
+    for b in ("v.blk.0.", "v.blk.1."):
+        norms += [b + "ln1", b + "ln2"]
+        for n in ("attn_q", "attn_k", "attn_v", "attn_out"):
+            shapes |= {f"{b}{n}.weight": (C, C), f"{b}{n}.bias": (C,)}
+        shapes |= {f"{b}{first}.weight": (F, C), f"{b}{first}.bias": (F,)}
+        shapes |= {f"{b}{second}.weight": (C, F), f"{b}{second}.bias": (C,)}
+    for n in norms:
+        shapes |= {f"{n}.weight": (C,), f"{n}.bias": (C,)}
+    if clip:
+        shapes |= {"mm.0.weight": (TEXT, C), "mm.0.bias": (TEXT,), "mm.2.weight": (TEXT, TEXT), "mm.2.bias": (TEXT,)}
+    else:
+        shapes |= {"mm.model.fc.weight": (TEXT, 4 * C)}
+    tensors: Tensors = {}
+    for n, s in shapes.items():
+        label = n.replace("ffn_down", "ffn2").replace("ffn_up", "ffn1")
+        if old:  # the same numbers under the other name
+            label = n.replace("ffn_down", "ffn1").replace("ffn_up", "ffn2")
+        size = 2.0 * int(np.prod(s[1:])) ** -0.5 if len(s) > 1 else 0.3
+        x = Stream(label).uniform(-size, size, *s).astype("<f4")
+        tensors[n] = ("F32", s, x.view(np.uint8).reshape(-1))
+    keys: dict[str, Any] = {
+        "image_size": 32,
+        "patch_size": 8,
+        "embedding_length": C,
+        "feed_forward_length": F,
+        "block_count": 2,
+        "attention.head_count": 4,
+        "attention.layer_norm_epsilon": 1e-5,
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.3, 0.25, 0.2],
+    }
+    if not clip:
+        keys |= {"projector.scale_factor": 2, "preproc_image_size": 90}
+    head = {"general.architecture": "clip", "clip.has_vision_encoder": True, "clip.projector_type": kind}
+    return head | {f"clip.vision.{k}": v for k, v in keys.items()} | {"clip.use_gelu": not clip}, tensors
+
+
+def write(path: Path, kind: str = "mlp", old: bool = False, change: Callable[..., None] | None = None) -> Path:
+    """A projector's file, after `change(metadata, tensors)`."""
+    metadata, tensors = parts(kind, old)
+    if change is not None:
+        change(metadata, tensors)
+    gguf_bytes.write(path, metadata, tensors)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "n"), [("mlp", 16), ("idefics3", 28)])
+def test_rows(kind: str, n: int, tmp_path: Path) -> None:
+    """The spelling changes no bit, threads neither; the twins say the same within float32's rounding."""
+    new, old = write(tmp_path / "new.gguf", kind), write(tmp_path / "old.gguf", kind, old=True)
+    with Vision(new, n_threads=2) as a, Vision(old, n_threads=1) as b, Vision(new, backend="reference") as c:
+        rows = a.encode(PIXELS)
+        assert rows.shape == (n, TEXT) and rows.dtype == np.float32 and a.n_embd == TEXT
+        np.testing.assert_array_equal(rows, b.encode(PIXELS))
+        np.testing.assert_allclose(rows, c.encode(PIXELS), rtol=0, atol=1e-5 * np.abs(rows).max())
+        changed = PIXELS.copy()
+        changed[20:30, 30:40] ^= 255
+        assert np.abs(a.encode(changed) - rows).min(axis=1).max() > 0
+
+
+def test_every_row_sees_all(tmp_path: Path) -> None:
+    """The last patch matters to the first row: attention is not causal."""
+    with Vision(write(tmp_path / "m.gguf"), n_threads=2) as v:
+        image = np.array(Image.fromarray(PIXELS).resize((32, 32)))
+        changed = image.copy()
+        changed[-1, -1] ^= 255
+        assert (v.encode(image)[0] != v.encode(changed)[0]).any()
+
+
+def test_padded_is_another_way(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf")
+    with Vision(path, n_threads=2) as crop, Vision(path, n_threads=2, fit="pad") as pad:
+        assert (crop.encode(PIXELS) != pad.encode(PIXELS)).any()
+    with pytest.raises(errors.UnknownName):
+        Vision(path, fit="stretch")
+
+
+class Letters:
+    """Any text as the ids of its characters."""
+
+    def encode(self, text: str, **options: Any) -> list[int]:
+        return [ord(c) for c in text]
+
+
+def test_place(tmp_path: Path) -> None:
+    """Two images among ids: every row its -1, and where its runs begin; as many places as images."""
+    letters: Any = Letters()
+    with Vision(write(tmp_path / "l.gguf"), n_threads=1) as v:
+        a, b = (ImageRows(np.full((16, TEXT), x, np.float32), 0, 0) for x in (1, 2))
+        ids, runs = v.place([5, -1, 6, -1], [a, b], letters)
+        assert ids == [5, *[-1] * 16, 6, *[-1] * 16] and [at for at, _ in runs] == [1, 18]
+        assert [float(x.mean()) for _, x in runs] == [1, 2]
+        for given in ([], [a], [a, b, a]):
+            with pytest.raises(errors.PlaceholderMismatch, match=f"places for 2 images, {len(given)} are given"):
+                v.place([5, -1, 6, -1], given, letters)
+    with Vision(write(tmp_path / "i.gguf", "idefics3"), n_threads=1) as v:
+        ids, runs = v.place(
+            [7, -1, 8], [ImageRows(np.arange(12 * TEXT, dtype=np.float32).reshape(12, TEXT), 2, 1)], letters
+        )
+        assert ids.count(-1) == 12 and (ids[0], ids[-1]) == (7, 8) and len(runs) == 3
+        np.testing.assert_array_equal(np.concatenate([x for _, x in runs]), np.arange(12 * TEXT).reshape(12, TEXT))
+        assert all(ids[at : at + 4] == [-1] * 4 for at, _ in runs)
+
+
+def test_without_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is named."""
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(errors.PillowMissing, match=r"zigllama\[images\]"):
+        decode(b"")
+
+
+def test_layout(tmp_path: Path) -> None:
+    """Idefics3's order, as its processor writes it; LLaVA's image is its rows alone."""
+    empty = np.zeros((12, TEXT), np.float32)
+    with Vision(write(tmp_path / "i.gguf", "idefics3"), n_threads=1) as v:
+        mark = "<fake_token_around_image>"
+        assert v.layout(ImageRows(empty, 2, 1)) == [
+            f"{mark}<row_1_col_1>", 4, f"\n{mark}<row_2_col_1>", 4, f"\n\n{mark}<global-img>", 4, mark,
+        ]  # fmt: skip
+        assert v.layout(ImageRows(empty, 0, 0)) == [f"{mark}<global-img>", 4, mark]
+    with Vision(write(tmp_path / "l.gguf"), n_threads=1) as v:
+        assert v.layout(ImageRows(empty, 0, 0)) == [16]
+        v.check_width(TEXT)
+        with pytest.raises(errors.BadTensor, match="48 channels, the text model has 64"):
+            v.check_width(64)
+
+
+def _key(name: str, value: Any) -> Callable[..., None]:
+    return lambda metadata, tensors: metadata.__setitem__(name, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (_key("general.architecture", "llama"), errors.UnsupportedArchitecture, "llama"),
+        (_key("clip.projector_type", "ldp"), errors.UnknownName, "ldp"),
+        (_key("clip.has_vision_encoder", False), errors.BadMetadata, "has_vision_encoder"),
+        (_key("clip.vision.image_std", [0.0, 1.0, 1.0]), errors.BadMetadata, "image_std"),
+        (_key("clip.vision.attention.head_count", 5), errors.BadMetadata, "head_count"),
+        (_key("clip.vision.feature_layer", [3]), errors.BadMetadata, "feature_layer"),
+        (_key("clip.vision.patch_size", 16), errors.TensorShapeMismatch, "patch_embd"),
+        (_key("clip.vision.feed_forward_length", 64), errors.BadTensor, "n_ff is n_embd"),
+        (lambda m, t: t.pop("v.class_embd"), errors.MissingTensor, "v.class_embd"),
+        (lambda m, t: t.pop("mm.2.weight"), errors.MissingTensor, "mm.2.weight"),
+    ],
+)
+def test_refused(change: Callable[..., None], error: type[Exception], words: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=words):
+        Vision(write(tmp_path / "m.gguf", change=change))
+
+
+def test_feature_layer(tmp_path: Path) -> None:
+    """Rows are taken after the layer that the key names; the blocks after it are not run."""
+    path, all_ = write(tmp_path / "1.gguf", change=_key("clip.vision.feature_layer", [1])), write(tmp_path / "2.gguf")
+    with Vision(path, n_threads=2) as one, Vision(all_, n_threads=2) as two:
+        assert one.spec.n_layer == 1 and (one.encode(PIXELS) != two.encode(PIXELS)).any()
+
+
+def _saved(format: str, size: tuple[int, int] = (5, 3), **options: Any) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, (9, 8, 7)).save(out, format, **options)
+    return out.getvalue()
+
+
+def test_decode(tmp_path: Path) -> None:
+    """Bytes and files; EXIF orientation 6 turns a wide image upright."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(_saved("PNG")).shape == (3, 5, 3) and decode(_saved("JPEG", exif=exif)).shape == (5, 3, 3)
+    (tmp_path / "a.png").write_bytes(_saved("PNG"))
+    np.testing.assert_array_equal(decode(tmp_path / "a.png"), decode(_saved("PNG")))
+    with pytest.raises(FileNotFoundError):
+        decode(tmp_path / "none.png")
+    with pytest.raises(errors.BadImage):
+        decode(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"no image", _saved("PNG")[:40], _saved("PNG", (64, 64))[:-30], _saved("JPEG")[:200]]
+)
+def test_broken_images(raw: bytes) -> None:
+    with pytest.raises(errors.BadImage):
+        decode(raw)
+
+
+def test_size_limits(tmp_path: Path) -> None:
+    """A bomb is known by its header; a strip that would be blown up by its proportion."""
+    raw = bytearray(_saved("PNG"))
+    raw[16:24] = (9000).to_bytes(4, "big") * 2
+    raw[29:33] = zlib.crc32(raw[12:29]).to_bytes(4, "big")
+    with pytest.raises(errors.ImageTooLarge, match=f"9000 x 9000 pixels, at most {MAX_PIXELS}"):
+        decode(bytes(raw))
+    with Vision(write(tmp_path / "m.gguf"), n_threads=1) as v:
+        with pytest.raises(errors.ImageTooLarge):
+            v.encode(np.zeros((1, 70000, 3), np.uint8))
+        with pytest.raises(errors.ShapeError):
+            v.encode(np.zeros((4, 4), np.uint8))
+        with pytest.raises(errors.DTypeError):
+            v.encode(np.zeros((4, 4, 3), np.float32))
+
+
+def test_sizes_of_tiles() -> None:
+    """As Idefics3's processor has them: the shorter edge even, then whole tiles in proportion."""
+    assert longest_edge(77, 50, 90) == (90, 58) and longest_edge(50, 77, 90) == (58, 90)
+    assert longest_edge(1, 1000, 90) == (1, 90)
+    assert whole_tiles(90, 58, 32) == (96, 64) and whole_tiles(58, 90, 32) == (64, 96)

@@ -1,0 +1,135 @@
+"""WordPiece, as BERT uses it (`tokenizer.ggml.model` = `bert`; Devlin et al., 2018, arXiv 1810.04805).
+
+    "Héllo, unaffable!"  --clean, strip, lower-->  hello, unaffable!  --split-->  hello | , | unaffable | !
+    unaffable  --longest token first-->  U+2581 un, aff, able        the vocabulary's `un`, `##aff`, `##able`
+
+A word that cannot be made of tokens to its end, or has more than 100 characters, is [UNK] as a whole. White space is
+not kept: what `decode` gives has one space between words.
+
+Which characters are marks, punctuation or control characters is wordpiece_ranges.py's matter: as the library has it
+that vocabularies are made with, so that ids are those of a model's training. Letters become small one by one, by
+Unicode's own rule (`str.lower`), without its exception for a sigma that ends a word; those that are newer than the
+Python that runs stay as they are.
+
+What it is not: [CLS] and [SEP] around a text are put there by tokenizer.py.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cache, cached_property
+
+import numpy as np
+
+from zigllama.errors import BadMetadata
+
+from . import wordpiece_ranges
+from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, USER_DEFINED, Vocabulary
+
+START, CONTINUES = "\u2581", "##"  # a token that begins a word, in a GGUF file; one that goes on, in vocab.txt
+LONGEST_WORD = 100  # characters
+WORD_CACHE = 1 << 15
+
+
+@cache
+def _class(*names: str) -> str:
+    """Some of the ranges in the form that stands between [ and ]."""
+    spelt = []
+    for name in names:
+        for piece in getattr(wordpiece_ranges, name).split():
+            first, _, last = piece.partition("-")
+            spelt.append(f"\\U{int(first, 16):08x}-\\U{int(last or first, 16):08x}")
+    return "".join(spelt)
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """What is removed; accents; words."""
+    alone = _class("ALONE", "CHINESE")
+    return (
+        re.compile(f"[{_class('REMOVED')}]+"),
+        re.compile(f"[{_class('MARKS')}]+"),
+        re.compile(rf"[{alone}]|[^\s{alone}]+"),
+    )
+
+
+class WordPieceEncoder:
+    """Text to ids and ids to bytes. `lower` and `strip` say whether letters become small and accents go."""
+
+    add_space_prefix = True  # the first word's space is not the text's
+
+    def __init__(self, vocabulary: Vocabulary, unknown: int | None, lower: bool, strip: bool) -> None:
+        if unknown is None:
+            raise BadMetadata(
+                PREFIX + "unknown_token_id", "missing: a word that is not in the vocabulary needs a token"
+            )
+        self.vocabulary, self.unknown, self.lower, self.strip = vocabulary, unknown, lower, strip
+        self._words: dict[str, tuple[int, ...]] = {}
+
+    @cached_property
+    def _tables(self) -> tuple[dict[str, int], dict[str, int], int]:
+        """Tokens that begin a word, tokens that go on, and the characters of the longest."""
+        starts, rest, most = dict[str, int](), dict[str, int](), 1
+        raw = self.vocabulary.tokens.raw
+        for i in np.flatnonzero(np.isin(self.vocabulary.types, (NORMAL, USER_DEFINED))).tolist():
+            text = raw(i).decode("utf-8", "replace")
+            table, word = (starts, text[1:]) if text.startswith(START) else (rest, text)
+            if word:
+                table[word] = i
+                most = max(most, len(word))
+        return starts, rest, most
+
+    def normalize(self, text: str) -> str:
+        """The text without control characters, and as the model wants letters: `hello` for `Héllo`."""
+        removed, marks, _ = _patterns()
+        text = removed.sub("", text)
+        if self.strip and not text.isascii():
+            text = marks.sub("", unicodedata.normalize("NFD", text))
+        return text.replace("\u03a3", "\u03c3").lower() if self.lower else text
+
+    def words(self, text: str) -> Iterator[str]:
+        """The words of a text, normalised."""
+        return (match.group() for match in _patterns()[2].finditer(self.normalize(text)))
+
+    def encode(self, text: str, after_special: bool) -> list[int]:
+        """Ids of a text without special tokens."""
+        ids: list[int] = []
+        known = self._words
+        for word in self.words(text):
+            if len(word) > LONGEST_WORD:
+                ids.append(self.unknown)
+                continue
+            found = known.get(word)
+            if found is None:
+                if len(known) >= WORD_CACHE:
+                    known.clear()
+                found = known[word] = self._encode_word(word)
+            ids += found
+        return ids
+
+    def _encode_word(self, word: str) -> tuple[int, ...]:
+        """The longest token that the rest begins with, again and again."""
+        table, rest, most = self._tables
+        ids: list[int] = []
+        at = 0
+        while at < len(word):
+            for end in range(min(len(word), at + most), at, -1):
+                i = table.get(word[at:end])
+                if i is not None:
+                    break
+            else:
+                return (self.unknown,)
+            ids.append(i)
+            at, table = end, rest
+        return tuple(ids)
+
+    def piece(self, i: int, kind: int) -> bytes:
+        """The bytes of token `i`, which has type `kind`: of one that begins a word, with a space before it."""
+        if kind == UNUSED:
+            return b""
+        if kind == BYTE:
+            return bytes((self.vocabulary.byte_of(i),))
+        raw = self.vocabulary.tokens.raw(i)
+        return b" " + raw[3:] if kind == NORMAL and raw.startswith(START.encode()) else raw
