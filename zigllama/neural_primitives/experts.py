@@ -72,7 +72,10 @@ def route(x: Any, *, k: int, gating: str = "softmax") -> Any:
     if kind == Gating.SOFTMAX_CHOSEN:
         return softmax.ref(chosen), bits
     each = sigmoid.ref(chosen)
-    return (each / each.sum(-1, keepdims=True) if kind == Gating.SIGMOID_SHARE else each), bits
+    if kind == Gating.SIGMOID_SHARE:
+        with np.errstate(invalid="ignore"):
+            each = each / each.sum(-1, keepdims=True)
+    return each, bits
 
 
 def _by_expert(x: F32, ids: I32, weight: Weight, product: Callable[[F32, int], F32], cols: int) -> F32:
