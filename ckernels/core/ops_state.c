@@ -92,8 +92,8 @@ static int check_dual(const zl_op *op, const zl_tensor *t) {
     int64_t heads = op->ip[1], d = op->ip[2], n = op->ip[3], groups = op->ip[4];
     if (heads < 1 || d < 1 || n < 1 || groups < 1 || heads % groups)
         return zl_fail(ZL_E_SHAPE, "%s: %lld heads of %lld channels, %lld states, %lld groups", name, (long long)heads, (long long)d, (long long)n, (long long)groups);
-    int status = want_rows(name, t, op->in[0], heads * d + 2 * groups * n);
-    if (!status) status = want_rows(name, t, op->in[1], heads);
+    int status = want_rows(name, t, op->in[1], heads); /* first: it bounds heads and groups, so that no product below overflows */
+    if (!status) status = want_rows(name, t, op->in[0], heads * d + 2 * groups * n);
     if (!status) status = zl_want_const(name, t, op->in[2], heads);
     if (!status) status = zl_want_const(name, t, op->in[3], heads);
     if (!status) status = want_state(name, t, op->in[4], op->ip[0], -1, heads * d * n);

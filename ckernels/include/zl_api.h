@@ -350,7 +350,7 @@ void zl_program_free(zl_program *p);
 int zl_program_run(zl_program *p, const zl_step *step);
 /* Up to n runs in a row that write greedily, one call: each row of the step is of another sequence and wants its logits (out_rows is 0, 1, ..),
  * and the program's last op is ZL_OP_TOP_K. Before each further run a row's token becomes the best of the run before, its position, cache
- * position and see_to one more (in copies: the step stays as it is); so not for programs with a memory (ZL_OP_ATTENTION). Ends with a run in which a row's best logit is no finite number, which
+ * position and see_to one more (in copies: the step stays as it is); so not for programs with a memory (ZL_OP_ATTENTION) or with states. Ends with a run in which a row's best logit is no finite number, which
  * does not count, or its best token is one of `ends`. ids (n, n_rows): the best tokens; *ran: how many rows of it, the runs that count. */
 int zl_program_run_ahead(zl_program *p, const zl_step *step, int n, const int32_t *ends, int n_ends, int32_t *ids, int *ran);
 /* What each op of the program took in all runs that were timed (zl_ctx_time_ops): how often it ran, and for how long from the end of the op

@@ -302,7 +302,7 @@ static void test_ahead(zl_ctx *ctx) {
     CHECK(zl_weight_new(ctx, ZL_TYPE_F32, VOCAB, VOCAB, table, sizeof table, ZL_WEIGHT_MAPPED, &w) == ZL_OK, "weight");
     zl_cache cache = {.type = ZL_TYPE_F16, .n_layer = 1, .n_kv = 1, .dk = VOCAB, .dv = VOCAB, .n_pages = SEQS, .k = k, .v = v};
     enum { EMBED, ROPED, SEEN, BEST, IDS, WEIGHT, CACHE, FREQ };
-    zl_tensor t[] = {{.cols = VOCAB}, {.cols = VOCAB, .offset = VOCAB}, {.cols = VOCAB, .offset = 2 * VOCAB}, {.cols = 2, .offset = 3 * VOCAB},
+    zl_tensor t[9] = {{.cols = VOCAB}, {.cols = VOCAB, .offset = VOCAB}, {.cols = VOCAB, .offset = 2 * VOCAB}, {.cols = 2, .offset = 3 * VOCAB},
                      {.cols = 2, .offset = 3 * VOCAB + 2}, {.kind = ZL_WEIGHT, .data = w}, {.kind = ZL_CACHE, .data = &cache},
                      constant(inv_freq, 1, VOCAB / 2)};
     zl_op ops[] = {op_of(ZL_OP_EMBED, WEIGHT, -1, EMBED), op_of(ZL_OP_ROPE, EMBED, FREQ, ROPED), op_of(ZL_OP_KV_STORE, ROPED, ROPED, -1),
@@ -365,7 +365,12 @@ static void test_ahead(zl_ctx *ctx) {
     ops[2].code = ZL_OP_ADD, ops[2].out[0] = SEEN, ops[2].in[2] = -1, ops[3].ip[3] = 1; /* nothing is stored; seen is what a plane says */
     CHECK(zl_program_new(ctx, ops, 5, t, 8, 3 * VOCAB + 4, 8, &memory) == ZL_OK, "a program with a memory: %s", zl_error());
     CHECK(zl_program_run_ahead(memory, &step, 2, NULL, 0, ids, &ran) == ZL_E_ARG && strstr(zl_error(), "memory"), "its plane moved on");
-    zl_program_free(p), zl_program_free(no_top), zl_program_free(memory);
+    zl_program *states;
+    zl_cache state = {.type = ZL_TYPE_F32, .cls = 2, .n_layer = 1, .n_kv = 1, .dk = 1, .dv = 1, .n_pages = 1, .state = 1, .k = k, .v = v};
+    t[8] = (zl_tensor){.kind = ZL_CACHE, .data = &state}, ops[3].ip[3] = 0;
+    CHECK(zl_program_new(ctx, ops, 5, t, 9, 3 * VOCAB + 4, 8, &states) == ZL_OK, "a program with states: %s", zl_error());
+    CHECK(zl_program_run_ahead(states, &step, 2, NULL, 0, ids, &ran) == ZL_E_ARG && strstr(zl_error(), "state"), "it went on from the first run's page");
+    zl_program_free(p), zl_program_free(no_top), zl_program_free(memory), zl_program_free(states);
     zl_weight_free(w);
 }
 

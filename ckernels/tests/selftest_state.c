@@ -203,6 +203,27 @@ static void check_shape(zl_ctx *ctx, shape s) {
 
 /* ---- refusals ---------------------------------------------------------------------------------------------------------------------------- */
 
+/* Attention that only sees a memory asks for no place in its class; states in the same class do, wherever the ops stand. */
+static void check_beside_memory(zl_ctx *ctx, const zl_op *good, const zl_tensor *t, const zl_step *own) {
+    static float q[2], seen[2], k[POOL * 64], v[POOL * 64];
+    zl_cache memory = {.type = ZL_TYPE_F32, .cls = 3, .n_layer = 1, .n_kv = 1, .dk = 1, .dv = 1, .n_pages = POOL, .k = k, .v = v};
+    zl_tensor all[12];
+    memcpy(all, t, 9 * sizeof *t);
+    all[9] = (zl_tensor){.kind = ZL_EXTERNAL, .rows = 2, .cols = 1, .data = q}, all[10] = all[9], all[10].data = seen;
+    all[11] = (zl_tensor){.kind = ZL_CACHE, .data = &memory};
+    zl_op ops[2] = {{.code = ZL_OP_ATTENTION, .in = {9, 11, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {10, -1, -1, -1}, .ip = {0, 1, 0, 1}, .fp = {1}}, *good};
+    int32_t nothing[2] = {-1, -1}, table[WIDTH];
+    zl_step step = *own;
+    memcpy(table, own->tables[3], sizeof table);
+    table[1] = 5, table[WIDTH - 1] = 4, step.tables[3] = table, step.positions = nothing;
+    CHECK(zl_run(ctx, ops, 2, all, 12, &step) == ZL_OK, "states beside a memory: %s", zl_error());
+    const int32_t wrong[] = {-1, POOL};
+    for (int i = 0; i < 2; i++) {
+        table[1] = wrong[i];
+        CHECK(zl_run(ctx, ops, 2, all, 12, &step) == ZL_E_BOUNDS, "a state beside a memory is written to page %d", wrong[i]);
+    }
+}
+
 static void check_refusals(zl_ctx *ctx) {
     const shape shapes[] = {{CONV, 20, 0, 0, 4, 1}, {SELECTIVE, 20, 0, 0, 3, 1}, {DUAL, 20, 4, 5, 3, 2}};
     static float out[4 * 64];
@@ -257,6 +278,11 @@ static void check_refusals(zl_ctx *ctx) {
             op.ip[4] = 3;
             REFUSED(ZL_E_SHAPE, "4 heads in 3 groups");
         }
+        if (kind == DUAL) { /* heads * d + 2 * groups * n does not fit 63 bits */
+            op.ip[1] = op.ip[2] = op.ip[3] = op.ip[4] = INT32_MAX;
+            REFUSED(ZL_E_SHAPE, "more heads than columns");
+        }
+        check_beside_memory(ctx, &good, t, &step);
         step.n_rows = 0;
         op = good;
         REFUSED(ZL_OK, "no rows");
