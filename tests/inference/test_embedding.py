@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ import seeded_weights
 from architecture_models import plain_tokenizer
 from architecture_variants import all_variants
 
-from zigllama.errors import BadMetadata, ContextOverflow, InvalidArgument, NonFinite, UnknownName, WrongKindOfModel
+from zigllama.errors import (
+    BadMetadata,
+    ClosedError,
+    ContextOverflow,
+    ForkedContext,
+    InvalidArgument,
+    NonFinite,
+    UnknownName,
+    WrongKindOfModel,
+)
 from zigllama.inference.embedding import pool, pooling_of
 from zigllama.inference.engine import CHUNK
 from zigllama.inference.model import Model
@@ -27,16 +37,20 @@ LENGTHS = (3, 64, 1, 130, 17, 65, 300, 5, 128, 2)
 TEXTS = [[int(i) for i in RNG.integers(3, 200, n)] for n in LENGTHS]
 
 
+def converted(name: str, place: Path) -> Path:
+    """A small random model of the golden data, in F32."""
+    about = json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))
+    shapes = {key: tuple(shape) for key, shape in about["parameters"].items()}
+    weights = seeded_weights.weights(name, shapes, all_variants()[name])
+    folder = safetensors_folder.folder(place / "folder", about["config"], weights)
+    convert(folder, place / f"{name}.gguf", "F32", vocabulary=False)
+    return place / f"{name}.gguf"
+
+
 @pytest.fixture(scope="module")
 def bert_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random BERT with three segments, in F32."""
-    place = tmp_path_factory.mktemp("bert")
-    about = json.loads((GOLDEN / "bert-pairs.json").read_text("utf-8"))
-    shapes = {key: tuple(shape) for key, shape in about["parameters"].items()}
-    weights = seeded_weights.weights("bert-pairs", shapes, all_variants()["bert-pairs"])
-    folder = safetensors_folder.folder(place / "folder", about["config"], weights)
-    convert(folder, place / "bert.gguf", "F32", vocabulary=False)
-    return place / "bert.gguf"
+    """A BERT with three segments."""
+    return converted("bert-pairs", tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(params=["bert", "llama-mix", "gemma3-mix"])
@@ -169,3 +183,56 @@ def test_not_a_number(bert_path: Path, tmp_path: Path) -> None:
     (tmp_path / "nan.gguf").write_bytes(raw)
     with Model(tmp_path / "nan.gguf", n_threads=1) as m, pytest.raises(NonFinite):
         m.hidden([1, 2, 3])
+
+
+def test_closing_waits_for_the_step_that_runs(bert_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a step returns lies in the program's memory until it was copied: `close` must not take it away."""
+    m = Model(bert_path, n_threads=1)
+    m.embed([[1, 2]])
+    m.scheduler.close()  # which waits for its own step only
+    monkeypatch.setattr(m.scheduler, "close", lambda: None)
+    with m.engine.lock:
+        closing = threading.Thread(target=m.close)
+        closing.start()
+        closing.join(0.2)
+        assert closing.is_alive() and m._embedder._program is not None
+    closing.join(20)
+    assert m._embedder._program is None and m.engine.closed
+    with pytest.raises(ClosedError):
+        m.embed([[1, 2]])
+
+
+def test_a_forked_child_is_refused_before_it_waits(bert: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever held the lock when the process was forked is not there to release it."""
+    seen: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            bert.embed([[1, 2]])
+        except ForkedContext as e:
+            seen.append(e)
+
+    pid = bert.engine.pid
+    for _ in range(2):  # without an embedder, and with one
+        asking = threading.Thread(target=ask, daemon=True)
+        monkeypatch.setattr(bert.engine, "pid", pid - 1)
+        with bert.engine.lock:
+            asking.start()
+            asking.join(5)
+            assert not asking.is_alive()
+        monkeypatch.setattr(bert.engine, "pid", pid)
+        bert.embed([[1, 2]])
+    assert len(seen) == 2
+
+
+def test_texts_wait_for_pages(tmp_path: Path) -> None:
+    """Where one text fits at a time, or two, the others wait and none fails. A state needs a page more than a text
+    has."""
+    with Model(converted("mamba", tmp_path), n_threads=2, n_ctx=128) as m:
+        want = m.embed(TEXTS[:3])
+        states = m._embedder.cache.classes[0]
+        n = states.pages.n_pages
+        for taken in range(n - 6, n - 1):
+            states.promised = taken
+            np.testing.assert_array_equal(m.embed(TEXTS[:3]), want)
+            assert states.promised == taken

@@ -68,6 +68,9 @@ def test_llama3(dim: int, base: float, context: int) -> None:
 def test_longrope_scale() -> None:
     assert longrope_scale(32.0, 4096) == pytest.approx(math.sqrt(1 + 5 / 12))
     assert longrope_scale(1.0, 4096) == longrope_scale(0.5, 4096) == 1.0
+    for factor, context in ((2.0, 1), (2.0, 0), (math.inf, 4096), (math.nan, 4096)):
+        with pytest.raises(InvalidArgument, match="LongRoPE"):
+            longrope_scale(factor, context)
 
 
 def test_rope_takes_scalings() -> None:

@@ -313,6 +313,27 @@ def test_sequences_that_do_not_fit() -> None:
     assert text.length == 70
 
 
+def test_a_memory_that_is_stored_in_part_is_none() -> None:
+    """Where storing fails midway, rows see no mixture of two memories."""
+    label = "encoder-decoder-pre"
+    block, (x, memory) = build(label), block_cases.inputs(label)
+    assert isinstance(block, TransformerBlock) and block.cross is not None and memory is not None
+    cross = block.cross
+    text = OneSequence.of(block, n_ctx=128)
+    want = text.run(block, x)
+    text.clear()
+    text.remember(cross.store, memory)
+
+    def half(rows: Any, step: Step, cache: Any) -> None:
+        cross.store(rows, step, cache)
+        raise ShapeError("the second layer")
+
+    with pytest.raises(ShapeError, match="second layer"):
+        text.remember(half, memory[:3])
+    assert text.memory == 0
+    np.testing.assert_array_equal(text.run(block, x), want)
+
+
 def test_a_memory_has_no_window_and_no_slopes() -> None:
     own = build("alibi")
     assert isinstance(own, MultiHeadAttention)

@@ -135,9 +135,10 @@ class Embedder:
                             done.append((text.number, rows if wanted == "all" else _one(rows, wanted)))
                 yield from done
         finally:
-            with engine.lock:
-                for text in running:
-                    self.cache.remove(text.sequence)
+            if running and not engine.forked:  # a child has no use for the lock, which may be held for ever there
+                with engine.lock:
+                    for text in running:
+                        self.cache.remove(text.sequence)
 
     def _fill(
         self,
@@ -158,7 +159,7 @@ class Embedder:
             ids = texts[i]
             if len(ids) > room and turns:  # it waits for a step where it is whole, or for its turn at the front
                 break
-            if running and self.cache.classes[0].promised + len(ids) // 64 + 1 > self.cache.classes[0].pages.n_pages:
+            if running and not self.cache.has_room(len(ids)):
                 break
             text = _Text(i, ids, None if segments is None else segments[i], self.cache.add(len(ids)))
             waiting.pop()

@@ -177,6 +177,10 @@ class ModelKVCache:
             c.promised += pages
         sequence.reserved = n
 
+    def has_room(self, n: int) -> bool:
+        """Whether one more sequence could be sure of `n` positions."""
+        return bool(self._slots) and all(c.promised + c.pages_for(n) <= c.pages.n_pages for c in self.classes)
+
     def truncate(self, sequence: CachedSequence, length: int) -> int:
         """Forget everything past the first `length` positions; how many are left.
 

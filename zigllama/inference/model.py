@@ -244,7 +244,9 @@ class Model:
 
     @cached_property
     def _embedder(self) -> Embedder:
+        self.engine.check_process()
         with self.engine.lock:
+            self.engine.check()
             return Embedder(self.engine, self.n_ctx)
 
     def hidden(self, ids: Sequence[int], segments: Sequence[int] | None = None) -> F32:
@@ -410,7 +412,9 @@ class Model:
         """Give threads, memory and the file back. Closing twice is allowed."""
         self.scheduler.close()
         if "_embedder" in vars(self) and not self.engine.forked:
-            self._embedder.close()
+            with self.engine.lock:  # no step of it is running, and none begins before the engine is closed
+                self._embedder.close()
+                self.engine.close()
         self.engine.close()
         for weight in self._weights.values():
             if hasattr(weight, "close"):

@@ -102,5 +102,8 @@ def llama3_divisors(rope_dim: int, base: float, factor: float, low: float, high:
 
 
 def longrope_scale(factor: float, n_ctx_orig: int) -> float:
-    """sqrt(1 + ln(factor) / ln(n_ctx_orig)), what LongRoPE multiplies cos and sin with; 1 up to factor 1."""
+    """sqrt(1 + ln(factor) / ln(n_ctx_orig)), what LongRoPE multiplies cos and sin with; 1 up to factor 1. Raises
+    InvalidArgument."""
+    if not (math.isfinite(factor) and n_ctx_orig > 1):
+        raise InvalidArgument(f"LongRoPE: factor {factor} must be finite, the trained context {n_ctx_orig} > 1")
     return math.sqrt(1 + math.log(factor) / math.log(n_ctx_orig)) if factor > 1 else 1.0

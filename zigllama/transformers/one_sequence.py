@@ -111,9 +111,12 @@ class OneSequence:
 
     def remember(self, store: Forward, memory: npt.ArrayLike) -> None:
         """`store(rows, step, cache)` for a memory (R, M), from its first position on: `CrossAttention.store`, or a
-        function that calls that of several. From then on rows see this memory. Raises ShapeError, ContextOverflow."""
+        function that calls that of several. From then on rows see this memory; none, where `store` raises. Raises
+        ShapeError, ContextOverflow."""
         a = _rows(memory)
-        self._at_once(store, a, self._step(0, len(a), both_ways=True))
+        step = self._step(0, len(a), both_ways=True)
+        self.memory = 0  # where `store` raises, some layers have this memory and some the one before
+        self._at_once(store, a, step)
         self.memory = len(a)
 
     def clear(self) -> None:
