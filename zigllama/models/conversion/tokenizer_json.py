@@ -21,6 +21,7 @@ import numpy as np
 from zigllama.errors import BadCheckpoint, UnsupportedTokenizer
 from zigllama.models import pretokenizers
 from zigllama.models.conversion.checkpoint import Config
+from zigllama.models.conversion.safetensors import shown
 from zigllama.models.conversion.words import Added, Words
 from zigllama.models.vocabulary import BYTE, UNKNOWN
 
@@ -89,7 +90,13 @@ def _parts(top: Config, name: str, kind: str = "") -> list[Config]:
     steps = [whole] if whole else []
     if whole.get("type") == "Sequence":
         key = next((k for k in ("pretokenizers", "normalizers", "processors", "decoders") if k in whole), "")
-        steps = [Config(s) for s in whole.get(key) or [] if isinstance(s, dict)]
+        steps = []
+        for value in whole.list(key, default=[]):
+            if not isinstance(value, dict):
+                raise BadCheckpoint(top.path, f"{name}.{key}: {shown(value)} is no step")
+            step = Config(value)
+            step.path = top.path
+            steps.append(step)
     return [s for s in steps if not kind or s.get("type") == kind]
 
 
@@ -109,9 +116,9 @@ def _merges(model: Config, path: str, ids: dict[str, Any]) -> list[tuple[str, st
     """Pairs in their order, in either spelling: "a b" or ["a", "b"]."""
     pairs = []
     for i, value in enumerate(model.list("merges", default=[])):
-        pair = value.split(" ") if isinstance(value, str) else value
+        pair = value.split(" ", 2) if isinstance(value, str) else value
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(p, str) for p in pair):
-            raise BadCheckpoint(path, f"merge {i} is {value!r:.80}, not two tokens")
+            raise BadCheckpoint(path, f"merge {i} is {shown(value)}, not two tokens")
         if pair[0] + pair[1] not in ids:
             raise BadCheckpoint(path, f"merge {i} makes {pair[0] + pair[1]!r:.80}, which is no token")
         pairs.append((pair[0], pair[1]))

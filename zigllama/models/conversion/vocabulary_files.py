@@ -19,6 +19,7 @@ import numpy as np
 from zigllama.errors import BadCheckpoint, UnsupportedTokenizer
 from zigllama.models.conversion import sentencepiece_file
 from zigllama.models.conversion.checkpoint import Checkpoint, Config
+from zigllama.models.conversion.safetensors import shown
 from zigllama.models.conversion.tokenizer_json import SPACE, convert_json, word_piece
 from zigllama.models.conversion.words import Added, Words
 from zigllama.models.vocabulary import USER_DEFINED
@@ -130,7 +131,7 @@ def _added(checkpoint: Checkpoint, settings: Config) -> list[Added]:
     for text, i in (checkpoint.json("added_tokens.json") or {}).items():
         if type(i) is not int:
             path = str(checkpoint.folder / "added_tokens.json")
-            raise BadCheckpoint(path, f"token {text!r:.60} has the id {i!r:.40}")
+            raise BadCheckpoint(path, f"token {text!r:.60} has the id {shown(i)}")
         found[i] = Added(i, text, False)
     for key, value in settings.object("added_tokens_decoder").items():
         if not key.isdecimal() or not isinstance(value, dict) or not isinstance(value.get("content"), str):
