@@ -163,7 +163,12 @@ class Checkpoint:
     def _file(self, name: str) -> SafetensorsFile:
         """A file of the folder, opened once. A name may not lead out of the folder."""
         if name not in self._files:
-            if name in (".", "..") or os.path.basename(name) != name or "\0" in name or len(os.fsencode(name)) > 255:
+            if (
+                name in (".", "..")
+                or os.path.basename(name) != name
+                or "\0" in name
+                or len(name.encode("utf-8", "surrogatepass")) > 255
+            ):
                 raise BadCheckpoint(str(self.folder / INDEX), f"{shown(name)} is no name of a file in the folder")
             if not (self.folder / name).exists():
                 raise BadCheckpoint(str(self.folder), f"has no file {name}, which the index lists")

@@ -33,7 +33,7 @@ class Words:
     """One vocabulary.
 
     model   tokenizer.ggml.model;  pre  the pre-tokenizer's name;  notes  what the file cannot say, in words
-    keys    further keys, without `tokenizer.ggml.`
+    keys    further keys, without `tokenizer.ggml.`;  around  ids of what stands before and after a text, if it is known
     """
 
     path: str
@@ -45,6 +45,7 @@ class Words:
     pre: str = "default"
     keys: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    around: tuple[int | None, int | None] | None = None
 
     @classmethod
     def by_id(cls, path: str, model: str, ids: Mapping[str, Any], **more: Any) -> Words:
