@@ -152,6 +152,15 @@ def test_a_key_twice_among_many() -> None:
     assert time.perf_counter() - begin < 5
 
 
+@pytest.mark.parametrize(("raw", "message"), [(b"[],", r"times \[ or {"), (b"1,", "times ,")])
+def test_more_values_than_memory(raw: bytes, message: str) -> None:
+    """What is 20 MB in a file and half a gigabyte as objects."""
+    begin = time.perf_counter()
+    with pytest.raises(BadCheckpoint, match=message):
+        parse_json(b'{"a": [' + raw * (9 << 20) + b"0]}", "p", "config")
+    assert time.perf_counter() - begin < 1
+
+
 def test_a_long_class() -> None:
     begin = time.perf_counter()
     with pytest.raises(UnsupportedArchitecture) as e:

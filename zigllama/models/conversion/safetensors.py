@@ -27,6 +27,7 @@ from zigllama.foundation.runtime import F32
 
 MAX_HEADER = 100_000_000  # bytes, the format's own limit
 MAX_DIMS = 8
+MAX_CONTAINERS, MAX_ITEMS = 1 << 21, 1 << 23  # in a JSON file: "[]," takes 3 bytes there and 64 here
 SLAB = 1 << 20  # values that are converted at a time
 BF16 = "BF16"
 _SHORT = reprlib.Repr()
@@ -171,6 +172,9 @@ def parse_any_json(raw: bytes, path: str, what: str) -> Any:
             raise BadCheckpoint(path, f"{what}: key {shown(twice)} appears twice")
         return made
 
+    for marks, most in ((b"[{", MAX_CONTAINERS), (b",", MAX_ITEMS)):
+        if (n := sum(map(raw.count, marks))) > most:
+            raise BadCheckpoint(path, f"{what}: {n} times {' or '.join(marks.decode())}, at most {most} are read")
     try:
         return json.loads(raw.decode(), object_pairs_hook=once)
     except (UnicodeDecodeError, ValueError, RecursionError) as e:  # JSONDecodeError is a ValueError

@@ -23,7 +23,7 @@ from zigllama.errors import BadCheckpoint
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types
 UNIGRAM, BPE = 1, 2
-MAX_PIECES = 1 << 24
+MAX_PIECES = 1 << 21
 
 
 @dataclass
