@@ -70,6 +70,10 @@ def test_null_is_not_missing() -> None:
     assert keys("gptj", rotary_dim=None)["rope.dimension_count"] == 64
 
 
+def test_llamas_class_has_no_window() -> None:
+    assert WINDOW not in keys("llama", sliding_window=64) and keys("mixtral", sliding_window=64)[WINDOW] == 64
+
+
 def test_a_head_that_is_not_tied() -> None:
     """Mamba 2's class has a head of its own where the config is silent, Mamba's has the embedding."""
     for name, apart in (("mamba", False), ("mamba2", True)):

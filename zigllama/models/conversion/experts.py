@@ -52,7 +52,7 @@ def metadata1(config: Config) -> dict[str, Any]:
     """Mixtral: LLaMA's keys and its experts'."""
     expect(config, "hidden_act", "silu")
     n, used = _count(config, "num_local_experts"), config.int("num_experts_per_tok", low=1)
-    return llama.metadata(config) | {"expert_count": n, "expert_used_count": used}
+    return llama.windowed(config) | {"expert_count": n, "expert_used_count": used}
 
 
 def tensors1(config: Config) -> dict[str, Recipe]:
