@@ -109,7 +109,7 @@ class UnsupportedArchitecture(ModelFileError):
 
     def __init__(self, name: str, nearest: str | None = None) -> None:
         self.name, self.nearest = name, nearest
-        super().__init__(f"unsupported architecture {name!r}" + (f"; nearest is {nearest!r}" if nearest else ""))
+        super().__init__(f"unsupported architecture {name!r:.120}" + (f"; nearest is {nearest!r}" if nearest else ""))
 
 
 class UnsupportedTokenizer(ModelFileError):

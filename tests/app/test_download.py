@@ -145,8 +145,8 @@ def test_the_file_changes_in_between(web: Web, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(
     "change",
-    [File(OTHER, '"two"'), File(OTHER + b"more", '"one"'), File(DATA[:900], '"two"')],
-    ids=["etag", "size", "short"],
+    [File(OTHER, '"two"'), File(OTHER, None), File(OTHER + b"more", '"one"'), File(DATA[:900], '"two"')],
+    ids=["etag", "no etag", "size", "short"],
 )
 def test_it_changes_and_the_server_sends_the_range_all_the_same(web: Web, change: File) -> None:
     """Bytes of two files are never joined, whatever the server answers."""
@@ -191,6 +191,21 @@ def test_with_a_sum_it_is_joined_and_the_sum_decides(web: Web, tmp_path: Path) -
     assert left(tmp_path) == []
 
 
+def test_what_follows_a_question_mark_may_name_another_file(web: Web) -> None:
+    assert pull(web.url("/d/m.bin?id=1"), progress=False).read_bytes() == DATA
+    web.files["/d/m.bin"] = File(OTHER)
+    assert pull(web.url("/d/m.bin?id=2"), progress=False).read_bytes() == OTHER
+    assert pull(web.url("/d/m.bin?id=1"), progress=False).read_bytes() == DATA
+
+
+def test_letters_of_a_url_are_encoded(web: Web) -> None:
+    web.files["/d/mod%C3%A8le%20a.bin"] = File(DATA)
+    for text in ("/d/mod\xe8le a.bin", "/d/mod%C3%A8le%20a.bin"):
+        path = pull(web.url(text), progress=False)
+        assert path.read_bytes() == DATA and path.name == "mod\xe8le a.bin"
+    assert len(web.seen) == 1
+
+
 # --- lengths ----------------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +238,27 @@ def test_no_length_at_all(web: Web, tmp_path: Path) -> None:
     web.faults["/d/m.bin"] = [Fault(chunked=True, cut=500), Fault(chunked=True)]
     assert pull(web.url("/d/m.bin"), progress=False).read_bytes() == DATA
     assert left(tmp_path) == ["m.bin"]
+
+
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5000, "-5", "1_0"])
+def test_a_length_that_is_no_number(web: Web, length: str) -> None:
+    web.files["/d/m.bin"] = File(DATA, headers={"Content-Length": length, "X-Linked-Size": length})
+    web.faults["/d/m.bin"] = [Fault(length=None)]
+    with pytest.raises(PullError, match="does not say how long"):
+        pull(web.url("/d/m.bin"), progress=False)
+
+
+def test_an_answer_without_a_file(web: Web, tmp_path: Path) -> None:
+    web.faults["/d/m.bin"] = [Fault(status=204)]
+    with pytest.raises(PullError, match="answered 204"):
+        pull(web.url("/d/m.bin"), progress=False)
+    assert left(tmp_path) == []
+
+
+def test_a_redirect_to_what_is_no_url(web: Web) -> None:
+    web.files["/d/m.bin"] = File(moved="http://[h/m.bin")
+    with pytest.raises(PullError, match="cannot be followed"):
+        pull(web.url("/d/m.bin"), progress=False)
 
 
 def test_a_coded_answer_is_refused(web: Web) -> None:
@@ -391,7 +427,9 @@ def test_the_endpoint(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         "hf:owner/file.gguf", "hf:o/r/../m.gguf", "hf:../r/m.gguf", "hf:o/r/a//m.gguf", "hf:o/r/.m.gguf",
         "hf:o/r/a\x1bm",
-                "https://h/", "https:///m.gguf", "https://h/..%2f..%2fm.gguf", "https://h/%2e%2e", "https://h/m.gguf#md5=1",
+        "http://[h/m.gguf", "http://h:99999/m.gguf", "http://h:x/m.gguf", "http://h\xe9/m.gguf", "http://u:p@h/m.gguf",
+        "https://h/m.gguf.part", "hf:o/r/m.gguf.part",
+        "https://h/", "https:///m.gguf", "https://h/..%2f..%2fm.gguf", "https://h/%2e%2e", "https://h/m.gguf#md5=1",
         "https://h/m.gguf#sha256=12", f"https://h/m.gguf#sha256={'g' * 64}",
     ],
 )  # fmt: skip

@@ -102,6 +102,7 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(
         (errors.ChecksumMismatch("f", "a", "b"), 3),
         (errors.NonFinite("linear", 3), 3),
         (errors.MappingFault("gone"), 3),
+        (errors.WrongKindOfModel("logits", "an encoder", "embed"), 3),
         (FileNotFoundError(2, "No such file or directory", "m.gguf"), 3),
         (errors.PullError("no network"), 4),
         (errors.OutOfMemory("cache", 10**12), 4),

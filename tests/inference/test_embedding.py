@@ -15,6 +15,8 @@ import seeded_weights
 from architecture_models import plain_tokenizer
 from architecture_variants import all_variants
 
+from zigllama.app import diff
+from zigllama.app.main import main
 from zigllama.errors import (
     BadMetadata,
     ClosedError,
@@ -51,6 +53,12 @@ def converted(name: str, place: Path) -> Path:
 def bert_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT with three segments."""
     return converted("bert-pairs", tmp_path_factory.mktemp("bert"))
+
+
+def test_an_encoder_has_no_logits_to_compare(bert_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(WrongKindOfModel, match="an encoder"):
+        diff.model(str(bert_path), prompt=[1, 2, 3])
+    assert main(["diff", str(bert_path)]) == 3 and "an encoder" in capsys.readouterr().err
 
 
 @pytest.fixture(params=["bert", "llama-mix", "gemma3-mix"])

@@ -4,14 +4,17 @@ MiniLM's; times that grow with the text."""
 from __future__ import annotations
 
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zigllama.errors import BadMetadata
+from zigllama.models import tokenizer_wordpiece
 from zigllama.models.tokenizer import Tokenizer
 from zigllama.models.tokenizer_wordpiece import WordPieceEncoder
 
@@ -118,12 +121,21 @@ def test_no_token_for_the_unknown() -> None:
         Tokenizer.from_metadata({"tokenizer.ggml.model": "bert", "tokenizer.ggml.tokens": ["\u2581a"]})
 
 
-@pytest.mark.parametrize("piece", ["a", " ", "\u0301", "a ", "\u4f60", "!"])
+@pytest.mark.parametrize("piece", ["a", " ", "\u0301", "a ", "\u4f60", "!", "\u0301\u0323", "\u0f73"])
 def test_time_is_linear(piece: str) -> None:
     """Four megabytes of one thing: seconds, not hours."""
     start = time.perf_counter()
     PAIR[0].encode(piece * (4_000_000 // len(piece.encode())))
     assert time.perf_counter() - start < 20
+
+
+def test_marks_in_any_order() -> None:
+    """Long runs are sorted before NFD is asked: nothing changes but the time."""
+    rng = np.random.default_rng(3)
+    marks = "\u0301\u0323\u0327\u0f73\u0f75\u0f81\u0344\u0340\u302e\u0488\u3099"
+    for n in (40, 100, 300):
+        text = "\xe9" + "".join(rng.choice(list(marks), n)) + "a" + "".join(rng.choice(list(marks[:3]), n))
+        assert tokenizer_wordpiece._decomposed(text) == unicodedata.normalize("NFD", text)
 
 
 @settings(max_examples=100)

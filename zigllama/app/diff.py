@@ -26,7 +26,7 @@ import numpy as np
 from zigllama.app import diff_bounds
 from zigllama.app.console import nearest
 from zigllama.app.lockstep import Alone, Divergence, FloatSide, Lockstep, Measured, Side, compare
-from zigllama.errors import InvalidArgument, UnknownName
+from zigllama.errors import InvalidArgument, UnknownName, WrongKindOfModel
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.runtime import F32, REGISTRY, Op, Rows, Step
 from zigllama.foundation.tape import TapeProgram, record
@@ -300,12 +300,15 @@ def model(
              END_TO_END_FLOAT)
 
     The end-to-end runs are those that a `Model` does: the tape for a native side, the twins for the reference.
-    Raises the errors of GGUFLoader, UnknownName, ISAUnavailable, BlasUnavailable, ContextOverflow, InvalidArgument.
+    Raises the errors of GGUFLoader, WrongKindOfModel, UnknownName, ISAUnavailable, BlasUnavailable, ContextOverflow,
+    InvalidArgument.
     """
     from zigllama.foundation.native import guarded
 
     with ExitStack() as stack:
         loader = stack.enter_context(GGUFLoader(path))
+        if not loader.spec.causal:
+            raise WrongKindOfModel("a comparison of logits", "an encoder, which has none", "`embed` texts")
         for part in range(len(loader.reader.paths)):
             stack.enter_context(guarded(loader.reader.mapping(part).view))
         ids = _ids(loader, prompt)

@@ -33,7 +33,7 @@ from typing import IO, Any
 from zigllama.app.cache_files import locked, sum_of_file
 from zigllama.app.console import Progress, printable, size
 from zigllama.app.remote import Source
-from zigllama.app.web import Status, Unreachable, open_url, strong_etag
+from zigllama.app.web import Status, Unreachable, natural, open_url, strong_etag
 from zigllama.errors import ChecksumMismatch, ModelFileError, PullError
 from zigllama.foundation.byte_source import FileSource
 from zigllama.foundation.gguf_header import parse_header
@@ -228,10 +228,12 @@ class _Fetch:
 
     def _check_joint(self, headers: Message, have: int) -> None:
         """What the server sends must go on exactly where we are, of the same file."""
-        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", headers.get("Content-Range", ""))
+        match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", headers.get("Content-Range", ""))
         etag = strong_etag(headers)
         same = match is not None and int(match[1]) == have and self.record.size in (None, int(match[3]))
-        if not same or int(match[2]) + 1 != int(match[3]) or etag not in (None, self.record.etag):  # type: ignore[index]
+        if etag is None and (self.source.sha256 or self.record.expected):
+            etag = self.record.etag  # it may be left out where the sum decides
+        if not same or int(match[2]) + 1 != int(match[3]) or etag != self.record.etag:  # type: ignore[index]
             self.tell(f"{self.source.name}: the server's file is another one by now: from the start")
             self._begin_anew()
             raise _Broken(f"asked for byte {have} of {self.record.size}, got {headers.get('Content-Range')!r}, {etag}")
@@ -244,8 +246,7 @@ class _Fetch:
         if headers.get("Content-Encoding", "identity") != "identity":
             raise PullError(f"{self.source.name}: the server sends it as {printable(headers['Content-Encoding'])}")
         linked = answer.linked if self.source.hub else {}
-        length = headers.get("Content-Length")
-        n_bytes = int(length) if length is not None and length.isdigit() else None
+        n_bytes = natural(headers.get("Content-Length", ""))
         said = linked.get("size")
         if said is not None and n_bytes not in (None, said):
             raise PullError(f"{self.source.name}: the hub says {said} bytes, the server that has them {n_bytes}")

@@ -120,6 +120,7 @@ def exit_code(error: Exception) -> int:
             | errors.ChecksumMismatch()
             | errors.NonFinite()
             | errors.MappingFault()
+            | errors.WrongKindOfModel()
         ):
             return BAD_MODEL
         case errors.PullError() | errors.ContextOverflow() | errors.NativeError() | errors.NoSpace() | MemoryError():

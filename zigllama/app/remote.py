@@ -1,10 +1,11 @@
 """What a user calls a model that is somewhere else: a URL, or `hf:owner/repo/file`; and where the cache keeps it.
 
-    https://host/path/m.gguf#sha256=...      models/url/<12 digits of the folder's sha256>/m.gguf
+    https://host/path/m.gguf#sha256=...      models/url/<12 digits of a sha256: of the folder, and of ?...>/m.gguf
     hf:owner/repo/m.gguf                     models/hf/owner/repo/m.gguf
     hf:owner/repo@revision/dir/m.gguf        models/hf/owner/repo@revision/dir/m.gguf
 
-A file keeps its name, and files of one folder stay together: the parts of a split model find each other.
+A file keeps its name, and files of one folder stay together: the parts of a split model find each other. What follows a
+? is another place: it may well name another file.
 
 The hub's address is `HF_ENDPOINT`, else the public one. Where the package huggingface_hub is installed (the extra
 `hub`) it says what the file's URL is, and the token of whoever has logged in; else the URL is put together here, and
@@ -79,15 +80,27 @@ def source_of(text: str, sha256: str | None = None) -> Source:
     if text.startswith("hf:"):
         name, _, fragment = text.partition("#")
         return _of_hub(name, _sum(fragment, sha256, name))
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        port, host = parts.port, parts.hostname or ""
+    except ValueError as error:
+        raise InvalidArgument(f"{printable(text)}: {error}") from None
     name = urlunsplit(parts._replace(fragment=""))
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not host or port == 0:
         raise InvalidArgument(f"{printable(text)}: expected a URL of http or https, or hf:owner/repo/file")
+    if not host.isascii() or "@" in parts.netloc:
+        raise InvalidArgument(f"{printable(text)}: a host is expected, in ASCII (xn--...), without a user before it")
     folder, _, last = parts.path.rpartition("/")
     file = _file_name(unquote(last), name)
-    where = hashlib.sha256(f"{parts.scheme}://{parts.netloc}{folder}".encode()).hexdigest()[:12]
-    path = models_dir() / "url" / where / file
-    return Source(name, name, path, _sum(parts.fragment, sha256, name))
+    place = f"{parts.scheme}://{parts.netloc}{folder}" + (f"?{parts.query}" if parts.query else "")
+    path = models_dir() / "url" / hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:12] / file
+    sent = parts._replace(path=_ascii(parts.path), query=_ascii(parts.query), fragment="")
+    return Source(name, urlunsplit(sent), path, _sum(parts.fragment, sha256, name))
+
+
+def _ascii(text: str) -> str:
+    """Part of a URL with what may not stand in one encoded; what is encoded already stays."""
+    return quote(text, safe="!#$%&'()*+,/:;=?@[]~", errors="surrogatepass")
 
 
 def _of_hub(name: str, sha256: str | None) -> Source:
@@ -117,7 +130,8 @@ def _library() -> Any:
 
 def _file_name(text: str, name: str) -> str:
     """A part of a path that can be a file's name here: no way out of the cache, nothing that hides, no controls."""
-    if not text or text.startswith(".") or "/" in text or "\\" in text or not text.isprintable() or len(text) > 200:
+    odd = text.startswith(".") or "/" in text or "\\" in text or not text.isprintable() or len(text) > 200
+    if not text or odd or text.endswith(".part"):  # the last is half a file's
         raise InvalidArgument(f"{printable(name)}: {printable(text)!r} cannot be the name of a file in the cache")
     return text
 

@@ -98,9 +98,14 @@ def _linked(headers: Message) -> dict[str, Any]:
     etag, length = headers.get("X-Linked-Etag", "").strip('"'), headers.get("X-Linked-Size", "")
     if re.fullmatch(r"[0-9a-f]{64}", etag):
         found["sha256"] = etag
-    if length.isdigit():
-        found["size"] = int(length)
+    if (size := natural(length)) is not None:
+        found["size"] = size
     return found
+
+
+def natural(text: str) -> int | None:
+    """A number of bytes; None for what is none, or could not be a file's size."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def strong_etag(headers: Message) -> str | None:
@@ -125,4 +130,9 @@ def open_url(source: Source, headers: dict[str, str]) -> Answer:
         raise
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(printable(str(getattr(error, "reason", error)))) from error
+    except ValueError as error:  # a place to go to that is no URL
+        raise PullError(f"{source.name}: the server's answer cannot be followed: {printable(str(error))}") from error
+    if raw.status not in (200, 206):
+        with raw:
+            raise Status(raw.status, raw.reason)
     return Answer(raw, redirects.linked | _linked(raw.headers))

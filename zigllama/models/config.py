@@ -163,6 +163,8 @@ class HyperParameters:
         betas, for a few architectures only.
         """
         kind = self.string("rope.scaling.type", "linear", (*SCALINGS, "yarn", "longrope"))
+        if kind == "longrope" and self.tensors and "rope_factors_long.weight" not in self.tensors:
+            raise MissingTensor("rope_factors_long.weight")
         base, dim = self.float("rope.freq_base", base), self.rope_dim(head_dim)
         attention = self.float("rope.scaling.attn_factor", 1.0)
         if kind != "yarn":

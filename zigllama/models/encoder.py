@@ -69,11 +69,11 @@ class Encoder:
 
     def forward(self, step: Step, cache: Cache) -> NoReturn:
         """There are no logits. Raises WrongKindOfModel."""
-        raise WrongKindOfModel("logits", "an encoder, which has none", "embed and hidden")
+        raise WrongKindOfModel("logits", "an encoder, which has none", "`embed` texts and give `hidden` rows")
 
     def logits(self, x: Any) -> NoReturn:
         """There are no logits. Raises WrongKindOfModel."""
-        raise WrongKindOfModel("logits", "an encoder, which has none", "embed and hidden")
+        raise WrongKindOfModel("logits", "an encoder, which has none", "`embed` texts and give `hidden` rows")
 
 
 def _block(spec: EncoderSpec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:

@@ -71,5 +71,5 @@ def architecture(name: str) -> Architecture:
     if name not in _REGISTERED and name in _MODULES:
         importlib.import_module(f"zigllama.models.{_MODULES[name]}")
     if name not in _REGISTERED:
-        raise UnsupportedArchitecture(name, next(iter(difflib.get_close_matches(name, names())), None))
+        raise UnsupportedArchitecture(name, next(iter(difflib.get_close_matches(name[:120], names())), None))
     return _REGISTERED[name]

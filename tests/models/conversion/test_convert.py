@@ -268,6 +268,8 @@ def test_headers_longer_than_the_file(tmp_path: Path, raw: bytes) -> None:
         ({"x": "../model.safetensors"}, "no name of a file in the folder"),
         ({"x": "/etc/passwd"}, "no name of a file in the folder"),
         ({"x": ".."}, "no name of a file in the folder"),
+        ({"x": "x" * 300}, "no name of a file in the folder"),
+        ({"x": "\ud800"}, "which the index lists"),
         ({"x": "sub"}, "not a regular file"),
         ({"x": "missing.safetensors"}, "has no file missing"),
         ({"y": "a.safetensors"}, "tensor 'y' is not in a.safetensors"),

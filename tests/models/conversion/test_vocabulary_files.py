@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import small_vocabularies
 import tokenizer_folders as folders
+from conversion_folders import made
 from dense_vocabulary import TEXT_WITH_ALL, dense
-from safetensors_folder import folder
 
 from zigllama import errors
 from zigllama.foundation.gguf_format import GGUFReader
@@ -37,17 +37,6 @@ RULES: dict[str, tuple[dict[str, Any], str, bool]] = {
     "dbrx": (folders.split_on(folders.LLAMA3_REGEX), "dbrx", False),
     "qwen2": (folders.split_on(folders.QWEN2_REGEX), "qwen2", False),
 }
-
-
-def made(place: Path, files: dict[str, Any], config: dict[str, Any] | None = None) -> Checkpoint:
-    """A folder with these tokenizer files (bytes, text, or JSON) and no tensors."""
-    folder(place, config or {}, {})
-    for name, value in files.items():
-        path = place / name
-        path.parent.mkdir(exist_ok=True)
-        text = value if isinstance(value, str | bytes) else json.dumps(value)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return Checkpoint(place)
 
 
 def converted(checkpoint: Checkpoint, rows: int, pre: str | None = None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from zigllama.errors import BadCheckpoint, MissingTensor
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.runtime import F32
 from zigllama.models.config import MAX_LAYERS, MAX_SIZE
-from zigllama.models.conversion.safetensors import Entry, SafetensorsFile, parse_json
+from zigllama.models.conversion.safetensors import Entry, SafetensorsFile, parse_json, shown
 
 MAX_JSON = 64 << 20  # bytes of a JSON file of the folder; the largest tokenizer.json in use has 33 MB
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -43,7 +43,7 @@ class Config(dict[str, Any]):
         return default
 
     def _wrong(self, keys: tuple[str, ...], value: Any, kind: str) -> BadCheckpoint:
-        return BadCheckpoint(self.path, f"{' or '.join(keys)}: {value!r:.80} is not {kind}")
+        return BadCheckpoint(self.path, f"{' or '.join(keys)}: {shown(value)} is not {kind}")
 
     def int(
         self, *keys: str, default: builtins.int | None = None, low: builtins.int = 0, high: builtins.int = MAX_SIZE
@@ -94,7 +94,9 @@ class Config(dict[str, Any]):
         value = self.get(key)
         if value is not None and not isinstance(value, dict):
             raise self._wrong((key,), value, "an object")
-        return Config(value or {})
+        found = Config(value or {})
+        found.path = self.path
+        return found
 
 
 class Checkpoint:
@@ -161,8 +163,13 @@ class Checkpoint:
     def _file(self, name: str) -> SafetensorsFile:
         """A file of the folder, opened once. A name may not lead out of the folder."""
         if name not in self._files:
-            if name in (".", "..") or os.path.basename(name) != name or "\0" in name:
-                raise BadCheckpoint(str(self.folder / INDEX), f"{name!r:.120} is no name of a file in the folder")
+            if (
+                name in (".", "..")
+                or os.path.basename(name) != name
+                or "\0" in name
+                or len(name.encode("utf-8", "surrogatepass")) > 255
+            ):
+                raise BadCheckpoint(str(self.folder / INDEX), f"{shown(name)} is no name of a file in the folder")
             if not (self.folder / name).exists():
                 raise BadCheckpoint(str(self.folder), f"has no file {name}, which the index lists")
             self._files[name] = SafetensorsFile(self.folder / name)

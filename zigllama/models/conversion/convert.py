@@ -94,7 +94,7 @@ def convert(
     with Checkpoint(folder) as checkpoint:
         place = _target(path, checkpoint, force)
         family = conversion or conversion_of(checkpoint.config)
-        recipes = family.tensors(checkpoint.config)
+        recipes = family.tensors(family.complete(checkpoint.config))
         work = _Work(checkpoint, family, type, n_threads, progress)
         tensors = work.plan(recipes)
         rows = tensors["token_embd.weight"][0][0] if "token_embd.weight" in tensors else 0

@@ -19,7 +19,14 @@ from zigllama.models.conversion.recipes import Conversion, Recipe, register, sta
 from zigllama.models.conversion.tables import expect, n_layer
 
 QWEN = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
+MAX_EXPERTS = 1 << 17  # of a model, ten times those of the largest
 MIXTRAL = {"gate": "w1", "up": "w3", "down": "w2"}
+
+
+def _count(config: Config, *keys: str) -> int:
+    """How many experts a layer has. Each is three tensors, whose names are made before the folder is asked for one:
+    so there is a limit to those of all layers."""
+    return config.int(*keys, low=1, high=max(1, MAX_EXPERTS // n_layer(config)))
 
 
 def _half(x: F32, part: int) -> F32:
@@ -44,15 +51,15 @@ def experts(new: str, old: str, each: str, n: int, names: Mapping[str, str]) -> 
 def metadata1(config: Config) -> dict[str, Any]:
     """Mixtral: LLaMA's keys and its experts'."""
     expect(config, "hidden_act", "silu")
-    n, used = config.int("num_local_experts", low=1), config.int("num_experts_per_tok", low=1)
-    return llama.metadata(config) | {"expert_count": n, "expert_used_count": used}
+    n, used = _count(config, "num_local_experts"), config.int("num_experts_per_tok", low=1)
+    return llama.windowed(config) | {"expert_count": n, "expert_used_count": used}
 
 
 def tensors1(config: Config) -> dict[str, Recipe]:
     """LLaMA's tensors without its feed-forward network."""
     plain = re.compile(r"ffn_(gate|up|down)\.")
     out = {name: recipe for name, recipe in llama.tensors(config).items() if not plain.search(name)}
-    n = config.int("num_local_experts", low=1)
+    n = _count(config, "num_local_experts")
     for i in range(n_layer(config)):
         new, old, published = f"blk.{i}.", f"model.layers.{i}.mlp.", f"model.layers.{i}.block_sparse_moe."
         out[new + "ffn_gate_inp.weight"] = Recipe((old + "gate.weight",), otherwise=take(published + "gate.weight"))
@@ -60,10 +67,20 @@ def tensors1(config: Config) -> dict[str, Recipe]:
     return out
 
 
-def metadata(config: Config) -> dict[str, Any]:
-    """Qwen 2 and 3: theirs and their experts'. expert_weights_norm is there because norm_topk_prob may be either."""
-    keys = qwen.metadata(config) | {
-        "expert_count": config.int("num_experts", "num_local_experts", low=1),
+def metadata2(config: Config) -> dict[str, Any]:
+    """Qwen 2's keys and its experts'."""
+    return qwen.metadata2moe(config) | _experts(config)
+
+
+def metadata3(config: Config) -> dict[str, Any]:
+    """Qwen 3's keys and its experts'."""
+    return qwen.metadata3moe(config) | _experts(config)
+
+
+def _experts(config: Config) -> dict[str, Any]:
+    """expert_weights_norm is there because norm_topk_prob may be either."""
+    keys: dict[str, Any] = {
+        "expert_count": _count(config, "num_experts", "num_local_experts"),
         "expert_used_count": config.int("num_experts_per_tok", low=1),
         "expert_feed_forward_length": config.int("moe_intermediate_size", low=1),
         "expert_weights_norm": config.bool("norm_topk_prob", default=False),
@@ -75,14 +92,14 @@ def metadata(config: Config) -> dict[str, Any]:
 
 def _has_experts(config: Config, i: int) -> bool:
     step = config.int("decoder_sparse_step", default=1, low=1)
-    return i not in config.list("mlp_only_layers") and (i + 1) % step == 0
+    return i not in config.list("mlp_only_layers", default=[]) and (i + 1) % step == 0
 
 
 def tensors(config: Config) -> dict[str, Recipe]:
     """Every layer has experts but those of mlp_only_layers, or between every decoder_sparse_step-th one."""
     out = qwen.tensors(config)
     n, shared = (
-        config.int("num_experts", "num_local_experts", low=1),
+        _count(config, "num_experts", "num_local_experts"),
         config.get("shared_expert_intermediate_size") is not None,
     )
     for i in range(n_layer(config)):
@@ -100,6 +117,10 @@ def tensors(config: Config) -> dict[str, Recipe]:
     return out
 
 
-register("MixtralForCausalLM", Conversion("llama", metadata1, tensors1, llama.IGNORED, ("model.",)))
-register("Qwen2MoeForCausalLM", Conversion("qwen2moe", metadata, tensors, qwen.IGNORED, ("model.",)))
-register("Qwen3MoeForCausalLM", Conversion("qwen3moe", metadata, tensors, qwen.IGNORED, ("model.",)))
+DEFAULTS1 = {"rms_norm_eps": 1e-5, "rope_theta": 1e6}
+register("MixtralForCausalLM", Conversion("llama", metadata1, tensors1, llama.IGNORED, ("model.",), defaults=DEFAULTS1))
+for _name, _arch, _keys in (("Qwen2Moe", "qwen2moe", metadata2), ("Qwen3Moe", "qwen3moe", metadata3)):
+    register(
+        f"{_name}ForCausalLM",
+        Conversion(_arch, _keys, tensors, qwen.IGNORED, ("model.",), defaults=qwen.WINDOW),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from zigllama.errors import BadCheckpoint
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Conversion, Recipe, plus_one, register, rope_parameters
 from zigllama.models.conversion.rope import rope_keys
@@ -30,8 +31,8 @@ NORMS3 = NORMS2 | {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.
 
 def metadata(config: Config) -> dict[str, Any]:
     """Gemma 1."""
-    for key in ("hidden_activation", "hidden_act"):  # the first counts, the second says "gelu" in old configs
-        expect(config, key, "gelu_pytorch_tanh", "gelu")
+    expect(config, "hidden_activation", "gelu_pytorch_tanh")  # it counts; hidden_act says "gelu" in old configs
+    expect(config, "hidden_act", "gelu_pytorch_tanh", "gelu")
     for key in ("attention_bias", "use_bidirectional_attention"):
         expect(config, key, False)
     lengths = {"attention.key_length": head_dim(config), "attention.value_length": head_dim(config)}
@@ -40,7 +41,7 @@ def metadata(config: Config) -> dict[str, Any]:
 
 def metadata2(config: Config) -> dict[str, Any]:
     """Gemma 2: caps, windows, and what q . k is divided by where that is not the head's size."""
-    caps = {name: config.float(name, default=0.0) for name in ("attn_logit_softcapping", "final_logit_softcapping")}
+    caps = {name: config.float(name) for name in ("attn_logit_softcapping", "final_logit_softcapping")}
     return metadata(config) | caps | window(config, config.get("layer_types") is not None) | _scale(config)
 
 
@@ -52,11 +53,15 @@ def metadata3(config: Config) -> dict[str, Any]:
     if config.get("rope_parameters") is None:
         base = config.float("rope_local_base_freq", default=10000.0)
     windows = window(config, config.get("layer_types") is not None)
+    if windows and config.get("layer_types") is None:  # older configs: every p-th layer sees everything
+        windows["attention.sliding_window_pattern"] = config.int("sliding_window_pattern", default=6, low=1)
     return metadata(config) | windows | {"rope.freq_base_swa": base} | _scale(config)
 
 
 def _scale(config: Config) -> dict[str, Any]:
     divisor = config.float("query_pre_attn_scalar", default=float(head_dim(config)))
+    if divisor <= 0:
+        raise BadCheckpoint(config.path, f"query_pre_attn_scalar: {divisor} is not above 0")
     return {} if divisor == head_dim(config) else {"attention.scale": divisor**-0.5}
 
 
@@ -74,6 +79,14 @@ def _tensors(norms: dict[str, str]) -> Any:
 
 
 IGNORED = (r"\.rotary_emb\.inv_freq$", r"^lm_head\.weight$")  # a tied head, written out: it is the embedding
-register("GemmaForCausalLM", Conversion("gemma", metadata, _tensors(NORMS), IGNORED, ("model.",)))
-register("Gemma2ForCausalLM", Conversion("gemma2", metadata2, _tensors(NORMS2), IGNORED, ("model.",)))
-register("Gemma3ForCausalLM", Conversion("gemma3", metadata3, _tensors(NORMS3), IGNORED, ("model.",)))
+DEFAULTS: dict[str, Any] = {"head_dim": 256}
+SCALED = DEFAULTS | {"query_pre_attn_scalar": 256, "sliding_window": 4096}
+DEFAULTS2 = SCALED | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
+DEFAULTS3 = SCALED | {"rope_theta": 1e6}
+register("GemmaForCausalLM", Conversion("gemma", metadata, _tensors(NORMS), IGNORED, ("model.",), defaults=DEFAULTS))
+register(
+    "Gemma2ForCausalLM", Conversion("gemma2", metadata2, _tensors(NORMS2), IGNORED, ("model.",), defaults=DEFAULTS2)
+)
+register(
+    "Gemma3ForCausalLM", Conversion("gemma3", metadata3, _tensors(NORMS3), IGNORED, ("model.",), defaults=DEFAULTS3)
+)

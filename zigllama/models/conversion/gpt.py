@@ -143,4 +143,5 @@ def gptj_tensors(config: Config) -> dict[str, Recipe]:
     return out | named("", "", {"output": "lm_head"})
 
 
-register("GPTJForCausalLM", Conversion("gptj", gptj, gptj_tensors, MASKS, ("transformer.",)))
+GPTJ_DEFAULTS = {"rotary_dim": 64}
+register("GPTJForCausalLM", Conversion("gptj", gptj, gptj_tensors, MASKS, ("transformer.",), defaults=GPTJ_DEFAULTS))

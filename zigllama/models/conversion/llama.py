@@ -17,14 +17,20 @@ from zigllama.models.conversion.recipes import (
     take,
 )
 from zigllama.models.conversion.rope import rope_keys, rope_tensors
-from zigllama.models.conversion.tables import head_dim, window
+from zigllama.models.conversion.tables import expect, head_dim, window
 
 
 def metadata(config: Config) -> dict[str, Any]:
-    """LLaMA's keys; a window where the config has one."""
+    """LLaMA's keys. Its class has no window, whatever a config says that was another class's before."""
+    expect(config, "hidden_act", "silu", "swish")
     keys = decoder_metadata(config)
     keys["attention.layer_norm_rms_epsilon"] = config.float("rms_norm_eps", default=1e-6)
-    return keys | rope_keys(config, head_dim(config)) | window(config)
+    return keys | rope_keys(config, head_dim(config), divisors=True)
+
+
+def windowed(config: Config) -> dict[str, Any]:
+    """Mistral's: a window where the config has one."""
+    return metadata(config) | window(config)
 
 
 def tensors(config: Config) -> dict[str, Recipe]:
@@ -53,5 +59,6 @@ def tensors(config: Config) -> dict[str, Recipe]:
 
 
 IGNORED = (r"\.rotary_emb\.inv_freq$", r"^lm_head\.weight$")  # a tied head, written out: it is the embedding
-for _name in ("LlamaForCausalLM", "MistralForCausalLM"):
-    register(_name, Conversion("llama", metadata, tensors, IGNORED, ("model.",)))
+register("LlamaForCausalLM", Conversion("llama", metadata, tensors, IGNORED, ("model.",)))
+MISTRAL = Conversion("llama", windowed, tensors, IGNORED, ("model.",), defaults={"sliding_window": 4096})
+register("MistralForCausalLM", MISTRAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from zigllama.errors import BadCheckpoint
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Conversion, Recipe, register, take
+from zigllama.models.conversion.safetensors import shown
 from zigllama.models.conversion.tables import expect, head, named
 
 UNLIMITED = 1 << 20  # positions: a state has no end; what llama.cpp's converter says
@@ -46,9 +48,9 @@ def mamba2(config: Config) -> dict[str, Any]:
     """Mamba 2."""
     expect(config, "rms_norm", True)
     heads, dim = config.int("num_heads", low=1), config.int("head_dim", low=1)
-    limit = config.get("time_step_limit")
-    if limit is not None and [float(x) for x in limit] != [0.0, float("inf")]:
-        raise BadCheckpoint(config.path, f"time_step_limit: {limit!r:.80} is not supported; [0, Infinity] is")
+    limit = config.list("time_step_limit", default=[0.0, math.inf])
+    if limit != [0.0, math.inf]:
+        raise BadCheckpoint(config.path, f"time_step_limit: {shown(limit)} is not supported; [0, Infinity] is")
     return _keys(config, heads * dim) | {
         "ssm.time_step_rank": heads,
         "ssm.group_count": config.int("n_groups", default=8, low=1),
@@ -97,4 +99,6 @@ def mamba2_tensors(config: Config) -> dict[str, Recipe]:
 
 
 register("MambaForCausalLM", Conversion("mamba", mamba, mamba_tensors, TIED))
-register("Mamba2ForCausalLM", Conversion("mamba2", mamba2, mamba2_tensors, TIED))
+register(
+    "Mamba2ForCausalLM", Conversion("mamba2", mamba2, mamba2_tensors, TIED, defaults={"tie_word_embeddings": False})
+)

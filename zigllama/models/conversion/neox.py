@@ -99,6 +99,10 @@ def falcon_tensors(config: Config) -> dict[str, Recipe]:
 
 TIED = (*IGNORED, r"^lm_head\.weight$")  # a tied head, written out: it is the embedding
 OTHER = {"embed_out.weight": "lm_head.weight"}  # as transformers 5 calls it in memory
-register("GPTNeoXForCausalLM", Conversion("gptneox", gptneox, gptneox_tensors, IGNORED, ("gpt_neox.",), OTHER))
+NEOX_DEFAULTS = {"rotary_pct": 0.25}
+register(
+    "GPTNeoXForCausalLM",
+    Conversion("gptneox", gptneox, gptneox_tensors, IGNORED, ("gpt_neox.",), OTHER, defaults=NEOX_DEFAULTS),
+)
 register("BloomForCausalLM", Conversion("bloom", bloom, bloom_tensors, TIED, ("transformer.",)))
 register("FalconForCausalLM", Conversion("falcon", falcon, falcon_tensors, TIED, ("transformer.",)))

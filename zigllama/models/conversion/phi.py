@@ -42,7 +42,7 @@ BLOCK2 = {
 def metadata3(config: Config) -> dict[str, Any]:
     """Phi-3."""
     expect(config, "hidden_act", "silu")
-    return sizes(config) | rope_keys(config, head_dim(config)) | window(config)
+    return sizes(config) | rope_keys(config, head_dim(config), divisors=True) | window(config)
 
 
 def tensors3(config: Config) -> dict[str, Recipe]:
@@ -63,5 +63,7 @@ BLOCK3 = {
 }
 
 IGNORED = (r"\.rotary_emb\.inv_freq$", r"^lm_head\.weight$")  # a tied head, written out: it is the embedding
-register("PhiForCausalLM", Conversion("phi2", metadata2, tensors2, IGNORED[:1], ("model.",)))
-register("Phi3ForCausalLM", Conversion("phi3", metadata3, tensors3, IGNORED, ("model.",)))
+PHI2 = Conversion("phi2", metadata2, tensors2, IGNORED[:1], ("model.",), defaults={"partial_rotary_factor": 0.5})
+register("PhiForCausalLM", PHI2)
+PHI3 = Conversion("phi3", metadata3, tensors3, IGNORED, ("model.",), defaults={"rms_norm_eps": 1e-5})
+register("Phi3ForCausalLM", PHI3)

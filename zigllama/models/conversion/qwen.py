@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from zigllama.models.conversion.checkpoint import Config
@@ -14,14 +15,33 @@ IGNORED = (r"\.rotary_emb\.inv_freq$", r"^lm_head\.weight$")  # a tied head, wri
 
 
 def metadata(config: Config) -> dict[str, Any]:
-    """Qwen 2 and 3: windows count with use_sliding_window only; older configs say from which layer on there is one."""
+    """Qwen 2 and 3: older configs say from which layer on there is a window."""
+    first = config.int("max_window_layers", default=28)
+    return _metadata(config, lambda i: i >= first)
+
+
+def _metadata(config: Config, windowed: Callable[[int], bool]) -> dict[str, Any]:
+    """What all but Qwen 1 have. Windows count with use_sliding_window only; `windowed` says which layers have one where
+    the config has no layer_types."""
     expect(config, "hidden_act", "silu")
     if not config.bool("use_sliding_window", default=False):
         config["sliding_window"] = None
     elif config.get("layer_types") is None:
-        first = config.int("max_window_layers", default=28)
-        config["layer_types"] = ["full_attention" if i < first else "sliding_attention" for i in range(n_layer(config))]
+        kinds = ("full_attention", "sliding_attention")
+        config["layer_types"] = [kinds[windowed(i)] for i in range(n_layer(config))]
     return sizes(config) | rope_keys(config, head_dim(config)) | window(config, True)
+
+
+def metadata2moe(config: Config) -> dict[str, Any]:
+    """Qwen 2 with experts: every other layer has a window, the first one too, and only below max_window_layers."""
+    first = config.int("max_window_layers", default=28)
+    return _metadata(config, lambda i: i % 2 == 0 and i < first)
+
+
+def metadata3moe(config: Config) -> dict[str, Any]:
+    """Qwen 3 with experts: all layers have the window; its class knows neither layer_types nor max_window_layers."""
+    config["layer_types"] = None
+    return _metadata(config, lambda i: True)
 
 
 def tensors(config: Config) -> dict[str, Recipe]:
@@ -74,6 +94,8 @@ BLOCK1 = {
     "ffn_down": "mlp.c_proj",
 }
 
-register("Qwen2ForCausalLM", Conversion("qwen2", metadata, tensors, IGNORED, ("model.",)))
-register("Qwen3ForCausalLM", Conversion("qwen3", metadata, tensors, IGNORED, ("model.",)))
+WINDOW = {"sliding_window": 4096}  # where use_sliding_window says that there is one
+register("Qwen2ForCausalLM", Conversion("qwen2", metadata, tensors, IGNORED, ("model.",), defaults=WINDOW))
+DEFAULTS3 = WINDOW | {"head_dim": 128}
+register("Qwen3ForCausalLM", Conversion("qwen3", metadata, tensors, IGNORED, ("model.",), defaults=DEFAULTS3))
 register("QWenLMHeadModel", Conversion("qwen", metadata1, tensors1, IGNORED, ("transformer.",)))

@@ -32,6 +32,7 @@ import numpy as np
 from zigllama.errors import BadCheckpoint, ShapeError, UnsupportedArchitecture
 from zigllama.foundation.runtime import F32
 from zigllama.models.conversion.checkpoint import Config
+from zigllama.models.conversion.safetensors import shown
 
 Shape = tuple[int, ...]
 
@@ -74,6 +75,8 @@ class Conversion:
     prefixes       beginnings of names that some folders leave out ("transformer.")
     other_names    what some folders call a tensor instead
     wider          regular expression of the file's tensors that lose too much in 8 bits: F16 where Q8_0 is asked for
+    defaults       what the class takes for keys that config.json does not have at all (null is something else): those
+                   that would change what is computed without a tensor's shape telling
     """
 
     arch: str
@@ -83,6 +86,13 @@ class Conversion:
     prefixes: tuple[str, ...] = ()
     other_names: Mapping[str, str] = field(default_factory=dict)
     wider: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def complete(self, config: Config) -> Config:
+        """The config itself, with what the class takes for the keys that it lacks."""
+        for key, value in self.defaults.items():
+            config.setdefault(key, value)
+        return config
 
 
 _REGISTERED: dict[str, Conversion] = {}
@@ -94,16 +104,18 @@ def register(name: str, conversion: Conversion) -> None:
 
 
 def conversion_of(config: Config) -> Conversion:
-    """The conversion for a folder. Raises UnsupportedArchitecture with the nearest name."""
+    """The conversion for a folder, whose config gets the class's defaults. Raises UnsupportedArchitecture with the
+    nearest name."""
     package = importlib.import_module(__package__ or "")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
     names = config.list("architectures")
     if not names or not isinstance(names[0], str):
-        raise BadCheckpoint(config.path, f"architectures: {names!r:.80} names no class")
+        raise BadCheckpoint(config.path, f"architectures: {shown(names)} names no class")
     if names[0] not in _REGISTERED:
-        nearest = next(iter(difflib.get_close_matches(names[0], _REGISTERED)), None)
+        nearest = next(iter(difflib.get_close_matches(names[0][:120], _REGISTERED)), None)
         raise UnsupportedArchitecture(names[0], nearest)
+    _REGISTERED[names[0]].complete(config)
     return _REGISTERED[names[0]]
 
 

@@ -20,12 +20,18 @@ from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Recipe, rope_parameters
 from zigllama.neural_primitives.rope_scaling import Yarn, llama3_divisors, longrope_scale
 
-KINDS = ("default", "linear", "yarn", "llama3", "longrope", "su")
+DIVIDED = ("llama3", "longrope", "su")
+KINDS = ("default", "linear", "yarn", *DIVIDED)
 
 
-def rope_keys(config: Config, head_dim: int, layers: str | None = None) -> dict[str, Any]:
-    """rope.freq_base, rope.dimension_count, rope.scaling.*; `layers` as in `rope_parameters`. Raises BadCheckpoint."""
+def rope_keys(config: Config, head_dim: int, layers: str | None = None, *, divisors: bool = False) -> dict[str, Any]:
+    """rope.freq_base, rope.dimension_count, rope.scaling.*; `layers` as in `rope_parameters`. divisors: the family
+    takes `rope_tensors`; where it does not, kinds that need them are refused. Raises BadCheckpoint."""
     rope, kind = _rope(config, layers)
+    if kind in DIVIDED and not divisors:
+        raise BadCheckpoint(
+            config.path, f"rope_type {kind!r} is not supported for this class: its files have no divisors"
+        )
     keys: dict[str, Any] = {"rope.freq_base": _base(config, rope), "rope.dimension_count": rope_dim(config, head_dim)}
     if kind == "linear":
         keys |= {"rope.scaling.type": kind, "rope.scaling.factor": rope.float("factor")}

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self, TypeGuard
@@ -25,8 +27,11 @@ from zigllama.foundation.runtime import F32
 
 MAX_HEADER = 100_000_000  # bytes, the format's own limit
 MAX_DIMS = 8
+MAX_CONTAINERS, MAX_ITEMS = 1 << 21, 1 << 23  # in a JSON file: "[]," takes 3 bytes there and 64 here
 SLAB = 1 << 20  # values that are converted at a time
 BF16 = "BF16"
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 80
 NOT_FINITE = ("Infinity", "-Infinity", "NaN")
 # dtype -> NumPy's, little-endian; BF16 is read as the upper half of a float32
 DTYPES: dict[str, str] = {
@@ -85,11 +90,11 @@ class SafetensorsFile:
             self._bad(f"tensor {name!r}: an object is expected, found {type(value).__name__}")
         dtype, shape, ends = value.get("dtype"), value.get("shape"), value.get("data_offsets")
         if not isinstance(dtype, str) or dtype not in DTYPES:
-            self._bad(f"tensor {name!r}: dtype {dtype!r} is not read; these are: {', '.join(DTYPES)}")
+            self._bad(f"tensor {name!r}: dtype {shown(dtype)} is not read; these are: {', '.join(DTYPES)}")
         if not _naturals(shape) or len(shape) > MAX_DIMS:
-            self._bad(f"tensor {name!r}: shape {shape!r:.80} is no list of at most {MAX_DIMS} sizes")
+            self._bad(f"tensor {name!r}: shape {shown(shape)} is no list of at most {MAX_DIMS} sizes")
         if not _naturals(ends) or len(ends) != 2:
-            self._bad(f"tensor {name!r}: data_offsets {ends!r:.80} are no two byte numbers")
+            self._bad(f"tensor {name!r}: data_offsets {shown(ends)} are no two byte numbers")
         begin, end = ends
         n_bytes = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
         if not begin <= end <= size:
@@ -142,6 +147,11 @@ def _naturals(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(x) is int and 0 <= x < 1 << 62 for x in value)
 
 
+def shown(value: Any) -> str:
+    """A value of a JSON file for a message, however large or deep it is."""
+    return _SHORT.repr(value)[:80]
+
+
 def parse_json(raw: bytes, path: str, what: str) -> dict[str, Any]:
     """A JSON object. Raises BadCheckpoint for anything else, and for a key that appears twice."""
     value = parse_any_json(raw, path, what)
@@ -158,11 +168,13 @@ def parse_any_json(raw: bytes, path: str, what: str) -> Any:
             return float(pairs[0][1])  # as transformers 5 writes what JSON has no number for
         made = dict(pairs)
         if len(made) != len(pairs):
-            names = [key for key, _ in pairs]
-            twice = next(key for key in names if names.count(key) > 1)
-            raise BadCheckpoint(path, f"{what}: key {twice!r:.80} appears twice")
+            twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
+            raise BadCheckpoint(path, f"{what}: key {shown(twice)} appears twice")
         return made
 
+    for marks, most in ((b"[{", MAX_CONTAINERS), (b",", MAX_ITEMS)):
+        if (n := sum(map(raw.count, marks))) > most:
+            raise BadCheckpoint(path, f"{what}: {n} times {' or '.join(marks.decode())}, at most {most} are read")
     try:
         return json.loads(raw.decode(), object_pairs_hook=once)
     except (UnicodeDecodeError, ValueError, RecursionError) as e:  # JSONDecodeError is a ValueError

@@ -1,9 +1,10 @@
 """`tokenizer.model`: a SentencePiece model, as far as a conversion needs it, read out of its protocol buffer.
 
     message ModelProto   pieces 1 (repeated): piece 1 text, score 2 float, type 3
-                         trainer_spec 2: model_type 3 (1 unigram, 2 BPE), unk_id 40, bos_id 41, eos_id 42, pad_id 43
+                         trainer_spec 2: model_type 3 (1 unigram, 2 BPE), treat_whitespace_as_suffix 24,
+                                        unk_id 40, bos_id 41, eos_id 42, pad_id 43
                          normalizer_spec 3: name 1, precompiled_charsmap 2, add_dummy_prefix 3,
-                                            remove_extra_whitespaces 4
+                                            remove_extra_whitespaces 4, escape_whitespaces 5
 
 A protocol buffer is a row of fields, each a key (number * 8 + wire type) and a value; unknown fields are passed over.
 Types of pieces are GGUF's own: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. The file may come from
@@ -22,7 +23,7 @@ from zigllama.errors import BadCheckpoint
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types
 UNIGRAM, BPE = 1, 2
-MAX_PIECES = 1 << 24
+MAX_PIECES = 1 << 21
 
 
 @dataclass
@@ -107,6 +108,8 @@ class _Reader:
         for number, wire, a, _ in self.fields(first, last):
             if wire == VARINT and number == 3:
                 model.model_type = a
+            elif wire == VARINT and number == 24 and a:
+                raise self.bad(first, "treat_whitespace_as_suffix is not supported: no key of a file says so")
             elif wire == VARINT and number in names:
                 model.ids[names[number]] = a if a < 1 << 31 else -1  # a negative number has all of its 64 bits
 
@@ -120,6 +123,8 @@ class _Reader:
                 model.add_dummy_prefix = bool(a)
             elif (number, wire) == (4, VARINT):
                 model.remove_extra_whitespaces = bool(a)
+            elif (number, wire, a) == (5, VARINT, 0):
+                raise self.bad(first, "escape_whitespaces false is not supported: no key of a file says so")
 
 
 def parse(data: bytes, path: str) -> SentencePieceModel:

@@ -12,10 +12,15 @@ from zigllama.errors import BadCheckpoint, ShapeError
 from zigllama.foundation.runtime import F32
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Recipe, take
+from zigllama.models.conversion.safetensors import shown
 
 BOTH = ("weight", "bias")
-# the names that configs have for the same
-HEADS, LAYERS, WIDTH = ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd")
+# the names that configs have for the same; BLOOM's n_embed counts before its hidden_size
+HEADS, LAYERS, WIDTH = (
+    ("num_attention_heads", "n_head"),
+    ("num_hidden_layers", "n_layer"),
+    ("n_embed", "hidden_size", "n_embd"),
+)
 EPSILON = ("layer_norm_epsilon", "layer_norm_eps", "norm_epsilon")
 CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length")
 
@@ -98,4 +103,4 @@ def expect(config: Config, key: str, *values: Any) -> None:
     """Raises BadCheckpoint unless the config has one of these values, or none. The first is the usual one."""
     found = config.get(key)
     if found is not None and found not in values:
-        raise BadCheckpoint(config.path, f"{key}: {found!r:.80} is not supported; {' or '.join(map(repr, values))} is")
+        raise BadCheckpoint(config.path, f"{key}: {shown(found)} is not supported; {' or '.join(map(repr, values))} is")

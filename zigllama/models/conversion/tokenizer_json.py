@@ -21,10 +21,20 @@ import numpy as np
 from zigllama.errors import BadCheckpoint, UnsupportedTokenizer
 from zigllama.models import pretokenizers
 from zigllama.models.conversion.checkpoint import Config
+from zigllama.models.conversion.safetensors import shown
+from zigllama.models.conversion.tokenizer_checks import (
+    around,
+    check_bpe,
+    check_spaced,
+    check_word_piece,
+    notes_on_added,
+    steps,
+)
 from zigllama.models.conversion.words import Added, Words
 from zigllama.models.vocabulary import BYTE, UNKNOWN
 
 SPACE = "\u2581"
+MAX_CUTS = 1 << 28  # squares of the tokens' lengths: 25 times those of Gemma's 262,144 tokens
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 _TAIL = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _TAIL_M = r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -46,11 +56,14 @@ def convert_json(data: dict[str, Any], path: str, pre: str | None) -> Words:
     top.path = path
     model = top.object("model")
     kind = model.text("type", default="BPE" if "merges" in model else "")
-    if kind == "BPE" and _parts(top, "pre_tokenizer", "ByteLevel") + _parts(top, "decoder", "ByteLevel"):
+    if kind == "BPE":
+        check_bpe(model, path)
+    if kind == "BPE" and steps(top, "pre_tokenizer", "ByteLevel") + steps(top, "decoder", "ByteLevel"):
         words = _byte_bpe(top, model, path, pre)
     elif kind == "BPE" and model.bool("byte_fallback", default=False):
         words = _spaced_bpe(top, model, path)
     elif kind == "WordPiece":
+        check_word_piece(top, model)
         words = word_piece(_vocab(model, path), path, model.text("unk_token", default="[UNK]"))
         normalizer = top.object("normalizer")
         lower = normalizer.bool("lowercase", default=True)
@@ -59,11 +72,14 @@ def convert_json(data: dict[str, Any], path: str, pre: str | None) -> Words:
     elif kind == "Unigram":
         words = _unigram(top, model, path)
     else:
-        raise UnsupportedTokenizer(kind or "(no type)", f"{path} has none of BPE, WordPiece and Unigram")
+        hint = "has none of BPE over bytes, BPE with byte_fallback, WordPiece and Unigram"
+        raise UnsupportedTokenizer(kind or "(no type)", f"{path} {hint}")
     words.add(_added(top, path))
-    around = _around(top)
-    if around is not None:
-        words.keys |= {"add_bos_token": around[0], "add_eos_token": around[1]}
+    words.notes += notes_on_added(top)
+    words.around = around(top, words.tokens)
+    if words.around is not None:
+        before, after = (i is not None for i in words.around)
+        words.keys |= {"add_bos_token": before, "add_eos_token": after}
     return words
 
 
@@ -83,25 +99,6 @@ def _added(top: Config, path: str) -> list[Added]:
     return found
 
 
-def _parts(top: Config, name: str, kind: str = "") -> list[Config]:
-    """The steps of a component, a Sequence's one by one; of one type, if it is named."""
-    whole = top.object(name)
-    steps = [whole] if whole else []
-    if whole.get("type") == "Sequence":
-        key = next((k for k in ("pretokenizers", "normalizers", "processors", "decoders") if k in whole), "")
-        steps = [Config(s) for s in whole.get(key) or [] if isinstance(s, dict)]
-    return [s for s in steps if not kind or s.get("type") == kind]
-
-
-def _around(top: Config) -> tuple[bool, bool] | None:
-    """Whether something stands before and after a text; None where the file says nothing about it."""
-    for step in _parts(top, "post_processor", "TemplateProcessing"):
-        single = [next(iter(item), "") for item in step.list("single", default=[]) if isinstance(item, dict)]
-        if "Sequence" in single:
-            return single[0] == "SpecialToken", single[-1] == "SpecialToken"
-    return None
-
-
 # --- BPE --------------------------------------------------------------------------------------------------------------
 
 
@@ -109,9 +106,9 @@ def _merges(model: Config, path: str, ids: dict[str, Any]) -> list[tuple[str, st
     """Pairs in their order, in either spelling: "a b" or ["a", "b"]."""
     pairs = []
     for i, value in enumerate(model.list("merges", default=[])):
-        pair = value.split(" ") if isinstance(value, str) else value
+        pair = value.split(" ", 2) if isinstance(value, str) else value
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(p, str) for p in pair):
-            raise BadCheckpoint(path, f"merge {i} is {value!r:.80}, not two tokens")
+            raise BadCheckpoint(path, f"merge {i} is {shown(value)}, not two tokens")
         if pair[0] + pair[1] not in ids:
             raise BadCheckpoint(path, f"merge {i} makes {pair[0] + pair[1]!r:.80}, which is no token")
         pairs.append((pair[0], pair[1]))
@@ -127,7 +124,7 @@ def _byte_bpe(top: Config, model: Config, path: str, pre: str | None) -> Words:
         if " " in a + b:
             raise BadCheckpoint(path, f"merge {i} has a space, {a + b!r:.80}: no letter of the byte alphabet is one")
         words.merges.append(f"{a} {b}")
-    normalizers = {str(step.get("type")) for step in _parts(top, "normalizer")}
+    normalizers = {str(step.get("type")) for step in steps(top, "normalizer")}
     if normalizers:
         words.notes.append(f"texts are not normalised ({', '.join(sorted(normalizers))}): the file has no key for it")
     words.keys["add_bos_token"] = False  # what the post-processor says goes before
@@ -136,10 +133,10 @@ def _byte_bpe(top: Config, model: Config, path: str, pre: str | None) -> Words:
 
 def _rule(top: Config, model: Config) -> str:
     """GGUF's name of the pre-tokenizer. Raises UnsupportedTokenizer, whose text says how to pass one."""
-    steps = _parts(top, "pre_tokenizer")
+    parts = steps(top, "pre_tokenizer")
     whole = model.bool("ignore_merges", default=False)
     shape, found = [], None
-    for step in steps:
+    for step in parts:
         kind = str(step.get("type"))
         if kind == "Split":
             pattern = step.object("pattern")
@@ -162,10 +159,10 @@ def _rule(top: Config, model: Config) -> str:
         found = "falcon"
     elif shape == [f"Split {BLOOM_REGEX} Isolated", "ByteLevel"] and "bloom" in pretokenizers.PRE_TOKENIZERS:
         found = "bloom"
-    elif len(shape) == 2 and shape[1] == "ByteLevel" and steps[0].get("type") == "Split":
-        regex = str(steps[0].object("pattern").get("Regex"))
-        isolated = steps[0].get("behavior") == "Isolated" and not steps[0].get("invert")
-        removed = steps[0].get("behavior") == "Removed" and steps[0].get("invert") is True  # the same, said otherwise
+    elif len(shape) == 2 and shape[1] == "ByteLevel" and parts[0].get("type") == "Split":
+        regex = str(parts[0].object("pattern").get("Regex"))
+        isolated = parts[0].get("behavior") == "Isolated" and not parts[0].get("invert")
+        removed = parts[0].get("behavior") == "Removed" and parts[0].get("invert") is True  # the same, said otherwise
         if (isolated or removed) and regex in REGEXES:
             found = REGEXES[regex][0 if whole else 1]
     if not found or whole != pretokenizers.lookup(found).ignore_merges:
@@ -191,13 +188,16 @@ def _spaced_bpe(top: Config, model: Config, path: str) -> Words:
     words.scores = scores.tolist()
     _kinds(words, model.get("unk_token"))
     added = {token.text for token in _added(top, path)}
+    if sum(len(t) ** 2 for t in ids if t not in added) > MAX_CUTS:
+        raise BadCheckpoint(path, f"model.vocab: a token of {max(map(len, ids))} characters")
     splits = sum(t[:i] in ids and t[i:] in ids for t in ids if t not in added for i in range(1, len(t)))
     if splits != len(pairs):
         words.notes.append(f"{len(pairs)} merges, but {splits} pairs of tokens make a token: scores join all of them")
-    prepend = any(step.get("prepend") == SPACE for step in _parts(top, "normalizer", "Prepend"))
-    for step in _parts(top, "pre_tokenizer", "Metaspace"):
+    prepend = any(step.get("prepend") == SPACE for step in steps(top, "normalizer", "Prepend"))
+    for step in steps(top, "pre_tokenizer", "Metaspace"):
         prepend = step.text("prepend_scheme", default="always") != "never"
     words.keys["add_space_prefix"] = prepend
+    words.notes += check_spaced(top)
     return words
 
 
@@ -235,7 +235,7 @@ def _unigram(top: Config, model: Config, path: str) -> Words:
     words = Words(path, "t5", [e[0] for e in entries], [1] * len(entries), [float(e[1]) for e in entries])
     at = model.int("unk_id", default=0, high=len(entries) - 1)
     _kinds(words, words.tokens[at])
-    for step in _parts(top, "normalizer", "Precompiled"):
+    for step in steps(top, "normalizer", "Precompiled"):
         try:
             raw = base64.b64decode(step.text("precompiled_charsmap", default=""), validate=True)
         except binascii.Error as e:

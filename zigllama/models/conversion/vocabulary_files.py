@@ -12,6 +12,7 @@ as notes. What it is not: it tokenises nothing, and guesses no rule.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from zigllama.errors import BadCheckpoint, UnsupportedTokenizer
 from zigllama.models.conversion import sentencepiece_file
 from zigllama.models.conversion.checkpoint import Checkpoint, Config
+from zigllama.models.conversion.safetensors import shown
 from zigllama.models.conversion.tokenizer_json import SPACE, convert_json, word_piece
 from zigllama.models.conversion.words import Added, Words
 from zigllama.models.vocabulary import USER_DEFINED
@@ -41,7 +43,8 @@ def vocabulary_metadata(checkpoint: Checkpoint, rows: int, pre: str | None = Non
             if own in keys:
                 keys[general] = keys[own]
         keys |= {"add_bos_token": True, "add_eos_token": True}
-        keys["token_type_count"] = checkpoint.config.int("type_vocab_size", default=1)
+        keys["token_type_count"] = checkpoint.config.int("type_vocab_size", default=2)
+    _check_around(words)
     for key in ("add_bos_token", "add_eos_token"):
         if words.model != "bert" and isinstance(settings.get(key), bool):
             words.keys.setdefault(key, settings[key])
@@ -50,6 +53,18 @@ def vocabulary_metadata(checkpoint: Checkpoint, rows: int, pre: str | None = Non
         if not 0 <= metadata[key] < rows:
             raise BadCheckpoint(words.path, f"{key} is {metadata[key]}, the embedding has {rows} rows")
     return metadata | _templates(checkpoint, settings), words.notes
+
+
+def _check_around(words: Words) -> None:
+    """What the post-processor puts around a text must be the file's beginning and end. Raises UnsupportedTokenizer."""
+    if words.around is None:
+        return
+    for name, i in zip(("bos", "eos"), words.around, strict=True):
+        if i is None and words.model == "bert":
+            raise UnsupportedTokenizer("post_processor", f"{words.path}: without [CLS] or [SEP]")
+        if i is not None and words.keys.setdefault(f"{name}_token_id", i) != i:
+            reason = f"it puts token {i} around a text, {name}_token_id is {words.keys[f'{name}_token_id']}"
+            raise UnsupportedTokenizer("post_processor", f"{words.path}: {reason}")
 
 
 def _settings(checkpoint: Checkpoint) -> Config:
@@ -81,9 +96,14 @@ def _words(checkpoint: Checkpoint, settings: Config, pre: str | None) -> Words:
         raise UnsupportedTokenizer(str(checkpoint.folder), hint)
     path = str(checkpoint.folder / "vocab.txt")
     try:
-        lines = raw.decode().splitlines()
+        lines: list[str] = re.split("\r\n|\r|\n", raw.decode())  # not at U+2028 and its like, which are tokens
     except UnicodeDecodeError as e:
         raise BadCheckpoint(path, f"is no UTF-8: {e.reason} at byte {e.start}") from None
+    if not lines[-1]:
+        lines.pop()
+    for key, want in (("tokenize_chinese_chars", True), ("do_basic_tokenize", True)):
+        if settings.bool(key, default=want) is not want:
+            raise UnsupportedTokenizer(f"{key}: false", f"{settings.path}: no key of a file says so")
     words = word_piece({text: i for i, text in enumerate(lines)}, path, _text(settings, "unk_token") or "[UNK]")
     special = [_text(settings, f"{name}_token") for name in ("unk", "sep", "pad", "cls", "mask")]
     words.add(Added(lines.index(text), text, True) for text in special if text in lines)
@@ -130,7 +150,7 @@ def _added(checkpoint: Checkpoint, settings: Config) -> list[Added]:
     for text, i in (checkpoint.json("added_tokens.json") or {}).items():
         if type(i) is not int:
             path = str(checkpoint.folder / "added_tokens.json")
-            raise BadCheckpoint(path, f"token {text!r:.60} has the id {i!r:.40}")
+            raise BadCheckpoint(path, f"token {text!r:.60} has the id {shown(i)}")
         found[i] = Added(i, text, False)
     for key, value in settings.object("added_tokens_decoder").items():
         if not key.isdecimal() or not isinstance(value, dict) or not isinstance(value.get("content"), str):

@@ -13,6 +13,7 @@ import numpy as np
 
 from zigllama.errors import BadCheckpoint
 from zigllama.foundation.gguf_metadata import Typed, ValueType
+from zigllama.models.conversion.safetensors import shown
 from zigllama.models.vocabulary import CONTROL, NORMAL, PREFIX, UNUSED, USER_DEFINED
 
 MAX_TOKENS = 1 << 24
@@ -32,7 +33,7 @@ class Words:
     """One vocabulary.
 
     model   tokenizer.ggml.model;  pre  the pre-tokenizer's name;  notes  what the file cannot say, in words
-    keys    further keys, without `tokenizer.ggml.`
+    keys    further keys, without `tokenizer.ggml.`;  around  ids of what stands before and after a text, if it is known
     """
 
     path: str
@@ -44,13 +45,14 @@ class Words:
     pre: str = "default"
     keys: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    around: tuple[int | None, int | None] | None = None
 
     @classmethod
     def by_id(cls, path: str, model: str, ids: Mapping[str, Any], **more: Any) -> Words:
         """Of a map from text to id; ids without a text become unused tokens. Raises BadCheckpoint."""
         for text, i in ids.items():
             if type(i) is not int or not 0 <= i < MAX_TOKENS:
-                raise BadCheckpoint(path, f"token {text!r:.60} has the id {i!r:.40}, want 0 to {MAX_TOKENS - 1}")
+                raise BadCheckpoint(path, f"token {text!r:.60} has the id {shown(i)}, want 0 to {MAX_TOKENS - 1}")
         n = max(ids.values(), default=-1) + 1
         if len(set(ids.values())) != len(ids) or n == 0:
             raise BadCheckpoint(path, f"{len(ids)} tokens have {len(set(ids.values()))} different ids")
@@ -64,8 +66,10 @@ class Words:
     def add(self, added: Iterable[Added]) -> None:
         """Put added tokens into their places: special ones and those of the form <|...|> are control tokens, which
         text that a person wrote never becomes; others are user-defined. Raises BadCheckpoint."""
-        for token in sorted(added):
-            if not 0 <= token.id < MAX_TOKENS or token.id > len(self.tokens) + 4096:
+        tokens = sorted(added)
+        last = min(MAX_TOKENS - 1, len(self.tokens) + len(tokens) + 4096)  # of all: each may not open a gap of its own
+        for token in tokens:
+            if not 0 <= token.id <= last:
                 text = f"added token {token.text!r:.60} has id {token.id}, after {len(self.tokens)} tokens"
                 raise BadCheckpoint(self.path, text)
             self.extend(token.id + 1)

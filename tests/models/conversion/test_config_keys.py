@@ -1,0 +1,174 @@
+"""What a config.json says and leaves unsaid: keys that are missing mean what the class takes for them, and keys that
+change what is computed are honoured or refused by name."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zigllama.errors import BadCheckpoint, MissingTensor, UnsupportedArchitecture
+from zigllama.models.config import HyperParameters
+from zigllama.models.conversion.checkpoint import Config
+from zigllama.models.conversion.recipes import conversion_of
+from zigllama.models.conversion.safetensors import parse_json
+from zigllama.models.registry import architecture
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "architectures"
+GONE = object()
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+
+
+def config(name: str, **changes: Any) -> Config:
+    """The config of a variant, changed; GONE takes a key away."""
+    found = json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))["config"] | changes
+    return Config({key: value for key, value in found.items() if value is not GONE})
+
+
+def keys(name: str, **changes: Any) -> dict[str, Any]:
+    c = config(name, **changes)
+    return conversion_of(c).metadata(c)
+
+
+EPS = "attention.layer_norm_rms_epsilon"
+WINDOW = "attention.sliding_window"
+# as the configuration classes of transformers 5.24 have them
+DEFAULTS: list[tuple[str, dict[str, Any], str, Any]] = [
+    ("llama", {"rms_norm_eps": GONE}, EPS, 1e-6),
+    ("mistral", {"sliding_window": GONE}, WINDOW, 4096),
+    ("mixtral", {"rms_norm_eps": GONE}, EPS, 1e-5),
+    ("mixtral", {"rope_parameters": GONE}, "rope.freq_base", 1e6),
+    ("qwen2-window", {"sliding_window": GONE}, WINDOW, 4096),
+    ("gemma2", {"sliding_window": GONE}, WINDOW, 4096),
+    ("gemma2", {"attn_logit_softcapping": GONE}, "attn_logit_softcapping", 50.0),
+    ("gemma2", {"final_logit_softcapping": GONE}, "final_logit_softcapping", 30.0),
+    ("gemma2", {"query_pre_attn_scalar": GONE}, "attention.scale", 1 / 16),
+    ("gemma3", {"sliding_window": GONE}, WINDOW, 4096),
+    ("gemma3", {"rope_parameters": GONE}, "rope.freq_base", 1e6),
+    ("gemma3", {"rope_parameters": GONE}, "rope.freq_base_swa", 1e4),
+    ("gemma3", {"layer_types": GONE}, f"{WINDOW}_pattern", 6),
+    ("phi2", {"rope_parameters": GONE}, "rope.dimension_count", 32),
+    ("phi3", {"rms_norm_eps": GONE}, EPS, 1e-5),
+    ("gptneox", {"rope_parameters": GONE}, "rope.dimension_count", 16),
+    ("gptj", {"rotary_dim": GONE}, "rope.dimension_count", 64),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "changes", "key", "want"), DEFAULTS)
+def test_missing_keys(name: str, changes: dict[str, Any], key: str, want: Any) -> None:
+    assert keys(name, **changes)[key] == want
+
+
+def test_null_is_not_missing() -> None:
+    assert WINDOW not in keys("mistral", sliding_window=None)
+    assert keys("gptj", rotary_dim=None)["rope.dimension_count"] == 64
+
+
+def test_llamas_class_has_no_window() -> None:
+    assert WINDOW not in keys("llama", sliding_window=64) and keys("mixtral", sliding_window=64)[WINDOW] == 64
+
+
+def test_a_head_that_is_not_tied() -> None:
+    """Mamba 2's class has a head of its own where the config is silent, Mamba's has the embedding."""
+    for name, apart in (("mamba", False), ("mamba2", True)):
+        c = config(name, tie_word_embeddings=GONE)
+        assert ("output.weight" in conversion_of(c).tensors(c)) is apart
+
+
+def test_honoured() -> None:
+    assert keys("gemma3", layer_types=GONE, sliding_window_pattern=3)[f"{WINDOW}_pattern"] == 3
+    assert keys("bloom", hidden_size=GONE, n_embed=128) == keys("bloom", hidden_size=128)
+    c = config("qwen2moe", mlp_only_layers=GONE)
+    assert "blk.0.ffn_gate_exps.weight" in conversion_of(c).tensors(c)
+
+
+def test_windows_of_qwens_experts() -> None:
+    """Qwen2Moe has windows in every other layer below max_window_layers, Qwen3Moe in all."""
+    on = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 3, "num_hidden_layers": 5}
+    windowed = keys("qwen2moe", layer_types=GONE, **on)[f"{WINDOW}_pattern"]
+    assert windowed == [True, False, True, False, False]
+    assert all(keys("qwen3moe", layer_types=["full_attention"] * 5, **on)[f"{WINDOW}_pattern"])
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    *((name, {"hidden_act": "gelu"}, "hidden_act") for name in ("llama", "mistral", "mixtral")),
+    *((name, {"hidden_activation": "gelu"}, "hidden_activation") for name in ("gemma", "gemma2", "gemma3")),
+    ("gemma2", {"final_logit_softcapping": None}, "final_logit_softcapping"),
+    ("gemma2", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar"),
+    ("gemma3", {"query_pre_attn_scalar": -256}, "query_pre_attn_scalar"),
+    ("mamba2", {"time_step_limit": 5}, "time_step_limit"),
+    ("mamba2", {"time_step_limit": ["a", "b"]}, "time_step_limit"),
+    ("mamba2", {"time_step_limit": [0.0, 0.5]}, "time_step_limit"),
+    ("mixtral", {"num_local_experts": 1 << 20}, "num_local_experts"),
+    *(
+        (name, {"rope_parameters": LLAMA3}, "'llama3' is not supported for this class")
+        for name in ("qwen2", "qwen3", "gptneox", "phi2", "starcoder2", "falcon-7b", "gemma", "gemma2", "gemma3")
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "reason"), REFUSED)
+def test_refused(name: str, changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BadCheckpoint, match=reason):
+        keys(name, **changes)
+
+
+def test_experts_are_counted_before_their_names_are_made() -> None:
+    c = config("mixtral", num_local_experts=1 << 16, num_hidden_layers=4096)
+    with pytest.raises(BadCheckpoint, match="num_local_experts: 65536 is not an integer from 1 to 32"):
+        conversion_of(c).tensors(c)
+
+
+def test_longrope_without_its_divisors() -> None:
+    """A file that says longrope and has no such tensors, of an architecture that does not ask for them."""
+    sizes = {"block_count": 1, "embedding_length": 64, "attention.head_count": 1, "feed_forward_length": 8}
+    metadata = {f"qwen2.{k}": v for k, v in (sizes | {"context_length": 16, "rope.scaling.type": "longrope"}).items()}
+    h = HyperParameters(metadata | {"general.architecture": "qwen2"}, {"token_embd.weight"})
+    with pytest.raises(MissingTensor, match="rope_factors_long"):
+        architecture("qwen2").spec(h, 10)
+
+
+# --- hostile ----------------------------------------------------------------------------------------------------------
+
+
+def test_deep_values() -> None:
+    """What JSON's reader lets through just so cannot be printed: the message is made all the same."""
+    for depth in range(700, 1000, 7):
+        try:
+            c = Config(parse_json(b'{"hidden_size": ' + b"[" * depth + b"]" * depth + b"}", "p", "config"))
+        except BadCheckpoint:
+            continue
+        with pytest.raises(BadCheckpoint, match="hidden_size"):
+            c.int("hidden_size")
+
+
+def test_a_key_twice_among_many() -> None:
+    raw = b"{" + b",".join(b'"%d":1' % i for i in range(100_000)) + b',"99999":1}'
+    begin = time.perf_counter()
+    with pytest.raises(BadCheckpoint, match="'99999' appears twice"):
+        parse_json(raw, "p", "config")
+    assert time.perf_counter() - begin < 5
+
+
+@pytest.mark.parametrize(("raw", "message"), [(b"[],", r"times \[ or {"), (b"1,", "times ,")])
+def test_more_values_than_memory(raw: bytes, message: str) -> None:
+    """What is 20 MB in a file and half a gigabyte as objects."""
+    begin = time.perf_counter()
+    with pytest.raises(BadCheckpoint, match=message):
+        parse_json(b'{"a": [' + raw * (9 << 20) + b"0]}", "p", "config")
+    assert time.perf_counter() - begin < 1
+
+
+def test_a_long_class() -> None:
+    begin = time.perf_counter()
+    with pytest.raises(UnsupportedArchitecture) as e:
+        conversion_of(Config({"architectures": ["LlamaForCausalLM" * 1_000_000]}))
+    with pytest.raises(UnsupportedArchitecture) as f:
+        architecture("llama" * 1_000_000)
+    assert len(str(e.value)) < 300 and len(str(f.value)) < 300 and time.perf_counter() - begin < 2
