@@ -39,7 +39,9 @@ Made by `tools/make_architectures_page.py` from the specs of the models that the
 (`tests/architecture_variants/`); a test fails when this page is out of date. All of them run in one decoder,
 `zigllama/models/decoder.py`; an architecture is a page beside it that fills in a `Spec`
 (`zigllama/transformers/spec.py`). A row is what one page says for one kind of file, `variants` names the small models
-that have it. Numbers of windows are those of the small models.
+that have it. Numbers of windows are those of the small models. Not in the table, since their forward passes are their
+own: BERT (`zigllama/models/bert.py`, run by `encoder.py`), Mamba 1 and 2 (`mamba.py`, run by `state_space_decoder.py`)
+and the vision towers (`multi_modal.py`, which stand before a llama model).
 
 - position: which channels rotate together (interleaved: 2i and 2i + 1; half-split: i and i + D/2), how many of a
   head's, the base, and how longer contexts are reached.

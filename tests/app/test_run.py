@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from zigllama.app.main import main
-from zigllama.errors import ContextOverflow, NotGGUF, TemplateMissing
+from zigllama.errors import BadImage, ContextOverflow, NotGGUF, TemplateMissing
 from zigllama.inference.model import Model
 
 
@@ -302,3 +302,79 @@ def test_a_base_model_has_no_template(
     feed(monkeypatch, b"hi\n")
     assert main(["chat", str(gemma3_path)]) == 3
     assert capsys.readouterr().out == ""
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> str:
+    (tmp_path / "cat.png").write_bytes(b"no decoder looks at it here")
+    return str(tmp_path / "cat.png")
+
+
+def test_run_hands_images_over(
+    fake: type[FakeModel], path: str, image: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", path, "-p", "what is <image>?", "--image", image, "--mmproj", "tower.gguf"]) == 0
+    assert fake.made == [{"vision": "tower.gguf"}]
+    assert fake.asked == [("what is <image>?", {"images": [image]})]
+    assert capsys.readouterr().err == ""
+    main(["run", path, "-p", "what is it?", "--image", image, "--image", image, "--mmproj", "tower.gguf"])
+    assert fake.asked[-1] == ("<image><image>what is it?", {"images": [image, image]})
+    assert "stand before it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["run", "chat"])
+def test_images_that_cannot_be(
+    verb: str, fake: type[FakeModel], path: str, image: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, path, "-p", "x", "--image", image]) == 2
+    assert "--mmproj" in capsys.readouterr().err
+    assert main([verb, path, "-p", "x", "--image", image + "x", "--mmproj", "tower.gguf"]) == 3
+    assert "cat.pngx" in capsys.readouterr().err and not fake.asked
+
+
+def test_chat_says_images_with_the_next_message(
+    fake: type[FakeModel],
+    path: str,
+    image: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(FakeModel, "vision", object(), raising=False)
+    feed(monkeypatch, f"what is it?\nand now?\n/image {image}\n/image {image}x\nand this?\n".encode())
+    assert main(["chat", path, "--image", image, "--mmproj", "tower.gguf"]) == 0
+    said = [prompt for prompt, _ in fake.asked if prompt != "new session"]
+    part: Any = {"type": "image", "image": image}
+    want: list[Any] = [[part, {"type": "text", "text": "what is it?"}], "and now?"]
+    assert said == [*want, [part, {"type": "text", "text": "and this?"}]]
+    assert "1 image for the next message" in (err := capsys.readouterr().err) and "cat.pngx" in err
+
+
+def test_chat_without_a_tower(
+    fake: type[FakeModel], path: str, image: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(FakeModel, "vision", None, raising=False)
+    feed(monkeypatch, f"/image {image}\nhello\n".encode())
+    assert main(["chat", path]) == 0
+    assert fake.asked[-1][0] == "hello" and "--mmproj" in capsys.readouterr().err
+
+
+def test_chat_forgets_an_image_that_is_none(
+    fake: type[FakeModel], path: str, image: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(FakeModel, "vision", object(), raising=False)
+    lines = iter([f"/image {image}", "what is it?"])
+
+    def typed(prompt: str) -> str:
+        fake.pieces = [BadImage(image, "cannot be decoded")] if fake.made and not fake.ended else ["ok"]
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", typed)
+    feed(monkeypatch, b"", terminal=True)
+    assert main(["chat", path]) == 0
+    assert "its images are forgotten" in capsys.readouterr().err
