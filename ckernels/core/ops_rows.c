@@ -83,8 +83,8 @@ static int check_norm(const char *name, int n_const, const zl_op *op, const zl_t
     if (status) return status;
     int64_t cols = t[op->in[0]].cols, m = op->ip[0];
     if (m < 1 || cols % m) return zl_fail(ZL_E_SHAPE, "%s: %lld columns do not divide into groups of %lld", name, (long long)cols, (long long)m);
-    const int64_t own = op->ip[1] > 1 ? op->ip[1] : 1; /* groups with a weight of their own */
-    if (own > 1 && (n_const > 1 || own != cols / m)) return zl_fail(ZL_E_SHAPE, "%s: weights for %lld groups, there are %lld", name, (long long)own, (long long)(cols / m));
+    const int64_t own = op->ip[1] == 0 ? 1 : op->ip[1]; /* groups with a weight of their own */
+    if (own != 1 && (n_const > 1 || own != cols / m)) return zl_fail(ZL_E_SHAPE, "%s: weights for %lld groups, there are %lld", name, (long long)own, (long long)(cols / m));
     if (!(op->fp[0] >= 0.0f) || isinf(op->fp[0])) return zl_fail(ZL_E_ARG, "%s: eps is %g, want finite and >= 0", name, (double)op->fp[0]);
     for (int i = 1; i <= n_const && status == ZL_OK; i++)
         if (op->in[i] >= 0) status = zl_want_const(name, t, op->in[i], m * own);

@@ -307,6 +307,11 @@ static void check_group_norm(zl_ctx *ctx) {
     CHECK(zl_run(ctx, &op, 1, t, 3, &step) == ZL_E_SHAPE, "weights for a group too few");
     op.ip[1] = 1;
     CHECK(zl_run(ctx, &op, 1, t, 3, &step) == ZL_E_SHAPE, "one weight, too long");
+    t[1].cols = M;
+    for (int own = -2; own < 2; own++) {
+        op.ip[1] = own;
+        CHECK(zl_run(ctx, &op, 1, t, 3, &step) == (own < 0 ? ZL_E_SHAPE : ZL_OK), "one weight for %d groups", own);
+    }
     free(x), free(w);
 }
 
