@@ -18,6 +18,7 @@ H query heads share G <= H key/value heads (Ainslie et al., 2023, arXiv 2305.132
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,6 +184,15 @@ class MultiHeadAttention:
         one: dict[str, Any] = {"rope": None, "cache_class": 0, "layer": 0, **rest}
         scale = (w[0].rows // heads) ** -0.5 if scale is None else scale
         return cls(*w, heads=heads, kv_heads=kv_heads or heads, scale=scale, **one)
+
+    @classmethod
+    def named(cls, w: Callable[[str], Any], *, out: str = "attn_output", **rest: Any) -> MultiHeadAttention:
+        """From a layer's tensors as files call them: attn_q, attn_k, attn_v and `out`, each with its bias where there
+        is one. `w` gives a tensor by its name, None for a bias that there is not; `rest` are the other fields."""
+        names = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "out": out}
+        weights = {field: w(f"{name}.weight") for field, name in names.items()}
+        biases = {f"{field}_bias": w(f"{name}.bias") for field, name in names.items()}
+        return cls(**weights, **biases, **rest)
 
     @property
     def cache_class_spec(self) -> CacheClass:
