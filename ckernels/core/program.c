@@ -66,6 +66,12 @@ int zl_want_const(const char *op, const zl_tensor *tensors, int i, int64_t n) {
     return have == n ? ZL_OK : zl_fail(ZL_E_SHAPE, "%s: constant %d has %lld values, want %lld", op, i, (long long)have, (long long)n);
 }
 
+int zl_want_plane(const char *op, int plane, const zl_step *step) {
+    if (step->n_rows == 0) return ZL_OK;
+    if (!step->positions) return zl_fail(ZL_E_ARG, "%s: the step has no positions", op);
+    return plane < step->n_planes ? ZL_OK : zl_fail(ZL_E_BOUNDS, "%s: position plane %d of %d", op, plane, step->n_planes);
+}
+
 /* ---- tensors ------------------------------------------------------------------------------------------------------------------- */
 
 static int check_cache(int i, const zl_cache *c, zl_limits *limits) {

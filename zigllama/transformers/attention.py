@@ -100,14 +100,16 @@ def attention(
 
     Row t sees positions first <= p <= see_to[t]; first is 0, or max(0, cache_pos[t] - window + 1) with a window.
     With a `memory` it sees 0 <= p <= step.positions[memory][t] instead, wherever it stands itself. softcap(s) is
-    c tanh(s / c), or s where c is 0. A row that sees nothing gets zeros. Raises ShapeError, InvalidArgument.
+    c tanh(s / c), or s where c is 0. A row that sees nothing gets zeros. Raises ShapeError, InvalidArgument, and
+    IndexOutOfRange for a plane that the step does not have.
     """
     _check_heads(q, cache, heads)
     _check_slopes(slopes, heads, memory, window)
+    ends = step.see_to if memory is None else step.plane(memory)
     per, out = heads // cache.n_kv, np.zeros((len(q), heads, cache.dv), q.dtype)
     queries = q.reshape(len(q), cache.n_kv, per, cache.dk)
     for t in range(len(q)):
-        last = int(step.see_to[t] if memory is None else step.positions[memory][t])
+        last = int(ends[t])
         first = max(0, int(step.cache_pos[t]) - window + 1) if window else 0
         if last < first:
             continue
