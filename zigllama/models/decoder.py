@@ -94,9 +94,8 @@ def _experts(spec: Spec, experts: ExpertSpec, w: Callable[[str], Any]) -> Mixtur
     """The mixture of a layer, `w` gives its tensors."""
     shared = None
     if experts.n_ff_shared:
-        router = Weight.from_array(w("ffn_gate_inp_shexp.weight")[None, :], "ffn_gate_inp_shexp")
         gate, up, down = (w(f"ffn_{name}_shexp.weight") for name in ("gate", "up", "down"))
-        shared = MixtureOfExperts(router, gate, up, down, 1, spec.activation, "sigmoid")
+        shared = MixtureOfExperts(w("ffn_gate_inp_shexp.weight"), gate, up, down, 1, spec.activation, "sigmoid")
     gate, up, down = (w(f"ffn_{name}_exps.weight") for name in ("gate", "up", "down"))
     router = w("ffn_gate_inp.weight")
     return MixtureOfExperts(router, gate, up, down, experts.n_used, spec.activation, experts.gating, shared)
