@@ -62,7 +62,7 @@ SUITES = {
     "core/probe": ["probe"],
     "core/program": ["program", "bounds", "experts"],
     "core/quantize": ["quantize_plain", "quantize_iq"],
-    "core/step": ["program", "attention"],
+    "core/step": ["program", "attention", "state"],
     "core/strings": ["strings"],
     "core/threadpool": ["pool", "core"],
     "core/weight": ["linear", "bounds", "numa", "experts"],

@@ -115,6 +115,7 @@ int zl_want_rows(const char *op, const zl_tensor *tensors, int i, int64_t cols);
 int zl_want_const(const char *op, const zl_tensor *tensors, int i, int64_t n);   /* n values: rows*cols == n */
 int zl_want_kind(const char *op, const zl_tensor *tensors, int i, int kind);
 int zl_want_matrix(const char *op, const zl_tensor *tensors, int i);             /* one weight, no stack */
+int zl_want_plane(const char *op, int plane, const zl_step *step);               /* a plane of positions, unless there are no rows */
 
 /* ---- number formats (formats.c) ------------------------------------------------------------------------------------------------ */
 

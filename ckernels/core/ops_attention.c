@@ -149,9 +149,8 @@ static inline int32_t last_seen(const zl_step *s, int64_t t, int32_t memory) {
 /* The planes and the table that a memory needs, which no row of the step has been held against. */
 static int check_step_memory(const zl_op *op, const zl_cache *c, const zl_step *s) {
     const int32_t memory = op->ip[3];
-    if (s->n_rows == 0) return ZL_OK;
-    if (memory > s->n_planes) return zl_fail(ZL_E_BOUNDS, "attention: position plane %d of %d", memory - 1, s->n_planes);
-    if (!s->positions) return zl_fail(ZL_E_ARG, "attention: the step has no positions");
+    int status = zl_want_plane("attention", memory - 1, s);
+    if (status || s->n_rows == 0) return status;
     if (!s->tables[c->cls] || s->table_width[c->cls] <= 0) return zl_fail(ZL_E_ARG, "attention: no page table for cache class %d", c->cls);
     for (int64_t row = 0; row < s->n_rows; row++)
         if (last_seen(s, row, memory) / ZL_PAGE >= s->table_width[c->cls])

@@ -83,8 +83,8 @@ static int check_norm(const char *name, int n_const, const zl_op *op, const zl_t
     if (status) return status;
     int64_t cols = t[op->in[0]].cols, m = op->ip[0];
     if (m < 1 || cols % m) return zl_fail(ZL_E_SHAPE, "%s: %lld columns do not divide into groups of %lld", name, (long long)cols, (long long)m);
-    const int64_t own = op->ip[1] > 1 ? op->ip[1] : 1; /* groups with a weight of their own */
-    if (own > 1 && (n_const > 1 || own != cols / m)) return zl_fail(ZL_E_SHAPE, "%s: weights for %lld groups, there are %lld", name, (long long)own, (long long)(cols / m));
+    const int64_t own = op->ip[1] == 0 ? 1 : op->ip[1]; /* groups with a weight of their own */
+    if (own != 1 && (n_const > 1 || own != cols / m)) return zl_fail(ZL_E_SHAPE, "%s: weights for %lld groups, there are %lld", name, (long long)own, (long long)(cols / m));
     if (!(op->fp[0] >= 0.0f) || isinf(op->fp[0])) return zl_fail(ZL_E_ARG, "%s: eps is %g, want finite and >= 0", name, (double)op->fp[0]);
     for (int i = 1; i <= n_const && status == ZL_OK; i++)
         if (op->in[i] >= 0) status = zl_want_const(name, t, op->in[i], m * own);
@@ -148,9 +148,7 @@ static int check_rope(const zl_op *op, const zl_tensor *t) {
 }
 static int check_step_rope(const zl_op *op, const zl_tensor *t, const zl_step *s) {
     if (t[op->in[0]].rows_kind != ZL_ROWS_STEP) return zl_fail(ZL_E_SHAPE, "rope: positions belong to the rows of the step");
-    if (s->n_rows > 0 && !s->positions) return zl_fail(ZL_E_ARG, "rope: the step has no positions");
-    if (op->ip[4] >= s->n_planes) return zl_fail(ZL_E_BOUNDS, "rope: position plane %d of %d", op->ip[4], s->n_planes);
-    return ZL_OK;
+    return zl_want_plane("rope", op->ip[4], s);
 }
 static void scratch_rope(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {
     (void)ctx, (void)t, (void)rows;
@@ -280,8 +278,8 @@ static int check_step_embed(const zl_op *op, const zl_tensor *t, const zl_step *
 }
 static int check_step_lookup(const zl_op *op, const zl_tensor *t, const zl_step *s) {
     const zl_weight *w = t[op->in[0]].data;
-    if (s->n_rows > 0 && !s->positions) return zl_fail(ZL_E_ARG, "lookup: the step has no positions");
-    if (op->ip[0] >= s->n_planes) return zl_fail(ZL_E_BOUNDS, "lookup: position plane %d of %d", op->ip[0], s->n_planes);
+    int status = zl_want_plane("lookup", op->ip[0], s);
+    if (status) return status;
     for (int64_t i = 0; i < s->n_rows; i++) {
         int64_t row = (int64_t)s->positions[(int64_t)op->ip[0] * s->n_rows + i] + op->ip[1];
         if (row < 0 || row >= w->rows)

@@ -101,8 +101,8 @@ static int check_dual(const zl_op *op, const zl_tensor *t) {
     return status ? status : want_apart(name, op, t, 2);
 }
 
-/* The rows of a sequence follow one another, and the first goes on from a state: none at position 0, else one of the pool that is not
- * written. That every row has a page to write was checked with the step (core/step.c). */
+/* The rows of a sequence follow one another, and the first goes on from a state: none at position 0, else one of the pool. That every row has
+ * a page to write, and that no page is written by two sequences or read from, was checked with the step (core/step.c). */
 static int check_states(const char *name, const zl_cache *c, const zl_step *s) {
     const int64_t width = s->table_width[c->cls];
     for (int64_t t = 0; t < s->n_rows; t++) {
@@ -113,8 +113,6 @@ static int check_states(const char *name, const zl_cache *c, const zl_step *s) {
         } else if (at ? from < 0 || from >= c->n_pages : from >= 0) {
             return zl_fail(ZL_E_BOUNDS, "%s: sequence %d goes on at position %d from page %d of %d", name, s->seq[t], at, from, c->n_pages);
         }
-        if (table[at / ZL_PAGE] == from) /* so is the last column itself */
-            return zl_fail(ZL_E_BOUNDS, "%s: position %d of sequence %d is written to page %d, where it is read from", name, at, s->seq[t], from);
     }
     return ZL_OK;
 }

@@ -66,6 +66,12 @@ int zl_want_const(const char *op, const zl_tensor *tensors, int i, int64_t n) {
     return have == n ? ZL_OK : zl_fail(ZL_E_SHAPE, "%s: constant %d has %lld values, want %lld", op, i, (long long)have, (long long)n);
 }
 
+int zl_want_plane(const char *op, int plane, const zl_step *step) {
+    if (step->n_rows == 0) return ZL_OK;
+    if (!step->positions) return zl_fail(ZL_E_ARG, "%s: the step has no positions", op);
+    return plane < step->n_planes ? ZL_OK : zl_fail(ZL_E_BOUNDS, "%s: position plane %d of %d", op, plane, step->n_planes);
+}
+
 /* ---- tensors ------------------------------------------------------------------------------------------------------------------- */
 
 static int check_cache(int i, const zl_cache *c, zl_limits *limits) {
@@ -84,7 +90,7 @@ static int check_cache(int i, const zl_cache *c, zl_limits *limits) {
     if (values > (double)max_values) return zl_fail(ZL_E_SHAPE, "tensor %d: a cache of %.3g values", i, values);
     if (c->n_pages > 0 && (!c->k || !c->v)) return zl_fail(ZL_E_ARG, "tensor %d: a cache without memory", i);
     limits->uses_cache = 1;
-    if (c->state) limits->uses_states = 1;
+    if (c->state) limits->states |= 1u << c->cls;
     int32_t *pages = &limits->class_pages[c->cls];
     if (*pages < 0 || c->n_pages < *pages) *pages = c->n_pages;
     return ZL_OK;
@@ -136,21 +142,22 @@ static int check_op(const zl_op *op, const zl_op_def *def, const zl_tensor *tens
 /* Says which op of the list it was; the op's own text follows. */
 static int fail_in_op(int status, int i, const zl_op_def *def) { return zl_fail(status, "op %d (%s): %s", i, def->name, zl_error()); }
 
-/* A class of which the ops only see a memory has no place for the step's own rows. One with states has: every step writes them. */
-static void note_memory(const zl_op *ops, int n_ops, const zl_tensor *tensors, int n_tensors, zl_limits *limits) {
-    unsigned memory = 0, placed = 0;
-    for (int i = 0; i < n_tensors; i++)
-        if (tensors[i].kind == ZL_CACHE && ((const zl_cache *)tensors[i].data)->state) placed |= 1u << ((const zl_cache *)tensors[i].data)->cls;
+/* What the ops do with the classes. One of which they only see a memory has no place for the step's own rows; one with states has: every step
+ * writes them. */
+static void note_classes(const zl_op *ops, int n_ops, const zl_tensor *tensors, zl_limits *limits) {
+    unsigned memory = 0, seen = 0;
+    limits->written = limits->states;
     for (int i = 0; i < n_ops; i++) {
         const int store = ops[i].code == ZL_OP_KV_STORE;
         if (!store && ops[i].code != ZL_OP_ATTENTION) continue;
-        const zl_cache *c = tensors[ops[i].in[store ? 2 : 1]].data;
-        if (!store && ops[i].ip[3]) memory |= 1u << c->cls;
-        else placed |= 1u << c->cls;
+        const unsigned bit = 1u << ((const zl_cache *)tensors[ops[i].in[store ? 2 : 1]].data)->cls;
+        if (store) limits->written |= bit;
+        else if (ops[i].ip[3]) memory |= bit;
+        else seen |= bit;
     }
     limits->uses_memory = memory != 0;
     for (int c = 0; c < ZL_CLASSES; c++)
-        if (memory & ~placed & 1u << c) limits->class_pages[c] = -1;
+        if (memory & ~(limits->written | seen) & 1u << c) limits->class_pages[c] = -1;
 }
 
 /* Everything that needs no step. Fills defs (n_ops of them) and limits. */
@@ -169,7 +176,7 @@ static int check_all(const zl_kernels *k, const zl_op *ops, int n_ops, const zl_
         if (status) return fail_in_op(status, i, def);
         defs[i] = def;
     }
-    note_memory(ops, n_ops, tensors, n_tensors, limits);
+    note_classes(ops, n_ops, tensors, limits);
     return ZL_OK;
 }
 
@@ -341,7 +348,7 @@ static int check_ahead(const zl_program *p, const zl_step *s, int n, const int32
         return zl_fail(ZL_E_ARG, "zl_program_run_ahead: the last op is not top_k, or the step skips it");
     if (s->mask) return zl_fail(ZL_E_ARG, "zl_program_run_ahead: masks are for one run");
     if (p->limits.uses_memory) return zl_fail(ZL_E_ARG, "zl_program_run_ahead: a plane of positions that ends a memory would move on");
-    if (p->limits.uses_states) return zl_fail(ZL_E_ARG, "zl_program_run_ahead: the page that a state goes on from would stay the first run's");
+    if (p->limits.states) return zl_fail(ZL_E_ARG, "zl_program_run_ahead: the page that a state goes on from would stay the first run's");
     int status = zl_check_step(&p->limits, s);
     if (status) return status;
     if (s->n_rows < 1 || s->n_rows != s->n_out || !s->tokens || !s->cache_pos || !s->see_to || !s->seq || !s->out_rows || (s->n_planes && !s->positions))

@@ -152,6 +152,39 @@ static void test_places(zl_ctx *ctx) {
     }
 }
 
+/* One row of each of `n` sequences, and one more of the last sequence that begins its next page: what is written are n + 1 pages. `swap`: the
+ * sequences come in falling order. */
+static void test_written_by(zl_ctx *ctx, int n, int swap) {
+    enum { MANY = 100, D = 4, W = 2 };
+    static float k[(MANY + 1) * 64 * D], v[(MANY + 1) * 64 * D], rows[(MANY + 1) * D], seen[(MANY + 1) * D];
+    static int32_t table[MANY * W], seq[MANY + 1], at[MANY + 1];
+    zl_cache cache = {.type = ZL_TYPE_F32, .cls = 2, .n_layer = 1, .n_kv = 1, .dk = D, .dv = D, .n_pages = MANY + 1, .k = k, .v = v};
+    zl_tensor t[] = {rows_of(rows, n + 1, D, 0), {.kind = ZL_CACHE, .data = &cache}, rows_of(seen, n + 1, D, 0)};
+    zl_op store = op_of(ZL_OP_KV_STORE, 0, 0, -1), see = op_of(ZL_OP_ATTENTION, 0, 1, 2);
+    store.in[2] = 1, see.ip[1] = 1, see.fp[0] = 1;
+    memset(table, 0xff, sizeof table);
+    for (int i = 0; i < n; i++) seq[i] = swap ? n - 1 - i : i, table[seq[i] * W] = i, at[i] = i % 64;
+    const int last = seq[n - 1];
+    seq[n] = last, at[n - 1] = 63, at[n] = 64, table[last * W + 1] = n;
+    zl_step step = {.n_rows = n + 1, .n_seq = n, .seq = seq, .cache_pos = at, .see_to = at};
+    step.tables[2] = table, step.table_width[2] = W;
+    CHECK(zl_run(ctx, &store, 1, t, 3, &step) == ZL_OK, "%d sequences: %s", n, zl_error());
+    for (int i = 0; i < n; i++) { /* the new page is sequence i's too */
+        const int kept = table[seq[i] * W];
+        char want[200];
+        table[seq[i] * W] = n;
+        snprintf(want, sizeof want, "page %d of cache class 2 is written at position %d of sequence %d and at position 64 of sequence %d", n, at[i], seq[i], last);
+        CHECK(zl_run(ctx, &store, 1, t, 3, &step) == ZL_E_ARG && strstr(zl_error(), want), "sequence %d of %d: %s", i, n, zl_error());
+        CHECK(zl_run(ctx, &see, 1, t, 3, &step) == ZL_OK, "a page may be read by two: %s", zl_error());
+        table[seq[i] * W] = kept;
+    }
+    table[last * W + 1] = 0; /* no longer the highest: the list is sorted */
+    CHECK(zl_run(ctx, &store, 1, t, 3, &step) == ZL_E_ARG, "the first sequence's page, of %d", n);
+}
+static void test_written(zl_ctx *ctx) {
+    for (int swap = 0; swap < 2; swap++) test_written_by(ctx, 1, swap), test_written_by(ctx, 2, swap), test_written_by(ctx, 63, swap), test_written_by(ctx, 100, swap);
+}
+
 /* ---- programs -------------------------------------------------------------------------------------------------------------------- */
 
 static void test_program(zl_ctx *ctx) {
@@ -379,6 +412,7 @@ int selftest_program(zl_ctx *ctx) {
     test_rejections(ctx);
     test_other_variant(ctx);
     test_places(ctx);
+    test_written(ctx);
     test_program(ctx);
     test_large_arena(ctx);
     test_many_ops(ctx);

@@ -330,6 +330,9 @@ static void test_ops(zl_ctx *ctx, const zl_kernels *k) {
     CHECK(same_bits(out, want, T * C), "rope in chunks differs");
     op.ip[4] = 2;
     CHECK(zl_run(ctx, &op, 1, turned, 3, &step) == ZL_E_BOUNDS, "rope on position plane 2 of 2 was accepted");
+    step.n_rows = 0;
+    CHECK(zl_run(ctx, &op, 1, turned, 3, &step) == ZL_OK, "rope of no rows: %s", zl_error());
+    step.n_rows = T;
     step.positions = positions, step.n_planes = 1;
 
     zl_tensor one[] = {external(logits, 1, V, ZL_ROWS_STEP), external(value, 1, K, ZL_ROWS_STEP), external(ids, 1, K, ZL_ROWS_STEP)};
@@ -428,6 +431,9 @@ static void test_lookup(zl_ctx *ctx, const zl_kernels *k) {
     CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_BOUNDS, "lookup by plane 1 of 1 was accepted");
     step.n_planes = 2, step.positions = NULL;
     CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_ARG, "lookup without positions was accepted");
+    step.n_rows = step.n_planes = 0;
+    CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_OK, "lookup of no rows: %s", zl_error());
+    step.n_rows = T, step.n_planes = 2;
     step.positions = planes, t[1].rows_kind = ZL_ROWS_OUT;
     CHECK(zl_run(ctx, &op, 1, t, 2, &step) == ZL_E_SHAPE, "lookup into the wanted rows was accepted");
     zl_weight_free(w);

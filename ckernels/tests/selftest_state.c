@@ -247,11 +247,22 @@ static void check_refusals(zl_ctx *ctx) {
         table[WIDTH - 1] = POOL;
         REFUSED(ZL_E_BOUNDS, "a page that is not there");
         table[WIDTH - 1] = 5;
-        REFUSED(ZL_E_BOUNDS, "the page that is written");
+        REFUSED(ZL_E_ARG, "the page that is written");
         at[0] = 0, at[1] = 1, table[0] = 6, table[WIDTH - 1] = 4;
         REFUSED(ZL_E_BOUNDS, "a state before position 0");
         at[0] = 3 * ZL_PAGE, at[1] = at[0] + 1;
-        REFUSED(ZL_E_BOUNDS, "the last column as a page");
+        REFUSED(ZL_E_ARG, "the last column as a page");
+        at[0] = at[1] = 70, seq[1] = 1, step.n_seq = 2;
+        int32_t *other = w.table[1];
+        other[1] = 7, other[WIDTH - 1] = 4;
+        REFUSED(ZL_OK, "two sequences that go on from one page");
+        other[1] = 5;
+        REFUSED(ZL_E_ARG, "a page that another sequence writes too");
+        CHECK(strstr(zl_error(), "page 5 of cache class 3 is written at position 70 of sequence 0 and at position 70 of sequence 1"), "%s", zl_error());
+        other[1] = 7, other[WIDTH - 1] = 5;
+        REFUSED(ZL_E_ARG, "to go on from what another sequence writes");
+        CHECK(strstr(zl_error(), "sequence 1 goes on from page 5 of cache class 3"), "%s", zl_error());
+        seq[1] = 0, step.n_seq = 1;
         at[0] = 70, at[1] = 71;
         w.cache.state = 0;
         REFUSED(ZL_E_TYPE, "keys and values");
@@ -307,6 +318,11 @@ static void check_group_norm(zl_ctx *ctx) {
     CHECK(zl_run(ctx, &op, 1, t, 3, &step) == ZL_E_SHAPE, "weights for a group too few");
     op.ip[1] = 1;
     CHECK(zl_run(ctx, &op, 1, t, 3, &step) == ZL_E_SHAPE, "one weight, too long");
+    t[1].cols = M;
+    for (int own = -2; own < 2; own++) {
+        op.ip[1] = own;
+        CHECK(zl_run(ctx, &op, 1, t, 3, &step) == (own < 0 ? ZL_E_SHAPE : ZL_OK), "one weight for %d groups", own);
+    }
     free(x), free(w);
 }
 

@@ -137,3 +137,12 @@ def test_an_alias_changes_no_bit(file: File, monkeypatch: pytest.MonkeyPatch) ->
     ids = file.subject.ids[:40]
     with file.subject.open(file.write(keys | {"general.architecture": "renamed"})) as renamed:
         np.testing.assert_array_equal(renamed.logits(ids), file.subject.model.logits(ids))
+
+
+def test_a_decoder_that_became_an_encoder_is_refused(file: File) -> None:
+    """Its rows were trained on to see the whole text: what the decoder makes of them would mean nothing."""
+    for value in (False, 0):
+        with pytest.raises(errors.BadMetadata, match=r"attention\.causal") as refused:
+            GGUFLoader(file.with_key("attention.causal", value))
+        assert refused.value.key == f"{file.metadata['general.architecture']}.attention.causal"
+    GGUFLoader(file.with_key("attention.causal", True)).close()

@@ -14,9 +14,11 @@ import zigllama as zl
 from zigllama.errors import BadMetadata, BadTensor, MissingTensor
 from zigllama.inference.calibration import importance
 from zigllama.inference.model import Model
+from zigllama.linear_algebra.linear import Weight
 from zigllama.models.config import HyperParameters
 from zigllama.models.conversion.convert import convert
 from zigllama.models.gguf import GGUFLoader
+from zigllama.models.llama_model import LLaMAModel
 
 SIZES = {"n_layer": 2, "n_ff": 512}
 
@@ -113,3 +115,27 @@ def test_importance_counts_the_rows_that_chose_each_expert(qwen: Subject) -> Non
         np.testing.assert_allclose(gate.sums.sum(0), 3 * router.sums[0], rtol=1e-5)
         assert shared.counts.tolist() == [128]
         assert len(set(gate.counts.tolist())) > 1
+
+
+def test_the_shared_experts_router_is_a_weight_of_the_model(qwen: Subject) -> None:
+    """In the file a vector; multiplied by like a matrix of one row. Closing the model gives all native forms back."""
+    m = Model(qwen.path, n_threads=1, tokenizer=plain_tokenizer(300), n_ctx=64)
+    routers = [block.feed_forward.shared.router for block in m.decoder.blocks]
+    assert [m.weights[f"blk.{i}.ffn_gate_inp_shexp.weight"] for i in range(len(routers))] == routers
+    m.logits(qwen.ids[:3])
+    assert all((w.rows, w.cols) == (1, 256) and w._native for w in routers)
+    m.close()
+    assert not any(w._native for w in m.weights.values() if isinstance(w, Weight))
+    with GGUFLoader(qwen.path, dequantize=True) as loader:
+        assert dict(loader.weights())["blk.0.ffn_gate_inp_shexp.weight"].rows == 1
+
+
+def test_a_mixture_as_numpy_arrays(qwen: Subject) -> None:
+    """`LLaMAModel` has stacks of experts, and the shared one's router, too."""
+    model = LLaMAModel.from_file(qwen.path)
+    assert model.weights["blk.0.ffn_up_exps.weight"].stack == 7
+    want = next(iter(qwen.arrays.values()))
+    np.testing.assert_allclose(model.logits(qwen.ids[:8])[[0, 1, 6]], want[:3], rtol=0, atol=qwen.variant.atol)
+    values = {name: np.array(getattr(w, "dequantized", lambda w=w: w)()) for name, w in model.weights.items()}
+    given = {name: values[name].reshape(shape) for name, shape in model.config.tensors.items()}
+    np.testing.assert_array_equal(LLaMAModel(model.config, given).logits([1, 2]), model.logits([1, 2]))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from native_ops import THREADS, GuardedRuntime, context, usable_variants
 from strategies import guarded_array
 
-from zigllama.errors import InvalidArgument, ShapeError
+from zigllama.errors import IndexOutOfRange, InvalidArgument, ShapeError
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.runtime import Step
 from zigllama.foundation.shared_context import shared_context
@@ -56,8 +56,17 @@ def test_a_row_beyond_the_table_is_an_error() -> None:
                 lookup(weight, GuardedRuntime(context(isa, 1), step).bind(), offset=offset)
     step.positions = np.zeros((1, 3), np.int32)
     for plane in (1, -1):
+        with pytest.raises(IndexOutOfRange, match=f"plane {plane} of 1"):
+            lookup(weight, step, plane=plane)
         with pytest.raises(InvalidArgument, match=f"plane {plane}"):
             lookup(weight, GuardedRuntime(context("generic", 1), step).bind(), plane=plane)
+
+
+def test_a_step_without_rows_needs_no_plane() -> None:
+    weight, step = Weight.from_array(np.eye(6, dtype=np.float32), "positions"), Step.of_rows(0)
+    step.positions = np.zeros((0, 0), np.int32)
+    assert lookup(weight, step, plane=1).shape == (0, 6)
+    assert lookup(weight, GuardedRuntime(context("generic", 1), step).bind(), plane=1).array.shape == (0, 6)
 
 
 def test_positions_move_on_in_runs_that_write_by_themselves() -> None:

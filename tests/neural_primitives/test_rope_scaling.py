@@ -99,7 +99,17 @@ def test_refused() -> None:
             Yarn(*numbers)
     with pytest.raises(InvalidArgument, match="base 1"):
         Yarn(4.0, 128).rates(16, 1.0)
-    for arguments in ((2, 1e4, 4.0), (16, 1e4, 0.0), (16, 1e4, math.inf)):
+    refused = [(2, 1e4, 4.0), (16, 1e4, 0.0), (16, 1e4, math.inf), (16, 1e4, math.nan)]
+    refused += [
+        (16, math.nan, 2.0),
+        (16, 0.0, 2.0),
+        (4, 1e4, 1e300),
+        (16, 1e4, 10**400),
+        (16, 10**400, 2.0),
+        (16, 1e300, 1e20),
+        (4, 1e4, 1e-300),
+    ]
+    for arguments in refused:
         with pytest.raises(InvalidArgument, match="ntk_base"):
             ntk_base(*arguments)
     for low, high, factor, context in ((4.0, 4.0, 8.0, 128), (1.0, 4.0, 0.0, 128), (1.0, 4.0, 8.0, 0)):

@@ -380,3 +380,20 @@ def test_refusals() -> None:
         rt = EagerRuntime(context(usable_variants()[0], 1), step)
         with pytest.raises(InvalidArgument):
             attention(rt.rows(world.q[0][64:]), step, cache, **ok)
+
+
+def test_two_sequences_do_not_write_the_same_page() -> None:
+    """What they would read from it would depend on who was last. A page that both only look at may be the same."""
+    world = World(F16_TYPE, 1, 1, 16, 8, 0, 0.0, (70, 70), 0, 7)
+    cache, table = world.cache()
+    table[1, 0] = table[0, 0]
+    shared = int(table[0, 0])
+    rt = EagerRuntime(context(usable_variants()[0], 1), world.step([(0, 64, 70), (1, 64, 70)], table))
+    rows = [rt.rows(np.concatenate([x[0][64:], x[1][64:]])) for x in (world.q, world.k, world.v)]
+    kv_store(*rows[1:], rt.step, cache, layer=0)
+    assert attention(rows[0], rt.step, cache, layer=0, heads=1, scale=1.0).array.shape == (12, 8)
+    rt = EagerRuntime(context(usable_variants()[0], 1), world.step([(0, 10, 20), (1, 60, 70)], table))
+    k, v = (rt.rows(np.concatenate([x[0][10:20], x[1][60:]])) for x in (world.k, world.v))
+    at = "at position 10 of sequence 0 and at position 60 of sequence 1"
+    with pytest.raises(InvalidArgument, match=f"page {shared} of cache class {CLS} is written {at}"):
+        kv_store(k, v, rt.step, cache, layer=0)

@@ -343,3 +343,24 @@ def test_a_memory_has_no_window_and_no_slopes() -> None:
     for slopes, wrong in ((alibi_slopes(6), {"memory": 0}), (None, {"memory": 0, "window": 3}), (None, {"memory": -1})):
         with pytest.raises(InvalidArgument, match="memory by plane"):
             attention(q, step, text.pages[0], slopes, **how, **wrong)
+
+
+def test_parts_are_found_by_their_names() -> None:
+    """`named` takes what a file has: biases where there are some, a gate where it is asked for."""
+    rng = np.random.default_rng(3)
+    names = [f"attn_{x}.{kind}" for x in ("q", "k", "v", "out") for kind in ("weight", "bias")]
+    names += [f"ffn_{x}.{kind}" for x in ("gate", "up", "down") for kind in ("weight", "bias")]
+    w: dict[str, Any] = {n: np.ones(8, np.float32) for n in names}
+    w |= {n: Weight.from_array(rng.normal(size=(8, 8)), n) for n in names if n.endswith("weight")}
+    sizes: dict[str, Any] = {"heads": 2, "kv_heads": 2, "scale": 1.0, "rope": None, "cache_class": 3, "layer": 1}
+    for found in (w, {n: x for n, x in w.items() if not n.endswith("bias")}):
+        a = MultiHeadAttention.named(found.get, out="attn_out", **sizes)
+        f, plain = FeedForward.named(found.get, "silu", gated=True), FeedForward.named(found.get, "relu")
+        assert [a.q, a.k, a.v, a.out] == [w[f"attn_{x}.weight"] for x in ("q", "k", "v", "out")]
+        biases = [found.get(f"attn_{x}.bias") for x in ("q", "k", "v", "out")]
+        assert [a.q_bias, a.k_bias, a.v_bias, a.out_bias] == biases
+        assert (a.heads, a.cache_class, a.layer) == (2, 3, 1)
+        assert [f.gate, f.up, f.down] == [w[f"ffn_{x}.weight"] for x in ("gate", "up", "down")]
+        assert [f.gate_bias, f.up_bias, f.down_bias] == [found.get(f"ffn_{x}.bias") for x in ("gate", "up", "down")]
+        assert f.activation == "silu" and plain.activation == "relu"
+        assert plain.gate is None and plain.gate_bias is None and plain.up is f.up

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from zigllama.errors import InvalidArgument, ShapeError
+from zigllama.errors import IndexOutOfRange, InvalidArgument, ShapeError
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
@@ -74,6 +74,15 @@ class Step:
     @property
     def n_out(self) -> int:
         return int(self.out_rows.shape[0])
+
+    def plane(self, i: int) -> I32:
+        """Plane i of the positions (T,); a step without rows has any. Raises IndexOutOfRange."""
+        if not self.n_rows:
+            return np.zeros(0, np.int32)
+        if not 0 <= i < len(self.positions):
+            raise IndexOutOfRange(f"position plane {i} of {len(self.positions)}")
+        plane: I32 = self.positions[i]
+        return plane
 
     @classmethod
     def of_rows(cls, n_rows: int) -> Step:

@@ -94,7 +94,7 @@ class ModelKVCache:
         n_pages = min(n_pages, per_sequence * n_seq)
         most_states = n_seq * states_quota(chunk) + KEPT if n_states is None else max(n_states, states_quota(chunk))
         self.classes = [
-            StateCache(i, c, self.tree, per_sequence, n_seq, most_states, type_name, chunk, kept)
+            StateCache(i, c, self.tree, per_sequence, n_seq, most_states, "F32", chunk, min(kept, KEPT))
             if c.state
             else KVCache(i, c, self.tree, per_sequence, n_seq, n_pages, type_name, chunk, kept)
             for i, c in enumerate(spec.classes)

@@ -31,6 +31,8 @@ class KVCache:
     promised    pages that sequences have been promised: never more than there are, so `grow` cannot fail
     """
 
+    more_columns = 0  # of the table, beside those of the positions' pages
+
     def __init__(
         self,
         number: int,
@@ -44,14 +46,18 @@ class KVCache:
         keep: int,
     ) -> None:
         self.number, self.spec, self.tree, self.keep, self.promised = number, spec, tree, keep, 0
-        self.quota = min(per_sequence, -(-(spec.window + chunk) // PAGE) + 1) if spec.window else per_sequence
+        self.quota = self._most_held(per_sequence, chunk)
         kind, sizes = type_by_name(type_name).id, (spec.n_layer, spec.n_kv, spec.dk, spec.dv)
         self.pages = NativeCache(kind, number, *sizes, n_pages, state=spec.state)
-        self.table: I32 = np.full((n_seq, per_sequence), -1, np.int32)
+        self.table: I32 = np.full((n_seq, per_sequence + self.more_columns), -1, np.int32)
         self._free = list(range(n_pages - 1, -1, -1))
         self._refs = [0] * n_pages
         self._node: dict[int, Node] = {}  # of every page that is in the tree
         self._kept: OrderedDict[int, None] = OrderedDict()  # least recently used first
+
+    def _most_held(self, per_sequence: int, chunk: int) -> int:
+        """The quota of sequences of `per_sequence` pages, of which a step reads `chunk` tokens."""
+        return min(per_sequence, -(-(self.spec.window + chunk) // PAGE) + 1) if self.spec.window else per_sequence
 
     @property
     def page_bytes(self) -> int:

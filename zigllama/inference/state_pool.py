@@ -14,13 +14,14 @@ What it is not: a second kind of table or tree. Everything but where pages are t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from zigllama.foundation.runtime import I32
 from zigllama.inference.page_pool import KVCache
-from zigllama.inference.prefix_tree import Node, PrefixTree
-from zigllama.transformers.interfaces import PAGE, CacheClass
+from zigllama.inference.prefix_tree import Node
+from zigllama.transformers.interfaces import PAGE
 
 KEPT = 16  # pages kept for whoever begins alike, at most: a state is some megabytes
 
@@ -33,22 +34,16 @@ def states_quota(chunk: int) -> int:
 class StateCache(KVCache):
     """As `KVCache`; tables have one column more, the last (see zl_cache)."""
 
-    def __init__(
-        self,
-        number: int,
-        spec: CacheClass,
-        tree: PrefixTree,
-        per_sequence: int,
-        n_seq: int,
-        n_pages: int,
-        type_name: str,
-        chunk: int,
-        keep: int,
-    ) -> None:
-        super().__init__(number, spec, tree, per_sequence, n_seq, n_pages, "F32", chunk, min(keep, KEPT))
-        self.quota = states_quota(chunk)
-        self.table: I32 = np.full((n_seq, per_sequence + 1), -1, np.int32)
-        self._began = [0] * n_seq  # where the newest step of a sequence began: what its last column holds
+    more_columns = 1
+
+    def _most_held(self, per_sequence: int, chunk: int) -> int:
+        """As KVCache; however long the sequences are."""
+        return states_quota(chunk)
+
+    @cached_property
+    def _began(self) -> list[int]:
+        """Where the newest step of each sequence began: what its last column holds."""
+        return [0] * len(self.table)
 
     def _row(self, slot: int) -> I32:
         row: I32 = self.table[slot, :-1]

@@ -19,9 +19,7 @@ from zigllama.transformers.spec import LayerSpec
 def spec(h: HyperParameters, n_vocab: int) -> EncoderSpec:
     """Keys: the sizes, attention.layer_norm_epsilon, attention.causal (false), and the tokenizer's token_type_count (2;
     0: the file has no segments)."""
-    sizes = h.sizes(n_vocab, "attention.layer_norm_epsilon")
-    if h.metadata.get("bert.attention.causal", False) is not False:
-        raise BadMetadata("bert.attention.causal", "an encoder's rows see the whole text: false is expected")
+    sizes = h.sizes(n_vocab, "attention.layer_norm_epsilon", causal=False)
     segments = h.metadata.get("tokenizer.ggml.token_type_count", 2)
     if isinstance(segments, bool) or not isinstance(segments, int) or not 0 <= segments <= 1 << 16:
         raise BadMetadata("tokenizer.ggml.token_type_count", f"{segments!r} is no number of segments")

@@ -91,10 +91,20 @@ class HyperParameters:
         return value
 
     def sizes(
-        self, n_vocab: builtins.int, norm_eps: str = "attention.layer_norm_rms_epsilon", *, n_head_kv: builtins.int = 0
+        self,
+        n_vocab: builtins.int,
+        norm_eps: str = "attention.layer_norm_rms_epsilon",
+        *,
+        n_head_kv: builtins.int = 0,
+        causal: bool = True,
     ) -> dict[str, Any]:
         """The sizes that every decoder has, by their names in `Spec`; head counts must divide. `norm_eps` is the key of
-        the norms' epsilon; n_head_kv what holds without attention.head_count_kv, 0: n_head."""
+        the norms' epsilon; n_head_kv what holds without attention.head_count_kv, 0: n_head. `causal`: what
+        attention.causal must be where the file has it: a decoder that was trained on as an encoder is another model."""
+        if self.flag("attention.causal", causal) is not causal:
+            rows = "see what is at and before them" if causal else "see the whole text"
+            reason = f"this architecture's rows {rows}: {str(causal).lower()} is expected"
+            raise BadMetadata(f"{self.prefix}.attention.causal", reason)
         n_layer = self.int("block_count", high=MAX_LAYERS)
         n_embd, n_head = self.int("embedding_length"), self.int("attention.head_count")
         n_head_kv = self.int("attention.head_count_kv", n_head_kv or n_head)

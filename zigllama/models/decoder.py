@@ -94,9 +94,8 @@ def _experts(spec: Spec, experts: ExpertSpec, w: Callable[[str], Any]) -> Mixtur
     """The mixture of a layer, `w` gives its tensors."""
     shared = None
     if experts.n_ff_shared:
-        router = Weight.from_array(w("ffn_gate_inp_shexp.weight")[None, :], "ffn_gate_inp_shexp")
         gate, up, down = (w(f"ffn_{name}_shexp.weight") for name in ("gate", "up", "down"))
-        shared = MixtureOfExperts(router, gate, up, down, 1, spec.activation, "sigmoid")
+        shared = MixtureOfExperts(w("ffn_gate_inp_shexp.weight"), gate, up, down, 1, spec.activation, "sigmoid")
     gate, up, down = (w(f"ffn_{name}_exps.weight") for name in ("gate", "up", "down"))
     router = w("ffn_gate_inp.weight")
     return MixtureOfExperts(router, gate, up, down, experts.n_used, spec.activation, experts.gating, shared)
@@ -112,11 +111,8 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
         return _norm(spec, weights, f"blk.{i}.{name}")
 
     cache_class, layer = spec.cache_spec().layers[i]
-    attention = MultiHeadAttention(
-        w("attn_q.weight"),
-        w("attn_k.weight"),
-        w("attn_v.weight"),
-        w("attn_output.weight"),
+    attention = MultiHeadAttention.named(
+        w,
         heads=spec.n_head,
         kv_heads=spec.n_head_kv,
         scale=spec.scale,
@@ -125,27 +121,17 @@ def _block(spec: Spec, i: int, weights: Mapping[str, Any]) -> TransformerBlock:
         layer=layer,
         window=spec.layers[i].window,
         softcap=spec.attn_softcap,
-        q_bias=w("attn_q.bias"),
-        k_bias=w("attn_k.bias"),
-        v_bias=w("attn_v.bias"),
-        out_bias=w("attn_output.bias"),
         q_norm=w("attn_q_norm.weight"),
         k_norm=w("attn_k_norm.weight"),
         norm_eps=spec.norm_eps,
         slopes=spec.slopes,
     )
     first, second = spec.norm_names
-    feed_forward: Any = FeedForward(
-        w("ffn_gate.weight") if spec.gated else None,
-        w("ffn_up.weight"),
-        w("ffn_down.weight"),
-        spec.activation,
-        w("ffn_gate.bias"),
-        w("ffn_up.bias"),
-        w("ffn_down.bias"),
-    )
+    feed_forward: FeedForward | MixtureOfExperts
     if spec.experts is not None and i not in spec.experts.dense:
         feed_forward = _experts(spec, spec.experts, w)
+    else:
+        feed_forward = FeedForward.named(w, spec.activation, gated=spec.gated)
     return TransformerBlock(
         norm(first),
         attention,

@@ -83,24 +83,16 @@ def _block(spec: EncoderSpec, i: int, weights: Mapping[str, Any]) -> Transformer
         return weights.get(f"blk.{i}.{name}")
 
     cache_class, layer = spec.cache_spec().layers[i]
-    attention = MultiHeadAttention(
-        w("attn_q.weight"),
-        w("attn_k.weight"),
-        w("attn_v.weight"),
-        w("attn_output.weight"),
+    attention = MultiHeadAttention.named(
+        w,
         heads=spec.n_head,
         kv_heads=spec.n_head_kv,
         scale=spec.scale,
         rope=None,
         cache_class=cache_class,
         layer=layer,
-        q_bias=w("attn_q.bias"),
-        k_bias=w("attn_k.bias"),
-        v_bias=w("attn_v.bias"),
-        out_bias=w("attn_output.bias"),
     )
-    up, down = w("ffn_up.weight"), w("ffn_down.weight")
-    feed_forward = FeedForward(None, up, down, spec.activation, None, w("ffn_up.bias"), w("ffn_down.bias"))
+    feed_forward = FeedForward.named(w, spec.activation)
     attn_norm = _norm(spec, weights, f"blk.{i}.attn_output_norm")
     ffn_norm = _norm(spec, weights, f"blk.{i}.layer_output_norm")
     return TransformerBlock(attn_norm, attention, ffn_norm, feed_forward, norm_sums=True)

@@ -88,9 +88,9 @@ class GGUFLoader:
 
         t = self.reader.tensor(name)
         data = self.reader.tensor_bytes(name)
-        if len(t.shape) == 1 or name in self.table.plain:
+        if not self.table.is_matrix(name, len(t.shape)):
             return dequantize(data, t.type.name).reshape(t.shape)
-        *stack, rows, cols = t.shape  # of a layer's experts: (E, rows, cols)
+        *stack, rows, cols = t.shape if len(t.shape) > 1 else (1, *t.shape)  # of a layer's experts: (E, rows, cols)
         n = stack[0] if stack else 1
         rows *= n
         if self.dequantize and t.type.name != "F32":

@@ -23,11 +23,13 @@ import numpy as np
 
 from zigllama.errors import InvalidArgument, OutOfMemory
 from zigllama.foundation.byte_source import StrPath
+from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.runtime import F32
 from zigllama.linear_algebra.linear import Weight
 from zigllama.models.gguf import GGUFLoader
 from zigllama.models.model_config import ModelConfig, ModelSize
 from zigllama.models.registry import architecture
+from zigllama.models.tensors import TensorTable
 from zigllama.transformers.one_sequence import OneSequence
 
 
@@ -51,7 +53,7 @@ class LLaMAModel:
         table.check({name: tuple(a.shape) for name, a in arrays.items()})
         made: dict[str, Any] = {}
         for name, array in arrays.items():
-            made |= _parts(name, array, table.joined.get(name, ()))
+            made |= _parts(name, array, table)
         made.setdefault("output.weight", made["token_embd.weight"])
         self.weights = made
         self.decoder = architecture(self.config.architecture).model(self.config.spec, made)
@@ -134,13 +136,24 @@ def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> F32:
     return np.full(shape, 0.0 if name.endswith(".bias") else 1.0, np.float32)
 
 
-def _parts(name: str, array: F32, parts: Sequence[tuple[str, int]]) -> dict[str, Any]:
+def _parts(name: str, array: F32, table: TensorTable) -> dict[str, Any]:
     """The array as the decoder takes it, or the parts of one that a file joins."""
+    parts = table.joined.get(name, ())
     cuts = np.cumsum([rows for _, rows in parts])[:-1]
     pieces = zip((n for n, _ in parts), np.split(array, cuts), strict=True) if parts else [(name, array)]
-    return {n: Weight.from_array(a, n) if a.ndim == 2 else a for n, a in pieces}
+    return {n: _weight(a, n) if table.is_matrix(name, a.ndim) else a for n, a in pieces}
+
+
+def _weight(array: F32, name: str) -> Weight:
+    """A matrix, a stack of them (E, rows, cols), or a vector that is a matrix of one row."""
+    *stack, rows, cols = array.shape if array.ndim > 1 else (1, *array.shape)
+    n = stack[0] if stack else 1
+    data = np.ascontiguousarray(array, np.float32).reshape(-1).view(np.uint8)
+    return Weight(type_by_name("F32"), n * rows, cols, data, name, stack=n)
 
 
 def _own(weight: Any) -> Any:
     """A weight over memory of its own, in float32: the file is closed when it is used."""
-    return Weight.from_array(weight.dequantized(), weight.name) if isinstance(weight, Weight) else np.array(weight)
+    if not isinstance(weight, Weight):
+        return np.array(weight)
+    return _weight(weight.dequantized().reshape(weight.stack, -1, weight.cols), weight.name)

@@ -316,22 +316,14 @@ def _block(spec: VisionSpec, i: int, weights: Mapping[str, Any]) -> TransformerB
     def norm(name: str) -> LayerNorm:
         return LayerNorm(w(f"{name}.weight"), w(f"{name}.bias"), spec.norm_eps)
 
-    attention = MultiHeadAttention(
-        w("attn_q.weight"),
-        w("attn_k.weight"),
-        w("attn_v.weight"),
-        w("attn_out.weight"),
+    attention = MultiHeadAttention.named(
+        w,
+        out="attn_out",
         heads=spec.n_head,
         kv_heads=spec.n_head,
         scale=float((spec.n_embd // spec.n_head) ** -0.5),
         rope=None,
         cache_class=0,
         layer=i,
-        q_bias=w("attn_q.bias"),
-        k_bias=w("attn_k.bias"),
-        v_bias=w("attn_v.bias"),
-        out_bias=w("attn_out.bias"),
     )
-    up, down = w("ffn_up.weight"), w("ffn_down.weight")
-    feed_forward = FeedForward(None, up, down, spec.activation, None, w("ffn_up.bias"), w("ffn_down.bias"))
-    return TransformerBlock(norm("ln1"), attention, norm("ln2"), feed_forward)
+    return TransformerBlock(norm("ln1"), attention, norm("ln2"), FeedForward.named(w, spec.activation))

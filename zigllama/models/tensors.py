@@ -16,6 +16,7 @@ class TensorTable:
     joined   tensors that the model takes apart: name in the file -> the parts, (name, rows) each, in their order. What
              is required is the whole; the parts are what `GGUFLoader.weights` yields.
     plain    of more than one dimension, but not multiplied by: the model takes them as float32 arrays, as vectors
+    rows     of one dimension, but multiplied by: the model takes them as matrices of one row
     """
 
     def __init__(
@@ -24,9 +25,14 @@ class TensorTable:
         optional: Mapping[str, Shape],
         joined: Mapping[str, Sequence[tuple[str, int]]] | None = None,
         plain: Collection[str] = (),
+        rows: Collection[str] = (),
     ) -> None:
         self.required, self.optional, self.joined = dict(required), dict(optional), dict(joined or {})
-        self.plain = frozenset(plain)
+        self.plain, self.rows = frozenset(plain), frozenset(rows)
+
+    def is_matrix(self, name: str, dimensions: int) -> bool:
+        """Whether the model multiplies by a tensor of so many dimensions, and so takes it as a `Weight`."""
+        return name in self.rows or (dimensions > 1 and name not in self.plain)
 
     def check(self, found: Mapping[str, Shape], ignored: Collection[str] = ()) -> None:
         """Raises MissingTensor, TensorShapeMismatch, or BadTensor for a tensor that is in no table."""
@@ -56,19 +62,22 @@ def decoder_tensors(spec: Spec) -> TensorTable:
     pairs = [layer.rope.dim // 2 for layer in spec.layers if layer.rope is not None]
     required |= dict.fromkeys(spec.rope_divisors, tuple(pairs[:1]))
     joined: dict[str, Sequence[tuple[str, int]]] = {}
+    rows: set[str] = set()
     for i in range(spec.n_layer):
         p = f"blk.{i}."
         for name, shape in _products(spec, i).items():
             required[f"{p}{name}.weight"] = shape
+            if len(shape) == 1:
+                rows.add(f"{p}{name}.weight")
             if len(shape) != 2 or name == "ffn_gate_inp":
                 continue
             (required if name in spec.biases else optional)[f"{p}{name}.bias"] = shape[:1]
         for name, parts in _parts(spec).items():
             for kind in ("weight", "bias"):
-                joined[f"{p}{name}.{kind}"] = [(f"{p}{part}.{kind}", rows) for part, rows in parts]
+                joined[f"{p}{name}.{kind}"] = [(f"{p}{part}.{kind}", n) for part, n in parts]
         for name, size in _norms(spec).items():
             required |= _norm(spec, p + name, size)
-    return TensorTable(required, optional, joined)
+    return TensorTable(required, optional, joined, rows=rows)
 
 
 def _norm(spec: Spec, name: str, size: int) -> dict[str, Shape]:
@@ -87,7 +96,8 @@ def _norms(spec: Spec) -> dict[str, int]:
 
 
 def _products(spec: Spec, i: int) -> dict[str, Shape]:
-    """The matrices of layer i, as the file has them; of experts stacks of E matrices, and the shared expert's gate."""
+    """The matrices of layer i, as the file has them; of experts stacks of E matrices, and the shared expert's
+    router, a row."""
     c, f = spec.n_embd, spec.n_ff
     q, kv = spec.n_head * spec.head_dim, spec.n_head_kv * spec.head_dim
     qkv: dict[str, Shape] = {"attn_q": (q, c), "attn_k": (kv, c), "attn_v": (kv, c)}

@@ -65,10 +65,11 @@ def rope(x: Any, inv_freq: Any, step: Any, *, heads: int, mode: int, plane: int 
 
     x (T, H*D), inv_freq (rot/2,), positions step.positions[plane] (T,) -> (T, H*D); channels beyond rot pass through.
     `scale` multiplies cos and sin (YaRN's attention factor). The angle is the exact product, taken in double: rounding
-    it to float32 first, as is often done, is off by 1e-3 at position 32,768. Raises ShapeError, InvalidArgument.
+    it to float32 first, as is often done, is off by 1e-3 at position 32,768. Raises ShapeError, InvalidArgument, and
+    IndexOutOfRange for a plane that the step does not have.
     """
     head_dim, rot = _rope_shape(cols_of(x), inv_freq, heads, mode)
-    angle = step.positions[plane][:, None, None].astype(np.float64) * inv_freq.astype(np.float64)  # (T, 1, rot/2)
+    angle = step.plane(plane)[:, None, None].astype(np.float64) * inv_freq.astype(np.float64)  # (T, 1, rot/2)
     cos, sin = (np.cos(angle) * scale).astype(x.dtype), (np.sin(angle) * scale).astype(x.dtype)
     y = x.reshape(x.shape[0], heads, head_dim).copy()
     if mode == ROPE_INTERLEAVED:
@@ -102,11 +103,12 @@ def _lower_lookup(weight: Weight, step: Any, *, plane: int = 0, offset: int = 0)
 @op(code=Opcode.LOOKUP, lower=_lower_lookup)
 def lookup(weight: Any, step: Any, *, plane: int = 0, offset: int = 0) -> Any:
     """W[positions[plane] + offset]: learned positions (Gehring et al., 2017), or another number that each row has, as
-    BERT's segments.   W (P, C) -> (T, C).   Raises ShapeError for a number outside the table.
+    BERT's segments.   W (P, C) -> (T, C).   Raises ShapeError for a number outside the table, IndexOutOfRange for a
+    plane that the step does not have.
     """
     from zigllama.linear_algebra.quantization import dequantize
 
-    at = step.positions[plane] + offset
+    at = step.plane(plane) + offset
     if at.size and not (at.min() >= 0 and at.max() < weight.rows):
         raise ShapeError(f"lookup: rows from {at.min()} to {at.max()}, {weight.name} has {weight.rows}")
     rows = weight.data.reshape(weight.rows, -1)[at]

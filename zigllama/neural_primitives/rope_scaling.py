@@ -42,10 +42,16 @@ def rope_rates(rope_dim: int, base: float) -> F64:
 
 def ntk_base(rope_dim: int, base: float, factor: float) -> float:
     """base * factor^(dim / (dim - 2)): with this base the last pair's rate is divided by `factor`, the first one's
-    by 1. Raises InvalidArgument."""
-    if rope_dim < 4 or not (math.isfinite(factor) and factor > 0):
-        raise InvalidArgument(f"ntk_base: rope_dim {rope_dim} must be > 2, factor {factor} finite and > 0")
-    return float(base * factor ** (rope_dim / (rope_dim - 2)))
+    by 1. Raises InvalidArgument, also for a base that no float64 holds."""
+    if rope_dim < 4 or not factor > 0 or not base > 0:
+        raise InvalidArgument(f"ntk_base: rope_dim {rope_dim} must be > 2, base {base} and factor {factor} > 0")
+    try:
+        larger: float = float(base) * float(factor) ** (rope_dim / (rope_dim - 2))
+    except OverflowError:
+        larger = math.inf
+    if not (math.isfinite(larger) and larger > 0):
+        raise InvalidArgument(f"ntk_base: {base} by a factor of {factor} is a base of {larger}, want finite and > 0")
+    return larger
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ H query heads share G <= H key/value heads (Ainslie et al., 2023, arXiv 2305.132
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,14 +100,16 @@ def attention(
 
     Row t sees positions first <= p <= see_to[t]; first is 0, or max(0, cache_pos[t] - window + 1) with a window.
     With a `memory` it sees 0 <= p <= step.positions[memory][t] instead, wherever it stands itself. softcap(s) is
-    c tanh(s / c), or s where c is 0. A row that sees nothing gets zeros. Raises ShapeError, InvalidArgument.
+    c tanh(s / c), or s where c is 0. A row that sees nothing gets zeros. Raises ShapeError, InvalidArgument, and
+    IndexOutOfRange for a plane that the step does not have.
     """
     _check_heads(q, cache, heads)
     _check_slopes(slopes, heads, memory, window)
+    ends = step.see_to if memory is None else step.plane(memory)
     per, out = heads // cache.n_kv, np.zeros((len(q), heads, cache.dv), q.dtype)
     queries = q.reshape(len(q), cache.n_kv, per, cache.dk)
     for t in range(len(q)):
-        last = int(step.see_to[t] if memory is None else step.positions[memory][t])
+        last = int(ends[t])
         first = max(0, int(step.cache_pos[t]) - window + 1) if window else 0
         if last < first:
             continue
@@ -183,6 +186,15 @@ class MultiHeadAttention:
         one: dict[str, Any] = {"rope": None, "cache_class": 0, "layer": 0, **rest}
         scale = (w[0].rows // heads) ** -0.5 if scale is None else scale
         return cls(*w, heads=heads, kv_heads=kv_heads or heads, scale=scale, **one)
+
+    @classmethod
+    def named(cls, w: Callable[[str], Any], *, out: str = "attn_output", **rest: Any) -> MultiHeadAttention:
+        """From a layer's tensors as files call them: attn_q, attn_k, attn_v and `out`, each with its bias where there
+        is one. `w` gives a tensor by its name, None for a bias that there is not; `rest` are the other fields."""
+        names = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "out": out}
+        weights = {field: w(f"{name}.weight") for field, name in names.items()}
+        biases = {f"{field}_bias": w(f"{name}.bias") for field, name in names.items()}
+        return cls(**weights, **biases, **rest)
 
     @property
     def cache_class_spec(self) -> CacheClass:

@@ -8,6 +8,7 @@ each product with its bias, where the model has one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,15 @@ class FeedForward:
         if gated != (g is not None) or d.cols != u.rows or (g is not None and (g.rows, g.cols) != (u.rows, u.cols)):
             raise ShapeError(f"feed-forward {kind}: up is {u}, down {d}, gate {g}")
         return cls(g, u, d, activation or usual, **biases)
+
+    @classmethod
+    def named(cls, w: Callable[[str], Any], activation: str, *, gated: bool = False) -> FeedForward:
+        """From a layer's tensors as files call them: ffn_up, ffn_down and, if `gated`, ffn_gate, each with its bias
+        where there is one. `w` gives a tensor by its name, None for a bias that there is not. Raises UnknownName."""
+        names = (["gate"] if gated else []) + ["up", "down"]
+        fields = {name: w(f"ffn_{name}.weight") for name in names}
+        fields |= {f"{name}_bias": w(f"ffn_{name}.bias") for name in names}
+        return cls(**({"gate": None} | fields), activation=activation)
 
     def __call__(self, x: Any) -> Any:
         """x (T, C) -> (T, C)"""
