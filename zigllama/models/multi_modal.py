@@ -211,23 +211,29 @@ def names_in(tensors: Mapping[str, Shape], spec: VisionSpec) -> dict[str, str]:
     return names
 
 
+def checked(metadata: Mapping[str, Any], shapes: Mapping[str, Shape]) -> tuple[VisionSpec, dict[str, str], set[str]]:
+    """The tower of a file with these tensors, their names as `names_in` has them, and those that are not used.
+    Raises what `vision_spec` does; MissingTensor, TensorShapeMismatch, BadTensor."""
+    spec = vision_spec(metadata)
+    names = names_in(shapes, spec)
+    last = f"{spec.projector.products[-1]}.weight"
+    if last not in shapes:
+        raise MissingTensor(last)
+    found = {ours: shapes[theirs] for ours, theirs in names.items()}
+    beyond = [n for n in found if (m := re.match(r"v\.blk\.(\d+)\.", n)) and int(m[1]) >= spec.n_layer]
+    vision_tensors(spec, shapes[last][0]).check(found, beyond)
+    return spec, names, {*beyond, *(("v.post_ln.weight", "v.post_ln.bias") if spec.projector.clip else ())}
+
+
 class VisionLoader:
     """A projector's file, checked; `tower()` gives the model. Raises the ModelFileErrors."""
 
     def __init__(self, path: StrPath) -> None:
         self.reader = GGUFReader(path)
         try:
-            self.spec = vision_spec(self.reader.metadata)
             shapes = {n: tuple(t.shape) for n, t in self.reader.tensors.items()}
-            self.names = names_in(shapes, self.spec)
-            last = f"{self.spec.projector.products[-1]}.weight"
-            if last not in shapes:
-                raise MissingTensor(last)
-            self.n_out = shapes[last][0]
-            found = {ours: shapes[theirs] for ours, theirs in self.names.items()}
-            beyond = [n for n in found if (m := re.match(r"v\.blk\.(\d+)\.", n)) and int(m[1]) >= self.spec.n_layer]
-            vision_tensors(self.spec, self.n_out).check(found, beyond)
-            self._ignored = {*beyond, *(("v.post_ln.weight", "v.post_ln.bias") if self.spec.projector.clip else ())}
+            self.spec, self.names, self._ignored = checked(self.reader.metadata, shapes)
+            self.n_out = shapes[f"{self.spec.projector.products[-1]}.weight"][0]
             for t in self.reader.tensors.values():
                 if t.type.name not in (MULTIPLIED if len(t.shape) > 1 else ("F32", "F16", "BF16")):
                     raise UnsupportedType(t.name, t.type.name)

@@ -72,6 +72,7 @@ def convert(
     pre: str | None = None,
     force: bool = False,
     conversion: Conversion | None = None,
+    mmproj: bool = False,
     n_threads: int | None = None,
     progress: Tick | None = None,
 ) -> Converted:
@@ -83,6 +84,7 @@ def convert(
     pre          name of the pre-tokenizer, where the folder's is not known by its rule
     force        replace an existing file
     conversion   instead of the one that is registered for the folder's class
+    mmproj       the projector of a model that sees images, in place of its text model; it has no tokenizer
     progress     called with the bytes written so far, and their number
 
     Raises BadCheckpoint, UnsupportedArchitecture, UnsupportedTokenizer; MissingTensor, TensorShapeMismatch, BadTensor
@@ -93,19 +95,22 @@ def convert(
         raise UnknownName("type", type, tuple(FILE_TYPES))
     with Checkpoint(folder) as checkpoint:
         place = _target(path, checkpoint, force)
-        family = conversion or conversion_of(checkpoint.config)
+        family = conversion or conversion_of(checkpoint.config, mmproj)
         recipes = family.tensors(family.complete(checkpoint.config))
         work = _Work(checkpoint, family, type, n_threads, progress)
         tensors = work.plan(recipes)
         rows = tensors["token_embd.weight"][0][0] if "token_embd.weight" in tensors else 0
         metadata = _metadata(checkpoint, family, type)
-        metadata |= pooling_metadata(checkpoint, family.arch)
         more, notes = {"tokenizer.ggml.model": "no_vocab"}, list[str]()
-        if vocabulary:
-            more, notes = vocabulary_metadata(checkpoint, rows, pre)
+        if family.images is not None:
+            more, notes = family.images(checkpoint)
+        else:
+            metadata |= pooling_metadata(checkpoint, family.arch)
+            if vocabulary:
+                more, notes = vocabulary_metadata(checkpoint, rows, pre)
         metadata |= more
         _check(family, metadata, tensors)
-        done = Converted(place, family.arch, tensors, metadata, tuple(notes))
+        done = Converted(place, family.arch, tensors, metadata, (*notes, *family.notes))
         data = [TensorData(n, s, t, lambda n=n: work.pieces(n, recipes[n])) for n, (s, t) in tensors.items()]  # type: ignore[misc]
         work.n_bytes = done.n_bytes
         try:
@@ -147,10 +152,12 @@ def _metadata(checkpoint: Checkpoint, family: Conversion, type: str) -> dict[str
 
 def _check(family: Conversion, metadata: dict[str, Any], tensors: dict[str, tuple[Shape, GGMLType]]) -> None:
     """Against the table of the architecture. Raises BadMetadata, MissingTensor, TensorShapeMismatch, BadTensor."""
-    if family.arch not in names():
-        return  # a projector's file: whoever reads it has a table of its own
-    arch = architecture(family.arch)
     plain = {key: value.value if isinstance(value, Typed) else value for key, value in metadata.items()}
+    if family.check is not None:
+        family.check(plain, {name: shape for name, (shape, _) in tensors.items()})
+    if family.arch not in names():
+        return
+    arch = architecture(family.arch)
     if "token_embd.weight" not in tensors:
         raise MissingTensor("token_embd.weight")
     spec = arch.spec(HyperParameters(plain, tensors), tensors["token_embd.weight"][0][0])
@@ -190,9 +197,11 @@ class _Work:
             self.sources[name], self.types[name] = found, self._type(name, shape)
             self.widths[name] = shape[-1] if shape else 1
             tensors[name] = (shape, self.types[name])
-        ignored = [re.compile(pattern) for pattern in self.family.ignored]
+        ignored = self.family.ignored
+        ignored = ignored if isinstance(ignored, tuple) else ignored(self.checkpoint.config)
+        patterns = [re.compile(pattern) for pattern in ignored]
         for left in self.checkpoint.names:
-            if left not in taken and not any(p.search(left) for p in ignored):
+            if left not in taken and not any(p.search(left) for p in patterns):
                 raise BadTensor(left, f"nothing in {self.family.arch!r} takes a tensor of this name")
         return tensors
 
@@ -204,6 +213,9 @@ class _Work:
             for prefix in self.family.prefixes:
                 if name.startswith(prefix) and name.removeprefix(prefix) in self.checkpoint:
                     return name.removeprefix(prefix)
+            for pattern, other in self.family.spellings:
+                if re.search(pattern, name) and re.sub(pattern, other, name) in self.checkpoint:
+                    return re.sub(pattern, other, name)
         return name
 
     def _type(self, name: str, shape: Shape) -> GGMLType:

@@ -31,13 +31,13 @@ import numpy as np
 
 from zigllama.errors import BadCheckpoint, ShapeError, UnsupportedArchitecture
 from zigllama.foundation.runtime import F32
-from zigllama.models.conversion.checkpoint import Config
+from zigllama.models.conversion.checkpoint import Checkpoint, Config
 from zigllama.models.conversion.safetensors import shown
 
 Shape = tuple[int, ...]
 
 # Names of GGUF tensors that are small or read element by element: F32 in every file, as llama.cpp's converter has them.
-FLOAT32 = r"_norm\.weight$|ffn_gate_inp|position_embd|token_types|ssm_conv1d|ssm_a|ssm_d$|rope_f"
+FLOAT32 = r"_norm\.weight$|ffn_gate_inp|position_embd|patch_embd|token_types|ssm_conv1d|ssm_a|ssm_d$|rope_f"
 
 
 @dataclass(frozen=True)
@@ -71,22 +71,31 @@ class Recipe:
 class Conversion:
     """A family: `metadata(config)` and `tensors(config)` (see the top of this file).
 
-    ignored        regular expressions of names in the folder that are no weights (or the same again)
+    ignored        regular expressions of names in the folder that are no weights (or the same again); a function of the
+                   config where it depends on that
     prefixes       beginnings of names that some folders leave out ("transformer.")
     other_names    what some folders call a tensor instead
     wider          regular expression of the file's tensors that lose too much in 8 bits: F16 where Q8_0 is asked for
     defaults       what the class takes for keys that config.json does not have at all (null is something else): those
                    that would change what is computed without a tensor's shape telling
+    spellings      (regular expression, what some folders have in its place), each tried on the name as it is
+    images         of a projector's file, which has no tokenizer: keys and notes of the folder's image processor
+    check          of an architecture that the registry has not: raises for metadata and shapes that nobody could load
+    notes          what whoever converts should know
     """
 
     arch: str
     metadata: Callable[[Config], dict[str, Any]]
     tensors: Callable[[Config], dict[str, Recipe]]
-    ignored: tuple[str, ...] = ()
+    ignored: tuple[str, ...] | Callable[[Config], tuple[str, ...]] = ()
     prefixes: tuple[str, ...] = ()
     other_names: Mapping[str, str] = field(default_factory=dict)
     wider: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    spellings: tuple[tuple[str, str], ...] = ()
+    images: Callable[[Checkpoint], tuple[dict[str, Any], list[str]]] | None = None
+    check: Callable[[Mapping[str, Any], Mapping[str, Shape]], None] | None = None
+    notes: tuple[str, ...] = ()
 
     def complete(self, config: Config) -> Config:
         """The config itself, with what the class takes for the keys that it lacks."""
@@ -96,27 +105,32 @@ class Conversion:
 
 
 _REGISTERED: dict[str, Conversion] = {}
+_PROJECTORS: dict[str, Conversion] = {}
 
 
-def register(name: str, conversion: Conversion) -> None:
-    """Make a family known by its class name, as config.json's "architectures" has it."""
+def register(name: str, conversion: Conversion, projector: Conversion | None = None) -> None:
+    """Make a family known by its class name, as config.json's "architectures" has it; `projector`: the other file of
+    one that sees images."""
     _REGISTERED[name] = conversion
+    if projector is not None:
+        _PROJECTORS[name] = projector
 
 
-def conversion_of(config: Config) -> Conversion:
-    """The conversion for a folder, whose config gets the class's defaults. Raises UnsupportedArchitecture with the
-    nearest name."""
+def conversion_of(config: Config, projector: bool = False) -> Conversion:
+    """The conversion for a folder, or that of its projector; the config gets the class's defaults. Raises
+    UnsupportedArchitecture with the nearest name."""
     package = importlib.import_module(__package__ or "")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
     names = config.list("architectures")
     if not names or not isinstance(names[0], str):
         raise BadCheckpoint(config.path, f"architectures: {shown(names)} names no class")
-    if names[0] not in _REGISTERED:
-        nearest = next(iter(difflib.get_close_matches(names[0][:120], _REGISTERED)), None)
-        raise UnsupportedArchitecture(names[0], nearest)
-    _REGISTERED[names[0]].complete(config)
-    return _REGISTERED[names[0]]
+    known = _PROJECTORS if projector else _REGISTERED
+    if names[0] not in known:
+        nearest = next(iter(difflib.get_close_matches(names[0][:120], known)), None)
+        raise UnsupportedArchitecture(f"{names[0]:.80} as a projector" if projector else names[0], nearest)
+    known[names[0]].complete(config)
+    return known[names[0]]
 
 
 # --- recipes ----------------------------------------------------------------------------------------------------------
