@@ -199,6 +199,35 @@ def test_configs_that_are_wrong(tmp_path: Path, config: dict[str, Any], message:
     refused(made(tmp_path, config), errors.BadCheckpoint, message)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}}, r"by gptq \(.*bits 4\)"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4, "version": "gemm"}}, "by awq"),
+        ({"quantization_config": {"load_in_4bit": True, "load_in_8bit": False}}, r"by bitsandbytes \(.*load_in_4bit"),
+        ({"quantization_config": {"quant_method": "fp8", "fmt": "e4m3"}}, r"by fp8 \(.*fmt 'e4m3'"),
+        ({"text_config": {"quantization_config": {"quant_method": "torchao"}}}, "by torchao"),
+        ({"compression_config": {"format": "pack-quantized"}}, "by an unnamed method .*'pack-quantized'"),
+        ({"quantization_config": {"quant_method": ["x" * 10_000] * 100}}, "quantised by"),
+    ],
+)
+def test_packed_weights(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    """Named before anything is said about tensors, which have dtypes and names of their own."""
+    head = {"model.embed_tokens.weight": entry("F8_E4M3")}
+    writer.safetensors(made(tmp_path, config) / "model.safetensors", {}, head)
+    with pytest.raises(errors.UnsupportedQuantization, match=message) as e:
+        convert(tmp_path / "folder", tmp_path / "o.gguf", vocabulary=False)
+    assert len(str(e.value)) < 500 and "convert the unquantised model" in str(e.value)
+
+
+def test_a_config_that_packs_nothing(tmp_path: Path) -> None:
+    for i, found in enumerate(({}, None, {"dtype": "float16", "quant_method": None})):
+        made(tmp_path / str(i), {"quantization_config": found})
+        convert(tmp_path / str(i) / "folder", tmp_path / f"{i}.gguf", vocabulary=False)
+    with pytest.raises(errors.BadCheckpoint, match="quantization_config: 4 is not an object"):
+        Checkpoint(made(tmp_path / "number", {"quantization_config": 4}))
+
+
 def test_an_unknown_class_names_the_nearest(tmp_path: Path) -> None:
     folder = made(tmp_path, {"architectures": ["LamaForCausalLM"]})
     refused(folder, errors.UnsupportedArchitecture, "nearest is 'LlamaForCausalLM'")
