@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,48 @@ def test_sentence_transformers_folders(
     else:
         done = convert(folder, tmp_path / "o.gguf", vocabulary=False)
         assert done.metadata["llama.pooling_type"] == want
+
+
+PROMPTS = {"prompts": {"query": "query: ", "doc": "", "web": "web: "}, "default_prompt_name": "query"}
+SETTINGS: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("config_sentence_transformers", PROMPTS, ["'query: ' stands before every text", "knows prompts.*: web 'web: '"]),
+    ("config_sentence_transformers", PROMPTS | {"default_prompt_name": "doc"}, ["query 'query: ', web 'web: '"]),
+    ("config_sentence_transformers", {"prompts": {"doc": ""}, "default_prompt_name": None}, []),
+    ("sentence_bert_config", {"max_seq_length": 256}, ["cut after 256 tokens there, .* of up to 512"]),
+    ("sentence_bert_config", {"max_seq_length": 512, "do_lower_case": False}, []),
+    ("sentence_bert_config", {"do_lower_case": True}, ["do_lower_case has no key"]),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "words"), SETTINGS)
+def test_what_is_done_to_texts_is_noted(
+    tmp_path: Path, name: str, value: dict[str, Any], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """sentence-transformers' settings that a file has no key for, in the result and on the command line."""
+    folder = made(tmp_path)
+    (folder / f"{name}.json").write_text(json.dumps(value))
+    done = convert(folder, tmp_path / "o.gguf", vocabulary=False)
+    assert len(done.notes) == len(words)
+    assert all(re.search(word, note) for word, note in zip(words, done.notes, strict=True))
+    assert main(["convert", str(folder), str(tmp_path / "p.gguf"), "--no-vocab"]) == 0
+    said = capsys.readouterr().err
+    assert all(note in said for note in done.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("config_sentence_transformers", {"prompts": 5}, "prompts: 5 is not an object"),
+        ("config_sentence_transformers", {"default_prompt_name": "query"}, "query: missing"),
+        ("config_sentence_transformers", {"prompts": {"query": 5}}, "query: 5 is not a string"),
+        ("sentence_bert_config", {"max_seq_length": -1}, "max_seq_length: -1 is not an integer"),
+        ("sentence_bert_config", {"do_lower_case": "no"}, "do_lower_case: 'no' is not true or false"),
+    ],
+)
+def test_settings_for_texts_that_are_wrong(tmp_path: Path, name: str, value: Any, message: str) -> None:
+    folder = made(tmp_path)
+    (folder / f"{name}.json").write_text(json.dumps(value))
+    refused(folder, errors.BadCheckpoint, message)
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
