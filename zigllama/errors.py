@@ -104,6 +104,14 @@ class UnsupportedType(ModelFileError):
         super().__init__(f"tensor {tensor!r} has unsupported type {type_name}")
 
 
+class UnsupportedQuantization(ModelFileError):
+    """A folder's weights are packed by a method whose numbers are not read; `method` is its name."""
+
+    def __init__(self, path: str, method: str, what: str) -> None:
+        self.path, self.method = path, method
+        super().__init__(f"{path}: weights quantised by {method} ({what}) are not read; convert the unquantised model")
+
+
 class UnsupportedArchitecture(ModelFileError):
     """No architecture of that name is registered; `nearest` is the closest that is."""
 

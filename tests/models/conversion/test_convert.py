@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,35 @@ def test_configs_that_are_wrong(tmp_path: Path, config: dict[str, Any], message:
     refused(made(tmp_path, config), errors.BadCheckpoint, message)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}}, r"by gptq \(.*bits 4\)"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4, "version": "gemm"}}, "by awq"),
+        ({"quantization_config": {"load_in_4bit": True, "load_in_8bit": False}}, r"by bitsandbytes \(.*load_in_4bit"),
+        ({"quantization_config": {"quant_method": "fp8", "fmt": "e4m3"}}, r"by fp8 \(.*fmt 'e4m3'"),
+        ({"text_config": {"quantization_config": {"quant_method": "torchao"}}}, "by torchao"),
+        ({"compression_config": {"format": "pack-quantized"}}, "by an unnamed method .*'pack-quantized'"),
+        ({"quantization_config": {"quant_method": ["x" * 10_000] * 100}}, "quantised by"),
+    ],
+)
+def test_packed_weights(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    """Named before anything is said about tensors, which have dtypes and names of their own."""
+    head = {"model.embed_tokens.weight": entry("F8_E4M3")}
+    writer.safetensors(made(tmp_path, config) / "model.safetensors", {}, head)
+    with pytest.raises(errors.UnsupportedQuantization, match=message) as e:
+        convert(tmp_path / "folder", tmp_path / "o.gguf", vocabulary=False)
+    assert len(str(e.value)) < 500 and "convert the unquantised model" in str(e.value)
+
+
+def test_a_config_that_packs_nothing(tmp_path: Path) -> None:
+    for i, found in enumerate(({}, None, {"dtype": "float16", "quant_method": None})):
+        made(tmp_path / str(i), {"quantization_config": found})
+        convert(tmp_path / str(i) / "folder", tmp_path / f"{i}.gguf", vocabulary=False)
+    with pytest.raises(errors.BadCheckpoint, match="quantization_config: 4 is not an object"):
+        Checkpoint(made(tmp_path / "number", {"quantization_config": 4}))
+
+
 def test_an_unknown_class_names_the_nearest(tmp_path: Path) -> None:
     folder = made(tmp_path, {"architectures": ["LamaForCausalLM"]})
     refused(folder, errors.UnsupportedArchitecture, "nearest is 'LlamaForCausalLM'")
@@ -327,6 +357,48 @@ def test_sentence_transformers_folders(
     else:
         done = convert(folder, tmp_path / "o.gguf", vocabulary=False)
         assert done.metadata["llama.pooling_type"] == want
+
+
+PROMPTS = {"prompts": {"query": "query: ", "doc": "", "web": "web: "}, "default_prompt_name": "query"}
+SETTINGS: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("config_sentence_transformers", PROMPTS, ["'query: ' stands before every text", "knows prompts.*: web 'web: '"]),
+    ("config_sentence_transformers", PROMPTS | {"default_prompt_name": "doc"}, ["query 'query: ', web 'web: '"]),
+    ("config_sentence_transformers", {"prompts": {"doc": ""}, "default_prompt_name": None}, []),
+    ("sentence_bert_config", {"max_seq_length": 256}, ["cut after 256 tokens there, .* of up to 512"]),
+    ("sentence_bert_config", {"max_seq_length": 512, "do_lower_case": False}, []),
+    ("sentence_bert_config", {"do_lower_case": True}, ["do_lower_case has no key"]),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "words"), SETTINGS)
+def test_what_is_done_to_texts_is_noted(
+    tmp_path: Path, name: str, value: dict[str, Any], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """sentence-transformers' settings that a file has no key for, in the result and on the command line."""
+    folder = made(tmp_path)
+    (folder / f"{name}.json").write_text(json.dumps(value))
+    done = convert(folder, tmp_path / "o.gguf", vocabulary=False)
+    assert len(done.notes) == len(words)
+    assert all(re.search(word, note) for word, note in zip(words, done.notes, strict=True))
+    assert main(["convert", str(folder), str(tmp_path / "p.gguf"), "--no-vocab"]) == 0
+    said = capsys.readouterr().err
+    assert all(note in said for note in done.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("config_sentence_transformers", {"prompts": 5}, "prompts: 5 is not an object"),
+        ("config_sentence_transformers", {"default_prompt_name": "query"}, "query: missing"),
+        ("config_sentence_transformers", {"prompts": {"query": 5}}, "query: 5 is not a string"),
+        ("sentence_bert_config", {"max_seq_length": -1}, "max_seq_length: -1 is not an integer"),
+        ("sentence_bert_config", {"do_lower_case": "no"}, "do_lower_case: 'no' is not true or false"),
+    ],
+)
+def test_settings_for_texts_that_are_wrong(tmp_path: Path, name: str, value: Any, message: str) -> None:
+    folder = made(tmp_path)
+    (folder / f"{name}.json").write_text(json.dumps(value))
+    refused(folder, errors.BadCheckpoint, message)
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

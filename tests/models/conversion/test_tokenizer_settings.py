@@ -113,6 +113,36 @@ def test_added_tokens_open_no_gap_each(tmp_path: Path) -> None:
     assert time.perf_counter() - begin < 1
 
 
+REPLACE = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
+REFUSED: list[tuple[Data, str]] = [
+    ({"type": "Lowercase"}, "normalizer: 'Lowercase'"),
+    (REPLACE, "normalizer: {'content': ' '"),
+    ({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "StripAccents"}]}, "normalizer: 'StripAccents'"),
+    ({"type": "NFD"}, "normalizer: 'NFD'"),
+    ({"type": ["NFC"]}, r"normalizer: \['NFC'\]"),
+]
+
+
+def unigram(**more: Any) -> Data:
+    return {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["\u2581", -1.0]]}} | more
+
+
+@pytest.mark.parametrize(("normalizer", "message"), REFUSED)
+def test_normalisers_that_change_most_texts(tmp_path: Path, normalizer: Data, message: str) -> None:
+    """A file has no key for them, and its ids would be others than the folder's: refused by name, also within a
+    sequence; NFC and NFKC are a note."""
+    data = {"normalizer": normalizer}
+    for i, whole in enumerate((byte_level() | data, spaced(**data), unigram(**data))):
+        refused(tmp_path / str(i), whole, message)
+    both = {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "NFC"}]}
+    for i, whole in enumerate((byte_level(), spaced(), unigram())):
+        notes = taken(tmp_path / f"noted {i}", whole | {"normalizer": both})[1]
+        assert "texts are not normalised (NFC, NFKC): the file has no key for it" in notes
+        assert not taken(tmp_path / f"plain {i}", whole)[1]
+    runs = REPLACE | {"pattern": {"Regex": " {2,}"}}  # SentencePiece's own remove_extra_whitespaces
+    assert not taken(tmp_path / "runs", unigram(normalizer=runs))[1]
+
+
 # --- SentencePiece ----------------------------------------------------------------------------------------------------
 
 
@@ -122,7 +152,7 @@ def test_spaced(tmp_path: Path) -> None:
     assert taken(tmp_path / "a", spaced(normalizer=replace, pre_tokenizer=split))[1] == []
     both = {"type": "Sequence", "normalizers": [{"type": "NFKC"}, replace]}
     assert taken(tmp_path / "b", spaced(normalizer=both))[1] == [
-        "texts are not normalised ('NFKC'): the file has no key for it"
+        "texts are not normalised (NFKC): the file has no key for it"
     ]
     refused(tmp_path / "c", spaced(pre_tokenizer={"type": "Digits"}), "pre_tokenizer: 'Digits'")
     data = spaced()

@@ -18,13 +18,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from zigllama.errors import BadCheckpoint, MissingTensor
+from zigllama.errors import BadCheckpoint, MissingTensor, UnsupportedQuantization
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.runtime import F32
 from zigllama.models.config import MAX_LAYERS, MAX_SIZE
 from zigllama.models.conversion.safetensors import Entry, SafetensorsFile, parse_json, shown
 
 MAX_JSON = 64 << 20  # bytes of a JSON file of the folder; the largest tokenizer.json in use has 33 MB
+PACKED = ("quantization_config", "compression_config")  # the second as compressed-tensors wrote it once
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
 
@@ -104,7 +105,8 @@ class Checkpoint:
 
     folder   its path;  config  config.json;  paths  the safetensors files;  names  all tensors, sorted
 
-    Raises BadCheckpoint for a folder that is not as it should be, OSError as reading does.
+    Raises BadCheckpoint for a folder that is not as it should be, UnsupportedQuantization for weights that are packed,
+    OSError as reading does.
     """
 
     def __init__(self, folder: StrPath) -> None:
@@ -116,6 +118,8 @@ class Checkpoint:
         if config is None:
             raise BadCheckpoint(str(folder), "has no config.json")
         self.config = Config(config)
+        for part in (self.config, self.config.object("text_config")):
+            _refuse_packed(part, str(self.folder / "config.json"))
         try:
             self._entries = self._open()
         except BaseException:
@@ -224,3 +228,17 @@ class Checkpoint:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _refuse_packed(config: Config, path: str) -> None:
+    """Raises UnsupportedQuantization where the config says that the weights are packed: by GPTQ, AWQ, bitsandbytes, as
+    FP8, .... Such tensors hold codes, some of them under the names and in the shapes of the weights themselves. What
+    names a dtype alone says no more than the tensors do."""
+    for key in PACKED:
+        found = config.object(key)
+        rest = {k: v for k, v in found.items() if k not in ("dtype", "torch_dtype") and v is not None}
+        if rest:
+            on = next((k for k in ("load_in_4bit", "load_in_8bit") if rest.get(k) is True), None)
+            method = rest.get("quant_method", "bitsandbytes" if on else "an unnamed method")
+            bits = next((f"{k} {shown(rest[k])}" for k in ("bits", "w_bit", "format", "fmt") if k in rest), on)
+            raise UnsupportedQuantization(path, shown(method).strip("'"), f"{key}: {bits or ', '.join(rest)}"[:200])

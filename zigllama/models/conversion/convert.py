@@ -34,7 +34,7 @@ from zigllama.foundation.runtime import F32
 from zigllama.linear_algebra.number_formats import quantize_rows
 from zigllama.models.config import HyperParameters
 from zigllama.models.conversion.checkpoint import Checkpoint
-from zigllama.models.conversion.pooling import pooling_metadata
+from zigllama.models.conversion.pooling import notes_on_texts, pooling_metadata
 from zigllama.models.conversion.recipes import FLOAT32, Conversion, Recipe, Shape, conversion_of
 from zigllama.models.conversion.vocabulary_files import vocabulary_metadata
 from zigllama.models.registry import architecture, names
@@ -48,8 +48,8 @@ Tick = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written: tensor names with shape and type, the metadata, and the path. `notes`: what of the tokenizer a
-    GGUF file has no key for."""
+    """What was written: tensor names with shape and type, the metadata, and the path. `notes`: what of the tokenizer,
+    and of what is done to texts before it, a GGUF file has no key for."""
 
     path: str
     arch: str
@@ -109,6 +109,8 @@ def convert(
             if vocabulary:
                 more, notes = vocabulary_metadata(checkpoint, rows, pre)
         metadata |= more
+        lowercase = metadata.get("tokenizer.ggml.normalizer.lowercase") is True
+        notes += notes_on_texts(checkpoint, metadata.get(f"{family.arch}.context_length", 0), lowercase)
         _check(family, metadata, tensors)
         done = Converted(place, family.arch, tensors, metadata, (*notes, *family.notes))
         data = [TensorData(n, s, t, lambda n=n: work.pieces(n, recipes[n])) for n, (s, t) in tensors.items()]  # type: ignore[misc]

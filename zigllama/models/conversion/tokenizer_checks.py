@@ -7,6 +7,7 @@ nothing (tokenizer_json.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from zigllama.errors import BadCheckpoint, UnsupportedTokenizer
@@ -43,16 +44,36 @@ def check_bpe(model: Config, path: str) -> None:
             _refuse(key, model[key], path, "none")
 
 
+def check_normalizers(top: Config, known: Sequence[object] = (), kinds: Sequence[str] = ()) -> list[str]:
+    """Steps that change a text before it is cut, but for those that are `known` or of `kinds`: of NFC and NFKC, which
+    leave most texts as they are, there is a note. Raises UnsupportedTokenizer for others, with which most texts would
+    get other ids."""
+    found = set()
+    for step in steps(top, "normalizer"):
+        kind = step.get("type")
+        if kind in ("NFC", "NFKC"):
+            found.add(kind)
+        elif kind not in kinds and dict(step) not in known:
+            _refuse("normalizer", dict(step) if kind == "Replace" else kind, top.path, "none of that kind")
+    return [f"texts are not normalised ({', '.join(sorted(found))}): the file has no key for it"] if found else []
+
+
 def check_spaced(top: Config) -> list[str]:
-    """A SentencePiece model in another coat: what becomes of spaces is known, of other steps there are notes
-    (normalisers) or errors (cuts)."""
+    """A SentencePiece model in another coat: what becomes of spaces is known, of other steps there are notes or
+    errors."""
     for step in steps(top, "pre_tokenizer"):
         kind, pattern = step.get("type"), step.get("pattern")
         if kind != "Metaspace" and not (kind == "Split" and pattern == {"String": " "}):  # spaces are gone by then
             _refuse("pre_tokenizer", kind, top.path, "Metaspace")
     known = [{"type": "Replace", "pattern": {"String": " "}, "content": START}, {"type": "Prepend", "prepend": START}]
-    other = sorted({shown(step.get("type")) for step in steps(top, "normalizer") if dict(step) not in known})
-    return [f"texts are not normalised ({', '.join(other)}): the file has no key for it"] if other else []
+    return check_normalizers(top, known)
+
+
+def check_unigram(top: Config) -> list[str]:
+    """The map of characters and remove_extra_whitespaces are SentencePiece's own; of other steps there are notes or
+    errors."""
+    runs = [{"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": c} for c in (" ", START)]
+    return check_normalizers(top, runs, ("Precompiled", "Strip"))
 
 
 def check_word_piece(top: Config, model: Config) -> None:

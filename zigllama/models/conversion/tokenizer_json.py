@@ -25,7 +25,9 @@ from zigllama.models.conversion.safetensors import shown
 from zigllama.models.conversion.tokenizer_checks import (
     around,
     check_bpe,
+    check_normalizers,
     check_spaced,
+    check_unigram,
     check_word_piece,
     notes_on_added,
     steps,
@@ -124,9 +126,7 @@ def _byte_bpe(top: Config, model: Config, path: str, pre: str | None) -> Words:
         if " " in a + b:
             raise BadCheckpoint(path, f"merge {i} has a space, {a + b!r:.80}: no letter of the byte alphabet is one")
         words.merges.append(f"{a} {b}")
-    normalizers = {str(step.get("type")) for step in steps(top, "normalizer")}
-    if normalizers:
-        words.notes.append(f"texts are not normalised ({', '.join(sorted(normalizers))}): the file has no key for it")
+    words.notes += check_normalizers(top)
     words.keys["add_bos_token"] = False  # what the post-processor says goes before
     return words
 
@@ -235,6 +235,7 @@ def _unigram(top: Config, model: Config, path: str) -> Words:
     words = Words(path, "t5", [e[0] for e in entries], [1] * len(entries), [float(e[1]) for e in entries])
     at = model.int("unk_id", default=0, high=len(entries) - 1)
     _kinds(words, words.tokens[at])
+    words.notes += check_unigram(top)
     for step in steps(top, "normalizer", "Precompiled"):
         try:
             raw = base64.b64decode(step.text("precompiled_charsmap", default=""), validate=True)
