@@ -123,11 +123,16 @@ class Looker:
             self._model = self.open()
         return self._model
 
+    def asked(self, run: Run) -> tuple[list[int], list[F32], list[int]]:
+        """The run's ids, the tiles' rows, and before which id each tile stands."""
+        tiles = run.tiles(self.tiles)
+        ids: list[int] = self.about["ids"][: run.n_ids(self.tiles, self.variant.n_out)]
+        return ids, [self.seen[i][t] for _, i, t in tiles], [at for at, _, _ in tiles]
+
     def logits(self, model: Model, run: Run) -> F32:
         """(T + N, V): the run's ids, with the images' tiles where it has them."""
-        tiles = run.tiles(self.tiles)
-        ids = self.about["ids"][: run.n_ids(self.tiles, self.variant.n_out)]
-        return model.logits(ids, image=[self.seen[i][t] for _, i, t in tiles], image_at=[at for at, _, _ in tiles])
+        ids, rows, places = self.asked(run)
+        return model.logits(ids, image=rows, image_at=places)
 
     def close(self) -> None:
         """Close the engine, if it was loaded."""

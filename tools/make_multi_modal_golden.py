@@ -9,7 +9,9 @@ the form that resizes by Pillow, in float32:
 
     pixels     of each image's tiles: shape, means and deviations by tile and channel, and some values
     features   rows of the first image, after the projector
+    prompts    what the class's processor puts in the place of each image: its rows as <image>, and marks around tiles
     one, two   logits of some rows of a text with one image, and of one with two
+    greedy     16 tokens after the text with two, each from a pass over all, and how far the second best logit was
     effects    how far some logit moves when one parameter is made neutral; below ten times the tolerance it is idle
                and the model is refused, except for what the variant names
 
@@ -22,12 +24,14 @@ import argparse
 import importlib
 import json
 import re
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from make_architecture_golden import ROOT, Oracle
+from make_architecture_golden import N_GREEDY, ROOT, Oracle
 from multi_modal_variants import EFFECTS, IMAGE_TOKEN, RUNS, VARIANTS, ImageVariant, Run, image
 
 GOLDEN = ROOT / "tests" / "golden" / "multi_modal"
@@ -40,7 +44,7 @@ class ImageOracle(Oracle):
 
     def __init__(self, name: str, variant: ImageVariant) -> None:
         super().__init__(name, variant)
-        self.images = variant
+        self.name, self.images = name, variant
         self.ids = [i % IMAGE_TOKEN for i in self.ids]
         module, made = variant.processor.split(".")
         path = f"transformers.models.{module}.image_processing_pil_{module}"
@@ -68,13 +72,43 @@ class ImageOracle(Oracle):
             found = self.model.get_image_features(self.shown(i), return_dict=True).pooler_output
         return np.asarray(torch.cat([f.reshape(-1, f.shape[-1]) for f in found]).numpy(), np.float32)
 
-    def look(self, run: Run) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Logits (T + N, V)."""
+    def prompt(self, i: int) -> str:
+        """What stands for an image, without a tokenizer, of which only the marks' texts are asked."""
+        made = getattr(transformers, self.images.hf.removesuffix("ForConditionalGeneration") + "Processor")
+        marks = {"fake_image_token": "<fake_token_around_image>", "image_token": "<image>"}
+        marks |= {"global_image_tag": "<global-img>", "global_image_token": "<global-img>"}
+        vision = self.config["vision_config"]
+        it = SimpleNamespace(
+            image_seq_len=self.images.n_out,
+            patch_size=vision["patch_size"],
+            num_additional_image_tokens=1,
+            vision_feature_select_strategy="default",
+            **marks,
+        )
+        more = {} if self.images.hf.startswith("Llava") else {"return_row_col_info": True}
+        inputs = self.processor(images=[image(self.name, i)], return_tensors="pt", **more)
+        return str(made.replace_image_token(it, inputs, 0))
+
+    def greedy(self) -> tuple[list[int], list[float]]:
+        """The continuation of the run with two images, and the gaps."""
+        tokens, gaps = list[int](), list[float]()
+        for _ in range(N_GREEDY):
+            row = self.look(RUNS["two"], tokens)[-1]
+            second, first = np.partition(row, -2)[-2:]
+            tokens.append(int(row.argmax()))
+            gaps.append(round(float(first - second), 6))
+        if IMAGE_TOKEN in tokens:
+            raise SystemExit(f"{self.name}: the continuation has the image's placeholder in it")
+        return tokens, gaps
+
+    def look(self, run: Run, more: Sequence[int] = ()) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Logits (T + N, V), `more` ids behind the run's."""
         n = self.images.n_out
         text = list(self.ids[: run.n_ids(self.tiles, n)])
         for at, _, _ in reversed(run.tiles(self.tiles)):
             text[at:at] = [IMAGE_TOKEN] * n
         assert len(text) == run.length
+        text += more
         with torch.no_grad():
             pixels = self.shown(*range(len(run.places)))
             found = self.model(input_ids=torch.tensor([text]), pixel_values=pixels, use_cache=False).logits
@@ -112,6 +146,7 @@ def make(name: str, variant: ImageVariant) -> None:
         if idle and not effect < variant.atol:
             raise SystemExit(f"{name}: {parameter} should be idle, and moves a logit by {effect}")
     runs = {key: oracle.look(run)[[r for r in ROWS if r < run.length]] for key, run in RUNS.items()}
+    tokens, gaps = oracle.greedy()
     about = {
         "oracle": f"transformers {transformers.__version__}, torch {torch.__version__}, numpy {np.__version__}",
         "command": f"python tools/make_multi_modal_golden.py {name}",
@@ -124,6 +159,9 @@ def make(name: str, variant: ImageVariant) -> None:
         "tiles": list(oracle.tiles),
         "rows": {key: [r for r in ROWS if r < run.length] for key, run in RUNS.items()},
         "pixels": [oracle.statistics(i) for i in range(len(variant.images))],
+        "prompts": [oracle.prompt(i) for i in range(len(variant.images))],
+        "greedy": tokens,
+        "greedy_gaps": gaps,
         "effects": effects,
     }
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in about.items())
@@ -133,7 +171,8 @@ def make(name: str, variant: ImageVariant) -> None:
     np.savez_compressed(GOLDEN / f"{name}.npz", features=features, **runs)
     least = min((e, p) for p, e in effects.items() if not any(re.search(pattern, p) for pattern in variant.idle))
     print(f"{name}: tiles {oracle.tiles}, features {features.shape} to {np.abs(features).max():.2f}, "
-          f"logits to {max(float(np.abs(r).max()) for r in runs.values()):.2f}, least effect {least}")  # fmt: skip
+          f"logits to {max(float(np.abs(r).max()) for r in runs.values()):.2f}, "
+          f"least gap {min(gaps):.4f}, least effect {least}")  # fmt: skip
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from multi_modal_models import looker as looker  # the fixture
 from multi_modal_variants import RUNS, VARIANTS, image
 
 from zigllama.app.quantize import quantize
+from zigllama.inference.images import stood_in
+from zigllama.inference.streaming import StreamingGenerator
 from zigllama.inference.vision import Vision
 from zigllama.models.image_processing import process
 
@@ -84,6 +86,26 @@ def test_logits(looker: Looker, name: str) -> None:
     ours, want = ours[looker.about["rows"][name]], looker.arrays[name]
     print(f"{looker.name}, {name}: largest difference {np.abs(ours - want).max():.2g}")
     np.testing.assert_allclose(ours, want, rtol=0, atol=looker.variant.atol)
+
+
+def test_what_stands_for_an_image(looker: Looker) -> None:
+    """The rows and the marks around them, in the order in which the class's processor writes them."""
+    with Vision(looker.mmproj(), n_threads=1, fit=looker.variant.fit) as vision:
+        for i, want in enumerate(looker.about["prompts"]):
+            layout = vision.layout(vision.rows(image(looker.name, i)))
+            assert "".join(part if isinstance(part, str) else "<image>" * part for part in layout) == want
+            assert want.count("<image>") == looker.tiles[i] * looker.variant.n_out
+
+
+def test_greedy(looker: Looker) -> None:
+    """16 tokens behind two images, through the cache, as transformers has them without one; no two best logits are so
+    close that rounding could choose."""
+    ids, rows, places = looker.asked(RUNS["two"])
+    prompt = stood_in(ids, rows, places, looker.model.spec.n_embd)
+    assert min(looker.about["greedy_gaps"]) > 2 * looker.variant.atol
+    request = looker.model.request(prompt, max_tokens=16, temperature=0.0, ignore_eos=True)
+    result = StreamingGenerator(looker.model.scheduler, request).run()
+    assert list(result.token_ids) == looker.about["greedy"] and len(looker.about["greedy"]) == 16
 
 
 def test_the_image_matters(looker: Looker) -> None:
