@@ -124,9 +124,9 @@ def test_no_token_for_the_unknown() -> None:
 @pytest.mark.parametrize("piece", ["a", " ", "\u0301", "a ", "\u4f60", "!", "\u0301\u0323", "\u0f73"])
 def test_time_is_linear(piece: str) -> None:
     """Four megabytes of one thing: seconds, not hours."""
-    start = time.perf_counter()
+    start = time.process_time()
     PAIR[0].encode(piece * (4_000_000 // len(piece.encode())))
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 def test_marks_in_any_order() -> None:
