@@ -17,7 +17,7 @@ from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.foundation.gguf_header import MAX_KEYS, MAX_STRINGS, MAX_TENSORS, Header, parse_header
 
 CASES = hostile_cases()
-SECONDS = 1.0  # the promise of every reader: an error within a second; of processor time, so that a busy machine does not decide
+SECONDS = 1.0  # the promise of every reader: an error within a second; of the processor, which may be busy elsewhere
 
 
 def parse(data: bytes) -> Header:
