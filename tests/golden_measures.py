@@ -9,10 +9,17 @@ Array = npt.NDArray[np.float64]
 
 
 def log_sum_exp(x: npt.ArrayLike) -> Array:
-    """log(sum(exp(x))) over the last axis, in float64; -inf stands for nothing."""
-    v = np.asarray(x, np.float64)
-    high = v.max(axis=-1)
-    return np.asarray(high + np.log(np.exp(v - high[..., None]).sum(axis=-1)))
+    """log(sum(exp(x))) over the last axis, in float64; -inf stands for nothing.
+
+    Row by row: of a vocabulary of 262,144 and 600 positions a copy in float64 is more than a gigabyte.
+    """
+    v = np.asarray(x)
+    out = np.empty(v.shape[:-1])
+    for i in np.ndindex(out.shape):
+        row = np.array(v[i], np.float64)
+        high = row.max()
+        out[i] = high + np.log(np.exp(np.subtract(row, high, out=row), out=row).sum())
+    return out
 
 
 def kl(p_logits: npt.ArrayLike, q_logits: npt.ArrayLike) -> Array:
@@ -29,7 +36,7 @@ def coarse_kl(top: npt.ArrayLike, top_ids: npt.ArrayLike, rest: npt.ArrayLike, o
     (T, V).
     """
     ids = np.asarray(top_ids, np.int64)
-    q = np.array(other, np.float64)
+    q = np.array(other)
     q_top = np.take_along_axis(q, ids, -1)
     np.put_along_axis(q, ids, -np.inf, -1)
     return kl(np.c_[top, rest], np.c_[q_top, log_sum_exp(q)])

@@ -5,6 +5,7 @@
 #define ZL_LINEAR_REFERENCE_H
 #include "../core/core.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const int all_types[] = {ZL_TYPE_F32,  ZL_TYPE_F16,  ZL_TYPE_BF16, ZL_TYPE_Q4_0, ZL_TYPE_Q4_1, ZL_TYPE_Q5_0,
@@ -110,36 +111,53 @@ static void quantize_block(const float *x, int8_t *q, float *d, int *sum) {
     }
 }
 
-/* One output: row of W times row of x, in the order of kernels/linear.h. `fused`: multiply-adds round once. */
-static inline float output(int type, const uint8_t *row, const float *x, int64_t cols, int fused) {
+typedef struct {
+    int8_t q[32];
+    float d;
+    int sum;
+} activation; /* one block */
+
+/* One output: a row of W, value by value, times a row of x, in the order of kernels/linear.h. `fused`: multiply-adds round once. */
+static inline float output_float(const float *w, const float *x, int64_t cols, int fused) {
     float acc = 0;
-    if (!is_quantised(type)) {
-        for (int64_t k = 0; k < cols; k++) {
-            float w = weight_value(type, row, k);
-            acc = fused ? fmaf(w, x[k], acc) : w * x[k] + acc;
-        }
-        return acc;
-    }
-    for (int64_t b = 0; b < cols / 32; b++) {
-        int8_t q[32];
-        float d, t = 0;
-        int total, width = type == ZL_TYPE_Q6_K ? 16 : 32;
-        value first = quant_value(type, row, b * 32);
-        quantize_block(x + b * 32, q, &d, &total);
+    for (int64_t k = 0; k < cols; k++) acc = fused ? fmaf(w[k], x[k], acc) : w[k] * x[k] + acc;
+    return acc;
+}
+static inline float output_quant(int type, const value *w, const activation *x, int64_t cols, int fused) {
+    float acc = 0;
+    for (; cols > 0; cols -= 32, w += 32, x++) {
+        float t = 0;
+        const int width = type == ZL_TYPE_Q6_K ? 16 : 32;
         for (int from = 0; from < 32; from += width) {
             int sum = 0;
-            float scale = quant_value(type, row, b * 32 + from).scale;
-            for (int i = from; i < from + width; i++) {
-                value v = quant_value(type, row, b * 32 + i);
-                sum += (v.code - v.zero) * q[i];
-            }
+            const float scale = w[from].scale;
+            for (int i = from; i < from + width; i++) sum += (w[i].code - w[i].zero) * x->q[i];
             if (from == 0) t = (float)sum * scale;
             else t = fused ? fmaf((float)sum, scale, t) : (float)sum * scale + t;
         }
-        if (first.has_offset) t = fused ? fmaf(first.offset, (float)total, t) : first.offset * (float)total + t;
-        acc = fused ? fmaf(t, d, acc) : t * d + acc;
+        if (w->has_offset) t = fused ? fmaf(w->offset, (float)x->sum, t) : w->offset * (float)x->sum + t;
+        acc = fused ? fmaf(t, x->d, acc) : t * x->d + acc;
     }
     return acc;
+}
+
+/* All outputs (t, rows); values of W are read, and rows of x rounded, once each: under an emulator that is most of the work. */
+__attribute__((unused)) static void outputs(int type, const uint8_t *file, int64_t rows, const float *x, int64_t t, int64_t cols, int fused, float *y) {
+    const int64_t blocks = is_quantised(type) ? cols / 32 : 0;
+    value *codes = malloc((size_t)cols * sizeof *codes);
+    float *values = malloc((size_t)cols * sizeof *values);
+    activation *a = malloc((size_t)(t * blocks + 1) * sizeof *a);
+    if (!codes || !values || !a) abort();
+    for (int64_t b = 0; b < t * blocks; b++) quantize_block(x + b * 32, a[b].q, &a[b].d, &a[b].sum);
+    for (int64_t r = 0; r < rows; r++, file += row_bytes_of(type, cols)) {
+        for (int64_t k = 0; k < cols; k++) {
+            if (blocks) codes[k] = quant_value(type, file, k);
+            else values[k] = weight_value(type, file, k);
+        }
+        for (int64_t i = 0; i < t; i++)
+            y[i * rows + r] = blocks ? output_quant(type, codes, a + i * blocks, cols, fused) : output_float(values, x + i * cols, cols, fused);
+    }
+    free(codes), free(values), free(a);
 }
 
 /* ---- the same of products in bf16: pairs of columns, both factors rounded, denormals flushed ---- */

@@ -172,13 +172,10 @@ static part make_part(zl_ctx *ctx, int type, int64_t rows, int64_t cols) {
 }
 static void expect(zl_ctx *ctx, part *p, const float *x, int64_t t, int64_t cols, const float *bias, const float *residual) {
     p->want = malloc((size_t)(t * p->rows) * 4 + 4);
-    for (int64_t i = 0; i < t; i++) {
-        for (int64_t r = 0; r < p->rows; r++) {
-            float y = output(p->type, (uint8_t *)p->file.p + r * row_bytes_of(p->type, cols), x + i * cols, cols, fused(ctx));
-            if (bias) y += bias[r];
-            if (residual) y += residual[i * p->rows + r];
-            p->want[i * p->rows + r] = y;
-        }
+    outputs(p->type, p->file.p, p->rows, x, t, cols, fused(ctx), p->want);
+    for (int64_t i = 0; i < t * p->rows; i++) {
+        if (bias) p->want[i] += bias[i % p->rows];
+        if (residual) p->want[i] += residual[i];
     }
 }
 static void drop_part(part *p) {

@@ -123,10 +123,10 @@ def test_no_token_for_the_unknown() -> None:
 
 @pytest.mark.parametrize("piece", ["a", " ", "\u0301", "a ", "\u4f60", "!", "\u0301\u0323", "\u0f73"])
 def test_time_is_linear(piece: str) -> None:
-    """Four megabytes of one thing: seconds, not hours."""
-    start = time.perf_counter()
-    PAIR[0].encode(piece * (4_000_000 // len(piece.encode())))
-    assert time.perf_counter() - start < 20
+    """A megabyte of one thing: a second or so, where the square of its length would be an hour."""
+    start = time.process_time()
+    PAIR[0].encode(piece * (1_000_000 // len(piece.encode())))
+    assert time.process_time() - start < 5
 
 
 def test_marks_in_any_order() -> None:

@@ -208,25 +208,25 @@ def test_deep_values() -> None:
 
 def test_a_key_twice_among_many() -> None:
     raw = b"{" + b",".join(b'"%d":1' % i for i in range(100_000)) + b',"99999":1}'
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(BadCheckpoint, match="'99999' appears twice"):
         parse_json(raw, "p", "config")
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize(("raw", "message"), [(b"[],", r"times \[ or {"), (b"1,", "times ,")])
 def test_more_values_than_memory(raw: bytes, message: str) -> None:
     """What is 20 MB in a file and half a gigabyte as objects."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(BadCheckpoint, match=message):
         parse_json(b'{"a": [' + raw * (9 << 20) + b"0]}", "p", "config")
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 def test_a_long_class() -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(UnsupportedArchitecture) as e:
         conversion_of(Config({"architectures": ["LlamaForCausalLM" * 1_000_000]}))
     with pytest.raises(UnsupportedArchitecture) as f:
         architecture("llama" * 1_000_000)
-    assert len(str(e.value)) < 300 and len(str(f.value)) < 300 and time.perf_counter() - begin < 2
+    assert len(str(e.value)) < 300 and len(str(f.value)) < 300 and time.process_time() - begin < 2

@@ -108,9 +108,9 @@ def test_added_tokens_that_take_spaces(tmp_path: Path) -> None:
 def test_added_tokens_open_no_gap_each(tmp_path: Path) -> None:
     data = byte_level()
     data["added_tokens"] += [{"id": 4096 * (i + 1), "content": f"x{i}"} for i in range(2000)]
-    begin = time.perf_counter()
+    begin = time.process_time()
     refused(tmp_path, data, "added token 'x1' has id 8192")
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 REPLACE = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
@@ -157,9 +157,9 @@ def test_spaced(tmp_path: Path) -> None:
     refused(tmp_path / "c", spaced(pre_tokenizer={"type": "Digits"}), "pre_tokenizer: 'Digits'")
     data = spaced()
     data["model"]["vocab"]["a" * 100_000] = 4
-    begin = time.perf_counter()
+    begin = time.process_time()
     refused(tmp_path / "d", data, "a token of 100000 characters")
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 @pytest.mark.parametrize(
