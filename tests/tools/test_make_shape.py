@@ -95,7 +95,7 @@ def test_types_of_a_pure_file_and_of_a_tied_one() -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_shapes_of_the_families_are_about_500m_and_have_rows(name: str) -> None:
     assert 350e6 < SHAPES[name].n_params < 570e6
-    assert f"{name.rpartition('-')[2]}" == f"{round(SHAPES[name].n_params, -7) // 10**6}m"
+    assert abs(SHAPES[name].n_params / 1e6 - int(name.rpartition("-")[2].removesuffix("m"))) < 6  # the name is right
     rows = [row for row in choose(["families"]) if row.model == f"{name}-q4_0"]
     assert [row.test for row in rows] == ["pp512", "tg64"] and all(row in ROWS and row.floor == 1.0 for row in rows)
 

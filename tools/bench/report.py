@@ -48,10 +48,11 @@ def work(path: Path) -> dict[str, float]:
     with gguf.open(path) as reader:
         looked_up = {"position_embd.weight"} | ({"token_embd.weight"} if "output.weight" in reader.tensors else set())
         used = reader.metadata.get(f"{reader.metadata['general.architecture']}.expert_used_count", 0)
+        assert isinstance(used, int)
         n_bytes = operations = 0.0
         for name, t in reader.tensors.items():
             share = used / t.shape[0] if len(t.shape) == 3 else 1.0
-            n_bytes += 0 if name in looked_up else share * t.n_bytes
+            n_bytes += 0.0 if name in looked_up else share * t.n_bytes
             if name.startswith("blk.") and len(t.shape) > 1:
                 operations += 2 * share * math.prod(t.shape)
     return {"bytes": n_bytes, "operations": operations}

@@ -85,7 +85,7 @@ WIDE = ("iq4_xs", "iq4_nl", "q2_k", "q3_k", "iq3_s", "iq2_xs")
 # A shape of each kind of architecture, about 500M (shapes.py): parallel residual with two norms, with one, with one key
 # and value for all heads; ALiBi; learned positions; experts, with a shared one too; a scan per channel, and per head.
 FAMILIES = (
-    "gptneox-410m", "phi2-410m", "falcon-390m", "bloom-560m", "gpt2-355m", "mixtral-520m", "qwen2moe-500m",
+    "gptneox-410m", "phi2-410m", "falcon-390m", "bloom-560m", "gpt2-355m", "mixtral-520m", "qwen2moe-490m",
     "mamba-370m", "mamba2-370m",
 )  # fmt: skip
 FAMILY_ROWS = tuple(row for name in FAMILIES for row in _family(f"{name}-q4_0"))

@@ -135,7 +135,7 @@ SHAPES = {
     "bloom-560m": transformer("bloom", 1024, 24, 16, 4096, 250_880, tied=True),  # BLOOM's smallest
     "gpt2-355m": transformer("gpt2", 1024, 24, 16, 4096, 50_257, n_ctx=1024, tied=True),  # GPT-2 medium's
     "mixtral-520m": llama(768, 12, 12, 4, 2048, **EIGHT),
-    "qwen2moe-500m": transformer("qwen2moe", 1024, 12, 16, 2048, 32_000, rms=True, more=SHARED),
+    "qwen2moe-490m": transformer("qwen2moe", 1024, 12, 16, 2048, 32_000, rms=True, more=SHARED),
     "mamba-370m": mamba("mamba", 1024, 48, 50_280, 16, 64),  # Mamba's own, as the next
     "mamba2-370m": mamba("mamba2", 1024, 48, 50_288, 128, 32, group_count=1),
 }
