@@ -2,6 +2,7 @@
 
     python tools/bench_peers.py --llama LLAMA/build/bin --ik IK/build/bin --models build/shapes --json table.json
     python tools/bench_peers.py ... --only "1.1b-q4_0 pp512" --only batch       a row, or all with this in the name
+    python tools/bench_peers.py ... --only families                             every kind of architecture at 500M
     python tools/bench_peers.py ... --isa avx2                                  with peers that were built for AVX2
     python tools/bench_peers.py --json table.json --show                        the table of what was measured
 
@@ -50,7 +51,7 @@ def file_of(row: Row, folder: Path) -> Path:
     entry = CATALOGUE.get(row.model)
     path = entry.path if entry else folder / f"{row.model}.gguf"
     if not path.exists():
-        shape, _, kind = row.model.partition("-")
+        shape, _, kind = row.model.rpartition("-")
         how = f"zigllama pull {row.model}" if entry else f"python tools/make_shape.py {shape} {kind} --folder {folder}"
         raise SystemExit(f"{path} is not there; `{how}` makes it")
     return path
@@ -114,7 +115,12 @@ def main() -> None:
     add("--ik", type=Path, help="the same of ik_llama.cpp")
     add("--models", type=Path, default=Path("build/shapes"), help="folder of make_shape.py (default: build/shapes)")
     add("--peer-python", help="interpreter with llama-cpp-python, for the rows `start` and `memory`")
-    add("--only", action="append", metavar="ROW", help="a row, or every row with this in its name; may be repeated")
+    add(
+        "--only",
+        action="append",
+        metavar="ROW",
+        help="a row, every row with this in its name, or a group: families; may be repeated",
+    )
     add("--pairs", type=int, default=report.PAIRS, help="pairs that are kept (default: 8)")
     add("--tries", type=int, help="pairs that are tried at most (default: 3 times --pairs)")
     add("--isa", help="measure this ISA variant of ours, as ZIGLLAMA_ISA")

@@ -167,6 +167,30 @@ static void attention(int type, int t, int window, int slopes, const char *name,
     run(name, ZL_OP_ATTENTION, tensors, slopes ? 4 : 3, &step, (const int32_t[5]){0, HEADS, window}, 0.125f, 0);
 }
 
+/* ---- states ------------------------------------------------------------------------------------------------------------------------ */
+
+enum { CHANNELS = 256, HEADS_OF_STATE = 4, PER_HEAD = 64 }; /* Mamba's with 16 states each; Mamba 2's with 128 for each of a head */
+
+static void scan(int dual, int t, const char *name) {
+    enum { ROWS = 64, PAGES = 3 };
+    const int n = dual ? 128 : 16, dv = CHANNELS * n;
+    zl_cache cache = {.type = ZL_TYPE_F32, .n_layer = 1, .n_kv = 1, .dk = 1, .dv = dv, .n_pages = PAGES, .state = 1,
+                      .k = need(4 * PAGES), .v = values((int64_t)PAGES * dv)};
+    int32_t seq[ROWS] = {0}, at[ROWS], table[3] = {0, 2, 1};
+    for (int i = 0; i < t; i++) at[i] = ROWS + i;
+    zl_step step = {.n_rows = t, .n_seq = 1, .seq = seq, .cache_pos = at, .see_to = at};
+    step.tables[0] = table, step.table_width[0] = 3;
+    zl_tensor c = {.kind = ZL_CACHE, .data = &cache}, out = rows(need(4 * (int64_t)t * CHANNELS), t, CHANNELS);
+    zl_tensor x = rows(values((int64_t)t * (CHANNELS + 2 * n)), t, dual ? CHANNELS + 2 * n : CHANNELS);
+    zl_tensor selective[] = {x, rows(values((int64_t)t * CHANNELS), t, CHANNELS), rows(values((int64_t)t * n), t, n),
+                             rows(values((int64_t)t * n), t, n), constant(values((int64_t)n * CHANNELS), (int64_t)n * CHANNELS),
+                             constant(values(CHANNELS), CHANNELS), c, out};
+    zl_tensor heads[] = {x, rows(values((int64_t)t * HEADS_OF_STATE), t, HEADS_OF_STATE), constant(values(HEADS_OF_STATE), HEADS_OF_STATE),
+                         constant(values(HEADS_OF_STATE), HEADS_OF_STATE), c, out};
+    if (dual) run(name, ZL_OP_DUAL_SCAN, heads, 6, &step, (const int32_t[5]){0, HEADS_OF_STATE, PER_HEAD, n, 1}, 0, 0);
+    else run(name, ZL_OP_SELECTIVE_SCAN, selective, 8, &step, (const int32_t[5]){0, n}, 0, 0);
+}
+
 /* ---- the tape itself --------------------------------------------------------------------------------------------------------------- */
 
 /* 64 sums of a single value: what is left is what running an op costs while nobody times it. */
@@ -200,6 +224,10 @@ int main(void) {
     attention(ZL_TYPE_F16, 1, 0, 1, "attention f16, one row, slopes", NULL);
     attention(ZL_TYPE_F16, 64, 0, 0, "attention f16, 64 rows", NULL);
     attention(ZL_TYPE_Q8_0, 64, 0, 0, "attention q8_0, 64 rows", NULL);
+    scan(0, 1, "selective_scan, one row");
+    scan(0, 64, "selective_scan, 64 rows");
+    scan(1, 1, "dual_scan, one row");
+    scan(1, 64, "dual_scan, 64 rows");
     tape();
     zl_ctx_free(ctx);
     return 0;

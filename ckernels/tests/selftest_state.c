@@ -142,7 +142,7 @@ static void check_conv(const world *w, const float *out, const char *isa) {
 /* One channel of one sequence through all rows. `wrong`: by how much the state may be off. */
 static void check_channel(const world *w, const float *out, int64_t q, int64_t i, const char *isa) {
     const shape s = w->s;
-    double h[64] = {0}, wrong[64] = {0};
+    double h[128] = {0}, wrong[128] = {0};
     const int64_t head = s.kind == DUAL ? i / s.d : i, group = s.kind == DUAL ? head / (s.heads / s.groups) : 0;
     for (int64_t t = 0; t < N; t++) {
         const int64_t row = q * N + t;
@@ -160,6 +160,27 @@ static void check_channel(const world *w, const float *out, int64_t q, int64_t i
         }
         const double got = (double)out[row * w->out_cols + i];
         CHECK(fabs(got - y) <= off + (double)(s.n + 3) * U * 1.1 * size + 1e-37, "%s scan %d: row %d channel %d: %g, want %g +- %g", isa, s.kind, (int)t, (int)i, got, y, off);
+    }
+}
+
+/* The selective scan's own exp, seen through a state of 1 with nothing added: h = e^(100 a), where softplus(100) is 100. */
+static void check_decays(zl_ctx *ctx) {
+    enum { M = 1000 };
+    const float ends[] = {0.0f, -87.6f, -87.8f, -200.0f, -1e30f, -INFINITY, 88.3f, 88.4f, 200.0f, INFINITY};
+    float a[M], h[M], from[M], dt[M], x[M] = {0}, d[M] = {0}, out[M];
+    const float one = 1;
+    zl_scan s = {.rows = 1, .n = M, .states = 1, .stride = M, .x_row = M, .dt_row = M, .bc_row = 1, .out_row = M,
+                 .x = x, .dt = dt, .b = &one, .c = &one, .a = a, .d = d, .from = from, .h = h, .out = out};
+    for (int round = 0; round < 50; round++) {
+        for (int i = 0; i < M; i++) dt[i] = 100, from[i] = 1, a[i] = round ? uniform(-0.876f, 0.883f) : i % 11 < 10 ? ends[i % 11] / 100 : NAN;
+        zl_ctx_kernels(ctx)->selective_scan(&s);
+        for (int i = 0; i < M; i++) {
+            const double at = (double)(100 * a[i]), want = exp(at), got = (double)h[i];
+            if (isnan(a[i])) CHECK(isnan(h[i]), "%s decay of NaN: %g", zl_ctx_isa(ctx), got);
+            else if (at < -87.69) CHECK(got == 0, "%s decay of %g: %g", zl_ctx_isa(ctx), at, got);
+            else if (at > 88.37) CHECK(isinf(h[i]) && got > 0, "%s decay of %g: %g", zl_ctx_isa(ctx), at, got);
+            else CHECK(at == 0 ? got == 1 : fabs(got - want) <= 3 * U * want + 1e-38, "%s decay of %g: %.9g, want %.9g", zl_ctx_isa(ctx), at, got, want);
+        }
     }
 }
 
@@ -328,10 +349,11 @@ static void check_group_norm(zl_ctx *ctx) {
 
 int selftest_state(zl_ctx *ctx) {
     static const shape shapes[] = {{CONV, 37, 0, 0, 4, 1},      {CONV, 600, 0, 0, 2, 1},     {CONV, 5, 0, 0, 16, 1},    {SELECTIVE, 37, 0, 0, 16, 1},
-                                   {SELECTIVE, 150, 0, 0, 3, 1}, {SELECTIVE, 3, 0, 0, 1, 1}, {DUAL, 6 * 37, 6, 37, 24, 3}, {DUAL, 2 * 64, 2, 64, 31, 1},
+                                   {SELECTIVE, 150, 0, 0, 3, 1}, {SELECTIVE, 3, 0, 0, 1, 1},    {SELECTIVE, 29, 0, 0, 70, 1}, {DUAL, 6 * 37, 6, 37, 24, 3}, {DUAL, 2 * 64, 2, 64, 31, 1},
                                    {DUAL, 4 * 80, 4, 80, 7, 4}};
     failures = 0, seed = 88172645463325252u;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) check_shape(ctx, shapes[i]);
+    check_decays(ctx);
     check_refusals(ctx);
     check_group_norm(ctx);
     return failures;

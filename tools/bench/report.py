@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,14 +42,20 @@ def keep(path: Path | None, content: Mapping[str, Any], key: str, result: Mappin
 def work(path: Path) -> dict[str, float]:
     """What a token costs: bytes of weights read when decoding, operations when a prompt is read.
 
-    Of the embedding a row is read, unless it serves as the output too; the output is multiplied for the last token of a
-    prompt only. Attention's own products are left out.
+    Of the embeddings a row is read, unless it serves as the output too; of a stack of experts those that a token goes
+    to; the output is multiplied for the last token of a prompt only. Attention's own products are left out.
     """
     with gguf.open(path) as reader:
-        tied = "output.weight" not in reader.tensors
-        n_bytes = sum(t.n_bytes for n, t in reader.tensors.items() if tied or n != "token_embd.weight")
-        blocks = [t.shape for n, t in reader.tensors.items() if n.startswith("blk.") and len(t.shape) == 2]
-    return {"bytes": float(n_bytes), "operations": 2.0 * sum(rows * cols for rows, cols in blocks)}
+        looked_up = {"position_embd.weight"} | ({"token_embd.weight"} if "output.weight" in reader.tensors else set())
+        used = reader.metadata.get(f"{reader.metadata['general.architecture']}.expert_used_count", 0)
+        assert isinstance(used, int)
+        n_bytes = operations = 0.0
+        for name, t in reader.tensors.items():
+            share = used / t.shape[0] if len(t.shape) == 3 else 1.0
+            n_bytes += 0.0 if name in looked_up else share * t.n_bytes
+            if name.startswith("blk.") and len(t.shape) > 1:
+                operations += 2 * share * math.prod(t.shape)
+    return {"bytes": n_bytes, "operations": operations}
 
 
 def key_of(row: Row, isa: str | None) -> str:

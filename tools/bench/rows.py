@@ -3,7 +3,8 @@
     floor    what the ratio to the best peer must reach (of times: must not exceed)
     goal     what would be good: a ratio too, or a share of one of the machine's ceilings
 
-A row's name is model and test: `1.1b-q4_0 pp512`. What is measured how stands in pairs.py and single.py.
+A row's name is model and test: `1.1b-q4_0 pp512`. What is measured how stands in pairs.py and single.py. Rows that
+belong together have a name too, see GROUPS.
 """
 
 from __future__ import annotations
@@ -67,12 +68,27 @@ def _decode(
     return Row(model, test, floor, goal, ceiling, 0, n_gen, n_depth, 0, n_threads, repetitions)
 
 
+def _family(model: str, repetitions: int = 2) -> tuple[Row, Row]:
+    """Prefill and decode beside llama.cpp, which is the peer that runs all of these."""
+    prefill = Row(model, "pp512", 1.0, 1.25, n_prompt=512, repetitions=repetitions, peers=("llama.cpp",))
+    decode = Row(model, "tg64", 1.0, 1.25, n_gen=64, repetitions=repetitions, peers=("llama.cpp",))
+    return prefill, decode
+
+
 def _batch(model: str, n_seq: int) -> Row:
     return Row(model, f"batch {n_seq}", 1.5, 2.0, n_prompt=32, n_gen=32, n_seq=n_seq)
 
 
 # Types whose panels keep the file's bytes (ckernels/kernels/formats_wide.h), one a model (make_shape.py).
 WIDE = ("iq4_xs", "iq4_nl", "q2_k", "q3_k", "iq3_s", "iq2_xs")
+
+# A shape of each kind of architecture, about 500M (shapes.py): parallel residual with two norms, with one, with one key
+# and value for all heads; ALiBi; learned positions; experts, with a shared one too; a scan per channel, and per head.
+FAMILIES = (
+    "gptneox-410m", "phi2-410m", "falcon-390m", "bloom-560m", "gpt2-355m", "mixtral-520m", "qwen2moe-490m",
+    "mamba-370m", "mamba2-370m",
+)  # fmt: skip
+FAMILY_ROWS = tuple(row for name in FAMILIES for row in _family(f"{name}-q4_0"))
 
 ROWS = (
     _prefill("smollm2", 1.25, 1.6),
@@ -100,16 +116,19 @@ ROWS = (
     Row("smollm2", "start", 0.65, 0.5, special="start"),
     Row("smollm2", "memory", 64.0, 48.0, special="memory"),
     Row("1.1b-q4_0", "memory", 1.1, 1.05, special="memory"),
+    *FAMILY_ROWS,
 )
+GROUPS = {"families": FAMILY_ROWS}
 
 
 def choose(only: list[str] | None) -> list[Row]:
-    """Rows by name, or by a part of it ("smollm2", "pp512", "1.1b-q4_0 tg"). Raises SystemExit for a name of none."""
+    """Rows by name, by a part of it ("smollm2", "pp512", "1.1b-q4_0 tg"), or by their group's. Raises SystemExit for a
+    name of none."""
     if not only:
         return list(ROWS)
     found: list[Row] = []
     for word in only:
-        exact = [row for row in ROWS if row.name == word]
+        exact = GROUPS.get(word) or [row for row in ROWS if row.name == word]
         matching = exact or [row for row in ROWS if word in row.name]
         if not matching:
             raise SystemExit(f"no row is called {word!r}; these are:\n  " + "\n  ".join(row.name for row in ROWS))
