@@ -9,7 +9,6 @@ from typing import Any
 import dense_vocabulary
 import pytest
 
-from zigllama.models.pretokenizers import PRE_TOKENIZERS
 from zigllama.models.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
@@ -29,7 +28,7 @@ def test_golden_is_from_outside(name: str) -> None:
     assert about["oracle"].startswith("llama-cpp-python ") and about["command"]
 
 
-@pytest.mark.parametrize("pre", sorted(PRE_TOKENIZERS))
+@pytest.mark.parametrize("pre", sorted(RULES["rules"]))
 def test_rule(pre: str) -> None:
     """Each name of a rule cuts, and takes whole words and a BOS, as llama.cpp does under that name."""
     t = Tokenizer.from_metadata(dense_vocabulary.dense(pre))

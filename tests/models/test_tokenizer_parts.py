@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from zigllama.errors import InvalidArgument, ShapeError
 from zigllama.foundation.gguf_metadata import StringArray
 from zigllama.foundation.native_strings import StringIndex
-from zigllama.models import merging, pretokenizers, unicode_ranges
+from zigllama.models import merging, unicode_ranges
 from zigllama.models.pretokenizers import PRE_TOKENIZERS, splitter
 from zigllama.models.special_tokens import SpecialTokens
 from zigllama.models.tokenizer import StreamDecoder, Tokenizer
@@ -91,15 +91,6 @@ def test_index_refuses_what_does_not_fit() -> None:
 @given(text=st.text(st.one_of(st.sampled_from(" \n'as1.\u00e9"), st.characters(exclude_categories=["Cs"]))))
 def test_words_join_to_the_text(pre: str, text: str) -> None:
     assert "".join(splitter(PRE_TOKENIZERS[pre])(text)) == text
-
-
-@pytest.mark.parametrize("pre", DISTINCT)
-@given(text=st.text("abcelrstvLS 19'.$<\t\r\n\x1c\x7f", max_size=80))
-def test_ascii_rules_are_the_same_rules(pre: str, text: str) -> None:
-    """The expressions over ASCII cut an ASCII text as those over all of Unicode do."""
-    stages = PRE_TOKENIZERS[pre].stages
-    small, whole = pretokenizers._compiled(stages, True), pretokenizers._compiled(stages, False)
-    assert [p.findall(text) for p in small] == [p.findall(text) for p in whole]
 
 
 def test_ranges_are_unicode() -> None:

@@ -54,14 +54,16 @@ class Tokenizer:
 
     def _load(self, metadata: Mapping[str, Any], pre: str | None) -> None:
         self.model = str(metadata.get(PREFIX + "model", ""))
-        if self.model not in ("gpt2", "llama", "bert"):
-            hint = "`tokenizer.ggml.model` must be gpt2 (byte-level BPE), llama (SentencePiece) or bert (WordPiece)"
+        if self.model not in ("gpt2", "gemma4", "llama", "bert"):
+            hint = "`tokenizer.ggml.model` must be gpt2 or gemma4 (BPE), llama (SentencePiece) or bert (WordPiece)"
             raise UnsupportedTokenizer(self.model or "(none)", hint)
         vocabulary = self._vocabulary = Vocabulary(metadata)
         self.pre = str(metadata.get(PREFIX + "pre", "")) if pre is None else pre
         self._encoder: BytePairEncoder | SentencePieceEncoder | WordPieceEncoder
         add_eos = False
-        if self.model == "gpt2":
+        if self.model == "gemma4" and pre is None:  # the model's name is the rule's
+            self.pre = self.model
+        if self.model in ("gpt2", "gemma4"):
             if not self.pre:
                 hint = "the file has no `tokenizer.ggml.pre`; pass the pre-tokenizer as pre=, for instance pre='gpt-2'"
                 raise UnsupportedTokenizer("(none)", hint)

@@ -3,7 +3,8 @@
     " the"  --pre-tokenizer-->  word " the"  --UTF-8-->  20 74 68 65  --letters-->  \u0120 t h e  --merges-->  \u0120the
 
 Every byte has a printable letter of its own (a space's is U+0120), so a vocabulary can be written as text and any text
-can be encoded: nothing is unknown. `tokenizer.ggml.merges` lists the pairs that may be joined, best first.
+can be encoded: nothing is unknown. `tokenizer.ggml.merges` lists the pairs that may be joined, best first. Rules that
+are `raw` (Gemma 4) go without the letters: merges join characters, and what is no token falls apart into <0xHH>.
 
 Source: R. Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016; the alphabet is
 GPT-2's (Radford et al., 2019).
@@ -58,6 +59,7 @@ class BytePairEncoder:
     def __init__(self, vocabulary: Vocabulary, rule: PreTokenizer) -> None:
         self.vocabulary, self.rule = vocabulary, rule
         self._split = splitter(rule)
+        self._space = "\u2581" if rule.escape_spaces else " "
         self._words: dict[str, list[int]] = {}
         merges = vocabulary.strings("merges")
         if merges is None:
@@ -74,7 +76,7 @@ class BytePairEncoder:
         """Ids of a text without special tokens."""
         ids: list[int] = []
         words = self._words
-        for word in self._split(text):
+        for word in self._split(text.replace(" ", self._space)):
             found = words.get(word)
             if found is None:
                 found = self._encode_word(word)
@@ -86,9 +88,11 @@ class BytePairEncoder:
         return ids
 
     def _encode_word(self, word: str) -> list[int]:
-        text = word.encode().decode("latin-1").translate(TO_LETTERS).encode()
+        text = word.encode()
+        if not self.rule.raw:
+            text = text.decode("latin-1").translate(TO_LETTERS).encode()
         index = self.vocabulary.index
-        if self.rule.ignore_merges:
+        if self.rule.ignore_merges or (self.rule.newline_words and not word.strip("\n")):
             whole = index.find(text)
             if whole is not None:
                 return [whole]
@@ -101,9 +105,13 @@ class BytePairEncoder:
         for i, end in zip(ids.tolist(), ends.tolist(), strict=True):
             # A merge may make what is no token. As llama.cpp does, its ASCII letters are tokens then; a byte for which
             # the vocabulary has no letter has no id at all.
-            found += [i] if i >= 0 else [j for b in text[begin:end] if (j := index.find(bytes((b,)))) is not None]
+            found += [i] if i >= 0 else [j for b in text[begin:end] if (j := index.find(self._byte(b))) is not None]
             begin = end
         return found
+
+    def _byte(self, b: int) -> bytes:
+        """The text of the token for one byte of a spelt word."""
+        return b"<0x%02X>" % b if self.rule.raw else bytes((b,))
 
     def piece(self, i: int, kind: int) -> bytes:
         """The bytes of token `i`, which has type `kind`."""
@@ -112,6 +120,8 @@ class BytePairEncoder:
         raw = self.vocabulary.tokens.raw(i)
         if kind != NORMAL:
             return b"" if kind == UNUSED else raw
+        if self.rule.raw:
+            return raw.replace(b"\xe2\x96\x81", b" ") if self.rule.escape_spaces else raw
         try:
             return bytes([BYTE_OF_LETTER[letter] for letter in raw.decode()])
         except (KeyError, UnicodeDecodeError):
