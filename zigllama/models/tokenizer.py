@@ -23,6 +23,7 @@ from . import pretokenizers
 from .special_tokens import SpecialTokens
 from .tokenizer_bpe import BytePairEncoder
 from .tokenizer_spm import SentencePieceEncoder
+from .tokenizer_unigram import UnigramEncoder
 from .tokenizer_wordpiece import WordPieceEncoder
 from .vocabulary import CONTROL, PREFIX, UNKNOWN, USER_DEFINED, Vocabulary
 
@@ -54,12 +55,13 @@ class Tokenizer:
 
     def _load(self, metadata: Mapping[str, Any], pre: str | None) -> None:
         self.model = str(metadata.get(PREFIX + "model", ""))
-        if self.model not in ("gpt2", "llama", "bert"):
-            hint = "`tokenizer.ggml.model` must be gpt2 (byte-level BPE), llama (SentencePiece) or bert (WordPiece)"
+        if self.model not in ("gpt2", "llama", "bert", "t5"):
+            known = "gpt2 (byte-level BPE), llama (SentencePiece BPE), t5 (unigram) or bert (WordPiece)"
+            hint = f"`tokenizer.ggml.model` must be {known}"
             raise UnsupportedTokenizer(self.model or "(none)", hint)
         vocabulary = self._vocabulary = Vocabulary(metadata)
         self.pre = str(metadata.get(PREFIX + "pre", "")) if pre is None else pre
-        self._encoder: BytePairEncoder | SentencePieceEncoder | WordPieceEncoder
+        self._encoder: BytePairEncoder | SentencePieceEncoder | UnigramEncoder | WordPieceEncoder
         add_eos = False
         if self.model == "gpt2":
             if not self.pre:
@@ -74,6 +76,11 @@ class Tokenizer:
             lower = vocabulary.flag("normalizer.lowercase", True)
             strip = vocabulary.flag("normalizer.strip_accents", lower)
             self._encoder = WordPieceEncoder(vocabulary, unknown, lower, strip)
+        elif self.model == "t5":
+            bos, eos, add_bos, add_eos = None, 1, False, True  # T5's, where the file does not say
+            unknown = vocabulary.special_id("unknown", 2)
+            prefix, merge = vocabulary.flag("add_space_prefix", True), vocabulary.flag("remove_extra_whitespaces", False)
+            self._encoder = UnigramEncoder(vocabulary, unknown, prefix, merge)
         else:
             self._encoder = SentencePieceEncoder(vocabulary, vocabulary.flag("add_space_prefix", True))
             add_bos, bos, eos, unknown = True, 1, 2, 0  # LLaMA's, where the file does not say
@@ -95,11 +102,11 @@ class Tokenizer:
 
     @cached_property
     def _user_defined(self) -> SpecialTokens:
-        return self._special(USER_DEFINED)
+        return self._special(*self._encoder.cut_out)
 
     @cached_property
     def _all_special(self) -> SpecialTokens:
-        return self._special(USER_DEFINED, CONTROL, UNKNOWN)
+        return self._special(*self._encoder.cut_out, CONTROL, UNKNOWN)
 
     @cached_property
     def _control(self) -> SpecialTokens:

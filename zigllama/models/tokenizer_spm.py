@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from zigllama.errors import BadMetadata
 
-from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
+from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, USER_DEFINED, Vocabulary
 
 SPACE = "\u2581"
 RAW_SPACE = SPACE.encode()
@@ -30,6 +30,8 @@ LONGEST_CACHED = 128  # bytes
 
 class SentencePieceEncoder:
     """Text to ids and ids to bytes by scores. Special tokens and the ends of a text are tokenizer.py's matter."""
+
+    cut_out = (USER_DEFINED,)  # kinds of tokens that are cut out of a text before it comes here
 
     def __init__(self, vocabulary: Vocabulary, add_space_prefix: bool) -> None:
         self.vocabulary, self.add_space_prefix = vocabulary, add_space_prefix

@@ -84,6 +84,7 @@ class WordPieceEncoder:
     """Text to ids and ids to bytes. `lower` and `strip` say whether letters become small and accents go."""
 
     add_space_prefix = True  # the first word's space is not the text's
+    cut_out = (USER_DEFINED,)  # kinds of tokens that are cut out of a text before it comes here
 
     def __init__(self, vocabulary: Vocabulary, unknown: int | None, lower: bool, strip: bool) -> None:
         if unknown is None:
