@@ -135,6 +135,7 @@ typedef struct {
 
 /* Write out the pieces of text[start .. p). */
 static void write(viterbi *v, int64_t start, int64_t p) {
+    if (p == start) return;
     const zl_unigram *u = v->u;
     int32_t *ids = v->ids + v->count, *ends = v->ends ? v->ends + v->count : NULL;
     int64_t w = p - start;
@@ -287,15 +288,17 @@ int zl_normalize(const zl_charsmap *m, const uint8_t *text, int64_t n, uint8_t *
         empty = 0;
         if (!begun) put(&s, space, wide, at), begun = 1, tail = wide, tail_origin = at;
         for (; after_space && size && *piece == ' '; size--) piece++;
+        const int copied = piece >= (const char *)text && piece <= (const char *)text + n; /* not replaced: each byte is from its own */
         for (int64_t i = 0; i < size; i++) {
+            const int64_t from = copied ? piece + i - (const char *)text : at, before = s.n;
             const int is_space = piece[i] == ' ';
-            const int64_t before = s.n;
-            if (is_space) put(&s, space, wide, at);
-            else put(&s, piece + i, 1, at);
-            /* a literal U+2581 is taken for a space here, as where spaces are escaped it is one */
-            if (is_space || (escape && i + 2 < size && !memcmp(piece + i, "\xe2\x96\x81", 3))) {
-                if (!is_space) put(&s, piece + i + 1, 2, at), i += 2;
-                if (!tail) tail_origin = at;
+            /* a literal U+2581 at the end is taken for a space, as where spaces are escaped it is one */
+            const int literal = escape && i + 2 < size && !memcmp(piece + i, "\xe2\x96\x81", 3);
+            if (is_space) put(&s, space, wide, from);
+            else put(&s, piece + i, 1, from);
+            if (is_space || literal) {
+                for (int k = 1; literal && k < 3; k++) put(&s, piece + ++i, 1, from + (copied ? k : 0));
+                if (!tail) tail_origin = from;
                 tail += s.n - before;
             } else {
                 tail = 0;

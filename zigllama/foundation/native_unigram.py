@@ -1,4 +1,4 @@
-"""`PieceTrie`: a trie over some strings; `Unigram`: a text's most probable pieces; `CharacterMap`: what a text is before.
+"""`PieceTrie`: a trie over strings; `Unigram`: a text's most probable pieces; `CharacterMap`: what a text is before.
 
 A leaf of native.py's door, to ckernels/core/unigram.c. The twins are `zigllama.models.unigram`, in plain Python.
 What it is not: a tokenizer; that is `zigllama.models.tokenizer_unigram`.
@@ -106,8 +106,8 @@ class Spaces(NamedTuple):
 
 
 class CharacterMap:
-    """Normalisation before tokens: a map of characters (`units` uint32 (n,), a double array; `replacements`, bytes), pieces
-    that are `kept` as they are, and what becomes of spaces."""
+    """Normalisation before tokens: a map of characters (`units` uint32 (n,), a double array; `replacements`, bytes),
+    pieces that are `kept` as they are, and what becomes of spaces."""
 
     def __init__(
         self,
@@ -134,8 +134,8 @@ class CharacterMap:
         return int(n[0])
 
     def apply(self, text: bytes, room: int, with_origin: bool = False) -> tuple[U8, I32 | None]:
-        """The normalised text, uint8 (n,); and, where it is wanted, the byte of the text that each of its bytes comes from,
-        and where what follows would, int32 (n + 1,). `room` is what `room` said."""
+        """The normalised text, uint8 (n,); and, where it is wanted, the byte of the text that each of its bytes comes
+        from, and where what follows would, int32 (n + 1,). `room` is what `room` said."""
         out = np.empty(room, np.uint8)
         origin = np.empty(room + 1, np.int32) if with_origin else None
         n = ffi.new("int64_t *")

@@ -20,7 +20,8 @@ from zigllama.foundation.gguf_metadata import StringArray
 from zigllama.foundation.native_strings import StringIndex
 
 from .pretokenizers import PreTokenizer, splitter
-from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, USER_DEFINED, Vocabulary
+from .text_encoder import TextEncoder
+from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
 
 WORD_CACHE = 1 << 15  # words whose ids are remembered
 LONGEST_CACHED = 64  # characters; longer words hardly ever come back
@@ -50,11 +51,8 @@ def check_pairs(merges: StringArray) -> None:
         raise BadMetadata(PREFIX + "merges", f"merge {i} is {merges.raw(i)!r}, not two symbols with a space between")
 
 
-class BytePairEncoder:
+class BytePairEncoder(TextEncoder):
     """Text to ids and ids to bytes by merges. Special tokens and the ends of a text are tokenizer.py's matter."""
-
-    add_space_prefix = False
-    cut_out = (USER_DEFINED,)  # kinds of tokens that are cut out of a text before it comes here
 
     def __init__(self, vocabulary: Vocabulary, rule: PreTokenizer) -> None:
         self.vocabulary, self.rule = vocabulary, rule

@@ -19,9 +19,7 @@ from collections.abc import Mapping, Sequence
 SPACE = "\u2581"
 
 
-def most_probable(
-    text: str, pieces: Mapping[str, tuple[int, float]], unknown: float
-) -> list[tuple[int | None, str]]:
+def most_probable(text: str, pieces: Mapping[str, tuple[int, float]], unknown: float) -> list[tuple[int | None, str]]:
     """(id, text) of the pieces with the highest sum of scores; of equal sums the one found first, short pieces before
     long ones. `pieces`: ids and scores. A character that is no piece has the score `unknown` and the id None."""
     best = [0.0] + [-math.inf] * len(text)
@@ -47,9 +45,9 @@ def most_probable(
 def key_values(units: Sequence[int], replacements: bytes) -> dict[bytes, bytes]:
     """The character map that a double array holds: each key with its replacement.
 
-    Unit u: label = u & 0x800000ff, a leaf if u & 256, offset = (u >> 10) << ((u & 512) >> 6). The child of node i by byte c
-    stands at i ^ offset ^ c if its label is c; a leaf's value, the unit at i ^ offset without its highest bit, is where the
-    replacement begins, which a zero byte ends.
+    Unit u: label = u & 0x800000ff, a leaf if u & 256, offset = (u >> 10) << ((u & 512) >> 6). The child of node i by
+    byte c stands at i ^ offset ^ c if its label is c; a leaf's value, the unit at i ^ offset without its highest bit,
+    is where the replacement begins, which a zero byte ends.
     """
     found: dict[bytes, bytes] = {}
     waiting = [(0, b"")]
@@ -68,9 +66,9 @@ def key_values(units: Sequence[int], replacements: bytes) -> dict[bytes, bytes]:
 def normalize(
     text: bytes, table: Mapping[bytes, bytes], kept: Sequence[bytes], prefix: bool, merge: bool, escape: bool = True
 ) -> bytes:
-    """A text as the search sees it: from left to right a piece of `kept` that begins here stays, else the longest key of
-    `table` that begins here becomes its value, else a character stays. Spaces: `prefix` puts one before the text, `merge`
-    takes them off its ends and makes one of several, `escape` writes them U+2581."""
+    """A text as the search sees it: from left to right a piece of `kept` that begins here stays, else the longest key
+    of `table` that begins here becomes its value, else a character stays. Spaces: `prefix` puts one before the text,
+    `merge` takes them off its ends and makes one of several, `escape` writes them U+2581."""
     longest = max(map(len, table), default=0)
     parts = list[bytes]()
     at = 0
