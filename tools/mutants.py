@@ -65,6 +65,7 @@ SUITES = {
     "core/step": ["program", "attention", "state"],
     "core/strings": ["strings"],
     "core/threadpool": ["pool", "core"],
+    "core/unigram": ["unigram"],
     "core/weight": ["linear", "bounds", "numa", "experts"],
     "kernels/attention": ["attention"],
     "kernels/codebook_lists": ["quantize_iq"],

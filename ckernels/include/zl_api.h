@@ -218,6 +218,56 @@ int zl_strings_find(const zl_strings *s, const uint8_t *text, int64_t n, const i
  * 2^32 - 1 for none. -> ends [up to n], the byte after each symbol that is left, and their number. */
 int zl_merge(const zl_strings *s, const uint32_t *ranks, int separator, const uint8_t *text, int64_t n, int32_t *ends, int64_t *n_ends);
 
+/* ---- unigram tokenizers ------------------------------------------------------------------------------------------------ */
+
+enum { ZL_LONGEST_PIECE = 1024 }; /* bytes */
+
+/* A trie over some strings; core/unigram.c draws it. All memory is the caller's, of first there is one more than of the others. */
+typedef struct {
+    int64_t n, room;          /* nodes; how many there is room for: one and the bytes of all pieces                  */
+    int32_t *first;           /* [room + 1]                                                                          */
+    uint8_t *label;           /* [room]                                                                              */
+    int32_t *token;           /* [room]                                                                              */
+} zl_trie;
+
+/* Build the trie of strings order[n] (spare [n]; both are used up). Of equal strings the one that stands last in `order` is found.
+ * ZL_E_SHAPE: a piece of more than ZL_LONGEST_PIECE bytes, or too little room. */
+int zl_trie_build(zl_trie *t, const zl_strings *s, int32_t *order, int64_t n, int32_t *spare);
+
+typedef struct {
+    const zl_trie *trie;      /* of the pieces                                                                       */
+    const zl_strings *strings;
+    const float *scores;      /* [strings->n], finite                                                                */
+    float unknown_score;      /* of a character that is no piece                                                     */
+    int32_t unknown_id;
+    const int32_t *byte_ids;  /* [256] tokens that such a character's bytes become; NULL: the unknown token          */
+} zl_unigram;
+
+/* The pieces of a normalised text with the highest sum of scores; of equal sums the one found first, short pieces before long ones. A run
+ * of unknown characters is one token. -> ids [n], ends [n] (the byte after each, NULL: not wanted) and their number. */
+int zl_unigram_encode(const zl_unigram *u, const uint8_t *text, int64_t n, int32_t *ids, int32_t *ends, int64_t *n_ids);
+
+enum {
+    ZL_SPACES_PREFIX = 1,     /* a space goes before a text                                                          */
+    ZL_SPACES_MERGE = 2,      /* none at the ends of a text, and one instead of several                              */
+    ZL_SPACES_ESCAPE = 4      /* a space is written U+2581                                                           */
+};
+
+/* A character map as SentencePiece has it: the longest key that the rest of a text begins with is replaced. */
+typedef struct {
+    int64_t n_units;          /* of the double array; 0: no map                                                      */
+    const uint32_t *units;
+    int64_t n_replacements;   /* bytes                                                                               */
+    const uint8_t *replacements; /* texts that a 0 ends; a key's value is where its own begins                       */
+    const zl_trie *kept;      /* pieces that are not looked into; NULL: none                                         */
+    int32_t flags;            /* ZL_SPACES_*                                                                         */
+} zl_charsmap;
+
+/* Normalise a text of UTF-8. With `out` NULL *n_out is the room that out needs, which spaces at the end take too. -> out, *n_out bytes of it,
+ * and origin (NULL: not wanted; room for one more than out): the byte of the text that each byte comes from, and where what follows would
+ * come from. ZL_E_BOUNDS: a map that leads outside itself. */
+int zl_normalize(const zl_charsmap *m, const uint8_t *text, int64_t n, uint8_t *out, int32_t *origin, int64_t *n_out);
+
 /* ---- the KV cache, as the kernels see it ------------------------------------------------------------------------------ */
 
 /* A page holds 64 consecutive positions of one sequence, for all layers of one cache class (full attention, or one window).

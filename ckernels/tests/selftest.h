@@ -39,6 +39,7 @@ int selftest_dequantize(zl_ctx *ctx);
 int selftest_wide(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
 int selftest_strings(zl_ctx *ctx);
+int selftest_unigram(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);
 int selftest_experts(zl_ctx *ctx);
 int selftest_state(zl_ctx *ctx);

@@ -21,10 +21,12 @@ from zigllama.foundation.gguf_format import GGUFReader
 
 from . import pretokenizers
 from .special_tokens import SpecialTokens
+from .text_encoder import Span, TextEncoder
 from .tokenizer_bpe import BytePairEncoder
 from .tokenizer_spm import SentencePieceEncoder
+from .tokenizer_unigram import UnigramEncoder
 from .tokenizer_wordpiece import WordPieceEncoder
-from .vocabulary import CONTROL, PREFIX, UNKNOWN, USER_DEFINED, Vocabulary
+from .vocabulary import BYTE, CONTROL, PREFIX, UNKNOWN, Vocabulary
 
 
 class Tokenizer:
@@ -54,12 +56,13 @@ class Tokenizer:
 
     def _load(self, metadata: Mapping[str, Any], pre: str | None) -> None:
         self.model = str(metadata.get(PREFIX + "model", ""))
-        if self.model not in ("gpt2", "gemma4", "llama", "bert"):
-            hint = "`tokenizer.ggml.model` must be gpt2 or gemma4 (BPE), llama (SentencePiece) or bert (WordPiece)"
+        if self.model not in ("gpt2", "gemma4", "llama", "bert", "t5"):
+            known = "gpt2 or gemma4 (BPE), llama (SentencePiece BPE), t5 (unigram) or bert (WordPiece)"
+            hint = f"`tokenizer.ggml.model` must be {known}"
             raise UnsupportedTokenizer(self.model or "(none)", hint)
         vocabulary = self._vocabulary = Vocabulary(metadata)
         self.pre = str(metadata.get(PREFIX + "pre", "")) if pre is None else pre
-        self._encoder: BytePairEncoder | SentencePieceEncoder | WordPieceEncoder
+        self._encoder: TextEncoder
         add_eos = False
         if self.model == "gemma4" and pre is None:  # the model's name is the rule's
             self.pre = self.model
@@ -76,6 +79,10 @@ class Tokenizer:
             lower = vocabulary.flag("normalizer.lowercase", True)
             strip = vocabulary.flag("normalizer.strip_accents", lower)
             self._encoder = WordPieceEncoder(vocabulary, unknown, lower, strip)
+        elif self.model == "t5":
+            bos, eos, add_bos, add_eos = None, 1, False, True  # T5's, where the file does not say
+            unknown = vocabulary.special_id("unknown", 2)
+            self._encoder = UnigramEncoder(vocabulary, unknown, vocabulary.flag("add_space_prefix", False))
         else:
             self._encoder = SentencePieceEncoder(vocabulary, vocabulary.flag("add_space_prefix", True))
             add_bos, bos, eos, unknown = True, 1, 2, 0  # LLaMA's, where the file does not say
@@ -97,11 +104,11 @@ class Tokenizer:
 
     @cached_property
     def _user_defined(self) -> SpecialTokens:
-        return self._special(USER_DEFINED)
+        return self._special(*self._encoder.cut_out)
 
     @cached_property
     def _all_special(self) -> SpecialTokens:
-        return self._special(USER_DEFINED, CONTROL, UNKNOWN)
+        return self._special(*self._encoder.cut_out, CONTROL, UNKNOWN)
 
     @cached_property
     def _control(self) -> SpecialTokens:
@@ -119,11 +126,7 @@ class Tokenizer:
         written in the text (`<|im_end|>`) become those tokens; without it they are text like any other.
         Raises `InvalidArgument` for a lone surrogate, which no UTF-8 has.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as e:
-            surrogate = f"lone surrogate U+{ord(text[e.start]):04X} at character {e.start}"
-            raise InvalidArgument(f"text cannot be encoded: {surrogate}") from None
+        _check_text(text)
         ids: list[int] = []
         if add_special and self.add_bos and self.bos_id is not None:
             ids.append(self.bos_id)
@@ -132,13 +135,45 @@ class Tokenizer:
         for part in special.partition(text):
             if isinstance(part, int):
                 ids.append(part)
-                after_special = True
             else:
                 ids += self._encoder.encode(part, after_special)
-                after_special = False
+            after_special = isinstance(part, int)
         if add_special and self.add_eos and self.eos_id is not None:
             ids.append(self.eos_id)
         return ids
+
+    def encode_with_offsets(
+        self, text: str, add_special: bool = True, parse_special: bool = False
+    ) -> tuple[list[int], list[Span | None]]:
+        """`encode`, and the place of each token in the text: its first byte in UTF-8 and the byte after its last.
+
+        Bytes, not characters, for a token may be part of one. Places ascend; None is that of what was put around the
+        text. A space that was put before the text is in a token's bytes and not in its place; a character that
+        normalisation makes several tokens of is the place of the last of them, the others' are empty; what it removes
+        belongs to the token before. So the places of a byte-level vocabulary's tokens, one after the other, are the
+        text.
+        """
+        _check_text(text)
+        ids, places = list[int](), list[Span | None]()
+        if add_special and self.add_bos and self.bos_id is not None:
+            ids, places = [self.bos_id], [None]
+        special = self._all_special if parse_special else self._user_defined
+        after_special, at = True, 0
+        for part in special.partition(text):
+            if isinstance(part, int):
+                n = len(self._vocabulary.tokens.raw(part))
+                found, spans = [part], [(0, n)]
+            else:
+                n = len(part.encode())
+                found, spans = self._encoder.encode_with_offsets(part, after_special)
+            ids += found
+            places += [(at + a, at + b) for a, b in spans]
+            after_special = isinstance(part, int)
+            at += n
+        if add_special and self.add_eos and self.eos_id is not None:
+            ids.append(self.eos_id)
+            places.append(None)
+        return ids, places
 
     def infill_ids(self) -> tuple[int, int, int]:
         """The tokens before a prefix, a suffix and the middle in an infilling prompt. Raises UnsupportedTokenizer."""
@@ -183,19 +218,8 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int], special: bool = False) -> bytes:
         """The bytes of a sequence, without control tokens unless `special`. Raises `IndexOutOfRange`."""
-        parts: list[bytes] = []
-        strip = self._encoder.add_space_prefix  # the space that `encode` puts before a text is not the text's
-        for id in ids:
-            kind = self._kind(id)
-            if kind not in (CONTROL, UNKNOWN, USER_DEFINED):
-                piece = self._encoder.piece(id, kind)
-                parts.append(piece[1:] if strip and piece.startswith(b" ") else piece)
-                strip = False
-                continue
-            if special or kind == USER_DEFINED:
-                parts.append(self._encoder.piece(id, kind))
-            strip = self._encoder.add_space_prefix
-        return b"".join(parts)
+        read = _Reader(self, special, start=True)
+        return b"".join(map(read.push, ids))
 
     def decode(self, ids: Iterable[int], special: bool = False) -> str:
         """`decode_bytes` as text. What is not UTF-8, as half a character at the end, becomes U+FFFD."""
@@ -205,27 +229,65 @@ class Tokenizer:
         return f"<Tokenizer {self.model} {self.pre or '-'}, {self.n_vocab} tokens>"
 
 
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        surrogate = f"lone surrogate U+{ord(text[e.start]):04X} at character {e.start}"
+        raise InvalidArgument(f"text cannot be encoded: {surrogate}") from None
+
+
+class _Reader:
+    """Bytes of ids, one by one.
+
+    Some encoders put a space before a text, and one after each token that is cut out of it. These spaces are not the
+    text's: they are taken off again, at the start where `start` says that the ids are a text's first ones.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, special: bool, start: bool) -> None:
+        self._tokenizer, self._special = tokenizer, special
+        self._encoder = tokenizer._encoder
+        self._strip = start and self._encoder.strip
+
+    def push(self, id: int) -> bytes:
+        """The bytes of the next token. Raises `IndexOutOfRange`."""
+        kind, encoder = self._tokenizer._kind(id), self._encoder
+        shown = self._special or kind not in (CONTROL, UNKNOWN)
+        piece = encoder.piece(id, kind) if shown else b""
+        if kind in encoder.restarts:
+            self._strip = encoder.strip
+        elif self._strip:
+            piece = piece if kind == BYTE else piece.removeprefix(b" ")
+            self._strip = encoder.merge_spaces and not piece and kind != UNKNOWN
+        return piece
+
+
 class StreamDecoder:
     """Text of a growing sequence of ids, never half a character.
 
         d = StreamDecoder(tokenizer)
         "".join(d.push(i) for i in ids) + d.flush()
 
-    Control tokens give no text unless `special`. A space at the start is kept: the ids are taken to follow others.
+    Control tokens give no text unless `special`. The ids are taken to follow others, so that a space at their start is
+    kept; with `start` they are a text's first ones, and what comes is what `Tokenizer.decode` gives for them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, special: bool = False) -> None:
-        self._tokenizer, self._special = tokenizer, special
+    def __init__(self, tokenizer: Tokenizer, special: bool = False, start: bool = False) -> None:
+        self._begin = tokenizer, special, start
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._reader = _Reader(*self._begin)
+
+    def push_bytes(self, id: int) -> bytes:
+        """The bytes of the next token, which may end within a character. Raises `IndexOutOfRange`."""
+        return self._reader.push(id)
 
     def push(self, id: int) -> str:
         """The characters that are complete with this token, often "". Raises `IndexOutOfRange`."""
-        if not self._special and self._tokenizer._kind(id) in (CONTROL, UNKNOWN):
-            return ""
-        return self._utf8.decode(self._tokenizer.piece(id))
+        return self._utf8.decode(self._reader.push(id))
 
     def flush(self) -> str:
         """What is left at the end: "" or U+FFFD for a character that never was completed. Then all starts afresh."""
         rest = self._utf8.decode(b"", final=True)
         self._utf8.reset()
+        self._reader = _Reader(*self._begin)
         return rest

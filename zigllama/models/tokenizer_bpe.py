@@ -21,6 +21,7 @@ from zigllama.foundation.gguf_metadata import StringArray
 from zigllama.foundation.native_strings import StringIndex
 
 from .pretokenizers import PreTokenizer, splitter
+from .text_encoder import TextEncoder
 from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
 
 WORD_CACHE = 1 << 15  # words whose ids are remembered
@@ -51,10 +52,8 @@ def check_pairs(merges: StringArray) -> None:
         raise BadMetadata(PREFIX + "merges", f"merge {i} is {merges.raw(i)!r}, not two symbols with a space between")
 
 
-class BytePairEncoder:
+class BytePairEncoder(TextEncoder):
     """Text to ids and ids to bytes by merges. Special tokens and the ends of a text are tokenizer.py's matter."""
-
-    add_space_prefix = False
 
     def __init__(self, vocabulary: Vocabulary, rule: PreTokenizer) -> None:
         self.vocabulary, self.rule = vocabulary, rule

@@ -20,6 +20,8 @@ import numpy.typing as npt
 
 from zigllama.errors import BadMetadata
 
+from .space_normalizer import SpaceNormalizer
+from .text_encoder import Span, TextEncoder, places
 from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
 
 SPACE = "\u2581"
@@ -28,11 +30,14 @@ WORD_CACHE = 1 << 15  # words whose ids are remembered
 LONGEST_CACHED = 128  # bytes
 
 
-class SentencePieceEncoder:
+class SentencePieceEncoder(TextEncoder):
     """Text to ids and ids to bytes by scores. Special tokens and the ends of a text are tokenizer.py's matter."""
 
     def __init__(self, vocabulary: Vocabulary, add_space_prefix: bool) -> None:
         self.vocabulary, self.add_space_prefix = vocabulary, add_space_prefix
+        self._normalizer = SpaceNormalizer(vocabulary)
+        self.merge_spaces = self._normalizer.merge_spaces
+        self.strip = add_space_prefix or self.merge_spaces
         self._words: dict[bytes, list[int]] = {}
 
     @cached_property
@@ -65,11 +70,14 @@ class SentencePieceEncoder:
 
     def encode(self, text: str, after_special: bool) -> list[int]:
         """Ids of a text without special tokens. Raises `BadMetadata` if a byte is needed that has no token."""
-        if self.add_space_prefix and after_special:
-            text = " " + text
+        prefix = self.add_space_prefix and after_special
+        if self._normalizer.trivial:
+            raw = (" " + text if prefix else text).replace(" ", SPACE).encode()
+        else:
+            raw = self._normalizer.apply(text.encode(), prefix)[0].tobytes()
         ids: list[int] = []
         words = self._words
-        for word in self._split(text.replace(" ", SPACE).encode()):
+        for word in self._split(raw):
             found = words.get(word)
             if found is None:
                 found = self._encode_word(word)
@@ -79,6 +87,20 @@ class SentencePieceEncoder:
                     words[word] = found
             ids += found
         return ids
+
+    def encode_with_offsets(self, text: str, after_special: bool) -> tuple[list[int], list[Span]]:
+        """`encode`, and the bytes of the text that each token comes from."""
+        normalized, origin = self._normalizer.apply(
+            text.encode(), self.add_space_prefix and after_special, with_origin=True
+        )
+        ids, ends, at = list[int](), list[int](), 0
+        for word in self._split(normalized.tobytes()):
+            found, found_ends = self._encode_word_with_ends(word)
+            ids += found
+            ends += [at + end for end in found_ends]
+            at += len(word)
+        assert origin is not None  # it was asked for
+        return ids, places(np.array(ends, np.int32), origin)
 
     def _split(self, text: bytes) -> list[bytes]:
         joinable = self._joinable
@@ -96,24 +118,29 @@ class SentencePieceEncoder:
         return words
 
     def _encode_word(self, word: bytes) -> list[int]:
+        return self._encode_word_with_ends(word)[0]
+
+    def _encode_word_with_ends(self, word: bytes) -> tuple[list[int], list[int]]:
         index = self.vocabulary.index
         ends = index.merge(word, ranks=self._ranks)
         ids = index.find_pieces(word, ends)
         if (ids >= 0).all():
-            return list(ids.tolist())
-        found: list[int] = []
+            return ids.tolist(), ends.tolist()
+        found, found_ends = list[int](), list[int]()
         begins = [0, *ends[:-1].tolist()]
         for i, begin, end in zip(ids.tolist(), begins, ends.tolist(), strict=True):
             if i >= 0:
                 found.append(i)
+                found_ends.append(end)
                 continue
             piece = word[begin:end]
-            for byte in piece:  # a single character: what was joined is a token
+            for k, byte in enumerate(piece, begin + 1):  # a single character: what was joined is a token
                 of_byte = self._byte_ids[byte]
                 if of_byte is None:
                     raise BadMetadata(PREFIX + "tokens", f"no token for byte 0x{byte:02X}, and none for {piece!r}")
                 found.append(of_byte)
-        return found
+                found_ends.append(k)
+        return found, found_ends
 
     def piece(self, i: int, kind: int) -> bytes:
         """The bytes of token `i`, which has type `kind`."""

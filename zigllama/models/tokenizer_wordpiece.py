@@ -26,7 +26,8 @@ import numpy as np
 from zigllama.errors import BadMetadata
 
 from . import wordpiece_ranges
-from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, USER_DEFINED, Vocabulary
+from .text_encoder import Span, TextEncoder
+from .vocabulary import BYTE, CONTROL, NORMAL, PREFIX, UNUSED, USER_DEFINED, Vocabulary
 
 START, CONTINUES = "\u2581", "##"  # a token that begins a word, in a GGUF file; one that goes on, in vocab.txt
 LONGEST_WORD = 100  # characters
@@ -80,17 +81,33 @@ def _decomposed(text: str) -> str:
     return unicodedata.normalize("NFD", text)
 
 
-class WordPieceEncoder:
+def _in_order(characters: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Marks in the order of their classes, those of one class as they are: what NFD does after it has taken all
+    apart."""
+    found: list[tuple[str, int]] = []
+    run: list[tuple[str, int]] = []
+    for c in characters:
+        if unicodedata.combining(c[0]):
+            run.append(c)
+            continue
+        found += sorted(run, key=lambda c: unicodedata.combining(c[0]))
+        found.append(c)
+        run = []
+    return found + sorted(run, key=lambda c: unicodedata.combining(c[0]))
+
+
+class WordPieceEncoder(TextEncoder):
     """Text to ids and ids to bytes. `lower` and `strip` say whether letters become small and accents go."""
 
-    add_space_prefix = True  # the first word's space is not the text's
+    restarts = (CONTROL, USER_DEFINED)  # the unknown token stands for a word
+    strip = True  # the first word's space is not the text's
 
     def __init__(self, vocabulary: Vocabulary, unknown: int | None, lower: bool, strip: bool) -> None:
         if unknown is None:
             raise BadMetadata(
                 PREFIX + "unknown_token_id", "missing: a word that is not in the vocabulary needs a token"
             )
-        self.vocabulary, self.unknown, self.lower, self.strip = vocabulary, unknown, lower, strip
+        self.vocabulary, self.unknown, self.lower, self.strip_accents = vocabulary, unknown, lower, strip
         self._words: dict[str, tuple[int, ...]] = {}
 
     @cached_property
@@ -110,7 +127,7 @@ class WordPieceEncoder:
         """The text without control characters, and as the model wants letters: `hello` for `Héllo`."""
         removed, marks, _ = _patterns()
         text = removed.sub("", text)
-        if self.strip and not text.isascii():
+        if self.strip_accents and not text.isascii():
             text = marks.sub("", _decomposed(text))
         return text.replace("\u03a3", "\u03c3").lower() if self.lower else text
 
@@ -133,6 +150,37 @@ class WordPieceEncoder:
                 found = known[word] = self._encode_word(word)
             ids += found
         return ids
+
+    def encode_with_offsets(self, text: str, after_special: bool) -> tuple[list[int], list[Span]]:
+        """`encode`, and the bytes of the text that each token comes from: a word's marks and removed characters lie in
+        its place where they stand inside it."""
+        letters, froms = self._normalize_with_origin(text)
+        edges = np.append(0, np.cumsum([len(c.encode()) for c in text])).tolist()  # of each character
+        ids, spans = list[int](), list[Span]()
+        for match in _patterns()[2].finditer(letters):
+            word, at = match.group(), match.start()
+            found = (self.unknown,) if len(word) > LONGEST_WORD else self._encode_word(word)
+            for i in found:
+                n = len(word) if i == self.unknown else len(self._word_part(i))
+                spans.append((edges[froms[at]], edges[froms[at + n - 1] + 1]))
+                at += n
+            ids += found
+        return ids, spans
+
+    def _word_part(self, i: int) -> str:
+        return self.vocabulary.tokens.raw(i).decode("utf-8", "replace").removeprefix(START)
+
+    def _normalize_with_origin(self, text: str) -> tuple[str, list[int]]:
+        """`normalize`, character by character, and which character of the text each comes from."""
+        removed, marks, _ = _patterns()
+        kept = [(c, i) for i, c in enumerate(text) if not removed.match(c)]
+        if self.strip_accents and not text.isascii():
+            kept = [(d, i) for c, i in kept for d in unicodedata.normalize("NFD", c)]
+            kept = _in_order(kept)
+            kept = [(d, i) for d, i in kept if not marks.match(d)]
+        if self.lower:
+            kept = [(d, i) for c, i in kept for d in c.replace("\u03a3", "\u03c3").lower()]
+        return "".join(c for c, _ in kept), [i for _, i in kept]
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
         """The longest token that the rest begins with, again and again."""

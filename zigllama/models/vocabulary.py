@@ -99,6 +99,26 @@ class Vocabulary:
             raise BadMetadata(PREFIX + "scores", f"score {int(np.isnan(scores).argmax())} is not a number")
         return scores
 
+    @cached_property
+    def charsmap(self) -> tuple[npt.NDArray[np.uint32] | None, bytes]:
+        """`precompiled_charsmap`: the units of its double array, uint32 (n,), None where there is none, and its texts.
+
+        The file has them in one array of bytes: the double array's length (4 bytes), the double array, the texts.
+        """
+        value = self._array("precompiled_charsmap")
+        if value is None or len(value) == 0:
+            return None, b""
+        key = PREFIX + "precompiled_charsmap"
+        try:
+            raw = np.asarray(value)
+            raw = raw.view(np.uint8) if raw.dtype == np.int8 else np.array(bytearray(raw.tolist()), np.uint8)
+        except (ValueError, TypeError, OverflowError) as e:
+            raise BadMetadata(key, f"an array of bytes is expected: {e}") from None
+        n = int.from_bytes(raw[:4].tobytes(), "little")
+        if n % 4 or n == 0 or 4 + n >= len(raw):
+            raise BadMetadata(key, f"{len(raw)} bytes, its double array has {n}")
+        return raw[4 : 4 + n].view("<u4").astype(np.uint32), raw[4 + n :].tobytes()
+
     def special_id(self, name: str, default: int | None = None) -> int | None:
         """`tokenizer.ggml.NAME_token_id`, checked; `default` where the file has none and the default is a token."""
         key = f"{PREFIX}{name}_token_id"

@@ -120,7 +120,7 @@ def _sentencepiece(raw: bytes, path: str) -> Words:
     bpe = model.model_type == sentencepiece_file.BPE
     words = Words(path, "llama" if bpe else "t5", model.tokens, model.types, model.scores)
     for i, kind in enumerate(words.types):
-        if kind == USER_DEFINED:  # cut out of the text as it was written, before spaces become U+2581
+        if kind == USER_DEFINED and bpe:  # cut out of the text as it was written, before spaces become U+2581
             words.tokens[i] = words.tokens[i].replace(SPACE, " ")
     words.keys["add_space_prefix"] = model.add_dummy_prefix
     names = {"unk": "unknown", "bos": "bos", "eos": "eos", "pad": "padding"}
