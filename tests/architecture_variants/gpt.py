@@ -36,6 +36,7 @@ VARIANTS = {
     "gptneox-sequential": Variant(
         "GPTNeoXForCausalLM", neox(partial_rotary_factor=1.0) | {"use_parallel_residual": False}
     ),
+    "gptneox-20b": Variant("GPTNeoXForCausalLM", neox(partial_rotary_factor=0.25) | {"hidden_act": "gelu_fast"}),
     "bloom": Variant("BloomForCausalLM", BLOOM, ranges=SMALL),
     "bloom-12-heads": Variant("BloomForCausalLM", BLOOM | {"hidden_size": 768, "n_head": 12}, ranges=SMALL),
     "falcon-7b": Variant("FalconForCausalLM", FALCON | {"multi_query": True}),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from zigllama.errors import BadCheckpoint, MissingTensor, UnsupportedArchitecture
+from zigllama.errors import BadCheckpoint, BadMetadata, MissingTensor, UnsupportedArchitecture
 from zigllama.models.config import HyperParameters
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import conversion_of
@@ -94,6 +94,46 @@ def test_windows_of_qwens_experts() -> None:
     windowed = keys("qwen2moe", layer_types=GONE, **on)[f"{WINDOW}_pattern"]
     assert windowed == [True, False, True, False, False]
     assert all(keys("qwen3moe", layer_types=["full_attention"] * 5, **on)[f"{WINDOW}_pattern"])
+
+
+# transformers 5.24's ACT2FN by what is computed, and the variants whose architecture has it
+TANH = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_accurate", "gelu_python_tanh")
+EXACT, SILU = ("gelu", "gelu_python"), ("silu", "swish")
+OTHERS = (
+    "gelu_10", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu", "relu2", "relu6",
+    "sigmoid", "sqrtsoftplus", "tanh", "xielu",
+)  # fmt: skip
+HAS = {
+    **dict.fromkeys(("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen2moe", "phi3", "mamba"), SILU),
+    **dict.fromkeys(("gpt2", "starcoder", "starcoder2", "gptj", "phi2", "gemma", "gemma2", "gemma3"), TANH),
+    **dict.fromkeys(("falcon-7b", "bert"), EXACT),
+    "gptneox": EXACT + TANH,
+}
+KEYS = ("hidden_activation", "activation_function", "activation", "hidden_act")
+
+
+@pytest.mark.parametrize("name", HAS)
+def test_names_of_activations(name: str) -> None:
+    """Every name of what the architecture computes is honoured, every other one is refused by its key."""
+    key = next(k for k in KEYS if k in config(name) or "gemma" in name)  # Gemma's hidden_act was "gelu" once
+    plain = {k: v for k, v in keys(name).items() if k != "hidden_activation"}
+    for value in HAS[name]:
+        assert {k: v for k, v in keys(name, **{key: value}).items() if k != "hidden_activation"} == plain
+    for other in [*{*TANH, *EXACT, *SILU, *OTHERS} - {*HAS[name]}, "GELU", ["gelu"], 5]:
+        with pytest.raises(BadCheckpoint, match=key):
+            keys(name, **{key: other})
+
+
+def test_gelu_of_gptneox() -> None:
+    """Pythia's is exact, where the config is silent too; GPT-NeoX 20B's is the tanh form, and the file says so."""
+    sizes = {"block_count": 1, "embedding_length": 64, "attention.head_count": 1, "feed_forward_length": 8}
+    metadata: dict[str, Any] = {f"gptneox.{k}": v for k, v in (sizes | {"context_length": 16}).items()}
+    metadata["general.architecture"] = "gptneox"
+    for value, want in (("gelu", "gelu"), (GONE, "gelu"), ("gelu_fast", "gelu_tanh")):
+        made = {f"gptneox.{k}": v for k, v in keys("gptneox", hidden_act=value).items() if k == "hidden_activation"}
+        assert architecture("gptneox").spec(HyperParameters(metadata | made), 10).activation == want
+    with pytest.raises(BadMetadata, match=r"gptneox\.hidden_activation"):
+        architecture("gptneox").spec(HyperParameters(metadata | {"gptneox.hidden_activation": "gelu_10"}), 10)
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [

@@ -10,6 +10,7 @@ from typing import Any
 from zigllama.errors import BadCheckpoint
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Conversion, Recipe, register, take
+from zigllama.models.conversion.tables import activation, expect
 
 NAMES = {  # of a layer
     "attn_q": "attention.self.query",
@@ -25,9 +26,8 @@ NAMES = {  # of a layer
 
 def metadata(config: Config) -> dict[str, Any]:
     """The sizes. Raises BadCheckpoint for what the encoder does not do: other activations, other positions."""
-    for key, want in (("hidden_act", "gelu"), ("position_embedding_type", "absolute")):
-        if config.text(key, default=want) != want:
-            raise BadCheckpoint(config.path, f"{key}: {config[key]!r} is not supported, {want!r} is")
+    activation(config, "hidden_act", "gelu")
+    expect(config, "position_embedding_type", "absolute")
     if config.bool("is_decoder", default=False):
         raise BadCheckpoint(config.path, "is_decoder: a BERT that sees only what came before is not supported")
     return {

@@ -16,7 +16,7 @@ from zigllama.foundation.runtime import F32
 from zigllama.models.conversion import llama, qwen
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Conversion, Recipe, register, stacked, take
-from zigllama.models.conversion.tables import expect, n_layer
+from zigllama.models.conversion.tables import activation, n_layer
 
 QWEN = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 MAX_EXPERTS = 1 << 17  # of a model, ten times those of the largest
@@ -50,7 +50,7 @@ def experts(new: str, old: str, each: str, n: int, names: Mapping[str, str]) -> 
 
 def metadata1(config: Config) -> dict[str, Any]:
     """Mixtral: LLaMA's keys and its experts'."""
-    expect(config, "hidden_act", "silu")
+    activation(config, "hidden_act", "silu")
     n, used = _count(config, "num_local_experts"), config.int("num_experts_per_tok", low=1)
     return llama.windowed(config) | {"expert_count": n, "expert_used_count": used}
 

@@ -8,7 +8,7 @@ from zigllama.errors import BadCheckpoint
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Conversion, Recipe, plus_one, register, rope_parameters
 from zigllama.models.conversion.rope import rope_keys
-from zigllama.models.conversion.tables import expect, head, head_dim, n_layer, named, sizes, window
+from zigllama.models.conversion.tables import activation, expect, head, head_dim, n_layer, named, sizes, window
 
 PRODUCTS = {
     "attn_q": "self_attn.q_proj",
@@ -31,8 +31,8 @@ NORMS3 = NORMS2 | {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.
 
 def metadata(config: Config) -> dict[str, Any]:
     """Gemma 1."""
-    expect(config, "hidden_activation", "gelu_pytorch_tanh")  # it counts; hidden_act says "gelu" in old configs
-    expect(config, "hidden_act", "gelu_pytorch_tanh", "gelu")
+    activation(config, "hidden_activation", "gelu_tanh")  # it counts; hidden_act says "gelu" in old configs
+    activation(config, "hidden_act", "gelu_tanh", "gelu")
     for key in ("attention_bias", "use_bidirectional_attention"):
         expect(config, key, False)
     lengths = {"attention.key_length": head_dim(config), "attention.value_length": head_dim(config)}

@@ -10,6 +10,7 @@ from zigllama.models.conversion.rope import rope_keys
 from zigllama.models.conversion.tables import (
     BOTH,
     HEADS,
+    activation,
     expect,
     head,
     head_dim,
@@ -31,8 +32,8 @@ NORMS = {"attn_norm": "ln_1", "ffn_norm": "ln_2"}
 PRODUCTS = {"attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj", "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
 
 
-def _gpt2_keys(config: Config, kv_heads: int | None, activations: tuple[str, ...]) -> dict[str, Any]:
-    expect(config, "activation_function", *activations)
+def _gpt2_keys(config: Config, kv_heads: int | None) -> dict[str, Any]:
+    activation(config, "activation_function", "gelu_tanh")
     expect(config, "scale_attn_weights", True)
     for key in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
         expect(config, key, False)
@@ -46,7 +47,7 @@ def _gpt2_outside(config: Config) -> dict[str, Recipe]:
 
 def gpt2(config: Config) -> dict[str, Any]:
     """GPT-2."""
-    return _gpt2_keys(config, None, ("gelu_new", "gelu_pytorch_tanh"))
+    return _gpt2_keys(config, None)
 
 
 def gpt2_tensors(config: Config) -> dict[str, Recipe]:
@@ -61,7 +62,7 @@ def gpt2_tensors(config: Config) -> dict[str, Recipe]:
 
 def starcoder(config: Config) -> dict[str, Any]:
     """StarCoder, with one key/value head, or with as many as there are query heads."""
-    return _gpt2_keys(config, _kv_heads(config), ("gelu_pytorch_tanh", "gelu_new"))
+    return _gpt2_keys(config, _kv_heads(config))
 
 
 def _kv_heads(config: Config) -> int:
@@ -100,7 +101,7 @@ STARCODER2 = {
 
 def starcoder2(config: Config) -> dict[str, Any]:
     """StarCoder 2."""
-    expect(config, "hidden_act", "gelu_pytorch_tanh")
+    activation(config, "hidden_act", "gelu_tanh")
     expect(config, "use_bias", True)
     return sizes(config, layer_norm=True) | rope_keys(config, head_dim(config)) | window(config)
 
@@ -128,7 +129,7 @@ GPTJ = {
 
 def gptj(config: Config) -> dict[str, Any]:
     """GPT-J."""
-    expect(config, "activation_function", "gelu_new")
+    activation(config, "activation_function", "gelu_tanh")
     expect(config, "tie_word_embeddings", False)
     return sizes(config, layer_norm=True) | rope_keys(config, head_dim(config))
 

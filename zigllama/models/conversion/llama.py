@@ -17,12 +17,12 @@ from zigllama.models.conversion.recipes import (
     take,
 )
 from zigllama.models.conversion.rope import rope_keys, rope_tensors
-from zigllama.models.conversion.tables import expect, head_dim, window
+from zigllama.models.conversion.tables import activation, head_dim, window
 
 
 def metadata(config: Config) -> dict[str, Any]:
     """LLaMA's keys. Its class has no window, whatever a config says that was another class's before."""
-    expect(config, "hidden_act", "silu", "swish")
+    activation(config, "hidden_act", "silu")
     keys = decoder_metadata(config)
     keys["attention.layer_norm_rms_epsilon"] = config.float("rms_norm_eps", default=1e-6)
     return keys | rope_keys(config, head_dim(config), divisors=True)

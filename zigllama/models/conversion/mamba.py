@@ -11,7 +11,7 @@ from zigllama.errors import BadCheckpoint
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Conversion, Recipe, register, take
 from zigllama.models.conversion.safetensors import shown
-from zigllama.models.conversion.tables import expect, head, named
+from zigllama.models.conversion.tables import activation, expect, head, named
 
 UNLIMITED = 1 << 20  # positions: a state has no end; what llama.cpp's converter says
 TIED = (r"^lm_head\.weight$",)  # a tied head, written out
@@ -19,7 +19,7 @@ TIED = (r"^lm_head\.weight$",)  # a tied head, written out
 
 def _keys(config: Config, inner: int) -> dict[str, Any]:
     """What both have. Raises BadCheckpoint for what the decoder has not."""
-    expect(config, "hidden_act", "silu", "swish")
+    activation(config, "hidden_act", "silu")
     expect(config, "use_bias", False)
     expect(config, "use_conv_bias", True)
     return {

@@ -8,18 +8,31 @@ from typing import Any
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Conversion, Recipe, register
 from zigllama.models.conversion.rope import rope_keys
-from zigllama.models.conversion.tables import BOTH, HEADS, expect, head, head_dim, n_layer, named, sizes, sorted_qkv
+from zigllama.models.conversion.tables import (
+    BOTH,
+    HEADS,
+    activation,
+    expect,
+    head,
+    head_dim,
+    n_layer,
+    named,
+    sizes,
+    sorted_qkv,
+)
 
 W = ("weight",)
 IGNORED = (r"\.attention\.(masked_)?bias$", r"\.inv_freq$")
 
 
 def gptneox(config: Config) -> dict[str, Any]:
-    """GPT-NeoX and Pythia."""
-    expect(config, "hidden_act", "gelu")
+    """Pythia, whose GELU is exact, and GPT-NeoX 20B, whose is not ("gelu_fast"): the file says so by llama.cpp's key of
+    other architectures, since there it has the tanh form in any case."""
     expect(config, "attention_bias", True)
     parallel = {"use_parallel_residual": config.bool("use_parallel_residual", default=True)}
-    return sizes(config, layer_norm=True) | parallel | rope_keys(config, head_dim(config))
+    keys = sizes(config, layer_norm=True) | parallel | rope_keys(config, head_dim(config))
+    tanh = activation(config, "hidden_act", "gelu", "gelu_tanh") == "gelu_tanh"
+    return keys | ({"hidden_activation": "gelu_pytorch_tanh"} if tanh else {})
 
 
 def gptneox_tensors(config: Config) -> dict[str, Recipe]:
@@ -79,7 +92,7 @@ def falcon(config: Config) -> dict[str, Any]:
     expect(config, "alibi", False)
     expect(config, "bias", False)
     expect(config, "parallel_attn", True)
-    expect(config, "activation", "gelu")
+    activation(config, "activation", "gelu")
     return sizes(config, _falcon(config)[1], layer_norm=True, context=2048) | rope_keys(config, head_dim(config))
 
 

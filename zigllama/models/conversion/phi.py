@@ -7,14 +7,14 @@ from typing import Any
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Conversion, Recipe, register
 from zigllama.models.conversion.rope import rope_keys, rope_tensors
-from zigllama.models.conversion.tables import BOTH, expect, head, head_dim, n_layer, named, sizes, window
+from zigllama.models.conversion.tables import BOTH, activation, expect, head, head_dim, n_layer, named, sizes, window
 
 W = ("weight",)
 
 
 def metadata2(config: Config) -> dict[str, Any]:
     """Phi-2."""
-    expect(config, "hidden_act", "gelu_new")
+    activation(config, "hidden_act", "gelu_tanh")
     expect(config, "qk_layernorm", False)
     return sizes(config, layer_norm=True) | rope_keys(config, head_dim(config))
 
@@ -41,7 +41,7 @@ BLOCK2 = {
 
 def metadata3(config: Config) -> dict[str, Any]:
     """Phi-3."""
-    expect(config, "hidden_act", "silu")
+    activation(config, "hidden_act", "silu")
     return sizes(config) | rope_keys(config, head_dim(config), divisors=True) | window(config)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.recipes import Conversion, Recipe, register, take
 from zigllama.models.conversion.rope import rope_keys
-from zigllama.models.conversion.tables import expect, head, head_dim, n_layer, named, sizes, window
+from zigllama.models.conversion.tables import activation, expect, head, head_dim, n_layer, named, sizes, window
 
 W = ("weight",)
 IGNORED = (r"\.rotary_emb\.inv_freq$", r"^lm_head\.weight$")  # a tied head, written out: it is the embedding
@@ -23,7 +23,7 @@ def metadata(config: Config) -> dict[str, Any]:
 def _metadata(config: Config, windowed: Callable[[int], bool]) -> dict[str, Any]:
     """What all but Qwen 1 have. Windows count with use_sliding_window only; `windowed` says which layers have one where
     the config has no layer_types."""
-    expect(config, "hidden_act", "silu")
+    activation(config, "hidden_act", "silu")
     if not config.bool("use_sliding_window", default=False):
         config["sliding_window"] = None
     elif config.get("layer_types") is None:

@@ -22,6 +22,17 @@ HEADS, LAYERS, WIDTH = (
     ("n_embed", "hidden_size", "n_embd"),
 )
 EPSILON = ("layer_norm_epsilon", "layer_norm_eps", "norm_epsilon")
+# An activation by its name here -> the names that configs have for it (ACT2FN of transformers). Those of one row
+# compute the same up to rounding: gelu_new, gelu_fast and gelu_accurate write the tanh form each in their own way,
+# gelu_python the exact one. The others (gelu_10, which clips; laplace, mish, ...) no architecture here has.
+ACTIVATIONS = {
+    "silu": ("silu", "swish"),
+    "gelu": ("gelu", "gelu_python"),
+    "gelu_tanh": ("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_accurate", "gelu_python_tanh"),
+    "gelu_quick": ("quick_gelu",),
+    "relu": ("relu",),
+    "relu_squared": ("relu2",),
+}
 CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length")
 
 
@@ -104,3 +115,9 @@ def expect(config: Config, key: str, *values: Any) -> None:
     found = config.get(key)
     if found is not None and found not in values:
         raise BadCheckpoint(config.path, f"{key}: {shown(found)} is not supported; {' or '.join(map(repr, values))} is")
+
+
+def activation(config: Config, key: str, *ours: str) -> str:
+    """Which of these of ACTIVATIONS the config has; the first where it is silent. Raises BadCheckpoint for others."""
+    expect(config, key, *(name for one in ours for name in ACTIVATIONS[one]))
+    return next((one for one in ours if config.get(key) in ACTIVATIONS[one]), ours[0])
