@@ -23,6 +23,7 @@ RANGES = {r"A_log": (0.5, 0.6), r"dt_proj\.bias|dt_bias": (-2.0, 1.0), r"\.D$": 
 
 VARIANTS = {
     "mamba": Variant("MambaForCausalLM", MAMBA, ranges=RANGES),
+    "falcon-mamba": Variant("FalconMambaForCausalLM", MAMBA | {"tie_word_embeddings": False}, ranges=RANGES),
     "mamba2": Variant("Mamba2ForCausalLM", MAMBA2, ranges=RANGES),
     "mamba2-one-group": Variant(
         "Mamba2ForCausalLM", MAMBA2 | {"n_groups": 1, "tie_word_embeddings": False}, ranges=RANGES

@@ -2,7 +2,8 @@
 
 No attention: each layer reads the sequence through a state of fixed size, and decides token by token what to keep.
 
-    Mamba      every channel has its own 16 or so states, each with its own decay; FalconMamba normalises dt, B and C
+    Mamba      every channel has its own 16 or so states, each with its own decay; FalconMamba normalises dt, B and C,
+               with an epsilon of its own (ssm.dt_b_c_rms_epsilon, zigllama's key; else the layers', as in llama.cpp)
     Mamba 2    heads of 64 channels share a decay and have 128 states or so; a norm before the last product, over the
                heads that share B and C
 
@@ -39,11 +40,13 @@ def _sizes(h: HyperParameters, n_vocab: int) -> dict[str, Any]:
 
 
 def spec(h: HyperParameters, n_vocab: int) -> StateSpaceSpec:
-    """Keys: ssm.inner_size, ssm.state_size, ssm.conv_kernel, ssm.time_step_rank, ssm.dt_b_c_rms."""
+    """Keys: ssm.inner_size, ssm.state_size, ssm.conv_kernel, ssm.time_step_rank, ssm.dt_b_c_rms, its _epsilon."""
     norm = h.metadata.get(f"{h.prefix}.ssm.dt_b_c_rms", False)
     if not isinstance(norm, bool):
         raise BadMetadata(f"{h.prefix}.ssm.dt_b_c_rms", f"expected true or false, found {norm!r:.40}")
-    return StateSpaceSpec(**_sizes(h, n_vocab), dt_rank=h.int("ssm.time_step_rank"), dt_b_c_norm=norm)
+    sizes = _sizes(h, n_vocab)
+    eps = h.float("ssm.dt_b_c_rms_epsilon", sizes["norm_eps"]) if norm else None
+    return StateSpaceSpec(**sizes, dt_rank=h.int("ssm.time_step_rank"), dt_b_c_eps=eps)
 
 
 def spec2(h: HyperParameters, n_vocab: int) -> StateSpaceSpec:

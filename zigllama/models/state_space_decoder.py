@@ -82,7 +82,7 @@ def _mamba(spec: StateSpaceSpec, i: int, weights: Mapping[str, Any]) -> MambaMix
         w("ssm_d"),
         w("ssm_out.weight"),
         i,
-        spec.norm_eps if spec.dt_b_c_norm else None,
+        spec.dt_b_c_eps,
     )
 
 

@@ -28,7 +28,7 @@ class StateSpaceSpec:
     n_head     0: Mamba, a decay per channel and state; else Mamba 2: heads of I / n_head channels with one decay each
     dt_rank    columns of the product that dt is made by (Mamba)
     n_group    groups of heads that share B and C (Mamba 2)
-    dt_b_c_norm    dt, B and C are normalised before they are used (FalconMamba)
+    dt_b_c_eps epsilon of the norms of dt, B and C (FalconMamba), None: they are used as they are
     """
 
     n_layer: int
@@ -41,7 +41,7 @@ class StateSpaceSpec:
     n_head: int = 0
     n_group: int = 1
     dt_rank: int = 0
-    dt_b_c_norm: bool = False
+    dt_b_c_eps: float | None = None
     norm_eps: float = 1e-5
 
     @property

@@ -81,6 +81,24 @@ def test_a_head_that_is_not_tied() -> None:
         assert ("output.weight" in conversion_of(c).tensors(c)) is apart
 
 
+def test_epsilon_of_falcon_mambas_mixers() -> None:
+    """Its own, as the class has it where the config is silent; of a file without the key it is the layers'."""
+    made = keys("falcon-mamba", mixer_rms_eps=GONE)
+    assert (made["ssm.dt_b_c_rms_epsilon"], made[EPS]) == (1e-6, 1e-5)
+    assert keys("falcon-mamba", mixer_rms_eps=3e-6)["ssm.dt_b_c_rms_epsilon"] == 3e-6
+
+    def epsilon(**changes: Any) -> Any:
+        file = {f"mamba.{k}": v for k, v in (made | changes).items() if v is not GONE}
+        return architecture("mamba").spec(HyperParameters({"general.architecture": "mamba"} | file), 300).dt_b_c_eps
+
+    own: dict[str, Any] = {"ssm.dt_b_c_rms_epsilon": GONE}
+    assert (epsilon(), epsilon(**own), epsilon(**own | {"ssm.dt_b_c_rms": False})) == (1e-6, 1e-5, None)
+    with pytest.raises(BadMetadata, match="dt_b_c_rms_epsilon"):
+        epsilon(**own | {"ssm.dt_b_c_rms_epsilon": -1.0})
+    with pytest.raises(BadMetadata, match="dt_b_c_rms"):
+        epsilon(**own | {"ssm.dt_b_c_rms": 1})
+
+
 def test_honoured() -> None:
     assert keys("gemma3", layer_types=GONE, sliding_window_pattern=3)[f"{WINDOW}_pattern"] == 3
     assert keys("bloom", hidden_size=GONE, n_embed=128) == keys("bloom", hidden_size=128)

@@ -1,4 +1,4 @@
-"""Folders of Mamba and Mamba 2 -> mamba, mamba2. What is learned is ln(-A): the file has A."""
+"""Folders of Mamba, FalconMamba and Mamba 2 -> mamba, mamba2. What is learned is ln(-A): the file has A."""
 
 from __future__ import annotations
 
@@ -42,6 +42,13 @@ def mamba(config: Config) -> dict[str, Any]:
     inner = config.int("intermediate_size", default=config.int("expand", default=2, low=1) * width, low=1)
     rank = -(-width // 16) if config.get("time_step_rank") in (None, "auto") else config.int("time_step_rank", low=1)
     return _keys(config, inner) | {"ssm.time_step_rank": rank, "ssm.dt_b_c_rms": False}
+
+
+def falcon_mamba(config: Config) -> dict[str, Any]:
+    """FalconMamba: dt, B and C are normalised, without a scale to learn, and with an epsilon of their own, for which
+    llama.cpp has no key and takes the layers'."""
+    epsilon = config.float("mixer_rms_eps", default=1e-6)
+    return mamba(config) | {"ssm.dt_b_c_rms": True, "ssm.dt_b_c_rms_epsilon": epsilon}
 
 
 def mamba2(config: Config) -> dict[str, Any]:
@@ -99,6 +106,7 @@ def mamba2_tensors(config: Config) -> dict[str, Recipe]:
 
 
 register("MambaForCausalLM", Conversion("mamba", mamba, mamba_tensors, TIED))
+register("FalconMambaForCausalLM", Conversion("mamba", falcon_mamba, mamba_tensors, TIED))
 register(
     "Mamba2ForCausalLM", Conversion("mamba2", mamba2, mamba2_tensors, TIED, defaults={"tie_word_embeddings": False})
 )
