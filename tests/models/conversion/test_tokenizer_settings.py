@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ import tokenizer_folders as folders
 from conversion_folders import made
 
 from zigllama import errors
+from zigllama.foundation.gguf_metadata import Typed
 from zigllama.models.conversion.vocabulary_files import vocabulary_metadata
+from zigllama.models.tokenizer import Tokenizer
 
 Data = dict[str, Any]
 Change = Callable[[Data], Any]
@@ -141,6 +144,58 @@ def test_normalisers_that_change_most_texts(tmp_path: Path, normalizer: Data, me
         assert not taken(tmp_path / f"plain {i}", whole)[1]
     runs = REPLACE | {"pattern": {"Regex": " {2,}"}}  # SentencePiece's own remove_extra_whitespaces
     assert not taken(tmp_path / "runs", unigram(normalizer=runs))[1]
+
+
+# --- what ends a generation -------------------------------------------------------------------------------------------
+
+MARKS = ["<s>", "</s>", "<|im_end|>", "<turn>", "<call>", "<stop>"]  # of byte_level's ids, from 64 on
+
+
+def ends(place: Path, files: Data, config: Data, settings: Data = BOS) -> tuple[set[int], Data, list[str]]:
+    """End ids of the tokenizer that a conversion makes, its keys, and the notes."""
+    data = folders.byte_bpe(LETTERS[:64] + MARKS, [1] * 64 + [3] * 6, [], folders.GPT2)
+    checkpoint = made(place, {"tokenizer.json": data, "tokenizer_config.json": settings} | files, config)
+    keys, notes = vocabulary_metadata(checkpoint, 80)
+    plain = {k: v.value if isinstance(v, Typed) else v for k, v in keys.items()}
+    found = set(Tokenizer.from_metadata(plain).end_ids)
+    return found, {k.removeprefix("tokenizer.ggml."): v for k, v in plain.items() if k.endswith("_token_id")}, notes
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "want", "keys", "lost"),
+    [
+        (None, 65, {65, 66}, {}, ""),  # </s> is the tokenizer's, <|im_end|> is known by its text
+        (None, [65, 67], {65, 66, 67}, {"eot": 67}, ""),
+        ([65, 66, 67], [68], {65, 66, 67}, {"eot": 67}, ""),  # generation_config.json counts
+        ([66, 68, 67, 68], None, {65, 66, 67, 68}, {"eot": 68, "eom": 67}, ""),
+        (67, [68], {65, 66, 67}, {"eot": 67}, ""),
+        ([67, 68, 69], None, {65, 66, 67, 68}, {"eot": 67, "eom": 68}, "1 of 3 tokens.*: 69 '<stop>'"),
+        ([65, 1 << 40, -1], None, {65, 66}, {}, "eos_token_id 1099511627776, -1 is no token of 80"),
+        ([], None, {65, 66}, {}, ""),
+    ],
+)
+def test_all_ends_of_a_generation(
+    tmp_path: Path, generation: Any, config: Any, want: set[int], keys: dict[str, int], lost: str
+) -> None:
+    """Every id that the folder lists ends a generation of the file, by its text or by one of three keys; what has no
+    place is named."""
+    files = {} if generation is None else {"generation_config.json": {"eos_token_id": generation}}
+    found, made_keys, notes = ends(tmp_path, files, {"eos_token_id": config})
+    assert found == want and made_keys["eos_token_id"] == 65
+    assert {k: made_keys.get(f"{k}_token_id") for k in ("eot", "eom")} == {"eot": None, "eom": None} | keys
+    assert len(notes) == bool(lost) and all(re.search(lost, note) for note in notes)
+
+
+def test_ends_without_an_end_of_text(tmp_path: Path) -> None:
+    files = {"generation_config.json": {"eos_token_id": [69, 67]}}
+    found, keys, notes = ends(tmp_path, files, {}, {})
+    assert found == {65, 66, 67, 69} and (keys["eos_token_id"], keys["eot_token_id"]) == (69, 67) and not notes
+
+
+@pytest.mark.parametrize("value", ["67", [1.5], [True], [[67]], list(range(300))])
+def test_ends_that_are_none(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(errors.BadCheckpoint, match=r"generation_config\.json: eos_token_id: .*at most 256"):
+        ends(tmp_path, {"generation_config.json": {"eos_token_id": value}}, {})
 
 
 # --- SentencePiece ----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
     vocab.txt                WordPiece
     tokenizer_config.json,   special tokens, what is put around a text, the chat template
     special_tokens_map.json, added_tokens.json, config.json, chat_template.jinja
+    generation_config.json   what else ends a generation (end_tokens.py)
 
 The first of the first three that is there holds; the others complete it. What cannot be said in a GGUF file comes back
 as notes. What it is not: it tokenises nothing, and guesses no rule.
@@ -20,6 +21,7 @@ import numpy as np
 from zigllama.errors import BadCheckpoint, UnsupportedTokenizer
 from zigllama.models.conversion import sentencepiece_file
 from zigllama.models.conversion.checkpoint import Checkpoint, Config
+from zigllama.models.conversion.end_tokens import end_tokens
 from zigllama.models.conversion.safetensors import shown
 from zigllama.models.conversion.tokenizer_json import SPACE, convert_json, word_piece
 from zigllama.models.conversion.words import Added, Words
@@ -52,6 +54,10 @@ def vocabulary_metadata(checkpoint: Checkpoint, rows: int, pre: str | None = Non
     for key in [k for k in metadata if k.endswith("_token_id")]:
         if not 0 <= metadata[key] < rows:
             raise BadCheckpoint(words.path, f"{key} is {metadata[key]}, the embedding has {rows} rows")
+    if words.model != "bert":  # which generates nothing
+        ends, notes = end_tokens(checkpoint, metadata)
+        metadata |= ends
+        words.notes += notes
     return metadata | _templates(checkpoint, settings), words.notes
 
 
