@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import small_models
+from architecture_models import Subject
 from native_ops import usable_variants
 
 from zigllama import errors
@@ -156,6 +157,34 @@ def test_a_twin_that_is_wrong_everywhere_is_found_at_its_first_run(
     found = report.first_divergence
     assert found is not None and found.op == op and found.layer == 0
     assert report.shares()[op][2] > 1
+
+
+class Forgetful(Side):
+    """The twins, but that one op leaves another state in the page of positions 0 to 63, in one layer."""
+
+    def __init__(self, op: str, layer: int) -> None:
+        super().__init__(f"forgetful in {op}", None)
+        self.op, self.layer = op, layer
+
+    def run(self, op: Op, args: tuple[Any, ...], params: Mapping[str, Any], step: Step) -> tuple[npt.NDArray[Any], ...]:
+        out = super().run(op, args, params, step)
+        if op.name == self.op and params["layer"] == self.layer and step.cache_pos[0] == 0:
+            pages = args[-1]
+            store = pages.k if op.name == "short_conv" else pages.v
+            store[step.tables[pages.cls][0, 0], self.layer, 5] *= 1.01
+        return out
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2"])
+def test_states_are_compared_too(name: str, tmp_path: Path) -> None:
+    """What an op returns may be right and what it remembers wrong: then later rows would be."""
+    path = Subject(name, tmp_path).path
+    report = diff.model(path, IDS)
+    assert report.ok, str(report)
+    for op in ("short_conv", "selective_scan" if name == "mamba" else "dual_scan"):
+        found = diff.model(path, IDS, a="native", b=Forgetful(op, 1), n_threads=1).first_divergence
+        assert found is not None and (found.op, found.layer, found.index, found.beyond) == (op, 1, (0, 5), 1)
+        assert found.b == pytest.approx(found.a * 1.01, rel=2e-3)
 
 
 def test_end_to_end_finds_what_no_single_op_shows(models: dict[str, Path]) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import small_models
 
@@ -224,6 +225,9 @@ def test_parts_by_name(tensor: str, part: str) -> None:
         ({"llama.block_count": 1_000_000}, "llama.block_count"),
         ({"llama.embedding_length": "wide"}, "llama.embedding_length"),
         ({"llama.attention.head_count_kv": [1, 2, 3]}, "llama.attention.head_count_kv"),
+        ({"llama.attention.head_count_kv": [8] * 31 + [-8]}, "llama.attention.head_count_kv"),
+        ({"llama.attention.head_count_kv": ["8"] * 31 + ["many"]}, "llama.attention.head_count_kv"),
+        ({"llama.attention.head_count": np.full(32, np.nan)}, "llama.attention.head_count"),
         ({"llama.context_length": -1}, "llama.context_length"),
     ],
 )

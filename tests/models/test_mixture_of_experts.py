@@ -4,6 +4,7 @@ forms."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,7 +121,8 @@ def test_importance_counts_the_rows_that_chose_each_expert(qwen: Subject) -> Non
 def test_the_shared_experts_router_is_a_weight_of_the_model(qwen: Subject) -> None:
     """In the file a vector; multiplied by like a matrix of one row. Closing the model gives all native forms back."""
     m = Model(qwen.path, n_threads=1, tokenizer=plain_tokenizer(300), n_ctx=64)
-    routers = [block.feed_forward.shared.router for block in m.decoder.blocks]
+    blocks: list[Any] = m.decoder.blocks
+    routers = [block.feed_forward.shared.router for block in blocks]
     assert [m.weights[f"blk.{i}.ffn_gate_inp_shexp.weight"] for i in range(len(routers))] == routers
     m.logits(qwen.ids[:3])
     assert all((w.rows, w.cols) == (1, 256) and w._native for w in routers)

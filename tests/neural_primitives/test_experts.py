@@ -138,6 +138,9 @@ def test_ids_that_no_expert_has(isa: str) -> None:
     assert np.isnan(h[1, :32]).all() and not np.isnan(h[1, 32:]).any()
     y = run(isa, 2, experts_down, [np.nan_to_num(h), ids, normal(3, 4, 2)], w)
     assert np.isnan(y[1:]).all() and not np.isnan(y[0]).any()
+    none = np.full((4, 2), 3, np.int32).view(np.float32)
+    assert np.isnan(run(isa, 2, experts_gated, [x, none], w, w)).all()
+    assert np.isnan(run(isa, 2, experts_down, [normal(4, 4, 64), none, normal(3, 4, 2)], w)).all()
 
 
 def test_only_chosen_experts_are_read() -> None:

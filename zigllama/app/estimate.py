@@ -40,6 +40,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from zigllama.app.console import printable, size, table
 from zigllama.errors import BadMetadata, ContextOverflow, InvalidArgument, ShapeError
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
@@ -221,8 +223,11 @@ class Sizes:
             value = metadata.get(full, default)
             if value is None:
                 raise BadMetadata(full, "is missing")
+            return checked(full, value)
+
+        def checked(full: str, value: Any) -> int:
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
-                raise BadMetadata(full, f"expected a size, found {value!r}")
+                raise BadMetadata(full, f"expected a size, found {value!r:.80}")
             return value
 
         n_layer = number("block_count")
@@ -237,7 +242,8 @@ class Sizes:
             if value is not None and not isinstance(value, int | float | str):
                 if len(value) != n_layer:
                     raise BadMetadata(full, f"{len(value)} values for {n_layer} layers")
-                return tuple(int(v) for v in value)
+                values = value.tolist() if isinstance(value, np.ndarray) else value
+                return tuple(checked(full, v) for v in values)
             return (number(key),) * n_layer
 
         n_embd = number("embedding_length")

@@ -4,7 +4,8 @@ A `Side` is one way to run an op: the NumPy twin, or a native context. `Lockstep
 whose values are side A's; at each op it lets both sides run on them, measures how far apart they come out, and goes on
 with A's result. So a difference is found at the op that makes it, and does not travel.
 
-The pages of the cache are shared: after `kv_store` both sides' pages are compared, and A's stay.
+The pages of the cache are shared: what both sides leave there is compared, keys and values after `kv_store`, states
+after the ops of state-space layers, and A's stays.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zigllama.app.diff_bounds import bound
+from zigllama.app.diff_bounds_state import STATES, state_pages
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.runtime import EagerRuntime, Op, Rows, Step
 from zigllama.linear_algebra.linear import Weight
@@ -210,19 +212,33 @@ class Lockstep:
         """Run one op on both sides with A's values, compare, and return A's result."""
         args = tuple(self.step if isinstance(a, Step) else a for a in args)
         operand = self._place(op, args)
+        arrays = tuple(x.array if isinstance(x, Rows) else x for x in args)
         if op.name == "kv_store":
             got_a, got_b = self._stores(op, args, params)
         else:
-            got_b, got_a = (side.run(op, args, params, self.step) for side in (self.b, self.a))  # states end with A's
-        arrays = tuple(x.array if isinstance(x, Rows) else x for x in args)
+            (got_b, left_b), (got_a, left_a) = (self._run(side, op, args, params) for side in (self.b, self.a))
+        limits = [bound(op.name, arrays, params, y) for y in got_a]
+        pairs = list(zip(got_a, got_b, limits, strict=True))
+        if op.name in STATES:
+            with np.errstate(all="ignore"):
+                pairs.append((left_a, left_b, 2 * STATES[op.name][1](arrays, params)))
         worst: Measured | None = None
-        for y, z in zip(got_a, got_b, strict=True):
-            found = self._compare(op, operand, y, z, bound(op.name, arrays, params, y))
+        for y, z, limit in pairs:
+            found = self._compare(op, operand, y, z, limit)
             if worst is None or (found.share, not found.identical) > (worst.share, not worst.identical):
                 worst = found
         if worst is not None:
             self.measured.append(worst)
         return None if op.name == "kv_store" else _rows(self, op, args, params, got_a)
+
+    def _run(self, side: Side, op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[tuple[Array, ...], Any]:
+        """An op's outputs, and of one with states a copy of those that it leaves: (pages, values). A's run is last."""
+        out = side.run(op, args, params, self.step)
+        if op.name not in STATES:
+            return out, None
+        pages = args[-1]
+        store: Array = getattr(pages, STATES[op.name][0])
+        return out, store[state_pages(self.step, pages.cls), params["layer"]].copy()
 
     def _place(self, op: Op, args: tuple[Any, ...]) -> str:
         """The name of the op's tensor without its layer; moves `_layer` on. Ops without a tensor stay where it was."""

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy.typing as npt
-
-from zigllama.errors import InvalidArgument
 from zigllama.linear_algebra.iq_quantizers import NEED_IMPORTANCE
 from zigllama.linear_algebra.row_quantizer import RowQuantizer
 
@@ -30,20 +27,4 @@ class IQuantizer(RowQuantizer):
     FAMILY = "IQ format"
     TYPES = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS")
     MIXES: ClassVar[Mapping[str, str]] = {"IQ2_M": "IQ2_S", "IQ3_XS": "IQ3_S", "IQ3_M": "IQ3_S"}
-
-    def __init__(
-        self,
-        name: str,
-        importance: npt.ArrayLike | None = None,
-        *,
-        isa: str | None = None,
-        n_threads: int | None = None,
-    ) -> None:
-        super().__init__(name, importance, isa=isa, n_threads=n_threads)
-        if importance is None and self.needs_importance:
-            raise InvalidArgument(f"{self.type_name} needs importance, one number per column")
-
-    @property
-    def needs_importance(self) -> bool:
-        """Whether the format is refused without importance, as llama.cpp refuses it."""
-        return self.type_name in NEED_IMPORTANCE
+    NEED_IMPORTANCE = NEED_IMPORTANCE

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy.typing as npt
 
-from zigllama.errors import UnknownName
+from zigllama.errors import InvalidArgument, UnknownName
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.runtime import F32
 from zigllama.linear_algebra.number_formats import U8, dequantize, quantize_rows
@@ -23,12 +23,13 @@ class RowQuantizer:
                  there; `type_name` is that type. In any case of letters.
     importance   (cols,): see zl.quantize_rows
 
-    Raises UnknownName.
+    Raises UnknownName, and InvalidArgument for a type that is not made without importance.
     """
 
     FAMILY: ClassVar[str]  # what the types are called in an error
     TYPES: ClassVar[tuple[str, ...]]
     MIXES: ClassVar[Mapping[str, str]]
+    NEED_IMPORTANCE: ClassVar[tuple[str, ...]] = ()  # types that are refused without, as llama.cpp refuses them
 
     def __init__(
         self,
@@ -44,7 +45,14 @@ class RowQuantizer:
         self.name = known
         self.type_name = self.MIXES.get(known, known)
         self.importance = importance
+        if importance is None and self.needs_importance:
+            raise InvalidArgument(f"{self.type_name} needs importance, one number per column")
         self._isa, self._n_threads = isa, n_threads
+
+    @property
+    def needs_importance(self) -> bool:
+        """Whether the type is refused without importance."""
+        return self.type_name in self.NEED_IMPORTANCE
 
     @property
     def block_size(self) -> int:
