@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.models.llama_model import LLaMAModel as LLaMAModel
     from zigllama.models.model_config import ModelConfig as ModelConfig
     from zigllama.models.model_config import ModelSize as ModelSize
+    from zigllama.models.simple_tokenizer import SimpleTokenizer as SimpleTokenizer
     from zigllama.models.tokenizer import Tokenizer as Tokenizer
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _HOMES = {
     "ModelSize": "zigllama.models.model_config:ModelSize",
     "Profiler": "zigllama.inference.profiling:Profiler",
     "QuantizedTensor": "zigllama.linear_algebra.quantized_tensor:QuantizedTensor",
+    "SimpleTokenizer": "zigllama.models.simple_tokenizer:SimpleTokenizer",
     "Tokenizer": "zigllama.models.tokenizer:Tokenizer",
     "Vision": "zigllama.inference.vision:Vision",
     "convert": "zigllama.models.conversion.convert:convert",

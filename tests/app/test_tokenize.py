@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import small_models
-from hypothesis import given
-from hypothesis import strategies as st
 
+import zigllama as zl
 from zigllama.app.main import main
-from zigllama.app.verbs.tokenize import locate
+from zigllama.models.conversion import vocabulary_files
 from zigllama.models.tokenizer import Tokenizer
 
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 TEXTS = ["", "a", "Hello, world", " two  spaces ", "wörld 🙂 <|im_end|>", "line\nbreak\ttab", "\x00\x1b"]
 
 
@@ -48,20 +50,6 @@ def test_places_are_the_texts(model: str, text: str, capsys: pytest.CaptureFixtu
             )
             at = t["end"]
     assert at == len(text.encode())
-
-
-def test_every_text_has_places(model: str) -> None:
-    tokenizer = Tokenizer(model)
-
-    @given(st.text(max_size=30), st.booleans())
-    def check(text: str, added: bool) -> None:
-        ids = tokenizer.encode(text, add_special=added)
-        tokens, whole = locate(tokenizer, text.encode(), ids, added)
-        assert whole
-        placed = [(t.start, t.end) for t in tokens if t.start is not None]
-        assert [a for a, _ in placed[1:]] == [b for _, b in placed[:-1]]
-
-    check()
 
 
 def test_forms(model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,10 +90,36 @@ def test_real_models(smollm2_path: Path, gemma3_path: Path, capsys: pytest.Captu
     assert gemma[0] == {"id": 2, "piece": "<bos>", "bytes": b"<bos>".hex(), "start": None, "end": None}
 
 
-def test_an_unknown_token_has_no_place_and_is_told() -> None:
-    pieces = {0: b"<unk>", 1: b"a", 2: b"b"}
-    tokenizer: Any = SimpleNamespace(add_bos=False, add_eos=False, piece=pieces.__getitem__)
-    tokens, whole = locate(tokenizer, b"a?b", [1, 0, 2], added=True)
-    assert not whole
-    assert [(t.start, t.end) for t in tokens] == [(0, 1), (None, None), (None, None)]
-    assert locate(tokenizer, b"ab?", [1, 2], added=True)[1] is False
+def test_a_text_that_does_not_come_back_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "unigram.gguf"
+    raw = base64.b64decode(
+        json.loads((GOLDEN / "tokenizer_unigram.json").read_text("utf-8"))["models"]["rules"]["model"]
+    )
+    words = vocabulary_files._sentencepiece(raw, "tokenizer.model")
+    zl.gguf.write(path, {"general.architecture": "llama"} | words.metadata(len(words.tokens)), {})
+    assert main(["tokenize", str(path), "-p", "the light"]) == 0
+    capsys.readouterr()
+    assert main(["tokenize", str(path), "-p", "the \u4e16 light", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert "do not give the text back" in err
+    unknown = next(t for t in json.loads(out)["tokens"] if t["piece"] == "<unk>")
+    assert (unknown["start"], unknown["end"]) == (4, 7)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours_on_a_terminal_only(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text, its tokens on colours in turn, before the table; without them where NO_COLOR is set or nobody looks."""
+    for no_color, stream, want in (("", Terminal(), True), ("1", Terminal(), False), ("", io.StringIO(), False)):
+        monkeypatch.setenv("NO_COLOR", no_color)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr("sys.stdout", stream)
+        assert main(["tokenize", model, "-p", "Hello, w\u00f6rld\x1b[31m\nx"]) == 0
+        shown = stream.getvalue()
+        assert ("\x1b[30;" in shown) is want and "\x1b[31m" not in shown
+        if want:
+            text = re.sub(r"\x1b\[[0-9;]*m", "", shown).split("\n\n")[0]
+            assert text.replace("\\xc3\\xb6", "\u00f6") == "Hello, w\u00f6rld\\x1b[31m\\n\nx"

@@ -7,6 +7,7 @@ prints it.
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,11 @@ def printable(text: str) -> str:
     'red \\x1b[31m'
     """
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether colours may go to a stream: it is a terminal that has them, and NO_COLOR is not set (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

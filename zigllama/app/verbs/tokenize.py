@@ -1,26 +1,29 @@
 """Show how a model's tokenizer cuts a text: ids, where each token lies in the text's UTF-8 bytes, and its piece.
 
-The weights are not touched. Control tokens written in the text are text, unless --parse-special. Exit code 1 when the
-tokens do not give the text back, which happens where the vocabulary has no token for it.
+On a terminal the text comes first, in colours; NO_COLOR turns them off. The weights are not touched. Control tokens
+written in the text are text, unless --parse-special. Exit code 1 when the tokens do not give the text back, which
+happens where the vocabulary has no token for it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 
-from zigllama.app.console import note, printable, table
+from zigllama.app.console import coloured, note, printable, table
 from zigllama.app.options import add_model, model_path
 from zigllama.app.prompt import add_prompt, prompt_of
 from zigllama.models.tokenizer import Tokenizer
 
 
+SHADES = (106, 103, 105, 102)  # of a terminal's bright backgrounds
+
+
 @dataclass(frozen=True)
 class Token:
-    """A token: its bytes, and where they are in the text; nowhere (None) for one that was added or stands for other
-    bytes.
-    """
+    """A token: its bytes, and where they are in the text; nowhere (None) for one that was added."""
 
     id: int
     piece: bytes
@@ -43,8 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     text = prompt_of(args)
     tokenizer = Tokenizer(model_path(args), pre=args.pre)
-    ids = tokenizer.encode(text, add_special=not args.no_bos, parse_special=args.parse_special)
-    tokens, whole = locate(tokenizer, text.encode(), ids, added=not args.no_bos)
+    added = not args.no_bos
+    ids, places = tokenizer.encode_with_offsets(text, add_special=added, parse_special=args.parse_special)
+    tokens = [Token(i, tokenizer.piece(i), *(place or (None, None))) for i, place in zip(ids, places, strict=True)]
     if args.json:
         print(json.dumps({"text": text, "n_tokens": len(ids), "tokens": [_plain(t) for t in tokens]}, indent=2))
     elif args.ids:
@@ -52,37 +56,31 @@ def run(args: argparse.Namespace) -> int:
     elif args.show_count:
         print(len(ids))
     else:
+        if coloured(sys.stdout):
+            print(painted(text.encode(), tokens), end="\n\n")
         rows = [(t.id, "" if t.start is None else f"{t.start}-{t.end}", _shown(t.piece)) for t in tokens]
         print(table(rows, ("id", "bytes", "piece"), right=[0, 1]))
-    if not whole:
-        note("the tokens do not give the text back: the vocabulary has none for a part of it")
+    own = [i for i, place in zip(ids, places, strict=True) if place is not None]
+    if tokenizer.decode_bytes(own, special=True) != text.encode():
+        note("the tokens do not give the text back: it was normalised, or the vocabulary has none for a part of it")
         return 1
     return 0
 
 
-def locate(tokenizer: Tokenizer, text: bytes, ids: list[int], added: bool) -> tuple[list[Token], bool]:
-    """Each token with its place in the text, and whether together they are the text.
+def painted(text: bytes, tokens: list[Token]) -> str:
+    """The text with the place of each token on a colour of its own, in turn; what cannot be printed as escapes.
 
-    A BOS or EOS that was added has no place. A space that the tokenizer put before a word is in the piece and not in
-    the text. After a piece that stands for other bytes (an unknown token) places are not known any more.
+    A character that several tokens share is shown as the bytes that each has of it.
     """
-    bos, eos = added and tokenizer.add_bos, added and tokenizer.add_eos
-    tokens: list[Token] = []
-    at: int | None = 0
-    for i, token_id in enumerate(ids):
-        piece = tokenizer.piece(token_id)
-        start, end = at, None
-        if (bos and i == 0) or (eos and i == len(ids) - 1):
-            start = None
-        elif at is not None:
-            if text.startswith(piece, at):
-                at = end = at + len(piece)
-            elif piece.startswith(b" ") and text.startswith(piece[1:], at):
-                at = end = at + len(piece) - 1
-            else:
-                at = start = None
-        tokens.append(Token(token_id, piece, start, end))
-    return tokens, at == len(text)
+    parts, shade = list[str](), 0
+    for token in tokens:
+        if token.start is None or token.end is None or token.start == token.end:
+            continue
+        piece = text[token.start : token.end].decode("utf-8", "backslashreplace")
+        ends = "\n" * piece.count("\n")  # a line ends where the text's does, after its escape
+        parts.append(f"\x1b[30;{SHADES[shade % len(SHADES)]}m{printable(piece)}\x1b[0m{ends}")
+        shade += 1
+    return "".join(parts)
 
 
 def _shown(piece: bytes) -> str:

@@ -76,6 +76,29 @@ def check_unigram(top: Config) -> list[str]:
     return check_normalizers(top, runs, ("Precompiled", "Strip"))
 
 
+def spaces_of_unigram(top: Config) -> tuple[bool, bool, list[str]]:
+    """Whether a space goes before a text, and whether several are one; notes on other normalisers. Raises
+    UnsupportedTokenizer for cuts of another kind than white space."""
+    prefix = merge = False
+    for step in steps(top, "pre_tokenizer"):
+        kind = step.get("type")
+        if kind == "Metaspace":
+            always = "always" if step.bool("add_prefix_space", default=True) else "never"
+            prefix = step.text("prepend_scheme", default=always) != "never"
+        elif kind == "WhitespaceSplit":
+            merge = True
+        else:
+            _refuse("pre_tokenizer", kind, top.path, "Metaspace")
+    other = set[str]()
+    for step in steps(top, "normalizer"):
+        if step.get("type") == "Replace" and step.get("pattern") == {"Regex": " {2,}"}:
+            merge = True
+        elif step.get("type") not in ("Precompiled", "Strip"):
+            other.add(shown(step.get("type")))
+    listed = ", ".join(sorted(other))
+    return prefix, merge, [f"texts are not normalised ({listed}): the file has no key for it"] if other else []
+
+
 def check_word_piece(top: Config, model: Config) -> None:
     """What tokenizer_wordpiece.py does, and nothing else. Raises UnsupportedTokenizer."""
     kind = top.object("normalizer").get("type")

@@ -30,6 +30,7 @@ from zigllama.models.conversion.tokenizer_checks import (
     check_unigram,
     check_word_piece,
     notes_on_added,
+    spaces_of_unigram,
     steps,
 )
 from zigllama.models.conversion.words import Added, Words
@@ -242,4 +243,7 @@ def _unigram(top: Config, model: Config, path: str) -> Words:
         except binascii.Error as e:
             raise BadCheckpoint(path, f"precompiled_charsmap is no base64: {e}") from None
         words.keys["precompiled_charsmap"] = np.frombuffer(raw, np.uint8)
+    prefix, merge, notes = spaces_of_unigram(top)
+    words.keys |= {"add_space_prefix": prefix, "remove_extra_whitespaces": merge}
+    words.notes += notes
     return words

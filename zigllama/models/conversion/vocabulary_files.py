@@ -131,14 +131,14 @@ def _sentencepiece(raw: bytes, path: str) -> Words:
     words.keys["add_space_prefix"] = model.add_dummy_prefix
     names = {"unk": "unknown", "bos": "bos", "eos": "eos", "pad": "padding"}
     words.keys |= {f"{names[k]}_token_id": i for k, i in model.ids.items() if 0 <= i < len(model.tokens)}
-    if not bpe:
+    if not bpe or model.remove_extra_whitespaces:
         words.keys["remove_extra_whitespaces"] = model.remove_extra_whitespaces
-        if model.charsmap:
-            words.keys["precompiled_charsmap"] = np.frombuffer(model.charsmap, np.uint8)
-    elif model.charsmap or model.remove_extra_whitespaces:
+    if model.charsmap:
+        words.keys["precompiled_charsmap"] = np.frombuffer(model.charsmap, np.uint8)
+    if bpe and (model.charsmap or model.remove_extra_whitespaces):
         words.notes.append(
-            f"texts are not normalised ({model.normalizer or 'no name'}, "
-            f"remove_extra_whitespaces {model.remove_extra_whitespaces}): the file has no key for it"
+            f"texts are normalised ({model.normalizer or 'no name'}, remove_extra_whitespaces "
+            f"{model.remove_extra_whitespaces}) here, and not by programs that read these keys for unigram models only"
         )
     return words
 
