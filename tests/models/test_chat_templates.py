@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import jinja2.sandbox
 import pytest
 import small_vocabularies
 
-from zigllama.errors import InvalidArgument, TemplateError, TemplateLimit, TemplateMissing
+from zigllama.errors import InvalidArgument, TemplateError, TemplateMissing, UnknownName
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.models.chat_templates import ChatTemplates
 from zigllama.models.tokenizer import Tokenizer
@@ -80,56 +81,6 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.from_metadata(small_vocabularies.bpe())
 
 
-ESCAPES = [
-    "{{ ''.__class__.__mro__ }}{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "{{ messages.__class__.__base__.__subclasses__()[0] }}",
-    "{{ cycler.__init__.__globals__.os.system('true') }}",
-    "{{ raise_exception.__globals__['sys'].exit() }}",
-    "{{ '{:99999999999}'.format(1) }}",
-    "{{ '{0.__class__}'.format(messages) }}",
-    "{{ 'a'.ljust(10) }}",
-    "{{ messages.append(1) }}",
-    "{% include 'file' %}",
-    "{{ '%s' % 1 }}",
-    "{{ 'x' | pprint }}",
-    "{{ raise_exception('no') }}",
-    "{{ 1 / 0 }}",
-    "{% for %}",
-    "{{ messages[0].content.nothing.more }}",
-]
-
-
-@pytest.mark.parametrize("source", ESCAPES)
-def test_escapes_are_errors(tokenizer: Tokenizer, source: str) -> None:
-    with pytest.raises(TemplateError):
-        ChatTemplates(source, tokenizer).render_chat(CHAT)
-
-
-FLOODS = [
-    "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
-    "{{ range(1000000000) | list }}",
-    "{{ 'x' * 2000000000 }}",
-    "{{ 2000000000 * ['x'] }}",
-    "{{ 9 ** (9 ** 9) }}",
-    "{{ 10 ** 10000000 }}",
-    "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
-    "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
-    "{% set ns = namespace(s='xx') %}{% for i in range(64) %}{% set ns.s = ns.s.replace('x', 'xx') %}{% endfor %}",
-    "{% for i in range(100000) %}{{ 'x' * 1000 }}{% endfor %}",
-    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-    "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}",
-    "{{ messages | tojson(indent=1000000000) }}",
-]
-
-
-@pytest.mark.parametrize("source", FLOODS)
-def test_floods_stop(tokenizer: Tokenizer, source: str) -> None:
-    started = time.process_time()
-    with pytest.raises(TemplateLimit):
-        ChatTemplates(source, tokenizer).render_chat(CHAT)
-    assert time.process_time() - started < 1.5
-
-
 def test_missing_and_built_in(tokenizer: Tokenizer) -> None:
     with pytest.raises(TemplateMissing, match="chatml"):
         ChatTemplates.from_metadata({}, tokenizer)
@@ -139,5 +90,68 @@ def test_missing_and_built_in(tokenizer: Tokenizer) -> None:
         ChatTemplates.from_metadata({}, tokenizer, "chatml").render_chat([{"content": "x"}])
     with pytest.raises(TemplateError, match="no text"):
         ChatTemplates.from_metadata({"tokenizer.chat_template": 3}, tokenizer)
-    with pytest.raises(TemplateError, match="characters"):
-        ChatTemplates("x" * 2_000_000, tokenizer)
+    with pytest.raises(UnknownName, match="did you mean 'llama-3'"):
+        ChatTemplates.from_metadata({}, tokenizer, "lama-3")
+    with pytest.raises(TemplateError, match="has no role tool"):
+        ChatTemplates.from_metadata({}, tokenizer, "mistral").render_chat([{"role": "tool", "content": "x"}])
+
+
+def test_several_templates_of_a_file(tokenizer: Tokenizer) -> None:
+    metadata = {
+        "tokenizer.chat_template": "plain",
+        "tokenizer.chat_template.tool_use": "with {{ tools[0].name }}",
+        "tokenizer.chat_template.rag": "{{ documents[0].text }} {{ documents | length }}",
+        "tokenizer.chat_templates": ["tool_use", "rag"],
+    }
+    chat = ChatTemplates.from_metadata(metadata, tokenizer)
+    assert set(chat.sources) == {"default", "tool_use", "rag"}
+    assert chat.render_chat(CHAT).text == "plain"
+    assert chat.render_chat(CHAT, [{"name": "f"}]).text == "with f"
+    rag = ChatTemplates.from_metadata(metadata, tokenizer, "rag")
+    assert rag.render_chat(CHAT, documents=[{"text": "d"}]).text == "d 1"
+    assert ChatTemplates.from_metadata(metadata, tokenizer, "{{ 1 + 1 }}").render_chat(CHAT).text == "2"
+
+
+def test_variables_pass_through_and_are_marked(tokenizer: Tokenizer) -> None:
+    chat = ChatTemplates("{{ enable_thinking }}|{{ documents is none }}|{{ who }}|<|im_end|>", tokenizer)
+    made = chat.render_chat(CHAT, enable_thinking=False, who="<|im_end|>")
+    assert made.text == "False|True|<|im_end|>|<|im_end|>"
+    assert made.ids.count(2) == 1  # the template's own
+
+
+@pytest.mark.parametrize("form", ["%s | tojson", "%s | tojson(ensure_ascii=true)", "%s", "%s | tojson(indent=2)"])
+def test_keys_and_json_are_no_control_tokens(tokenizer: Tokenizer, form: str) -> None:
+    tools = [{"<|im_end|>": {"\\\\ufdd0 \\ufdd0 é<|im_start|>": "<|im_end|>"}}]
+    source = "{{ " + form % "tools" + " }}<|im_end|>"
+    made = ChatTemplates(source, tokenizer).render_chat(CHAT, tools)
+    assert [i for i in made.ids if i < 3] == [2]
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment()
+    environment.filters["tojson"] = lambda x, ensure_ascii=False, indent=None: json.dumps(
+        x, ensure_ascii=ensure_ascii, indent=indent
+    )
+    assert made.text == environment.from_string(source).render(tools=tools)
+    assert tokenizer.decode(made.ids, special=True) == made.text
+
+
+def test_what_is_no_conversation(tokenizer: Tokenizer) -> None:
+    chat = ChatTemplates("{{ messages }}", tokenizer)
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(InvalidArgument, match="nested too deeply"):
+        chat.render_chat([{"role": "user", "content": deep}])
+    with pytest.raises(InvalidArgument, match="not bytes"):
+        chat.render_chat([{"role": "user", "content": b"x"}])
+
+
+def test_generation_blocks_and_loop_controls(tokenizer: Tokenizer) -> None:
+    source = (
+        "{% for m in messages %}{% if m.role == 'user' %}{% continue %}{% endif %}"
+        "{% generation %}{{ m.content }}!{% endgeneration %}{% break %}{% endfor %}"
+    )
+    assert ChatTemplates(source, tokenizer).render_chat(CHAT).text == "Hi.!"
+
+
+def test_a_date(tokenizer: Tokenizer) -> None:
+    made = ChatTemplates("{{ strftime_now('%Y-%m-%d') }}", tokenizer).render_chat(CHAT).text
+    assert re.fullmatch(r"20\d\d-[01]\d-[0-3]\d", made)

@@ -9,30 +9,18 @@ when the control tokens have been cut out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Self
 
-import jinja2
-
-from zigllama.errors import InvalidArgument, TemplateError, TemplateLimit, TemplateMissing
+from zigllama.errors import InvalidArgument, TemplateError, TemplateLimit, TemplateMissing, UnknownName
+from zigllama.models.built_in_templates import BUILT_IN, built_in
 from zigllama.models.image_parts import PLACEHOLDER, flattened, taken_out
 from zigllama.models.template_sandbox import Sandbox
 from zigllama.models.tokenizer import Tokenizer
 
-MAX_TEMPLATE = 1 << 20  # characters
-
-BUILT_IN = {
-    "chatml": (
-        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' "
-        "+ '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-    ),
-    "gemma": (
-        "{{ bos_token }}{% for message in messages %}{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' "
-        "else message['role']) + '\\n' + message['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
-    ),
-}
+KEY = "tokenizer.chat_template"  # and KEY.NAME for further ones
 
 
 @dataclass(frozen=True)
@@ -48,95 +36,146 @@ class RenderedChat:
 
 
 class ChatTemplates:
-    """A chat template bound to a tokenizer. Raises TemplateError for a template that does not compile."""
+    """Chat templates bound to a tokenizer: one, or several by name.
 
-    def __init__(self, source: str, tokenizer: Tokenizer, variables: Mapping[str, str] | None = None) -> None:
-        if len(source) > MAX_TEMPLATE:
-            raise TemplateError(f"a chat template of {len(source)} characters; at most {MAX_TEMPLATE} are read")
-        self.source, self.tokenizer = source, tokenizer
+    source       Jinja text, or texts by name: "default" is rendered, and "tool_use", if there is one, where tools are
+                 given
+    variables    what templates may read besides: bos_token, eos_token
+
+    Raises TemplateError for a template that does not compile, TemplateLimit for one that is too long.
+    """
+
+    def __init__(
+        self, source: str | Mapping[str, str], tokenizer: Tokenizer, variables: Mapping[str, str] | None = None
+    ) -> None:
+        sources = {"default": source} if isinstance(source, str) else source
+        self.tokenizer = tokenizer
         self._variables = dict(variables or {})
         self._sandbox = Sandbox()
-        try:
-            self._template = self._sandbox.from_string(source)
-        except (jinja2.TemplateError, RecursionError, SyntaxError, ValueError, OverflowError, MemoryError) as e:
-            raise TemplateError(f"chat template does not compile: {type(e).__name__}: {e}") from None
+        self.sources = dict(sources)
+        self._templates = {name: self._sandbox.compile_bounded(text) for name, text in sources.items()}
+
+    @property
+    def source(self) -> str:
+        """The template's Jinja text."""
+        return self.sources[self.chosen(None)]
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], tokenizer: Tokenizer, template: str | None = None) -> Self:
-        """The file's template; or `template`, a built-in one by name or Jinja text. Raises TemplateMissing."""
-        source = template if template is not None else metadata.get("tokenizer.chat_template")
-        if source is None:
+        """The file's templates; or `template`: one of the file's by name, a built-in one by name, or Jinja text.
+
+        Raises TemplateMissing, UnknownName for a name that neither has, TemplateError.
+        """
+        own = {"default" if k == KEY else k[len(KEY) + 1 :]: v for k, v in metadata.items() if _is_template(k)}
+        for name, text in own.items():
+            if not isinstance(text, str):
+                raise TemplateError(f"the chat template {name} is no text but {type(text).__name__}")
+        if template is not None:
+            own = {"default": own.get(template) or built_in(template) or _jinja(template, own)}
+        if not own:
             raise TemplateMissing(
                 f"the model has no chat template; pass one by name ({', '.join(BUILT_IN)}) or as Jinja text"
             )
-        if not isinstance(source, str):
-            raise TemplateError(f"the chat template is no text but {type(source).__name__}")
 
-        def text(id: int | None) -> str:
+        def text_of(id: int | None) -> str:
             return "" if id is None else tokenizer.piece(id).decode("utf-8", "replace")
 
-        variables = {"bos_token": text(tokenizer.bos_id), "eos_token": text(tokenizer.eos_id)}
-        return cls(BUILT_IN.get(source, source), tokenizer, variables)
+        variables = {"bos_token": text_of(tokenizer.bos_id), "eos_token": text_of(tokenizer.eos_id)}
+        return cls(own, tokenizer, variables)
+
+    def chosen(self, tools: Sequence[Any] | None) -> str:
+        """The name of the template that is rendered."""
+        if tools is not None and "tool_use" in self.sources:
+            return "tool_use"
+        return "default" if "default" in self.sources else next(iter(self.sources))
 
     def render_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        **variables: Any,
     ) -> RenderedChat:
-        """Messages ({"role": .., "content": ..}) -> text and ids. A content is a text, or a list of parts, some of
-        which may be images (image_parts.py). Raises TemplateError, TemplateLimit, InvalidArgument."""
+        """Messages -> text and ids.
+
+        messages     {"role": .., "content": ..}; what else a template reads of them (tool_calls, name) is passed on. A
+                     content is a text, or a list of parts, some of which may be images (image_parts.py)
+        tools        schemas of functions, as JSON has them
+        variables    what this template reads besides: enable_thinking, documents, date_string
+
+        Raises TemplateError (with the template's own words where it refuses), TemplateLimit, InvalidArgument.
+        """
         for m in messages:
             if not isinstance(m, Mapping) or not isinstance(m.get("role"), str):
                 raise InvalidArgument(f"a message is a mapping with a role and a content, found {m!r:.100}")
         messages, images = taken_out(messages)
-        marker = _unused(messages, tools)
+        marker = _unused(messages, tools, variables)
         guard = _Guard([*self.tokenizer.control_texts, *([PLACEHOLDER] if images else [])], marker)
-        variables = self._variables | {
+        template = self._templates[self.chosen(tools)]
+        seen = {
+            **self._variables,
+            "documents": None,
+            **guard(variables),
             "tools": None if tools is None else guard(list(tools)),
             "add_generation_prompt": add_generation_prompt,
         }
-        marked = self._rendered(guard(messages), variables, len(images))
+
+        def render(shown: list[Any]) -> str:
+            return self._sandbox.render_bounded(template, {**seen, "messages": shown}, marker)
+
+        marked = _rendered(render, guard(messages), len(images))
         if not images:
             return RenderedChat(marked.replace(marker, ""), self.tokenizer.encode_template(marked, marker))
         first, *rest = (self.tokenizer.encode_template(piece, marker) for piece in marked.split(PLACEHOLDER))
         ids = first + [i for piece in rest for i in (-1, *piece)]
         return RenderedChat(marked.replace(marker, ""), ids, tuple(images))
 
-    def _rendered(self, messages: list[Any], variables: Mapping[str, Any], n_images: int) -> str:
-        """The template over messages. Where contents are lists it gets them as they are, if it can read them: each
-        image then has its place, and no list was printed as Python writes it. Else it gets texts."""
 
-        def render(shown: list[Any]) -> str:
-            return self._sandbox.render_bounded(self._template, {**variables, "messages": shown})
+def _rendered(render: Callable[[list[Any]], str], messages: list[Any], n_images: int) -> str:
+    """A template over messages. Where contents are lists it gets them as they are, if it can read them: each image then
+    has its place, and no list was printed as Python writes it. Else it gets texts."""
+    if not any(isinstance(m.get("content"), list) for m in messages):
+        return render(messages)
+    try:
+        text = render(messages)
+        if text.count(PLACEHOLDER) == n_images and not any(f"'type': '{t}'" in text for t in ("text", "image")):
+            return text
+    except TemplateLimit:
+        raise
+    except TemplateError:
+        pass
+    text = render(flattened(messages))
+    if text.count(PLACEHOLDER) != n_images:
+        raise TemplateError(f"the template shows {text.count(PLACEHOLDER)} of the {n_images} images")
+    return text
 
-        if not any(isinstance(m.get("content"), list) for m in messages):
-            return render(messages)
-        try:
-            text = render(messages)
-            if text.count(PLACEHOLDER) == n_images and not any(f"'type': '{t}'" in text for t in ("text", "image")):
-                return text
-        except TemplateLimit:
-            raise
-        except TemplateError:
-            pass
-        text = render(flattened(messages))
-        if text.count(PLACEHOLDER) != n_images:
-            raise TemplateError(f"the template shows {text.count(PLACEHOLDER)} of the {n_images} images")
+
+def _is_template(key: str) -> bool:
+    return key == KEY or (key.startswith(KEY + ".") and len(key) > len(KEY) + 1)
+
+
+def _jinja(text: str, own: Mapping[str, str]) -> str:
+    """A text that is meant as a template; one without a brace is a name that nobody knows."""
+    if "{" in text or "\n" in text:
         return text
+    known = (*own, *BUILT_IN)
+    raise UnknownName("chat template", text, known, next(iter(get_close_matches(text.lower(), known)), None))
 
 
 def _strings(x: Any) -> list[str]:
     if isinstance(x, str):
         return [x]
     if isinstance(x, Mapping):
-        return [s for v in x.values() for s in _strings(v)]
+        return [s for pair in x.items() for s in _strings(pair)]
     return [s for v in x for s in _strings(v)] if isinstance(x, list | tuple) else []
 
 
 def _unused(*values: Any) -> str:
     """A noncharacter (U+FDD0 to U+FDEF mean nothing in any text) that none of the values holds."""
-    used = set("".join(_strings(list(values))))
+    try:
+        used = set("".join(_strings(list(values))))
+    except RecursionError:
+        raise InvalidArgument("messages, tools or variables are nested too deeply, or contain themselves") from None
     free = [c for c in map(chr, range(0xFDD0, 0xFDF0)) if c not in used]
     if not free:
         raise InvalidArgument("the messages use every noncharacter from U+FDD0 to U+FDEF: none is left as a marker")
@@ -160,8 +199,12 @@ class _Guard:
         if isinstance(x, str):
             return self._mark(x)
         if isinstance(x, Mapping):
-            return {k: self(v) for k, v in x.items()}
-        return [self(v) for v in x] if isinstance(x, list | tuple) else x
+            return {self(k): self(v) for k, v in x.items()}
+        if isinstance(x, list | tuple):
+            return [self(v) for v in x]
+        if x is None or isinstance(x, bool | int | float):
+            return x
+        raise InvalidArgument(f"templates take text, numbers, lists and mappings, not {type(x).__name__}")
 
     def _mark(self, text: str) -> str:
         folded = text.casefold()

@@ -1,248 +1,311 @@
 """A Jinja environment for templates out of files: no way out of it, and a budget for what they may use.
 
 A chat template is a program from a stranger. Jinja's own sandbox closes the ways to Python's internals; what it leaves
-open is using up the machine. So here, besides,
+open is using up the machine. So here the program is changed before it is compiled:
 
-    steps   every line of the compiled template that runs is counted; loops and recursion run into the limit
-    time    looked at on the way
-    bytes   multiplication, powers, %-formats, concatenation and str methods are checked before they make anything large
+    every body of a loop, macro or block begins with a step, and so does the test of a filtered loop
+    a ~ b, comparisons, slices, literals of lists and mappings pass through a filter that looks at their sizes
 
-Filters and globals are those that chat templates use; everything else is unknown, which is an error and no silence.
+and operators, calls, subscripts and what is written out are looked at by the environment (template_meter.py has the
+budgets, template_filters.py what may be called). Nothing is evaluated while compiling. Attributes are those of
+`METHODS`; of other objects that Jinja makes (loops, macros) those it declares safe.
 """
 
 from __future__ import annotations
 
-import datetime
-import json
-import sys
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from string import Formatter
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.ext import Extension
+from jinja2.lexer import TOKEN_INTEGER, TOKEN_WHITESPACE
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.visitor import NodeTransformer
 
 from zigllama.errors import TemplateError, TemplateLimit
 
-MAX_STEPS = 200_000
-MAX_BYTES = 4 << 20  # of any one text that is made
-MAX_SECONDS = 0.8
-FILTERS = [
-    "abs",
-    "capitalize",
-    "count",
-    "default",
-    "d",
-    "dictsort",
-    "first",
-    "float",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "round",
-    "safe",
-    "select",
-    "selectattr",
-    "sort",
-    "string",
-    "sum",
-    "title",
-    "trim",
-    "unique",
-    "upper",
-]
-METHODS = frozenset(
-    [
-        "split",
-        "rsplit",
-        "strip",
-        "lstrip",
-        "rstrip",
-        "startswith",
-        "endswith",
-        "upper",
-        "lower",
-        "title",
-        "capitalize",
-        "replace",
-        "join",
-        "find",
-        "rfind",
-        "count",
-        "index",
-        "splitlines",
-        "isdigit",
-        "isalpha",
-        "isspace",
-        "isupper",
-        "islower",
-        "removeprefix",
-        "removesuffix",
-        "partition",
-        "rpartition",
-    ]
+from .template_filters import (
+    FILTERS,
+    GLOBALS,
+    METHODS,
+    TESTS,
+    check_method,
+    check_width,
+    concat,
+    join_texts,
+    text,
 )
+from .template_meter import Meter, joined_bytes, meter, metering, text_bytes
 
-
-class _Bounded(NodeTransformer):
-    """`a ~ b` becomes a call of a filter that looks at the size; Jinja itself would just join."""
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
-        self.generic_visit(node)
-        pair = nodes.List(node.nodes, lineno=node.lineno)
-        return nodes.Filter(pair, "bounded_concat", [], [], None, None, lineno=node.lineno)
-
-
-def _limit(size: int) -> None:
-    if size > MAX_BYTES:
-        raise TemplateLimit("bytes of text", MAX_BYTES)
-
-
-def _concat(parts: list[Any]) -> str:
-    texts = [str(p) for p in parts]
-    _limit(sum(map(len, texts)))
-    return "".join(texts)
-
-
-def _size(x: Any) -> int:
-    return len(x) if isinstance(x, str | bytes | list | tuple) else 0
+MAX_SOURCE = 1 << 17  # characters; the longest of the templates in use has 17 thousand
+MAX_TOKENS = 12_000  # Jinja's, which make the time to compile; the longest has 2,500
+MAX_DIGITS = 1000
+MAX_RECURSION = 1000
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """The environment: transformers' settings (trim_blocks, lstrip_blocks, loop controls), filters of FILTERS."""
+    """The environment: transformers' settings (trim_blocks, lstrip_blocks, loop controls, generation blocks), and the
+    filters, tests and globals of template_filters.py."""
 
-    intercepted_binops = frozenset(["*", "**", "%", "+"])
+    intercepted_binops = frozenset(["+", "-", "*", "/", "//", "**", "%"])
 
     def __init__(self) -> None:
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"], undefined=jinja2.Undefined
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", GenerationBlock],
+            undefined=jinja2.Undefined,
+            optimized=False,
+            finalize=_finalize,
+            cache_size=0,
         )
-        self.filters = {name: self.filters[name] for name in FILTERS}
-        self.filters |= {"tojson": _tojson, "bounded_concat": _concat}
-        self.globals = {
-            "range": _range,
-            "namespace": self.globals["namespace"],
-            "dict": dict,
-            "raise_exception": _raise,
-            "strftime_now": lambda form: datetime.datetime.now().strftime(str(form)[:100]),
-        }
+        self.filters = FILTERS | HOOKS
+        self.tests = dict(TESTS)
+        self.globals = dict(GLOBALS)
+        self.concat = concat  # type: ignore[method-assign]
+
+    def compile_bounded(self, source: str) -> jinja2.Template:
+        """A template that `render_bounded` takes. Raises TemplateError, TemplateLimit."""
+        if len(source) > MAX_SOURCE:
+            raise TemplateLimit("characters", MAX_SOURCE)
+        try:
+            count = 0
+            for _, kind, value in self.lex(source):
+                count += kind != TOKEN_WHITESPACE
+                if kind == TOKEN_INTEGER and len(value) > MAX_DIGITS:
+                    raise TemplateLimit("digits of a number", MAX_DIGITS)
+                if count > MAX_TOKENS:
+                    raise TemplateLimit("tokens of Jinja", MAX_TOKENS)
+            return self.from_string(source)
+        except TemplateError:
+            raise
+        except (jinja2.TemplateError, RecursionError, SyntaxError, ValueError, OverflowError, MemoryError) as e:
+            raise TemplateError(f"chat template does not compile: {type(e).__name__}: {e}") from None
+
+    def render_bounded(self, template: jinja2.Template, variables: Mapping[str, Any], marker: str = "") -> str:
+        """Render within the budget. `variables` are plain values: text, numbers, None, lists and mappings of them.
+
+        Raises TemplateError for whatever a template's program raises, with the text of its `raise_exception`;
+        TemplateLimit.
+        """
+        out = []
+        with metering(Meter(list(variables.values()), marker)) as m:
+            try:
+                for piece in template.generate(dict(variables)):
+                    m.make(text_bytes(piece))
+                    out.append(piece)
+                return concat(out)
+            except TemplateError:
+                raise
+            except RecursionError:
+                raise TemplateLimit("levels of recursion", MAX_RECURSION) from None
+            except MemoryError:
+                raise TemplateLimit("bytes of memory there are", m.max_made) from None
+            except SecurityError as e:
+                raise TemplateError(f"forbidden in a chat template: {e}") from None
+            except Exception as e:  # the program is a stranger's: it can provoke any
+                raise TemplateError(f"chat template failed: {type(e).__name__}: {e}") from e
+
+    # --- what Jinja asks while it compiles ---
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree: nodes.Template = _Bounded().visit(super()._parse(source, name, filename))
         return tree
 
+    # --- what it asks while a template runs ---
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+        """Whoever reaches for Python's internals is told so; Jinja alone would write nothing."""
+        if attribute.startswith("_"):
+            raise SecurityError(f"access to attribute {attribute!r:.100} of {type(obj).__name__} object is unsafe")
+        return super().unsafe_undefined(obj, attribute)
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        if isinstance(obj, str | bytes) and attr not in METHODS:
-            return False
+        for kind, names in METHODS:
+            if isinstance(obj, kind):
+                return attr in names
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> Any:
-        """str.format reaches attributes and pads to any width: chat templates do without."""
-        if isinstance(getattr(value, "__self__", None), str) and getattr(value, "__name__", "").startswith("format"):
-            raise TemplateError("str.format is not available in chat templates")
-        return None
+        """str.format with a formatter that reaches no attributes of its own and pads to a bounded width."""
+        owner, name = getattr(value, "__self__", None), getattr(value, "__name__", "")
+        if not isinstance(owner, str) or name not in ("format", "format_map"):
+            return None
+        if name == "format_map" or hasattr(owner, "__html__"):
+            raise TemplateError("format_map, and format of safe text, are not available in chat templates")
+        formatter = _BoundedFormatter(self)
+
+        def format(*args: Any, **kwargs: Any) -> str:
+            made: str = meter().made(formatter.vformat(owner, args, kwargs))
+            return made
+
+        return format
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if type(argument) is tuple:
+            meter().look(argument)  # it is hashed
+        return super().getitem(obj, argument)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        m = meter()
+        m.look(*(x for x in (left, right) if isinstance(x, int)))
         if operator == "*":
-            for a, b in ((left, right), (right, left)):
-                if isinstance(b, int):
-                    _limit(_size(a) * b)
-            if isinstance(left, int) and isinstance(right, int):
-                _limit(left.bit_length() + right.bit_length())
+            for a, n in ((left, right), (right, left)):
+                if isinstance(n, int) and n > 0 and isinstance(a, str | list | tuple):
+                    m.make(n * (text_bytes(a) if isinstance(a, str) else 16 * len(a)))
         elif operator == "**":
             if not (abs(left) <= 1 << 32 and abs(right) <= 64):
                 raise TemplateLimit("as a base or 64 as an exponent", 1 << 32)
         elif operator == "%" and isinstance(left, str):
             raise TemplateError("%-formatting of text is not available in chat templates")
         elif operator == "+":
-            _limit(_size(left) + _size(right))
+            if isinstance(left, str) and isinstance(right, str):
+                safe = hasattr(left, "__html__") or hasattr(right, "__html__")  # which escapes the other one
+                m.make(joined_bytes([left, right]) * (5 if safe else 1))
+            elif isinstance(left, list | tuple) and isinstance(right, list | tuple):
+                m.make(16 * (len(left) + len(right)))
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
-        if isinstance(owner, str) and name == "replace" and len(args) >= 2:
-            old, new = str(args[0]), str(args[1])
-            _limit(len(owner) + (owner.count(old) * max(0, len(new) - len(old))))
-        elif isinstance(owner, str) and name == "join" and args and isinstance(args[0], list | tuple):
-            _limit(sum(_size(p) + len(owner) for p in args[0]))
+        m = meter()
+        m.step()
+        owner = getattr(obj, "__self__", None)
+        if isinstance(owner, str | list | tuple | dict):
+            if isinstance(owner, str) and obj.__name__ == "join" and len(args) == 1:
+                return join_texts(owner, args[0])
+            check_method(owner, obj.__name__, (*args, *kwargs.values()))
+        elif args or kwargs:
+            m.look(*args, *kwargs.values())
         return super().call(context, obj, *args, **kwargs)
 
-    def render_bounded(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
-        """Render within the budget. Raises TemplateError, TemplateLimit."""
-        steps, size, out = 0, 0, []
-        deadline = time.monotonic() + MAX_SECONDS
 
-        def trace(frame: Any, event: str, arg: Any) -> Any:
-            nonlocal steps
-            if frame.f_code.co_filename != "<template>":
-                return None  # only the template's own lines are counted, what they call is bounded above
-            steps += 1
-            if steps > MAX_STEPS:
-                raise TemplateLimit("steps", MAX_STEPS)
-            if steps % 256 == 0 and time.monotonic() > deadline:
-                raise TemplateLimit("seconds", MAX_SECONDS)
-            return trace
+class GenerationBlock(Extension):
+    """{% generation %} .. {% endgeneration %}: what a model wrote, marked for training. Here it renders as its body."""
 
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            for piece in template.generate(dict(variables)):
-                size += len(piece)
-                _limit(size)
-                out.append(piece)
-        except TemplateError:
-            raise
-        except RecursionError:
-            raise TemplateLimit("levels of recursion", sys.getrecursionlimit()) from None
-        except SecurityError as e:
-            raise TemplateError(f"forbidden in a chat template: {e}") from None
-        except (
-            jinja2.TemplateError,
-            TypeError,
-            ValueError,
-            KeyError,
-            AttributeError,
-            ArithmeticError,
-            IndexError,
-        ) as e:
-            raise TemplateError(f"chat template failed: {type(e).__name__}: {e}") from None
-        finally:
-            sys.settrace(before)
-        return "".join(out)
+    tags = {"generation"}  # noqa: RUF012 - Jinja's own way
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("body"), [], [], body).set_lineno(line)
+
+    def body(self, caller: Any) -> Any:
+        return caller()
 
 
-def _range(*args: int) -> range:
-    made = range(*args)
-    if len(made) > MAX_STEPS:
-        raise TemplateLimit("steps of a range", MAX_STEPS)
+@jinja2.pass_context
+def _finalize(context: Any, x: Any) -> Any:
+    """What `{{ x }}` writes. It takes the context so that Jinja does not call it while compiling."""
+    m = meter()
+    made = text(x)
+    m.make(16 + text_bytes(made))
     return made
 
 
-def _raise(message: object) -> NoReturn:
-    raise TemplateError(f"the chat template refuses: {message}")
+class _BoundedFormatter(SandboxedFormatter):
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        check_width(format_spec)
+        m = meter()
+        m.step()
+        m.make(m.look(value, format_spec))
+        return m.made(super().format_field(value, format_spec))
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        meter().make(4 * meter().look(value))
+        return Formatter.convert_field(self, value, conversion)
 
 
-def _tojson(value: Any, indent: int | None = None, **options: Any) -> str:
-    """As transformers has it: not escaped for HTML, keys in their order."""
-    if indent is not None and not 0 <= indent <= 16:
-        raise TemplateLimit("as an indent", 16)
-    text = json.dumps(value, ensure_ascii=bool(options.get("ensure_ascii", False)), indent=indent)
-    _limit(len(text))
-    return text
+# --- the program changed ---
 
 
-Renderer = Callable[[Mapping[str, Any]], str]
+def _step(value: Any, n: int = 1) -> Any:
+    meter().step(max(1, n))  # a template may call it too
+    return value
+
+
+def _made(value: Any) -> Any:
+    return meter().made(value)
+
+
+def _looked(value: Any) -> Any:
+    """One side of a comparison."""
+    if not isinstance(value, jinja2.Undefined):
+        meter().look(value)
+    return value
+
+
+def _searched(value: Any) -> Any:
+    """What `in` searches: a mapping by hash, anything else from one end to the other."""
+    return value if isinstance(value, dict) else _looked(value)
+
+
+HOOKS = {"zl_step": _step, "zl_made": _made, "zl_looked": _looked, "zl_searched": _searched, "zl_concat": concat}
+
+
+def _filter(name: str, node: nodes.Expr, *args: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)
+
+
+class _Bounded(NodeTransformer):
+    """Puts the hooks into a template's tree."""
+
+    def _body(self, node: Any) -> Any:
+        pieces = sum(1 for _ in node.find_all(nodes.Output))
+        self.generic_visit(node)
+        begin = nodes.Const(None, lineno=node.lineno)
+        step = _filter("zl_step", begin, nodes.Const(pieces + 1, lineno=node.lineno))
+        node.body.insert(0, nodes.ExprStmt(step, lineno=node.lineno))
+        return node
+
+    visit_Macro = visit_CallBlock = visit_Block = visit_FilterBlock = _body
+
+    def visit_For(self, node: nodes.For) -> nodes.For:
+        made: nodes.For = self._body(node)
+        if made.test is not None:
+            made.test = nodes.And(_filter("zl_step", nodes.Const(True, lineno=node.lineno)), made.test)
+        return made
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
+        self.generic_visit(node)
+        return _filter("zl_concat", nodes.List(node.nodes, lineno=node.lineno))
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
+        sides = [node.expr, *(o.expr for o in node.ops)]
+        constant = [isinstance(x, nodes.Const) for x in sides]
+        self.generic_visit(node)
+        if not constant[0] and not any(constant[1:]):
+            node.expr = _filter("zl_looked", node.expr)
+        for i, operand in enumerate(node.ops):
+            if operand.op in ("in", "notin"):
+                operand.expr = _filter("zl_searched", operand.expr)
+            elif not constant[i] and not constant[i + 1]:
+                operand.expr = _filter("zl_looked", operand.expr)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
+        self.generic_visit(node)
+        return _filter("zl_made", node) if isinstance(node.arg, nodes.Slice) else node
+
+    def _literal(self, node: Any) -> Any:
+        constant = all(isinstance(x, nodes.Const) for x in node.items) and len(node.items) <= 16
+        self.generic_visit(node)
+        # the left side of an assignment is no value
+        return node if constant or getattr(node, "ctx", "load") != "load" else _filter("zl_made", node)
+
+    visit_List = visit_Tuple = _literal
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Expr:
+        self.generic_visit(node)
+        for pair in node.items:
+            if not isinstance(pair.key, nodes.Const):
+                pair.key = _filter("zl_looked", pair.key)  # it is hashed
+        return _filter("zl_made", node)
+
+    def visit_ScopedEvalContextModifier(self, node: nodes.Node) -> nodes.Node:
+        raise TemplateError("autoescape is not available in chat templates")
+
+    visit_EvalContextModifier = visit_ScopedEvalContextModifier
