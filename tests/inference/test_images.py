@@ -214,7 +214,7 @@ def test_chat_with_images(seeing: Model, template: str, tmp_path: Path) -> None:
         three = s.chat([{"type": "text", "text": "and now?"}], **GREEDY)
         assert three.usage["cached_tokens"] <= len(chat.ids) - 1
     with pytest.raises(errors.TemplateError, match="0 of the 1 images"):
-        seeing.render_chat([{"role": "user", "content": parts}], template="nothing")
+        seeing.render_chat([{"role": "user", "content": parts}], template="nothing {{ 1 }}")
 
 
 def test_same_until() -> None:
