@@ -301,7 +301,7 @@ class VisionTower:
         """Without the class token; s x s neighbours side by side, row by row: (T, C) -> (N, s^2 C)
 
         LLaVA takes the rows of the patches alone. The class token is the first of them, as in CLIP; llama.cpp puts it
-        last, where it sees the same but stands at another position.
+        last, but numbers positions and takes rows as if it were the first: the first patch's is left out there.
         """
         x = x[int(self.spec.projector.clip) :]
         s, n = self.spec.merge, self.spec.side // self.spec.merge

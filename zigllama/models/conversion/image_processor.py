@@ -79,10 +79,13 @@ def normalisation(settings: Config, usual: tuple[list[float], list[float]]) -> d
     keys: dict[str, Any] = {}
     for name, default in zip(("image_mean", "image_std"), usual, strict=True):
         values = settings.list(name, default=default)
-        numbers = [Config({name: value}) for value in values]
-        for one in numbers:
-            one.path = settings.path
-        keys[f"clip.vision.{name}"] = [one.float(name) for one in numbers]
-        if len(values) != 3 or (name == "image_std" and min(keys[f"clip.vision.{name}"]) <= 0):
-            raise BadCheckpoint(settings.path, f"{name}: {shown(values)} are no three numbers for red, green and blue")
+        reason = f"{name}: {shown(values)} are no three numbers for red, green and blue"
+        if len(values) != 3:
+            raise BadCheckpoint(settings.path, reason)
+        colours = Config(zip("rgb", values, strict=True))
+        colours.path = f"{settings.path}, {name}"
+        numbers = [colours.float(colour) for colour in "rgb"]
+        if name == "image_std" and min(numbers) <= 0:
+            raise BadCheckpoint(settings.path, reason)
+        keys[f"clip.vision.{name}"] = numbers
     return keys
