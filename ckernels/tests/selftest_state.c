@@ -340,8 +340,9 @@ static void check_group_norm(zl_ctx *ctx) {
     op.ip[1] = 1;
     CHECK(zl_run(ctx, &op, 1, t, 3, &step) == ZL_E_SHAPE, "one weight, too long");
     t[1].cols = M;
-    for (int own = -2; own < 2; own++) {
-        op.ip[1] = own;
+    for (int i = 0; i < 8; i++) { /* with a weight and without one */
+        const int own = i / 2 - 2;
+        op.ip[1] = own, op.in[1] = i % 2 ? 1 : -1;
         CHECK(zl_run(ctx, &op, 1, t, 3, &step) == (own < 0 ? ZL_E_SHAPE : ZL_OK), "one weight for %d groups", own);
     }
     free(x), free(w);

@@ -175,8 +175,8 @@ class KVCache:
             self.table[slot, i] = page
 
     def share_all(self, slot: int, twin: int) -> None:
-        """A second sequence holds all pages of the first."""
-        self.share(twin, {i: int(p) for i, p in enumerate(self.table[slot]) if p >= 0})
+        """A second sequence holds all pages of the first's positions."""
+        self.share(twin, {i: int(p) for i, p in enumerate(self._row(slot)) if p >= 0})
 
     def join(self, slot: int, first: int, path: Sequence[Node], length: int) -> None:
         """A sequence goes on with the pages of `path`, as its pages `first`, `first` + 1, ..., to have `length`

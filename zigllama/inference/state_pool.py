@@ -108,10 +108,6 @@ class StateCache(KVCache):
         if self.table[slot, -1] >= 0:
             self._release(self.table[slot], [-1])
 
-    def share_all(self, slot: int, twin: int) -> None:
-        """As KVCache; the newest step is the first one's own to take back."""
-        self.share(twin, {i: int(p) for i, p in enumerate(self._row(slot)) if p >= 0})
-
     def join(self, slot: int, first: int, path: Sequence[Node], length: int) -> None:
         """As KVCache; what the newest step went on from is of no use any more."""
         super().join(slot, first, path, length)
