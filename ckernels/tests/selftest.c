@@ -4,7 +4,7 @@
  *                                                               one named), with 1, 2 and 3 threads
  *
  *      --slow    under an emulator or a sanitizer: the kernels are driven by two threads only; chunks and stealing are there with two. And
- *                attention is read in each of its chunks once, not twice
+ *                each shape of attention is read in a quarter of the ways
  *      --first   ends at the first check that fails: for tools/mutants.py, which asks no more than whether one does
  *
  * Says on stdout what ran; ends with 1 if a check failed, 2 if a suite or a variant is unknown or cannot run.
