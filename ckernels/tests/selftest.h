@@ -29,6 +29,7 @@ static inline int temporary_file(void) {
 }
 
 void selftest_failed(void); /* ends the process where --first was given */
+extern int selftest_slow;   /* --slow was given                               */
 
 int selftest_core(zl_ctx *ctx);
 int selftest_pool(zl_ctx *ctx);

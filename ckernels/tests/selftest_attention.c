@@ -183,14 +183,14 @@ static void check_row(const world *w, int i, int t, int head, const float *out) 
         }
         top = fmax(top, x[p]);
     }
-    for (int p = first; p <= last; p++) sum += exp(x[p] - top);
+    for (int p = first; p <= last; p++) x[p] = exp(x[p] - top), sum += x[p];
     int spans = last / 64 - first / 64 + 1;
     /* a weight is off by the errors of two scores, exp, the span's sum (64) and value (64 * 2), and 4 factors per merge */
     double off = expm1(2 * error) + (3 * 64 + 16 + 12 * spans) * U;
     for (int c = 0; c < s->dv; c++) {
         double want = 0, size = 0;
         for (int p = first; p <= last; p++) {
-            double v = (double)w->kept_v[(((int64_t)i * s->n + p) * s->n_kv + g) * s->dv + c], a = exp(x[p] - top) / sum;
+            double v = (double)w->kept_v[(((int64_t)i * s->n + p) * s->n_kv + g) * s->dv + c], a = x[p] / sum;
             want += a * v, size += a * fabs(v);
         }
         CHECK(fabs((double)out[c] - want) <= off * size + 1e-30, "type %d, %d x %d heads of %d and %d, window %d: sequence %d row %d head %d channel %d: %g, want %g",
@@ -215,7 +215,7 @@ static void check_layers(const world *w) {
     }
 }
 
-static void test_shape(zl_ctx *ctx, zl_ctx *alone, shape s) {
+static void test_shape(zl_ctx *ctx, zl_ctx *alone, shape s, size_t number) {
     world w = new_world(s);
     size_t heads = (size_t)(s.n_kv * s.group), size = SEQS * (size_t)s.n * heads * (size_t)s.dv;
     float *want = need(size * 4), *out = need(size * 4);
@@ -228,6 +228,8 @@ static void test_shape(zl_ctx *ctx, zl_ctx *alone, shape s) {
     static const int chunks[] = {0, 1, 7, 11, 50, 64};
     for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++)
         for (int together = 0; together < 2; together++) {
+            /* three ways of twelve: the other chunks with the next shape, one row of each sequence in one step among them */
+            if (selftest_slow && (c % 2 != number % 2 || together != (int)(c + 1) / 2 % 2)) continue;
             memset(out, 0x55, size * 4);
             run_all(ctx, &w, chunks[c], together, out);
             for (size_t i = 0; i < size; i++)
@@ -480,7 +482,7 @@ int selftest_attention(zl_ctx *ctx) {
         {ZL_TYPE_F16, 3, 3, 64, 64, 0, 200, 0.125f, 0, 0.5f}, {ZL_TYPE_F32, 2, 5, 12, 20, 33, 140, 0.3f, 4, 0.3f},
         {ZL_TYPE_Q8_0, 1, 8, 32, 32, 0, 90, 0.2f, 0, 0.1f},   {ZL_TYPE_F16, 1, 2, 16, 16, 0, 900, 0.25f, 0, 0.02f},
     };
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) test_shape(ctx, alone, shapes[i]);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) test_shape(ctx, alone, shapes[i], i);
     test_not_finite(ctx);
     test_nothing_visible(ctx);
     test_gap(alone);
