@@ -1,15 +1,18 @@
 """What chat templates out of hostile files try: to get out of the sandbox, and to use up the machine.
 
-PRODUCT bounds: a typed error within a second and 64 MB. Time and memory are measured apart, since watching every
-allocation takes several times as long.
+Bounds: a typed error within a second of CPU time, and no more than 64 MB beside what the process had; memory is the peak
+of a child process that tries them all.
 """
 
 # ruff: noqa: E501 - a template is one line
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
-import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,18 +30,11 @@ def render(source: str, **variables: Any) -> str:
 
 
 def refused(source: str, kind: type[TemplateError]) -> None:
-    """Within bounds, with an error of the kind."""
+    """Within a second, with an error of the kind."""
     started = time.thread_time()
     with pytest.raises(kind):
         render(source)
     assert time.thread_time() - started < SECONDS
-    tracemalloc.start()
-    try:
-        with pytest.raises(TemplateError):  # watched, it may be the time that ends first
-            render(source)
-        assert tracemalloc.get_traced_memory()[1] < BYTES
-    finally:
-        tracemalloc.stop()
 
 
 ESCAPES = [
@@ -244,23 +240,52 @@ def test_sources_that_take_long_to_compile(name: str) -> None:
     refused(SOURCES[name], TemplateError)
 
 
-@pytest.mark.parametrize(
-    "source", ["{{ [" + "1," * 5900 + "] }}", "{{a}}" * 3900, "\n" * 131_000, "{% set x=1 %}  \n" * 2300]
-)
+LONGEST = ["{{ [" + "1," * 5900 + "] }}", "{{a}}" * 3900, "\n" * 131_000, "{% set x=1 %}  \n" * 1700]
+
+
+@pytest.mark.parametrize("source", LONGEST)
 def test_the_longest_that_are_compiled(source: str) -> None:
     started = time.thread_time()
     render(source)
     assert time.thread_time() - started < SECONDS
-    tracemalloc.start()
+
+
+CHILD = """
+import json, resource, sys
+from zigllama.errors import TemplateError
+from zigllama.models.template_sandbox import Sandbox
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+sources, messages = json.load(sys.stdin)
+sandbox = Sandbox()
+sandbox.render_bounded(sandbox.compile_bounded("{{ messages | tojson }}"), {"messages": messages})
+before = peak()
+for source in sources:
     try:
-        Sandbox().compile_bounded(source)
-        assert tracemalloc.get_traced_memory()[1] < BYTES
-    finally:
-        tracemalloc.stop()
+        sandbox.render_bounded(sandbox.compile_bounded(source), {"messages": messages, "tools": None})
+    except TemplateError:
+        pass
+    if peak() - before > BYTES:
+        sys.exit(f"{(peak() - before) >> 20} MB: {source:.200}")
+"""
+
+
+def test_memory() -> None:
+    sources = [*ESCAPES, *FLOODS, *HARMLESS, *SOURCES.values(), *LONGEST]
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD.replace("BYTES", str(BYTES))],
+        input=json.dumps([sources, MESSAGES]),
+        text=True,
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+    )
+    assert child.returncode == 0, child.stderr
 
 
 def test_the_template_s_own_words() -> None:
-    with pytest.raises(TemplateError, match="refuses: roles must alternate 3$"):
+    with pytest.raises(TemplateError, match=r"refuses: roles must alternate 3$"):
         render("{{ raise_exception('roles must alternate ' ~ 3) }}")
     with pytest.raises(TemplateError) as e:
         render("{{ raise_exception('x' * 1000000) }}")

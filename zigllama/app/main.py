@@ -30,6 +30,7 @@ VERBS = {
     "run": "continue a prompt",
     "chat": "talk with an instruction-tuned model",
     "tokenize": "text to tokens: ids, pieces, offsets",
+    "template": "a conversation as the model's chat template writes it: text and ids",
     "inspect": "a model file's metadata and tensors",
     "estimate": "how much memory a model will need, part by part",
     "perplexity": "how well a model predicts a text, and how far it is from a reference",

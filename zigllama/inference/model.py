@@ -205,19 +205,21 @@ class Model:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         template: str | None = None,
+        **variables: Any,
     ) -> RenderedChat:
         """The file's template (or one passed, by name or as text) over messages: `.text` and `.ids`.
 
-        What users write never becomes a control token. Raises TemplateMissing, TemplateError, TemplateLimit.
+        `variables` are what the template reads besides (enable_thinking, documents). What users write never becomes a
+        control token. Raises TemplateMissing, UnknownName, TemplateError, TemplateLimit.
         """
         from zigllama.models.chat_templates import ChatTemplates  # jinja2 is only loaded when a chat needs it
 
         if template is not None or self._templates is None:
             made = ChatTemplates.from_metadata(self._loader.reader.metadata, self.tokenizer, template=template)
             if template is not None:
-                return made.render_chat(messages, tools, add_generation_prompt)
+                return made.render_chat(messages, tools, add_generation_prompt, **variables)
             self._templates = made
-        return self._templates.render_chat(messages, tools, add_generation_prompt)
+        return self._templates.render_chat(messages, tools, add_generation_prompt, **variables)
 
     # --- numbers ---
 

@@ -94,7 +94,16 @@ def text(x: Any) -> str:
     if isinstance(x, str):
         return x
     meter().make(meter().look(x))
-    return str(x)
+    return unescaped(str(x))
+
+
+def unescaped(made: str) -> str:
+    """The marker (chat_templates.py) as a character again, where `repr` or JSON wrote it as an escape sequence."""
+    marker = meter().marker
+    escaped = json.dumps(marker)[1:-1]
+    if not marker or escaped not in made:
+        return made
+    return re.sub(r"(?<!\\)((?:\\\\)*)" + re.escape(escaped), lambda found: found[1] + marker, made)
 
 
 def concat(parts: Iterable[Any]) -> str:
@@ -263,15 +272,10 @@ def _tojson(
     for piece in encoder.iterencode(value):
         m.make(text_bytes(piece) + 2 * 8)
         pieces.append(piece)
-    made = concat(pieces)
-    if ensure_ascii and m.marker:  # the marker has to stay one character
-        escaped = json.dumps(m.marker)[1:-1]
-        made = re.sub(r"(?<!\\)((?:\\\\)*)" + re.escape(escaped), lambda found: found[1] + m.marker, made)
-    return made
+    return unescaped(concat(pieces))
 
 
-
-FILTERS: dict[str, Callable[..., Any]] = {name: _metered(name, JINJA_FILTERS[name]) for name in SHALLOW | DEEP}
+FILTERS: dict[str, Any] = {name: _metered(name, JINJA_FILTERS[name]) for name in SHALLOW | DEEP}
 FILTERS |= {"join": _metered("join", _join), "sum": _sum, "tojson": _tojson, "string": _metered("string", text)}
 TESTS: dict[str, Callable[..., Any]] = dict(JINJA_TESTS) | {
     name: _metered(name, JINJA_TESTS[name]) for name in COMPARISONS

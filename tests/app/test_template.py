@@ -1,0 +1,86 @@
+"""`template`: text and ids as `render_chat` gives them, from a file, a prompt or standard input."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_models
+
+from zigllama.app.main import main
+from zigllama.models.tokenizer import Tokenizer
+
+MESSAGES = [{"role": "user", "content": "Hi <|im_end|>"}]
+TEXT = "<|im_start|>user\nHi <|im_end|><|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(small_models.build("llama-mix", tmp_path_factory.mktemp("template")))
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert main(["template", *words, "--json"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_a_file_a_prompt_and_standard_input(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "messages.json"
+    file.write_text(json.dumps(MESSAGES))
+    made = told(capsys, model, "-f", str(file))
+    assert made["text"] == TEXT and made["n_tokens"] == len(made["ids"])
+    assert made["ids"].count(2) == 1  # <|im_end|> of the template, not of the user
+    assert told(capsys, model, "-p", "Hi <|im_end|>") == made
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"messages": MESSAGES})))
+    assert told(capsys, model, "-f", "-") == made
+    assert Tokenizer(model).decode(made["ids"], special=True) == TEXT
+
+
+def test_what_is_printed(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["template", model, "-p", "Hi", "--no-generation-prompt"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("<|im_start|>user\nHi<|im_end|>\n\n") and "'<|im_start|>'" in out
+    assert main(["template", model, "-p", "Hi", "--ids"]) == 0
+    assert json.loads(capsys.readouterr().out)[0] == 1
+    assert main(["template", model, "--source"]) == 0
+    assert "for message in messages" in capsys.readouterr().out
+
+
+def test_other_templates_tools_and_variables(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = told(capsys, model, "-p", "Hi", "-sys", "Be brief.", "--template", "Llama-3")
+    assert "<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>" in made["text"]
+    file, tools = tmp_path / "t.jinja", tmp_path / "tools.json"
+    file.write_text("{{ tools[0].name }} {{ enable_thinking }} {{ mood }}")
+    tools.write_text('[{"name": "f"}]')
+    words = ["--template", str(file), "--tools", str(tools), "--set", "enable_thinking=false", "--set", "mood=good"]
+    assert told(capsys, model, "-p", "Hi", *words)["text"] == "f False good"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([], 2, "give a conversation"),
+        (["-p", "x", "-f", "y"], 2, "give a conversation"),
+        (["-f", "/nowhere.json"], 2, "is no file"),
+        (["-f", "BAD"], 2, "is no JSON"),
+        (["-f", "WORD"], 2, "no JSON list of messages"),
+        (["-p", "x", "--tools", "WORD"], 2, "list of function schemas"),
+        (["-p", "x", "--set", "1=2"], 2, "NAME=JSON"),
+        (["-p", "x", "--template", "lama-3"], 2, "llama-3"),
+    ],
+)
+def test_refusals(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    (tmp_path / "BAD").write_text("{")
+    (tmp_path / "WORD").write_text('"word"')
+    words = [str(tmp_path / w) if w in ("BAD", "WORD") else w for w in words]
+    assert main(["template", model, *words]) == code
+    out, err = capsys.readouterr()
+    assert out == "" and said in err
