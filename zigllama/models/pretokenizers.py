@@ -9,8 +9,8 @@ not: it merges nothing and knows no token ids.
 A stage is an expression (split_expressions.py), or one of two cuts that no expression makes in linear time: digits
 in threes counted from the right (`Threes`), and a run at the end of a part (`Tail`).
 
-Two executions: here, with Python's `re`, as the textbook and twin; word_splitter.py makes tables for the kernel, which
-takes linear time on any text.
+Two executions: here, with Python's `re`, as the textbook and twin; split_automaton.py makes tables for the kernel,
+which takes linear time on any text.
 
 Sources: `tokenizer.json` of the models, as the comments of llama.cpp quote it (src/llama-vocab.cpp), and the names that
 llama.cpp knows (tests/models/pre_tokenizer_names.json). Where llama.cpp runs another expression than it quotes, the
