@@ -126,7 +126,9 @@ def _byte_bpe(top: Config, model: Config, path: str, pre: str | None) -> Words:
             raise BadCheckpoint(path, f"merge {i} has a space, {a + b!r:.80}: no letter of the byte alphabet is one")
         words.merges.append(f"{a} {b}")
     normalizers = {str(step.get("type")) for step in steps(top, "normalizer")}
-    if normalizers:
+    if normalizers == {"NFC"}:  # Qwen's and GPT-NeoX's; programs that do not know the key do not normalise
+        words.keys["normalizer.form"] = "NFC"
+    elif normalizers:
         words.notes.append(f"texts are not normalised ({', '.join(sorted(normalizers))}): the file has no key for it")
     words.keys["add_bos_token"] = False  # what the post-processor says goes before
     return words
