@@ -55,7 +55,7 @@ def newer() -> frozenset[int]:
 def _ranges(codes: list[int]) -> str:
     """Characters in the form that stands between [ and ]."""
     edges = [i for i, c in enumerate(codes) if i == 0 or c != codes[i - 1] + 1] + [len(codes)]
-    return "".join(f"\\U{codes[a]:08x}-\\U{codes[b - 1]:08x}" for a, b in zip(edges, edges[1:], strict=False))
+    return "".join(f"\\U{codes[a]:08x}-\\U{codes[b - 1]:08x}" for a, b in pairwise(edges))
 
 
 @cache

@@ -17,7 +17,6 @@ from zigllama.app.options import add_model, model_path
 from zigllama.app.prompt import add_prompt, prompt_of
 from zigllama.models.tokenizer import Tokenizer
 
-
 SHADES = (106, 103, 105, 102)  # of a terminal's bright backgrounds
 
 
