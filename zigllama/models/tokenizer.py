@@ -26,6 +26,7 @@ from .tokenizer_bpe import BytePairEncoder
 from .tokenizer_spm import SentencePieceEncoder
 from .tokenizer_unigram import UnigramEncoder
 from .tokenizer_wordpiece import WordPieceEncoder
+from .unicode_forms import normalized, with_origin
 from .vocabulary import BYTE, CONTROL, PREFIX, UNKNOWN, Vocabulary
 
 
@@ -86,6 +87,10 @@ class Tokenizer:
         else:
             self._encoder = SentencePieceEncoder(vocabulary, vocabulary.flag("add_space_prefix", True))
             add_bos, bos, eos, unknown = True, 1, 2, 0  # LLaMA's, where the file does not say
+        form = str(vocabulary.metadata.get(PREFIX + "normalizer.form", ""))
+        if form not in ("", "NFC"):
+            raise UnsupportedTokenizer(form, "`tokenizer.ggml.normalizer.form` must be NFC, or not be there")
+        self.nfc = form == "NFC"
         self.n_vocab = vocabulary.n
         self.bos_id = vocabulary.special_id("bos", bos)
         self.eos_id = vocabulary.special_id("eos", eos)
@@ -136,7 +141,7 @@ class Tokenizer:
             if isinstance(part, int):
                 ids.append(part)
             else:
-                ids += self._encoder.encode(part, after_special)
+                ids += self._encode_part(part, after_special)
             after_special = isinstance(part, int)
         if add_special and self.add_eos and self.eos_id is not None:
             ids.append(self.eos_id)
@@ -165,7 +170,7 @@ class Tokenizer:
                 found, spans = [part], [(0, n)]
             else:
                 n = len(part.encode())
-                found, spans = self._encoder.encode_with_offsets(part, after_special)
+                found, spans = self._part_with_offsets(part, after_special)
             ids += found
             places += [(at + a, at + b) for a, b in spans]
             after_special = isinstance(part, int)
@@ -174,6 +179,16 @@ class Tokenizer:
             ids.append(self.eos_id)
             places.append(None)
         return ids, places
+
+    def _encode_part(self, text: str, after_special: bool) -> list[int]:
+        return self._encoder.encode(normalized(text, "NFC") if self.nfc else text, after_special)
+
+    def _part_with_offsets(self, text: str, after_special: bool) -> tuple[list[int], list[Span]]:
+        if not self.nfc or text.isascii():
+            return self._encoder.encode_with_offsets(text, after_special)
+        text, origin = with_origin(text, "NFC")
+        ids, spans = self._encoder.encode_with_offsets(text, after_special)
+        return ids, [(int(origin[a]), int(origin[b])) for a, b in spans]
 
     def infill_ids(self) -> tuple[int, int, int]:
         """The tokens before a prefix, a suffix and the middle in an infilling prompt. Raises UnsupportedTokenizer."""
@@ -186,7 +201,7 @@ class Tokenizer:
     def encode_inside(self, text: str) -> list[int]:
         """Token ids of a text that goes on within another one: nothing is put around it, no space before it."""
         parts = self._user_defined.partition(text)
-        return [i for p in parts for i in ([p] if isinstance(p, int) else self._encoder.encode(p, False))]
+        return [i for p in parts for i in ([p] if isinstance(p, int) else self._encode_part(p, False))]
 
     def encode_template(self, text: str, marker: str) -> list[int]:
         """Token ids of a rendered chat template, whose own text may hold control tokens; nothing is put around it.
@@ -198,7 +213,7 @@ class Tokenizer:
         after_special = True
         for part in self._control.partition(text):
             for piece in [part] if isinstance(part, int) else self._user_defined.partition(part.replace(marker, "")):
-                ids += [piece] if isinstance(piece, int) else self._encoder.encode(piece, after_special)
+                ids += [piece] if isinstance(piece, int) else self._encode_part(piece, after_special)
                 after_special = isinstance(piece, int)
         return ids
 

@@ -17,7 +17,6 @@ What it is not: [CLS] and [SEP] around a text are put there by tokenizer.py.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from functools import cache, cached_property
 
@@ -27,6 +26,7 @@ from zigllama.errors import BadMetadata
 
 from . import wordpiece_ranges
 from .text_encoder import Span, TextEncoder
+from .unicode_forms import combining, normalized
 from .vocabulary import BYTE, CONTROL, NORMAL, PREFIX, UNUSED, USER_DEFINED, Vocabulary
 
 START, CONTINUES = "\u2581", "##"  # a token that begins a word, in a GGUF file; one that goes on, in vocab.txt
@@ -56,44 +56,19 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     )
 
 
-@cache
-def _runs() -> re.Pattern[str]:
-    """Long runs of characters that have a canonical combining class, and so an order."""
-    classed = [i for i in range(0x300, 0x20000) if unicodedata.combining(chr(i))]  # beyond there are none
-    ranges: list[list[int]] = []
-    for i in classed:
-        if ranges and ranges[-1][1] == i - 1:
-            ranges[-1][1] = i
-        else:
-            ranges.append([i, i])
-    return re.compile("[" + "".join(f"\\U{a:08x}-\\U{b:08x}" for a, b in ranges) + "]{32,}")
-
-
-# The vowel signs that are two marks in one, of different classes, and have none themselves
-_DOUBLE = str.maketrans({"\u0f73": "\u0f71\u0f72", "\u0f75": "\u0f71\u0f74", "\u0f81": "\u0f71\u0f80"})
-
-
-def _decomposed(text: str) -> str:
-    """NFD. Python's own moves each mark back past all that it must precede, so that the time goes by the square of a
-    run's length: here long runs are sorted first, which is what NFD would have made of them."""
-    if not text.isascii():
-        text = _runs().sub(lambda m: "".join(sorted(m.group(), key=unicodedata.combining)), text.translate(_DOUBLE))
-    return unicodedata.normalize("NFD", text)
-
-
 def _in_order(characters: list[tuple[str, int]]) -> list[tuple[str, int]]:
     """Marks in the order of their classes, those of one class as they are: what NFD does after it has taken all
     apart."""
     found: list[tuple[str, int]] = []
     run: list[tuple[str, int]] = []
     for c in characters:
-        if unicodedata.combining(c[0]):
+        if combining(c[0]):
             run.append(c)
             continue
-        found += sorted(run, key=lambda c: unicodedata.combining(c[0]))
+        found += sorted(run, key=lambda c: combining(c[0]))
         found.append(c)
         run = []
-    return found + sorted(run, key=lambda c: unicodedata.combining(c[0]))
+    return found + sorted(run, key=lambda c: combining(c[0]))
 
 
 class WordPieceEncoder(TextEncoder):
@@ -128,7 +103,7 @@ class WordPieceEncoder(TextEncoder):
         removed, marks, _ = _patterns()
         text = removed.sub("", text)
         if self.strip_accents and not text.isascii():
-            text = marks.sub("", _decomposed(text))
+            text = marks.sub("", normalized(text, "NFD"))
         return text.replace("\u03a3", "\u03c3").lower() if self.lower else text
 
     def words(self, text: str) -> Iterator[str]:
@@ -175,7 +150,7 @@ class WordPieceEncoder(TextEncoder):
         removed, marks, _ = _patterns()
         kept = [(c, i) for i, c in enumerate(text) if not removed.match(c)]
         if self.strip_accents and not text.isascii():
-            kept = [(d, i) for c, i in kept for d in unicodedata.normalize("NFD", c)]
+            kept = [(d, i) for c, i in kept for d in normalized(c, "NFD")]
             kept = _in_order(kept)
             kept = [(d, i) for d, i in kept if not marks.match(d)]
         if self.lower:

@@ -135,6 +135,18 @@ def test_a_rule_that_is_not_known_is_refused_and_can_be_passed(tmp_path: Path) -
         vocabulary_metadata(made(tmp_path, {"tokenizer.json": data}), 2000)
 
 
+def test_a_normal_form_is_kept(tmp_path: Path) -> None:
+    """Qwen's and GPT-NeoX's NFC is a key of the file; another normaliser has none."""
+    data = dense_json("gpt-2")
+    data["normalizer"] = {"type": "NFC"}
+    keys = converted(made(tmp_path, {"tokenizer.json": data}), 2000)
+    t = Tokenizer.from_metadata(keys)
+    assert keys["tokenizer.ggml.normalizer.form"] == "NFC" and t.encode("e\u0301") == t.encode("\u00e9")
+    data["normalizer"] = {"type": "NFKC"}
+    keys, notes = vocabulary_metadata(made(tmp_path / "other", {"tokenizer.json": data}), 2000)
+    assert "tokenizer.ggml.normalizer.form" not in keys and "not normalised (NFKC)" in notes[0]
+
+
 # --- SentencePiece ----------------------------------------------------------------------------------------------------
 
 
@@ -230,13 +242,23 @@ def test_unigram_keeps_its_scores(tmp_path: Path) -> None:
     keys = converted(made(tmp_path, {"tokenizer.model": raw}), len(had["tokens"]))
     assert keys["tokenizer.ggml.model"] == "t5" and keys["tokenizer.ggml.remove_extra_whitespaces"] is False
     vocab = [[t, float(s)] for t, s in zip(had["tokens"], had["scores"], strict=True)]
-    data = {
+    data: dict[str, Any] = {
         "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAEC"},
         "model": {"type": "Unigram", "unk_id": 0, "vocab": vocab},
     }
     other = converted(made(tmp_path / "json", {"tokenizer.json": data}), len(vocab))
     assert other["tokenizer.ggml.model"] == "t5" and bytes(other["tokenizer.ggml.precompiled_charsmap"]) == b"\0\1\2"
     np.testing.assert_array_equal(other["tokenizer.ggml.scores"], keys["tokenizer.ggml.scores"])
+    flags = ("tokenizer.ggml.add_space_prefix", "tokenizer.ggml.remove_extra_whitespaces")
+    assert [other[f] for f in flags] == [False, False]
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"}
+    data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]}
+    data["normalizer"] = {"type": "NFKC"}
+    other, notes = vocabulary_metadata(made(tmp_path / "xlmr", {"tokenizer.json": data}), len(vocab))
+    assert [other[f] for f in flags] == [True, True] and "not normalised ('NFKC')" in notes[0]
+    data["pre_tokenizer"] = {"type": "Digits"}
+    with pytest.raises(errors.UnsupportedTokenizer, match="Digits"):
+        vocabulary_metadata(made(tmp_path / "digits", {"tokenizer.json": data}), len(vocab))
     raw = folders.sentencepiece(had["tokens"], had["scores"], had["token_type"], prefix=True, model_type=3)
     with pytest.raises(errors.UnsupportedTokenizer, match="model_type 3"):
         vocabulary_metadata(made(tmp_path / "word", {"tokenizer.model": raw}), len(vocab))

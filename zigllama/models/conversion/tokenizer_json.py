@@ -127,7 +127,10 @@ def _byte_bpe(top: Config, model: Config, path: str, pre: str | None) -> Words:
         if " " in a + b:
             raise BadCheckpoint(path, f"merge {i} has a space, {a + b!r:.80}: no letter of the byte alphabet is one")
         words.merges.append(f"{a} {b}")
-    words.notes += check_normalizers(top)
+    if [step.get("type") for step in steps(top, "normalizer")] == ["NFC"]:
+        words.keys["normalizer.form"] = "NFC"  # Qwen's and GPT-NeoX's; programs that do not know the key skip it
+    else:
+        words.notes += check_normalizers(top)
     words.keys["add_bos_token"] = False  # what the post-processor says goes before
     return words
 
