@@ -98,6 +98,18 @@ class Conversion:
 _REGISTERED: dict[str, Conversion] = {}
 
 
+def wider_of(arch: str) -> str:
+    """Regular expression of an architecture's tensors that lose too much in 8 bits (see Conversion.wider), or ""."""
+    _import_all()
+    return next((c.wider for c in _REGISTERED.values() if c.arch == arch and c.wider), "")
+
+
+def _import_all() -> None:
+    package = importlib.import_module(__package__ or "")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
 def register(name: str, conversion: Conversion) -> None:
     """Make a family known by its class name, as config.json's "architectures" has it."""
     _REGISTERED[name] = conversion
@@ -106,9 +118,7 @@ def register(name: str, conversion: Conversion) -> None:
 def conversion_of(config: Config) -> Conversion:
     """The conversion for a folder, whose config gets the class's defaults. Raises UnsupportedArchitecture with the
     nearest name."""
-    package = importlib.import_module(__package__ or "")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    _import_all()
     names = config.list("architectures")
     if not names or not isinstance(names[0], str):
         raise BadCheckpoint(config.path, f"architectures: {shown(names)} names no class")
