@@ -4,42 +4,16 @@ where a variant's `peer` names what llama.cpp does otherwise.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from architecture_models import Subject
+from architecture_models import Subject, with_words
 from architecture_models import subject as subject  # the fixture
-
-from zigllama.foundation.gguf_format import GGUFReader
-from zigllama.foundation.gguf_writer import TensorData, write
-from zigllama.models.vocabulary import NORMAL, PREFIX
 
 # llama.cpp sums in float32 as transformers does, in another order, but reads its GELU, where a model has one, from a
 # table of half precision: 2^-11 of a value of size one, in each of up to 3 layers, on logits of size 10.
 ATOL = 1e-2
 ROWS = 64
 CANNOT = ("llama.cpp has no ", "llama.cpp wants ")  # it does not open such a file
-
-
-def with_words(subject: Subject) -> str:
-    """The file with a vocabulary of any texts, which the peer wants for its number of tokens."""
-    path = str(subject.place / "peer.gguf")
-    n = subject.about["n_vocab"]
-    with GGUFReader(subject.path) as reader:
-        words: dict[str, Any] = {
-            "model": "gpt2",
-            "pre": "gpt-2",
-            "tokens": [f"w{i}" for i in range(n)],
-            "merges": ["w 0"],
-        }
-        words |= {"token_type": [NORMAL] * n, "bos_token_id": 0, "eos_token_id": 1}
-        keys = dict(reader.metadata) | {PREFIX + key: value for key, value in words.items()}
-        tensors = [
-            TensorData(t.name, tuple(t.shape), t.type, reader.tensor_bytes(t.name)) for t in reader.tensors.values()
-        ]
-        write(path, keys, tensors)
-    return path
 
 
 def test_the_peer_says_the_same(subject: Subject) -> None:
