@@ -22,9 +22,12 @@ import seeded_weights
 from architecture_variants import Variant, all_variants, rows_of
 from small_vocabularies import NORMAL, byte_alphabet
 
+from zigllama.foundation.gguf_format import GGUFReader
+from zigllama.foundation.gguf_writer import TensorData, write
 from zigllama.inference.model import Model
 from zigllama.models.conversion.convert import convert
 from zigllama.models.tokenizer import Tokenizer
+from zigllama.models.vocabulary import PREFIX
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "architectures"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.json"))
@@ -103,3 +106,23 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         it = Subject(request.param, Path(folder))
         yield it
         it.close()
+
+
+def with_words(subject: Subject) -> str:
+    """The file with a vocabulary of any texts, which the peer wants for its number of tokens."""
+    path = str(subject.place / "peer.gguf")
+    n = subject.about["n_vocab"]
+    with GGUFReader(subject.path) as reader:
+        words: dict[str, Any] = {
+            "model": "gpt2",
+            "pre": "gpt-2",
+            "tokens": [f"w{i}" for i in range(n)],
+            "merges": ["w 0"],
+        }
+        words |= {"token_type": [NORMAL] * n, "bos_token_id": 0, "eos_token_id": 1}
+        keys = dict(reader.metadata) | {PREFIX + key: value for key, value in words.items()}
+        tensors = [
+            TensorData(t.name, tuple(t.shape), t.type, reader.tensor_bytes(t.name)) for t in reader.tensors.values()
+        ]
+        write(path, keys, tensors)
+    return path

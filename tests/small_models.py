@@ -35,6 +35,7 @@ class Shape:
     tied: bool = True
     kinds: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Value] = field(default_factory=dict)
+    n_expert: int = 0  # 0: one feed-forward network
 
 
 # Gemma's residual stream is of size one (embeddings times sqrt(C)), so that only an epsilon this large leaves a mark.
@@ -60,6 +61,12 @@ MODELS = {
         n_ff=768,
         kinds={"token_embd": "Q8_0", "attn_v": "Q8_0", "attn_output": "Q4_K", "ffn_down": "Q6_K"},
         extra={"attention.sliding_window_pattern": 3, "rope.freq_base_swa": 5000.0},
+    ),
+}
+# Mixtures of experts, whose logits are held against transformers elsewhere (tests/architecture_variants/experts.py).
+MIXTURES = {
+    "mixture-f32": Shape(
+        "llama", "F32", 96, 6, 2, 16, 64, 2, tied=False, n_expert=5, extra={"expert_count": 5, "expert_used_count": 2}
     ),
 }
 
@@ -96,6 +103,11 @@ def tensors(name: str, shape: Shape, n_vocab: int) -> dict[str, tuple[str, tuple
         data = random_weights.tensor(f"{name}/{label}", kind, (rows, cols), gain * cols**-0.5)
         out[label + ".weight"] = (kind, (rows, cols), data)
 
+    def stack(label: str, rows: int, cols: int) -> None:
+        matrix(label, shape.n_expert * rows, cols)
+        kind, _, data = out[label + ".weight"]
+        out[label + ".weight"] = (kind, (shape.n_expert, rows, cols), data)
+
     def norm(label: str, size: int, mean: float = 1.0) -> None:
         out[label + ".weight"] = (
             "F32",
@@ -116,9 +128,15 @@ def tensors(name: str, shape: Shape, n_vocab: int) -> dict[str, tuple[str, tuple
         matrix(p + "attn_v", kv, c)
         matrix(p + "attn_output", c, q)
         norm(p + "ffn_norm", c)
-        matrix(p + "ffn_gate", f, c)
-        matrix(p + "ffn_up", f, c)
-        matrix(p + "ffn_down", c, f)
+        if shape.n_expert:
+            matrix(p + "ffn_gate_inp", shape.n_expert, c, 3.0)  # so that a few experts are clearly the best
+            stack(p + "ffn_gate_exps", f, c)
+            stack(p + "ffn_up_exps", f, c)
+            stack(p + "ffn_down_exps", c, f)
+        else:
+            matrix(p + "ffn_gate", f, c)
+            matrix(p + "ffn_up", f, c)
+            matrix(p + "ffn_down", c, f)
         if gemma:
             norm(p + "attn_q_norm", shape.head_dim, 1.5)
             norm(p + "attn_k_norm", shape.head_dim, 1.5)
@@ -129,7 +147,7 @@ def tensors(name: str, shape: Shape, n_vocab: int) -> dict[str, tuple[str, tuple
 
 def build(name: str, folder: Path) -> Path:
     """Write one model, give back its path."""
-    shape = MODELS[name]
+    shape = (MODELS | MIXTURES)[name]
     meta = metadata(name, shape)
     tokens = meta["tokenizer.ggml.tokens"]
     assert isinstance(tokens, list)

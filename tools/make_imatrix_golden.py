@@ -28,6 +28,7 @@ RUNS = {  # file -> model, more flags
     "imatrix-llama.gguf": ("llama-f32", ["--process-output"]),
     "imatrix-llama.dat": ("llama-f32", ["--output-format", "dat", "--chunks", "3"]),
     "imatrix-gemma3.gguf": ("gemma3-f32", []),
+    "imatrix-mixture.gguf": ("mixture-f32", []),
 }
 
 

@@ -47,6 +47,7 @@ def quantize(
     token_embedding_type: str | None = None,
     pure: bool = False,
     leave_output_tensor: bool = False,
+    wider: bool = False,
     allow_requantize: bool = False,
     force: bool = False,
     n_threads: int | None = None,
@@ -61,6 +62,7 @@ def quantize(
     token_embedding_type
     pure                   the mix's base type for every matrix
     leave_output_tensor    output.weight keeps its type
+    wider                  of an encoder, attention's values and output become F16, as `convert` leaves them
     allow_requantize       also from types that are quantised
     force                  replace an existing file
     progress               called with the bytes of the source that are done, of `Plan.n_bytes_before`
@@ -69,7 +71,7 @@ def quantize(
     RequantizeRefused and UnknownName; BadImportance; BadTensor for a value that is not finite; NoSpace; what
     `GGUFReader` raises. On an error, and if the process is killed, the target is what it was before.
     """
-    options = Options(tensor_types or {}, output_tensor_type, token_embedding_type, pure, leave_output_tensor)
+    options = Options(tensor_types or {}, output_tensor_type, token_embedding_type, pure, leave_output_tensor, wider)
     importance = None if imatrix is None else read_importance(imatrix)
     with GGUFReader(source) as reader:
         inputs = [*reader.paths, *([] if imatrix is None else [imatrix])]

@@ -27,6 +27,7 @@ from zigllama.errors import (
 from zigllama.foundation.ggml_types import GGMLType, row_bytes, type_by_name
 from zigllama.foundation.gguf_format import GGUFReader, TensorInfo
 from zigllama.linear_algebra.quantizers import QUANTIZE
+from zigllama.models.conversion.recipes import wider_of
 from zigllama.models.importance import Importance
 
 # What may be made, and what of: an integer is an index, not a weight.
@@ -47,6 +48,9 @@ class Options:
     token_embedding_type   of the token embedding; goes before output_tensor_type
     pure                   every matrix gets the mix's base type
     leave_output_tensor    output.weight keeps its type
+    wider                  F16 for what `convert` leaves in F16 when it is asked for Q8_0: of an encoder, attention's
+                           values and output. llama-quantize has no such rule, and its files are what a mix's name
+                           stands for, so it has to be asked for; `tensor_types` goes before it
     """
 
     tensor_types: Mapping[str, str] = field(default_factory=dict)
@@ -54,6 +58,7 @@ class Options:
     token_embedding_type: str | None = None
     pure: bool = False
     leave_output_tensor: bool = False
+    wider: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class Plan:
 
     mix: Mix
     steps: Sequence[Step]
+    architecture: str = ""
 
     @property
     def n_values(self) -> int:
@@ -130,7 +136,8 @@ class Plan:
 
 def make_plan(reader: GGUFReader, type_name: str, options: Options, importance: Importance | None = None) -> Plan:
     """Choose every tensor's type. Raises UnknownName for a mix or type, InvalidArgument for a pattern that is wrong or
-    that no tensor's name has, BadMetadata for hyper-parameters that are no numbers.
+    that no tensor's name has, and for `wider` of a model without such tensors, BadMetadata for hyper-parameters that
+    are no numbers.
     """
     mix = mix_by_name(type_name)
     output, embedding = (
@@ -140,6 +147,9 @@ def make_plan(reader: GGUFReader, type_name: str, options: Options, importance: 
     unused = {p.pattern for p, _ in patterns}
     facts = facts_of(reader, importance is not None)
     chooser = Chooser(mix, facts)
+    wider = re.compile((wider_of(facts.architecture) if options.wider else "") or "(?!)")
+    if options.wider and not any(wider.search(name) for name in reader.tensors):
+        raise InvalidArgument(f"{facts.architecture!r:.40} has no tensors that convert leaves wider than 8 bits")
     steps = []
     for info in sorted(reader.tensors.values(), key=lambda t: order_of(t.name)):
         left = options.leave_output_tensor and info.name == mixes.OUTPUT
@@ -155,6 +165,8 @@ def make_plan(reader: GGUFReader, type_name: str, options: Options, importance: 
             wanted = output
         elif named:
             wanted = named[1]
+        elif wider.search(info.name) and mix.base.is_quantized:
+            wanted = type_by_name("F16")
         elif options.pure:
             wanted = mix.base
         elif role == "embedding" and facts.tied and output:
@@ -165,7 +177,7 @@ def make_plan(reader: GGUFReader, type_name: str, options: Options, importance: 
         steps.append(Step(info, target, wanted, mixes.needs_importance(info.name, target, mix)))
     if unused:
         raise InvalidArgument(f"no tensor that is quantised has a name with {min(unused)!r}: a type for nothing")
-    return Plan(mix, steps)
+    return Plan(mix, steps, facts.architecture)
 
 
 def _made(name: str) -> GGMLType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import safetensors_folder
 import seeded_weights
 from architecture_variants import all_variants
 
-from zigllama.errors import BadCheckpoint, BadMetadata, BadTensor
+from zigllama.app.main import main
+from zigllama.app.quantize import quantize
+from zigllama.errors import BadCheckpoint, BadMetadata, BadTensor, InvalidArgument
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.models.config import HyperParameters
 from zigllama.models.conversion.convert import convert
@@ -54,6 +57,42 @@ def test_types(tmp_path: Path) -> None:
     assert types["blk.1.attn_v.weight"] == types["blk.0.attn_output.weight"] == "F16"
     assert types["blk.0.attn_q.weight"] == types["blk.1.ffn_down.weight"] == types["token_embd.weight"] == "Q8_0"
     assert metadata["bert.attention.causal"] is False and metadata["tokenizer.ggml.token_type_count"] == 2
+
+
+def test_quantising_afterwards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By a mix's name a file is what llama-quantize makes of it, and a note says what that costs; with `wider` it is
+    what convert writes in one step."""
+    convert(folder(tmp_path / "in"), tmp_path / "f32.gguf", "F32", vocabulary=False)
+    convert(tmp_path / "in", tmp_path / "once.gguf", "Q8_0", vocabulary=False)
+
+    def types(words: list[str]) -> dict[str, str]:
+        out = tmp_path / "out.gguf"
+        assert main(["quantize", str(tmp_path / "f32.gguf"), str(out), *words, "--force"]) == 0
+        with GGUFReader(out) as reader:
+            return {name: t.type.name for name, t in reader.tensors.items()}
+
+    with GGUFReader(tmp_path / "once.gguf") as reader:
+        once = {name: t.type.name for name, t in reader.tensors.items()}
+        data = {name: bytes(reader.tensor_bytes(name)) for name in once}
+    plain = types(["Q8_0"])
+    assert {plain[name] for name, kind in once.items() if kind == "F16"} == {"Q8_0"}
+    assert "4 tensors cost an encoder more than others in Q8_0" in capsys.readouterr().err
+    assert types(["Q8_0", "--wider"]) == once
+    with GGUFReader(tmp_path / "out.gguf") as reader:
+        assert {name: bytes(reader.tensor_bytes(name)) for name in once} == data
+    assert "cost an encoder" not in capsys.readouterr().err
+    wide = types(["Q4_K_M", "--wider", "--tensor-type", "blk.0.attn_v=q6_k"])
+    assert (wide["blk.0.attn_v.weight"], wide["blk.1.attn_v.weight"], wide["blk.0.attn_q.weight"]) == (
+        "Q6_K",
+        "F16",
+        "Q4_K",
+    )
+    assert set(types(["F32", "--wider"]).values()) == {"F32"}
+
+
+def test_wider_is_for_encoders(tmp_path: Path, small_model: Callable[[str], Path]) -> None:
+    with pytest.raises(InvalidArgument, match="'llama' has no tensors that convert leaves wider than 8 bits"):
+        quantize(small_model("llama-f32"), tmp_path / "q.gguf", "Q8_0", wider=True)
 
 
 @pytest.mark.parametrize(

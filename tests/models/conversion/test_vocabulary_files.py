@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from dense_vocabulary import TEXT_WITH_ALL, dense
 from zigllama import errors
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.foundation.gguf_metadata import Typed
+from zigllama.models.conversion import sentencepiece_file
 from zigllama.models.conversion.checkpoint import Checkpoint
 from zigllama.models.conversion.vocabulary_files import vocabulary_metadata
 from zigllama.models.tokenizer import Tokenizer
@@ -359,6 +362,77 @@ def test_no_prefix_of_a_protocol_buffer_is_more_than_an_error(tmp_path: Path) ->
         except errors.BadCheckpoint:
             continue
         assert len(keys["tokenizer.ggml.tokens"]) == 3
+
+
+def test_pieces_of_every_layout() -> None:
+    """What is read as arrays and what is read field by field stand mixed, and come out in their order."""
+    score = b"\x15" + struct.pack("<f", -2.5)
+    layouts: list[tuple[bytes, str, float, int]] = [
+        (b"\x0a\x01a" + score, "a", -2.5, 1),
+        (b"\x0a\x02\xc3\xa9" + score + b"\x18\x04", "\xe9", -2.5, 4),
+        (b"\x18\x06\x0a\x01b" + score, "b", -2.5, 6),  # another order
+        (b"\x0a\x01c", "c", 0.0, 1),
+        (b"\x0a\x01d\x18\x03", "d", 0.0, 3),
+        (b"\x0a\x01e" + score + b"\x20\x07", "e", -2.5, 1),  # as long as one with a type, and another field
+        (b"\x0a\x01x\x0a\x01f" + score, "f", -2.5, 1),  # the last of two texts holds
+        (b"\x0a\x03\x15\x15\x15" + score, "\x15\x15\x15", -2.5, 1),
+        (b"\x0a\xac\x02" + b"g" * 300 + score, "g" * 300, -2.5, 1),
+        (b"\x0a\x00" + score, "", -2.5, 1),
+        (b"\x0a\x01h" + score + b"\x18\x86\x00", "h", -2.5, 6),  # a number longer than it need be
+        (b"", "", 0.0, 1),
+    ]
+    rng = np.random.default_rng(3)
+    order = [layouts[i] for i in rng.integers(len(layouts), size=400)]
+    raw = b"".join(b"\x0a" + _length(piece) + piece + b"\x28\x01" * (len(piece) % 2) for piece, *_ in order)
+    model = sentencepiece_file.parse(raw, "p")
+    assert [*zip(model.tokens, model.scores, model.types, strict=True)] == [tuple(rest) for _, *rest in order]
+
+
+def _length(raw: bytes) -> bytes:
+    return bytes([len(raw)]) if len(raw) < 128 else bytes([len(raw) & 127 | 128, len(raw) >> 7])
+
+
+@pytest.mark.parametrize(
+    ("piece", "message"),
+    [
+        (b"\x0a\x01\xff\x15\0\0\0\0", "byte 4: text is not UTF-8"),
+        (b"\x0a\x01a\x15\0\0\xc0\x7f", "type 1 and score nan"),
+        (b"\x0a\x01a\x15\0\0\0\0\x18\x07", "type 7"),
+        (b"\x0a\x01a\x15\0\0\0\0\x18\x00", "type 0"),
+        (b"\x0a\x09a\x15\0\0\0\0", "field 1 has 9 bytes, 6 are left"),
+    ],
+)
+def test_usual_pieces_that_are_wrong(piece: bytes, message: str) -> None:
+    with pytest.raises(errors.BadCheckpoint, match=message):
+        sentencepiece_file.parse(b"\x0a" + bytes([len(piece)]) + piece, "p")
+
+
+HUGE = 10 << 20
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"\x28\x01", "more than 524288 fields beside usual pieces"),
+        (b"\x2a\x00", "more than 524288 fields beside usual pieces"),
+        (b"\x12\x02\x18\x02", "more than 524288 fields beside usual pieces"),
+        (b"\x0a\x00", "more than 524288 pieces"),
+        (b"\x0a\x03\x0a\x01a", "more than 524288 pieces"),
+        (b"\x0a\x07\x0a\x00\x15\0\0\0\0", "more than 524288 pieces"),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_ten_megabytes_of_fields(raw: bytes, message: str, inside: bool) -> None:
+    """A protocol buffer of nothing but small fields, at the top or within one piece: refused before most are read."""
+    data = raw * (HUGE // len(raw))
+    if inside:
+        n = len(data)
+        data = b"\x0a" + bytes([n & 127 | 128, n >> 7 & 127 | 128, n >> 14 & 127 | 128, n >> 21]) + data
+        message = "more than 524288 fields|type 1"
+    begin = time.process_time()  # of this process alone: the bound is for a machine that has time for it
+    with pytest.raises(errors.BadCheckpoint, match=message):
+        sentencepiece_file.parse(data, "p")
+    assert time.process_time() - begin < 2
 
 
 def test_no_tokenizer_at_all(tmp_path: Path) -> None:

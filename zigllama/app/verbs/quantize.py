@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from zigllama.app.quantize import plan_quantize, quantize
 from zigllama.app.quantize_plan import Options, Plan, without_importance
 from zigllama.errors import ZigllamaError
 from zigllama.linear_algebra.quantizers import WEIGHED
+from zigllama.models.conversion.recipes import wider_of
 from zigllama.models.importance import Importance, read_importance
 
 SHOWN = 3  # names in a note
@@ -36,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--token-embedding-type", metavar="TYPE", help="the type of the token embedding")
     add("--pure", action="store_true", help="the mix's base type for every matrix")
     add("--leave-output-tensor", action="store_true", help="output.weight keeps its type")
+    add("--wider", action="store_true", help="of an encoder, attention's values and output in F16, as convert has them")
     add("--allow-requantize", action="store_true", help="also from a model that is quantised; it loses more")
     add("--dry-run", action="store_true", help="only show types and sizes")
     add("--force", action="store_true", help="replace OUT if it exists")
@@ -53,11 +56,13 @@ def run(args: argparse.Namespace) -> int:
         "token_embedding_type": args.token_embedding_type,
         "pure": args.pure,
         "leave_output_tensor": args.leave_output_tensor,
+        "wider": args.wider,
     }
     plan = plan_quantize(source, type_name, Options(**chosen), args.imatrix)
     importance = read_importance(args.imatrix) if args.imatrix else None
     if not args.quiet:
         _notes(plan, importance)
+        _note_wider(plan, args.wider)
     if args.dry_run:
         _dry_run(plan, importance, args)
         return 0
@@ -109,6 +114,15 @@ def _notes(plan: Plan, importance: Importance | None) -> None:
     if importance is not None and (missing := without_importance(plan.steps, importance)):
         names = ", ".join(map(printable, missing[:SHOWN])) + (", ..." if len(missing) > SHOWN else "")
         note(f"no importance for {len(missing)} tensors: {names}")
+
+
+def _note_wider(plan: Plan, asked: bool) -> None:
+    """Of an encoder: what the mix costs its embeddings, and how not to."""
+    pattern = "" if asked else wider_of(plan.architecture)
+    small = [s for s in plan.steps if pattern and s.target.is_quantized and re.search(pattern, s.name)]
+    if small:
+        what = f"{len(small)} tensors cost an encoder more than others in {small[0].target} ({small[0].name}, ...)"
+        note(f"{what}: --wider leaves them in F16, as `zigllama convert` does")
 
 
 def _sums(plan: Plan) -> dict[str, Any]:

@@ -108,6 +108,18 @@ _REGISTERED: dict[str, Conversion] = {}
 _PROJECTORS: dict[str, Conversion] = {}
 
 
+def wider_of(arch: str) -> str:
+    """Regular expression of an architecture's tensors that lose too much in 8 bits (see Conversion.wider), or ""."""
+    _import_all()
+    return next((c.wider for c in _REGISTERED.values() if c.arch == arch and c.wider), "")
+
+
+def _import_all() -> None:
+    package = importlib.import_module(__package__ or "")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
 def register(name: str, conversion: Conversion, projector: Conversion | None = None) -> None:
     """Make a family known by its class name, as config.json's "architectures" has it; `projector`: the other file of
     one that sees images."""
@@ -119,9 +131,7 @@ def register(name: str, conversion: Conversion, projector: Conversion | None = N
 def conversion_of(config: Config, projector: bool = False) -> Conversion:
     """The conversion for a folder, or that of its projector; the config gets the class's defaults. Raises
     UnsupportedArchitecture with the nearest name."""
-    package = importlib.import_module(__package__ or "")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    _import_all()
     names = config.list("architectures")
     if not names or not isinstance(names[0], str):
         raise BadCheckpoint(config.path, f"architectures: {shown(names)} names no class")

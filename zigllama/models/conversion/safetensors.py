@@ -15,8 +15,7 @@ import math
 import reprlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NoReturn, Self, TypeGuard
+from typing import Any, NamedTuple, NoReturn, Self, TypeGuard
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from zigllama.foundation.runtime import F32
 
 MAX_HEADER = 100_000_000  # bytes, the format's own limit
 MAX_DIMS = 8
+MAX_TENSORS = 1 << 16  # of a file: four times those of a mixture of 48 x 128 experts that is one file
 MAX_CONTAINERS, MAX_ITEMS = 1 << 21, 1 << 23  # in a JSON file: "[]," takes 3 bytes there and 64 here
 SLAB = 1 << 20  # values that are converted at a time
 BF16 = "BF16"
@@ -40,8 +40,10 @@ DTYPES: dict[str, str] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Entry:
+SIZES = {name: np.dtype(kind).itemsize for name, kind in DTYPES.items()}
+
+
+class Entry(NamedTuple):
     """One tensor of a file: dtype, shape, and where its bytes lie in the file."""
 
     name: str
@@ -73,7 +75,10 @@ class SafetensorsFile:
         if len(head) < 8 or n > min(MAX_HEADER, source.size - 8):
             limit = min(MAX_HEADER, max(source.size - 8, 0))
             self._bad(f"a header of {n} bytes is announced in a file of {source.size}; at most {limit} are possible")
-        found = parse_json(source.read_at(8, n), self.path, "the header")
+        raw = source.read_at(8, n)
+        if (count := raw.count(b"{")) > MAX_TENSORS + 2:  # each has an object of its own; one around, one of metadata
+            self._bad(f"the header opens {count} objects, and at most {MAX_TENSORS} tensors of a file are read")
+        found = parse_json(raw, self.path, "the header")
         entries, first = {}, 8 + n
         for name, value in found.items():
             if name != "__metadata__":
@@ -96,7 +101,7 @@ class SafetensorsFile:
         if not _naturals(ends) or len(ends) != 2:
             self._bad(f"tensor {name!r}: data_offsets {shown(ends)} are no two byte numbers")
         begin, end = ends
-        n_bytes = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+        n_bytes = math.prod(shape) * SIZES[dtype]
         if not begin <= end <= size:
             self._bad(f"tensor {name!r}: bytes {begin} to {end} of {size} bytes of data")
         if end - begin != n_bytes:

@@ -8,22 +8,30 @@
 
 A protocol buffer is a row of fields, each a key (number * 8 + wire type) and a value; unknown fields are passed over.
 Types of pieces are GGUF's own: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. The file may come from
-anybody: every length is checked against the bytes that are left. Source: sentencepiece_model.proto, and the encoding
-as developers.google.com/protocol-buffers describes it. What this file is not: it tokenises nothing.
+anybody: every length is checked against the bytes that are left, and fields are counted. Nearly all of a file is pieces
+of one layout, in which they follow each other; those are read as arrays, field by field only what is otherwise. Source:
+sentencepiece_model.proto, and the encoding as developers.google.com/protocol-buffers describes it. What this file is
+not: it tokenises nothing.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from zigllama.errors import BadCheckpoint
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types
+PIECE, SCORE, TYPE = 0x0A, 0x15, 0x18  # keys: field 1 with a length, 2 as a float, 3 as a number
 UNIGRAM, BPE = 1, 2
-MAX_PIECES = 1 << 21
+NORMAL = 1
+MAX_PIECES = 1 << 19  # twice the largest vocabulary of a language model
+MAX_FIELDS = 1 << 19  # that are read one by one: a usual file has a hundred
 
 
 @dataclass
@@ -45,7 +53,7 @@ class _Reader:
     """Fields of messages in the bytes of one file."""
 
     def __init__(self, data: bytes, path: str) -> None:
-        self.data, self.path = data, path
+        self.data, self.path, self.left = data, path, MAX_FIELDS
 
     def bad(self, at: int, reason: str) -> BadCheckpoint:
         return BadCheckpoint(self.path, f"byte {at}: {reason}")
@@ -62,31 +70,82 @@ class _Reader:
                 return value & (1 << 64) - 1, at + i + 1
         raise self.bad(at, "a number does not end")
 
+    def field(self, at: int, end: int) -> tuple[int, int, int, int, int]:
+        """(number, wire type, first byte, byte after the last, where the next one begins) of the field at `at`; of a
+        number its value, 0."""
+        self.left -= 1
+        if self.left < 0:
+            raise self.bad(at, f"more than {MAX_FIELDS} fields beside usual pieces: no vocabulary has as many")
+        key, start = (self.data[at], at + 1) if self.data[at] < 128 else self.varint(at, end)
+        wire = key & 7
+        if wire == VARINT:
+            value, after = self.varint(start, end)
+            return key >> 3, wire, value, 0, after
+        if wire == LENGTH:
+            n, start = self.varint(start, end)
+        elif wire in (FIXED64, FIXED32):
+            n = 8 if wire == FIXED64 else 4
+        else:
+            raise self.bad(at, f"wire type {wire} is not in use")
+        if n > end - start:
+            raise self.bad(at, f"field {key >> 3} has {n} bytes, {end - start} are left")
+        return key >> 3, wire, start, start + n, start + n
+
     def fields(self, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-        """(number, wire type, first byte, byte after the last) of each field; of a number its value, 0."""
+        """The fields of a message, as `field` has them."""
         while at < end:
-            key, start = self.varint(at, end)
-            wire = key & 7
-            if wire == VARINT:
-                value, at = self.varint(start, end)
-                yield key >> 3, wire, value, 0
-                continue
-            if wire == LENGTH:
-                n, start = self.varint(start, end)
-            elif wire in (FIXED64, FIXED32):
-                n = 8 if wire == FIXED64 else 4
-            else:
-                raise self.bad(at, f"wire type {wire} is not in use")
-            if n > end - start:
-                raise self.bad(at, f"field {key >> 3} has {n} bytes, {end - start} are left")
-            yield key >> 3, wire, start, start + n
-            at = start + n
+            number, wire, first, last, at = self.field(at, end)
+            yield number, wire, first, last
 
     def text(self, first: int, last: int) -> str:
         try:
             return self.data[first:last].decode()
         except UnicodeDecodeError as e:
             raise self.bad(first, f"text is not UTF-8: {e.reason}") from None
+
+    def message(self, model: SentencePieceModel) -> tuple[array[int], array[int]]:
+        """The whole file: where each piece begins and ends; the two other messages are read."""
+        data, end, at = self.data, len(self.data), 0
+        begins, ends = array("q"), array("q")
+        while at < end:
+            if data[at] == PIECE and at + 1 < end and data[at + 1] < 128 and at + 2 + data[at + 1] <= end:
+                first, at = at + 2, at + 2 + data[at + 1]  # as nearly all of them: without a call
+                last = at
+            else:
+                number, wire, first, last, at = self.field(at, end)
+                if wire == LENGTH and number in (2, 3):
+                    (self.trainer if number == 2 else self.normalizer)(model, first, last)
+                if wire != LENGTH or number != 1:
+                    continue
+            begins.append(first)
+            ends.append(last)
+            if len(begins) > MAX_PIECES:
+                raise self.bad(first, f"more than {MAX_PIECES} pieces")
+        return begins, ends
+
+    def pieces(self, model: SentencePieceModel, begins: array[int], ends: array[int]) -> None:
+        """Those of one of two layouts at once, others field by field.
+
+        0a k text(k) 15 score(4)            k + 7 bytes
+        0a k text(k) 15 score(4) 18 type    k + 9 bytes
+        """
+        raw = np.frombuffer(self.data + bytes(16), np.uint8)  # what a length leads to is there, whatever it says
+        first, last = np.array(begins, np.int64), np.array(ends, np.int64)
+        k = raw[first + 1].astype(np.int64)
+        mark, typed = np.minimum(first + 2 + k, len(self.data)), last - first == k + 9
+        usual = (raw[first] == PIECE) & (k < 128) & (typed | (last - first == k + 7)) & (raw[mark] == SCORE)
+        usual &= ~typed | (raw[mark + 5] == TYPE)
+        scores = raw[mark[:, None] + np.arange(1, 5)].view("<f4")[:, 0]
+        kinds = np.where(typed, raw[mark + 6], NORMAL)
+        usual &= (kinds >= 1) & (kinds <= 6) & ~np.isnan(scores)
+        columns = (begins, ends, mark.tolist(), scores.tolist(), kinds.tolist(), usual.tolist())
+        for a, b, end, score, kind, plain in zip(*columns, strict=True):
+            if plain:
+                model.tokens.append(self.text(a + 2, end))
+                model.scores.append(score)
+                model.types.append(kind)
+            else:
+                self.piece(model, a, b)
 
     def piece(self, model: SentencePieceModel, first: int, last: int) -> None:
         token, score, kind = "", 0.0, 1
@@ -130,11 +189,7 @@ class _Reader:
 def parse(data: bytes, path: str) -> SentencePieceModel:
     """The model. Raises BadCheckpoint with the byte at which it breaks."""
     reader, model = _Reader(data, path), SentencePieceModel()
-    for number, wire, first, last in reader.fields(0, len(data)):
-        if wire == LENGTH and number in (1, 2, 3):
-            (reader.piece, reader.trainer, reader.normalizer)[number - 1](model, first, last)
-            if len(model.tokens) > MAX_PIECES:
-                raise reader.bad(first, f"more than {MAX_PIECES} pieces")
+    reader.pieces(model, *reader.message(model))
     if not model.tokens:
         raise BadCheckpoint(path, "holds no pieces: it is no SentencePiece model")
     return model
