@@ -15,6 +15,26 @@ ZL_INLINE void put(float *p, vf v, int m) {
     else vf_store_n(p, v, m);
 }
 
+/* A store to an address of whole vectors that goes past the caches, where the variant has one; `stream_end` before another thread may read. */
+#if defined(ZL_ISA_avx512)
+ZL_INLINE void stream(float *p, vf v) { _mm512_stream_ps(p, (__m512)v); }
+#elif defined(ZL_ISA_avx2)
+ZL_INLINE void stream(float *p, vf v) { _mm256_stream_ps(p, (__m256)v); }
+#else
+ZL_INLINE void stream(float *p, vf v) { vf_store(p, v); }
+#endif
+ZL_INLINE void stream_end(void) {
+#if defined(ZL_ISA_avx512) || defined(ZL_ISA_avx2)
+    _mm_sfence();
+#endif
+}
+
+/* Whether what a single row leaves goes past the caches. Nobody reads it before the next step, and a store would read each line first: of a
+ * decode step's traffic for states a third. Whole lines only. */
+static int passes_caches(const zl_scan *s) {
+    return s->rows == 1 && ((uintptr_t)s->h & 63) == 0 && s->stride % 16 == 0 && s->n % 16 == 0;
+}
+
 ZL_INLINE void conv_lanes(int64_t taps, const float *const *x, const float *w, int64_t stride, const float *b, float *out, int64_t i, int m) {
     vf y = b ? some(b + i, m) : vf_zero();
     for (int64_t k = 0; k < taps; k++) y = vf_fma(some(w + k * stride + i, m), some(x[k] + i, m), y);
@@ -80,7 +100,7 @@ ZL_INLINE void selective_rows(const zl_scan *s, int64_t i, int64_t k0, int64_t s
 
 /* `vectors` vectors of channels from i on, through all rows, LOCAL states at a time. States and decays stand close together meanwhile: where they
  * come from they are a power of two apart, as channels are, and would push each other out of the first cache. */
-ZL_INLINE void selective_lanes(const zl_scan *s, int64_t i, const int vectors, int m) {
+ZL_INLINE void selective_lanes(const zl_scan *s, int64_t i, const int vectors, int m, int past) {
     float h[LOCAL * 16], a[LOCAL * 16];
     for (int64_t k0 = 0; k0 < s->states; k0 += LOCAL) {
         const int64_t states = s->states - k0 < LOCAL ? s->states - k0 : LOCAL, step = vectors * L;
@@ -92,15 +112,21 @@ ZL_INLINE void selective_lanes(const zl_scan *s, int64_t i, const int vectors, i
             }
         selective_rows(s, i, k0, states, vectors, m, h, a);
         for (int64_t k = 0; k < states; k++)
-            for (int v = 0; v < vectors; v++) put(s->h + (k0 + k) * s->stride + i + v * L, vf_load(h + k * step + v * L), m);
+            for (int v = 0; v < vectors; v++) {
+                float *const to = s->h + (k0 + k) * s->stride + i + v * L;
+                if (past) stream(to, vf_load(h + k * step + v * L));
+                else put(to, vf_load(h + k * step + v * L), m);
+            }
     }
 }
 
 void ZL_FN(selective_scan)(const zl_scan *s) {
+    const int past = passes_caches(s);
     int64_t i = 0;
-    for (; i + LINE * L <= s->n; i += LINE * L) selective_lanes(s, i, LINE, L);
-    for (; LINE > 1 && i + L <= s->n; i += L) selective_lanes(s, i, 1, L);
-    if (i < s->n) selective_lanes(s, i, 1, (int)(s->n - i));
+    for (; i + LINE * L <= s->n; i += LINE * L) selective_lanes(s, i, LINE, L, past);
+    for (; LINE > 1 && i + L <= s->n; i += L) selective_lanes(s, i, 1, L, 0);
+    if (i < s->n) selective_lanes(s, i, 1, (int)(s->n - i), 0);
+    if (past) stream_end();
 }
 
 /* A head begins with a state of zeros, which stands in h then. */
@@ -111,7 +137,7 @@ ZL_INLINE const float *start_of(const zl_scan *s, int64_t i, int m) {
 }
 
 /* `vectors` vectors of channels from i on; of several, each b and c is read once, and their sums wait for one another less. */
-ZL_INLINE void dual_lanes(const zl_scan *s, int64_t i, const int vectors, int m) {
+ZL_INLINE void dual_lanes(const zl_scan *s, int64_t i, const int vectors, int m, const int past) {
     const int64_t states = s->states, stride = s->stride;
     const vf a = vf_set1(*s->a), pass = vf_set1(*s->d);
     const float *from = NULL;
@@ -131,7 +157,8 @@ ZL_INLINE void dual_lanes(const zl_scan *s, int64_t i, const int vectors, int m)
             for (int v = 0; v < vectors; v++) {
                 const int64_t at = k * stride + v * L;
                 const vf now = vf_fma(decay, some(from + at, m), u[v] * bk);
-                put(h + at, now, m);
+                if (past) stream(h + at, now);
+                else put(h + at, now, m);
                 y[v] = vf_fma(now, ck, y[v]);
             }
         }
@@ -141,7 +168,11 @@ ZL_INLINE void dual_lanes(const zl_scan *s, int64_t i, const int vectors, int m)
 
 void ZL_FN(dual_scan)(const zl_scan *s) {
     int64_t i = 0;
-    for (; i + 4 * L <= s->n; i += 4 * L) dual_lanes(s, i, 4, L);
-    for (; i + L <= s->n; i += L) dual_lanes(s, i, 1, L);
-    if (i < s->n) dual_lanes(s, i, 1, (int)(s->n - i));
+    if (passes_caches(s)) {
+        for (; i + 4 * L <= s->n; i += 4 * L) dual_lanes(s, i, 4, L, 1);
+        stream_end();
+    }
+    for (; i + 4 * L <= s->n; i += 4 * L) dual_lanes(s, i, 4, L, 0);
+    for (; i + L <= s->n; i += L) dual_lanes(s, i, 1, L, 0);
+    if (i < s->n) dual_lanes(s, i, 1, (int)(s->n - i), 0);
 }

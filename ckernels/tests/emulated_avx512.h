@@ -78,6 +78,7 @@ static inline void emulated_mask_storeu_ps(void *p, __mmask16 m, __m512 a_) {
     for (int i = 0; i < 16; i++)
         if (m >> i & 1) memcpy((float *)p + i, &a.lane[i], 4);
 }
+static inline void emulated_stream_ps(void *p, __m512 a) { memcpy(p, &a, sizeof a); }
 static inline __mmask16 emulated_test_epi32_mask(__m512i a_, __m512i b_) {
     emulated_ a = {.i = a_}, b = {.i = b_};
     unsigned m = 0;
@@ -136,6 +137,7 @@ static inline __m512bh emulated_cvtne2ps_pbh(__m512 high_, __m512 low_) {
 #define _mm512_slli_epi32 emulated_slli_epi32
 #define _mm512_maskz_loadu_ps emulated_maskz_loadu_ps
 #define _mm512_mask_storeu_ps emulated_mask_storeu_ps
+#define _mm512_stream_ps emulated_stream_ps
 #define _mm512_test_epi32_mask emulated_test_epi32_mask
 #define _mm512_dpbusd_epi32 emulated_dpbusd_epi32
 #define _mm512_dpbf16_ps emulated_dpbf16_ps

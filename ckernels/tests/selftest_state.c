@@ -19,9 +19,10 @@ static float uniform(float low, float high) {
     return low + (high - low) * ((float)(seed >> 40) / 16777216.0f);
 }
 static float *zeros(int64_t n) {
-    float *x = calloc((size_t)n, 4);
+    const size_t bytes = ((size_t)n * 4 + 63) / 64 * 64;
+    float *x = aligned_alloc(64, bytes); /* at a line, as a cache's memory is */
     if (!x) fprintf(stderr, "selftest: out of memory\n"), exit(2);
-    return x;
+    return memset(x, 0, bytes);
 }
 static float *values(int64_t n, float low, float high) {
     float *x = zeros(n);
@@ -29,8 +30,9 @@ static float *values(int64_t n, float low, float high) {
     return x;
 }
 
-/* A layer: channels in all, heads, channels of a head, states (or taps), groups. Of the selective scan each channel is a head of one. */
-typedef struct { int kind, channels, heads, d, n, groups; } shape;
+/* A layer: channels in all, heads, channels of a head, states (or taps), groups. Of the selective scan each channel is a head of one. `shift`:
+ * floats from a cache line to where the states begin. */
+typedef struct { int kind, channels, heads, d, n, groups, shift; } shape;
 typedef struct {
     shape s;
     int64_t x_cols, dt_cols, bc_cols, out_cols;
@@ -53,11 +55,11 @@ static world new_world(shape s) {
     const int dk = s.kind == CONV ? (s.n - 1) * s.channels : 1, dv = s.kind == CONV ? 1 : s.n * s.channels;
     w.cache = (zl_cache){.type = ZL_TYPE_F32, .cls = 3, .n_layer = LAYERS, .n_kv = 1, .dk = dk, .dv = dv, .n_pages = POOL, .state = 1};
     w.k_bytes = (size_t)POOL * LAYERS * (size_t)dk * 4, w.v_bytes = (size_t)POOL * LAYERS * (size_t)dv * 4;
-    w.cache.k = zeros((int64_t)w.k_bytes / 4), w.cache.v = zeros((int64_t)w.v_bytes / 4);
+    w.cache.k = zeros((int64_t)w.k_bytes / 4), w.cache.v = zeros((int64_t)w.v_bytes / 4 + s.shift) + s.shift;
     return w;
 }
 static void free_world(world *w) {
-    free(w->x), free(w->dt), free(w->b), free(w->c), free(w->w), free(w->a), free(w->pass), free(w->cache.k), free(w->cache.v);
+    free(w->x), free(w->dt), free(w->b), free(w->c), free(w->w), free(w->a), free(w->pass), free(w->cache.k), free((float *)w->cache.v - w->s.shift);
 }
 static void fresh(world *w) {
     memset(w->cache.k, 0xff, w->k_bytes), memset(w->cache.v, 0xff, w->v_bytes); /* NaN */
@@ -351,7 +353,8 @@ static void check_group_norm(zl_ctx *ctx) {
 int selftest_state(zl_ctx *ctx) {
     static const shape shapes[] = {{CONV, 37, 0, 0, 4, 1},      {CONV, 600, 0, 0, 2, 1},     {CONV, 5, 0, 0, 16, 1},    {SELECTIVE, 37, 0, 0, 16, 1},
                                    {SELECTIVE, 150, 0, 0, 3, 1}, {SELECTIVE, 3, 0, 0, 1, 1},    {SELECTIVE, 29, 0, 0, 70, 1}, {DUAL, 6 * 37, 6, 37, 24, 3}, {DUAL, 2 * 64, 2, 64, 31, 1},
-                                   {DUAL, 4 * 80, 4, 80, 7, 4}};
+                                   {DUAL, 4 * 80, 4, 80, 7, 4},  {SELECTIVE, 48, 0, 0, 5, 1}, {SELECTIVE, 48, 0, 0, 5, 1, 4},
+                                   {DUAL, 4 * 40, 4, 40, 6, 2}};
     failures = 0, seed = 88172645463325252u;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) check_shape(ctx, shapes[i]);
     check_decays(ctx);
