@@ -9,34 +9,15 @@ ten times the tolerance that holds for every other activation.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from architecture_models import Subject
+from architecture_models import Subject, with_words
 from architecture_models import subject as subject  # the fixture
-
-from zigllama.foundation.gguf_format import GGUFReader
-from zigllama.foundation.gguf_writer import TensorData, write
-from zigllama.models.vocabulary import NORMAL, PREFIX
 
 TABLE = 10  # times the tolerance, with GELU
 CANNOT = ("llama.cpp has no ", "llama.cpp wants ")  # how a `peer` begins that says why it does not open such a file
-
-
-def with_words(subject: Subject) -> Path:
-    """The file with a vocabulary of any texts: llama.cpp counts tokens by it for some architectures."""
-    path, n = subject.place / "peer.gguf", subject.about["n_vocab"]
-    words: dict[str, Any] = {"model": "gpt2", "pre": "gpt-2", "tokens": [f"w{i}" for i in range(n)], "merges": ["w 0"]}
-    words |= {"token_type": [NORMAL] * n, "bos_token_id": 0, "eos_token_id": 1}
-    with GGUFReader(subject.path) as reader:
-        keys = dict(reader.metadata) | {PREFIX + key: value for key, value in words.items()}
-        tensors = [
-            TensorData(t.name, tuple(t.shape), t.type, reader.tensor_bytes(t.name)) for t in reader.tensors.values()
-        ]
-        write(path, keys, tensors)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +31,7 @@ def logits(subject: Subject) -> Iterator[Any]:
     n = max(subject.arrays)
     options = {"n_ctx": subject.variant.n_ctx or subject.model.n_ctx, "n_batch": 512, "n_ubatch": 512}
     options |= {"type_k": 0, "type_v": 0, "n_threads": 2, "n_threads_batch": 2, "logits_all": True, "verbose": False}
-    path = str(with_words(subject))
+    path = with_words(subject)
     if subject.variant.peer.startswith(CANNOT):
         with pytest.raises(ValueError, match="Failed to load model"):
             llama_cpp.Llama(path, **options)
