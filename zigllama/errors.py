@@ -185,6 +185,10 @@ class PlaceholderMismatch(InvalidArgument):
         super().__init__(f"the prompt has places for {places} images, {images} are given")
 
 
+class VisionMissing(InvalidArgument):
+    """A prompt has images, the model has no vision tower to read them with."""
+
+
 # --- making files -----------------------------------------------------------------------------------------------------
 
 

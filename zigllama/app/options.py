@@ -100,6 +100,26 @@ def cache_type(k: str | None, v: str | None) -> str | None:
     return given.upper() if given else None
 
 
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """--mmproj and --image."""
+    add = parser.add_argument_group("images").add_argument
+    add("-mm", "--mmproj", metavar="FILE", help="the vision tower that belongs to the model")
+    add("--image", action="append", default=[], metavar="FILE", help="an image; may be repeated")
+
+
+def image_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword of `zl.Model` that --mmproj gives. Raises UsageError for images without it, FileNotFoundError."""
+    if args.image and args.mmproj is None:
+        raise UsageError("--image needs --mmproj FILE, the vision tower that belongs to the model")
+    for file in args.image:
+        if not Path(file).exists():
+            raise FileNotFoundError(2, "No such file", file)
+    return {} if args.mmproj is None else {"vision": args.mmproj}
+
+
 # --- generation -------------------------------------------------------------------------------------------------------
 
 # flags, keyword of generate(), type, what it does

@@ -84,9 +84,12 @@ def placement(machine: Topology, n_threads: int) -> tuple[int, ...]:
     return tuple(cpus[i % len(cpus)] for cpus, n in zip(order, taken, strict=True) for i in range(n))
 
 
-def placed_context(n_threads: int, isa: str | None = None, machine: Topology | None = None) -> NativeContext:
-    """A context whose threads and weights keep to their NUMA nodes: workers are pinned as `placement` says, and weights
-    are laid out for where threads run (ckernels/core/numa.c). On one node it is a plain context: nothing is pinned.
+def placed_context(
+    n_threads: int | None = None, isa: str | None = None, machine: Topology | None = None
+) -> NativeContext:
+    """A context of so many threads (None: `default_threads`); threads and weights keep to their NUMA nodes: workers
+    are pinned as `placement` says, and weights are laid out for where threads run (ckernels/core/numa.c). On one node
+    it is a plain context: nothing is pinned.
 
     The first thread is whoever calls, and is not pinned: it is taken to run on the node of its place. Raises what
     NativeContext raises.
@@ -95,6 +98,7 @@ def placed_context(n_threads: int, isa: str | None = None, machine: Topology | N
     from .native_numa import set_nodes
 
     m = machine or topology()
+    n_threads = default_threads().n_threads if n_threads is None else n_threads
     if len(m.nodes) < 2 or n_threads < 2:
         return NativeContext(n_threads, isa)
     cpus = placement(m, n_threads)

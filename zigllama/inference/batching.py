@@ -31,6 +31,7 @@ import numpy as np
 from zigllama.errors import ClosedError, OutOfMemory
 from zigllama.foundation.runtime import F32, I32, Step
 from zigllama.inference.engine import Engine
+from zigllama.inference.images import rows_between
 from zigllama.inference.request import Request
 from zigllama.inference.sampling import Best
 from zigllama.inference.turns import Turns, TurnTaking
@@ -87,6 +88,7 @@ class BatchProcessor:
         try:
             pieces = [(r.sequence, tokens) for r, tokens in turns if r.sequence is not None]
             step = self._step = self.cache.step(pieces, self._step)
+            step.inputs = self._inputs(turns, starts)
             if n_ahead > 1 and (chosen := self._run_ahead(turns, step, n_ahead)):
                 for (r, _), written in zip(turns, chosen, strict=True):
                     self._hand_over_tokens(r, written)
@@ -119,6 +121,17 @@ class BatchProcessor:
             few = None if best is None else (best[0][mine], best[1][mine])
             self._hand_over(r, tokens, start, logits[mine] if all(fine[mine]) else None, few)
             at += n
+
+    def _inputs(self, turns: Turns, starts: list[int]) -> F32 | None:
+        """The rows of images in a step, None where there are none. Rows of tokens are zeros, which nothing reads."""
+        if not any(r.images and min(tokens) < 0 for r, tokens in turns):
+            return None
+        out = np.zeros((sum(len(tokens) for _, tokens in turns), self.engine.decoder.spec.n_embd), np.float32)
+        at = 0
+        for (r, tokens), start in zip(turns, starts, strict=True):
+            rows_between(r.images, start, start + len(tokens), out[at : at + len(tokens)])
+            at += len(tokens)
+        return out
 
     def _ahead(self, turns: Turns) -> int:
         """How many steps the engine may run in a row before anybody looks at what was written.
@@ -162,7 +175,9 @@ class BatchProcessor:
         try:
             if logits is None:
                 self.cache.truncate(r.sequence, start)
-                error = self.engine.blame(self.cache.extend(r.sequence, tokens))
+                step = self.cache.extend(r.sequence, tokens)
+                step.inputs = self._inputs([(r, tokens)], [start])
+                error = self.engine.blame(step)
                 self.cache.truncate(r.sequence, start)
                 raise error
             self._keep(r, start, r.take(logits, len(tokens), best), len(tokens))

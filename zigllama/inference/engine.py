@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -211,3 +211,18 @@ class Engine:
                     self._program.close()
                 if self.context is not None:
                     self.context.close()
+
+
+def choose_compute(context: Any, weights: Mapping[str, Any], asked: str | None) -> str:
+    """How float matrices are computed, set on each that is multiplied; see bf16.choose. The twins do both, float32 by
+    default."""
+    from zigllama.linear_algebra import bf16
+    from zigllama.linear_algebra.linear import Weight
+
+    embedding, output = weights.get("token_embd.weight"), weights.get("output.weight")
+    matrices = [w for w in weights.values() if isinstance(w, Weight) and (w is not embedding or w is output)]
+    if context is None:
+        return bf16.choose(asked or "f32", matrices, True, "numpy")
+    from zigllama.foundation.native import isa_has_bf16
+
+    return bf16.choose(asked, matrices, isa_has_bf16(context.isa), context.isa)

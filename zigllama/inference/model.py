@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -17,8 +17,9 @@ from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.runtime import F32
 from zigllama.inference.batching import BatchProcessor
 from zigllama.inference.embedding import Embedder, choose_pooling, cut, normalized, pool, pooling_of
-from zigllama.inference.engine import CHUNK, Engine
+from zigllama.inference.engine import CHUNK, Engine, choose_compute
 from zigllama.inference.generation import Event, Result, TextGenerator
+from zigllama.inference.images import Prompt, split_text, stood_in, with_images
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.model_info import model_info
 from zigllama.inference.request import Reading, Writing
@@ -30,6 +31,7 @@ from zigllama.models.gguf import GGUFLoader
 from zigllama.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from zigllama.inference.vision import Vision
     from zigllama.models.chat_templates import ChatTemplates, RenderedChat
 
 LOGITS_BYTES = 32 << 20  # of one step of `logits`: with a large vocabulary it takes fewer rows
@@ -54,6 +56,7 @@ class Model:
     max_batch    requests that run at once; others wait their turn
     keep         tokens of ended sequences whose place in the cache is kept for prompts that begin alike; None: n_ctx
     tokenizer    instead of the file's own
+    vision       a vision tower's file ("mmproj"), or a `Vision`, which stays the caller's: for prompts with images
 
     Raises the errors of GGUFLoader (ContextOverflow for an n_ctx beyond learned positions too), UnknownName,
     ISAUnavailable, BlasUnavailable, OutOfMemory.
@@ -76,6 +79,7 @@ class Model:
         max_batch: int = 32,
         keep: int | None = None,
         tokenizer: Tokenizer | None = None,
+        vision: Vision | StrPath | None = None,
     ) -> None:
         backend = backend or os.environ.get("ZIGLLAMA_BACKEND") or "native"
         if backend not in ("native", "reference"):
@@ -90,12 +94,20 @@ class Model:
         # also of a model that is dropped without close(): another file may be mapped at that address
         weakref.finalize(self, _unguard, self._guarded).atexit = False
         context = None
+        self.vision: Vision | None = None
         try:
             spec = self._loader.spec
+            if vision is not None:
+                from zigllama.inference.vision import Vision
+
+                self.vision = Vision.beside(vision, spec.n_embd, n_threads, backend, isa)
+            self._owns_vision = self.vision is not vision
             weights = dict(self._loader.weights())
             self.info = model_info(self._loader)
             if backend == "native":
-                context = _context(n_threads, isa)
+                from zigllama.foundation.threading import placed_context
+
+                context = placed_context(n_threads, isa)
             self.float_compute = choose_compute(context, weights, float_compute)
             if context is not None:
                 self.blas.attach(context)
@@ -111,6 +123,8 @@ class Model:
             if context is not None:
                 context.close()
             _unguard(self._guarded)
+            if self.vision is not None and self.vision is not vision:
+                self.vision.close()
             self._loader.close()
             raise
         self.spec, self.n_ctx, self._weights = spec, n_ctx, weights
@@ -207,19 +221,22 @@ class Model:
 
     # --- numbers ---
 
-    def logits(self, ids: Sequence[int]) -> F32:
+    def logits(self, ids: Sequence[int], *, image: Any = None, image_at: Any = None) -> F32:
         """Logits (T, V) of every position of `ids`, from position 0; no state is kept.
 
-        Raises ContextOverflow, InvalidArgument for an id outside the vocabulary, NonFinite.
+        image      rows of an image, float32 (N, C) as `Vision.encode` gives them; they stand before token `image_at`,
+                   and have logits too: (T + N, V). Lists of both for several images.
+
+        Raises ContextOverflow, InvalidArgument for an id outside the vocabulary, ShapeError, NonFinite.
         """
         self._want_causal("logits")
-        ids = self._ids(ids)
-        out = np.empty((len(ids), self.spec.n_vocab), np.float32)
+        prompt = stood_in(self._ids(ids), image, image_at, self.spec.n_embd)
+        out = np.empty((len(prompt.ids), self.spec.n_vocab), np.float32)
 
         def keep(at: int, rows: F32) -> None:
             out[at : at + len(rows)] = rows
 
-        self.scan_logits(ids, keep)
+        self._scan(prompt, keep, 0)
         return out
 
     def scan_logits(self, ids: Sequence[int], see: Callable[[int, F32], None], first: int = 0) -> None:
@@ -227,10 +244,12 @@ class Model:
         float32 rows (R, V) of the positions at, at + 1, ..., valid during the call only and at most LOGITS_BYTES (or 16
         rows). What `see` raises ends the scan. Raises as `logits`."""
         self._want_causal("logits")
-        ids = self._ids(ids)
-        if ids:
+        self._scan(Prompt(self._ids(ids)), see, first)
+
+    def _scan(self, prompt: Prompt, see: Callable[[int, F32], None], first: int) -> None:
+        if prompt.ids:
             rows = min(CHUNK, max(16, LOGITS_BYTES // 4 // self.spec.n_vocab))
-            request = Reading(ids, see, self.n_ctx, rows, first)
+            request = Reading(prompt.ids, see, self.n_ctx, rows, first, prompt.images)
             self.scheduler.submit(request, alone=True)
             self.scheduler.finish(request)
 
@@ -306,6 +325,15 @@ class Model:
         """Text is encoded with the model's special tokens around it; a list of ids is taken as it is."""
         return self._ids(self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
 
+    def prompt(self, prompt: str | Sequence[int], images: Iterable[Any] | None = None) -> Prompt:
+        """A prompt as it is read. With `images` each `<image>` of a text, or -1 of a list, is one of them, in order;
+        without, `<image>` is text like any other. Raises what `generate` raises of images."""
+        if images is None:
+            return Prompt(self.prompt_ids(prompt))
+        ids = split_text(prompt, self.tokenizer) if isinstance(prompt, str) else [int(i) for i in prompt]
+        self._ids([i for i in ids if i != -1])
+        return with_images(ids, images, self.vision, self.tokenizer)
+
     def generator(
         self,
         *,
@@ -324,20 +352,24 @@ class Model:
 
     def request(
         self,
-        prompt: str | Sequence[int],
+        prompt: str | Sequence[int] | Prompt,
         *,
         lookup: bool | int = False,
         deadline: float | None = None,
         reuse: bool = True,
         sequence: CachedSequence | None = None,
+        images: Iterable[Any] | None = None,
         **options: Any,
     ) -> Writing:
         """A request for the scheduler with the options of `generate`; `sequence`: one that already holds the prompt's
         beginning. Raises what `generate` raises before anything is run."""
         self._want_causal("a continuation")
+        generator = self.generator(**options)
+        made = prompt if isinstance(prompt, Prompt) else self.prompt(prompt, images)
         return Writing(
-            self.prompt_ids(prompt),
-            self.generator(**options),
+            made.ids,
+            generator,
+            images=made.images,
             fingerprint=self.fingerprint,
             lookup=lookup,
             deadline=deadline,
@@ -359,9 +391,12 @@ class Model:
             lookup      guess from what was written before (prompt_lookup.py): True, or how many tokens; the same text
             deadline    seconds after which it ends, with what there is: finish_reason "deadline"
             reuse       False: read the whole prompt, whatever is in the cache
+            images      what `<image>` (or -1) in the prompt stands for, in order: paths, files' bytes, pixels uint8
+                        (H, W, 3), or rows that `Vision` gave
 
         With stream=True an iterator of events, whose text is always whole UTF-8; closing it stops.
-        Raises ContextOverflow, InvalidArgument, NonFinite, TypeError for an unknown keyword.
+        Raises ContextOverflow, InvalidArgument, NonFinite, TypeError for an unknown keyword; with images also
+        PlaceholderMismatch, VisionMissing, BadImage, ImageTooLarge, PillowMissing.
         """
         events = StreamingGenerator(self.scheduler, self.request(prompt, **options))
         return events if stream else events.run()
@@ -373,12 +408,23 @@ class Model:
         self.scheduler.submit(request)
         return Handle(self.scheduler, request)
 
-    def generate_batch(self, prompts: Sequence[str | Sequence[int]], **options: Any) -> list[Result]:
-        """Continue many prompts together, with the same options: each result is what `generate` gives alone, bit for
-        bit. Raises what `generate` raises for the first that fails; the others are cancelled."""
+    def generate_batch(
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        *,
+        images: Sequence[Iterable[Any] | None] | None = None,
+        **options: Any,
+    ) -> list[Result]:
+        """Continue many prompts together, with the same options (`images`: a list for each prompt): each result is what
+        `generate` gives alone, bit for bit. Raises what `generate` raises for the first that fails; the others are
+        cancelled."""
         handles: list[Handle] = []
+        listed = [None] * len(prompts) if images is None else list(images)
+        if len(listed) != len(prompts):
+            raise InvalidArgument(f"{len(listed)} lists of images for {len(prompts)} prompts")
         try:
-            for request in [self.request(prompt, **options) for prompt in prompts]:
+            pairs = zip(prompts, listed, strict=True)
+            for request in [self.request(prompt, images=mine, **options) for prompt, mine in pairs]:
                 self.scheduler.submit(request)
                 handles.append(Handle(self.scheduler, request))
             return [handle.result() for handle in handles]
@@ -395,10 +441,12 @@ class Model:
         return agenerate(self.scheduler, self.request(prompt, **options))
 
     def chat(self, messages: str | Sequence[Mapping[str, Any]], **options: Any) -> Result:
-        """Answer messages (or one user's message as text), without keeping state. Options as in `generate`."""
+        """Answer messages (or one user's message as text), without keeping state. A message's content may be a list of
+        parts, images among them (models/image_parts.py). Options as in `generate`."""
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        result: Result = self.generate(self.render_chat(messages).ids, **options)
+        chat = self.render_chat(messages)
+        result: Result = self.generate(chat.ids, images=chat.images or None, **options)
         return result
 
     def session(self, *, system: str | None = None) -> Any:
@@ -420,6 +468,8 @@ class Model:
             if hasattr(weight, "close"):
                 weight.close()
         _unguard(self._guarded)
+        if self.vision is not None and self._owns_vision:
+            self.vision.close()
         self._loader.close()
 
     def __enter__(self) -> Self:
@@ -438,24 +488,3 @@ def _unguard(views: list[Any]) -> None:
 
     while views:
         guard_remove(views.pop())
-
-
-def choose_compute(context: Any, weights: Mapping[str, Any], asked: str | None) -> str:
-    """How float matrices are computed, set on each that is multiplied; see bf16.choose. The twins do both, float32 by
-    default."""
-    from zigllama.linear_algebra import bf16
-    from zigllama.linear_algebra.linear import Weight
-
-    embedding, output = weights.get("token_embd.weight"), weights.get("output.weight")
-    matrices = [w for w in weights.values() if isinstance(w, Weight) and (w is not embedding or w is output)]
-    if context is None:
-        return bf16.choose(asked or "f32", matrices, True, "numpy")
-    from zigllama.foundation.native import isa_has_bf16
-
-    return bf16.choose(asked, matrices, isa_has_bf16(context.isa), context.isa)
-
-
-def _context(n_threads: int | None, isa: str | None) -> Any:
-    from zigllama.foundation.threading import default_threads, placed_context
-
-    return placed_context(default_threads().n_threads if n_threads is None else n_threads, isa)

@@ -39,5 +39,6 @@ class PromptLookup:
         for length in range(LONGEST, SHORTEST - 1, -1):
             at = self._after.get(tuple(tokens[-length:]))
             if at is not None:
-                return tokens[at : at + min(self.n, most)]
+                draft = tokens[at : at + min(self.n, most)]
+                return draft[: next((i for i, token in enumerate(draft) if token < 0), len(draft))]  # up to an image
         return []

@@ -21,6 +21,7 @@ from typing import Any
 from zigllama.errors import ContextOverflow, InvalidArgument
 from zigllama.foundation.runtime import F32
 from zigllama.inference.generation import Event, Result, TextGenerator
+from zigllama.inference.images import Runs, check_tokens
 from zigllama.inference.kv_cache import CachedSequence
 from zigllama.inference.prefix_tree import Key
 from zigllama.inference.prompt_lookup import PromptLookup
@@ -37,8 +38,9 @@ class Request:
     sequence   one that belongs to a session and outlives the request, or None: one is made for it
     adopt      whether pages of others may be taken over
     deadline   seconds from now after which it ends, or None
+    images     the rows that stand where tokens are -1
 
-    Raises InvalidArgument when there is nothing to read, ContextOverflow when it cannot fit.
+    Raises InvalidArgument when there is nothing to read or rows are missing, ContextOverflow when it cannot fit.
     """
 
     reading_most = 512  # rows of a chunk
@@ -53,6 +55,7 @@ class Request:
         sequence: CachedSequence | None = None,
         adopt: bool = True,
         deadline: float | None = None,
+        images: Runs = (),
     ) -> None:
         if not tokens:
             raise InvalidArgument("the prompt has no tokens: there is nothing to continue")
@@ -60,7 +63,8 @@ class Request:
             raise ContextOverflow(len(tokens), n_ctx)
         if deadline is not None and not deadline >= 0:
             raise InvalidArgument(f"deadline is {deadline}, want seconds >= 0 or None")
-        self.tokens, self.n_prompt = list(tokens), len(tokens)
+        check_tokens(tokens, images)
+        self.tokens, self.n_prompt, self.images = list(tokens), len(tokens), images
         self.reserve = min(n_ctx, max(reserve, len(tokens)))
         self.sequence, self.owned, self.adopt = sequence, sequence is None, adopt
         self.submitted = time.monotonic()
@@ -101,11 +105,11 @@ class Request:
         return self.tokens[start : start + most]
 
     def next_page(self) -> Key:
-        """The tokens of the page it is going to fill, () where that is not a whole page of its prompt."""
+        """The tokens of the page it is going to fill, () where that is not a whole page of its prompt's tokens."""
         assert self.sequence is not None
         start = self.sequence.length
-        whole = start % PAGE == 0 and self.n_due > PAGE
-        return tuple(self.tokens[start : start + PAGE]) if whole else ()
+        page = tuple(self.tokens[start : start + PAGE])
+        return page if start % PAGE == 0 and self.n_due > PAGE and min(page) >= 0 else ()
 
     def wanted(self, n: int) -> int:
         """Of the last of the next `n` rows, how many have logits it wants."""
@@ -251,9 +255,15 @@ class Reading(Request):
     rows (R, V) of the positions at, at + 1 and so on, valid during the call only. Nothing is taken from the cache."""
 
     def __init__(
-        self, tokens: Sequence[int], see: Callable[[int, F32], None], n_ctx: int, rows: int, first: int = 0
+        self,
+        tokens: Sequence[int],
+        see: Callable[[int, F32], None],
+        n_ctx: int,
+        rows: int,
+        first: int = 0,
+        images: Runs = (),
     ) -> None:
-        super().__init__(tokens, n_ctx, reserve=len(tokens), adopt=False)
+        super().__init__(tokens, n_ctx, reserve=len(tokens), adopt=False, images=images)
         self.see, self.first, self.reading_most = see, first, rows
 
     def wanted(self, n: int) -> int:

@@ -187,7 +187,7 @@ def penalised(logits: F32, history: Sequence[int], p: SamplingParams) -> Changes
     for token in p.logit_bias:
         if not 0 <= token < len(logits):
             raise InvalidArgument(f"logit_bias names token {token}, the vocabulary has {len(logits)}")
-    counts = Counter(recent)
+    counts = Counter(t for t in recent if t >= 0)  # -1 is a row of an image
     ids = np.array([*counts, *(token for token in p.logit_bias if token not in counts)], np.int64)
     values = logits[ids]
     n = np.fromiter(counts.values(), np.float32, len(counts))

@@ -6,20 +6,26 @@ message alone.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from zigllama.errors import ClosedError, SessionBusy
+from zigllama.errors import ClosedError, SessionBusy, SessionFileError
 from zigllama.foundation.byte_source import StrPath
 from zigllama.inference.generation import Event, Result
+from zigllama.inference.images import Runs, as_rows, same_until
 from zigllama.inference.prefix_tree import common_prefix
 from zigllama.inference.session_file import Head, SavedSession, save, saved_length
 from zigllama.inference.streaming import StreamingGenerator
+from zigllama.models.image_parts import is_image, source
 
 if TYPE_CHECKING:
     from zigllama.inference.model import Model
+
+
+Content = str | Sequence[Mapping[str, Any]]
 
 
 class Session:
@@ -27,21 +33,23 @@ class Session:
 
     def __init__(self, model: Model, system: str | None = None) -> None:
         self.model = model
-        self.messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
+        self.messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         model.engine.check()
         with model.engine.lock:
             self._sequence = model.engine.cache.add()
+        self._images: Runs = ()  # of what the sequence holds
         self._closed, self._busy = False, threading.Lock()
 
     @overload
-    def chat(self, text: str, *, stream: Literal[False] = False, **options: Any) -> Result: ...
+    def chat(self, text: Content, *, stream: Literal[False] = False, **options: Any) -> Result: ...
 
     @overload
-    def chat(self, text: str, *, stream: Literal[True], **options: Any) -> Iterator[Event]: ...
+    def chat(self, text: Content, *, stream: Literal[True], **options: Any) -> Iterator[Event]: ...
 
-    def chat(self, text: str, *, stream: bool = False, **options: Any) -> Result | Iterator[Event]:
-        """Say something; the answer. Options as in `Model.generate`. Raises ContextOverflow, with the conversation as
-        it was; SessionBusy while another answer is being written."""
+    def chat(self, text: Content, *, stream: bool = False, **options: Any) -> Result | Iterator[Event]:
+        """Say something, a text or a list of parts with images among them (models/image_parts.py); the answer. Options
+        as in `Model.generate`. Raises ContextOverflow, with the conversation as it was; SessionBusy while another
+        answer is being written."""
         self.model.engine.check()
         if self._closed:
             raise ClosedError("the session is closed")
@@ -55,26 +63,38 @@ class Session:
                 result: Result = end.value
                 return result
 
-    def _turn(self, text: str, options: dict[str, Any]) -> Generator[Event, None, Result]:
+    def _turn(self, text: Content, options: dict[str, Any]) -> Generator[Event, None, Result]:
         with self._exclusive():
-            messages = [*self.messages, {"role": "user", "content": text}]
-            ids = self.model.render_chat(messages).ids
-            request = self.model.request(ids, sequence=self._sequence, **options)
+            messages = [*self.messages, {"role": "user", "content": self._read(text)}]
+            chat = self.model.render_chat(messages)
+            request = self.model.request(chat.ids, sequence=self._sequence, images=chat.images or None, **options)
+            ids, same = request.tokens, same_until(self._images, request.images)
             common = min(common_prefix(self._sequence.tokens, ids), len(ids) - 1)  # the last row's logits are wanted
-            with self.model.engine.lock:
-                self.model.engine.cache.truncate(self._sequence, common)  # to 0 where a window has moved on
+            with self.model.engine.lock:  # to 0 where a window has moved on
+                self.model.engine.cache.truncate(self._sequence, common if same is None else min(common, same))
+            self._images = request.images
             result = yield from StreamingGenerator(self.model.scheduler, request)
             self.messages = [*messages, {"role": "assistant", "content": result.text}]
             return result
+
+    def _read(self, text: Content) -> Content:
+        """With the rows of its images in place of the images, so that each goes through the tower once."""
+        vision = self.model.vision
+        if isinstance(text, str) or vision is None:
+            return text
+        return [{"type": "image", "image": as_rows(source(p), vision)} if is_image(p) else p for p in text]
 
     # --- on the disk ---
 
     def save(self, path: StrPath) -> None:
         """Write the conversation and what was read of it to a file, whole or not at all (session_file.py).
 
-        Raises SessionBusy, ClosedError, OSError, OutOfMemory when there is no slot left to hold its pages meanwhile.
+        Raises SessionFileError for a conversation with images, which no file holds; SessionBusy, ClosedError, OSError,
+        OutOfMemory when there is no slot left to hold its pages meanwhile.
         """
         with self._exclusive():
+            if self._images or not all(isinstance(m["content"], str) for m in self.messages):
+                raise SessionFileError(os.fspath(path), "a conversation with images or other parts cannot be saved")
             cache, lock = self.model.engine.cache, self.model.engine.lock
             with lock:
                 held = cache.fork(self._sequence)  # the pages stay as they are, and nobody else has to wait
@@ -108,7 +128,7 @@ class Session:
                     raise
                 with lock:
                     cache.remove(self._sequence)
-                self._sequence, self.messages = made, saved.head.messages
+                self._sequence, self.messages, self._images = made, list(saved.head.messages), ()
 
     def _head(self, n_tokens: int) -> Head:
         m = self.model

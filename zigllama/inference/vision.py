@@ -26,7 +26,6 @@ from zigllama.models.image_processing import Tiles, checked, decode, process
 from zigllama.models.multi_modal import VisionLoader
 from zigllama.models.tokenizer import Tokenizer
 
-PLACEHOLDER = "<image>"  # where in a prompt's text an image stands; in lists of ids it is -1
 FAKE, GLOBAL = "<fake_token_around_image>", "<global-img>"
 
 
@@ -66,9 +65,9 @@ class Vision:
             self.spec = self._loader.spec
             self.tower = self._loader.tower()
             if backend == "native":
-                from zigllama.foundation.threading import default_threads, placed_context
+                from zigllama.foundation.threading import placed_context
 
-                self._context = placed_context(default_threads().n_threads if n_threads is None else n_threads, isa)
+                self._context = placed_context(n_threads, isa)
         except BaseException:
             self._loader.close()
             raise
@@ -78,11 +77,17 @@ class Vision:
         """Channels of a row: the text model's."""
         return self._loader.n_out
 
-    def check_width(self, n_embd: int) -> None:
-        """Raises BadTensor where the text model has another width."""
-        if n_embd != self.n_embd:
-            name = f"{self.spec.projector.products[-1]}.weight"
-            raise BadTensor(name, f"gives rows of {self.n_embd} channels, the text model has {n_embd}")
+    @classmethod
+    def beside(cls, vision: Vision | StrPath, n_embd: int, *options: Any) -> Vision:
+        """The tower that a model of that width is given: itself, or opened with `options`. Raises BadTensor where it
+        has another width; closes nothing that it has not opened."""
+        made = vision if isinstance(vision, Vision) else cls(vision, *options)
+        if n_embd != made.n_embd:
+            if made is not vision:
+                made.close()
+            name = f"{made.spec.projector.products[-1]}.weight"
+            raise BadTensor(name, f"gives rows of {made.n_embd} channels, the text model has {n_embd}")
+        return made
 
     # --- images ---
 

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 import jinja2
 
-from zigllama.errors import InvalidArgument, TemplateError, TemplateMissing
+from zigllama.errors import InvalidArgument, TemplateError, TemplateLimit, TemplateMissing
+from zigllama.models.image_parts import PLACEHOLDER, flattened, taken_out
 from zigllama.models.template_sandbox import Sandbox
 from zigllama.models.tokenizer import Tokenizer
 
@@ -36,10 +37,14 @@ BUILT_IN = {
 
 @dataclass(frozen=True)
 class RenderedChat:
-    """A rendered conversation: its text, and its token ids, to be used as they are (nothing is added)."""
+    """A rendered conversation: its text, and its token ids, to be used as they are (nothing is added).
+
+    `images`: those of its messages, in order; each stands as `<image>` in the text and as -1 among the ids.
+    """
 
     text: str
     ids: list[int]
+    images: tuple[Any, ...] = ()
 
 
 class ChatTemplates:
@@ -79,23 +84,46 @@ class ChatTemplates:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
     ) -> RenderedChat:
-        """Messages ({"role": .., "content": ..}) -> text and ids. Raises TemplateError, TemplateLimit,
-        InvalidArgument."""
+        """Messages ({"role": .., "content": ..}) -> text and ids. A content is a text, or a list of parts, some of
+        which may be images (image_parts.py). Raises TemplateError, TemplateLimit, InvalidArgument."""
         for m in messages:
             if not isinstance(m, Mapping) or not isinstance(m.get("role"), str):
                 raise InvalidArgument(f"a message is a mapping with a role and a content, found {m!r:.100}")
+        messages, images = taken_out(messages)
         marker = _unused(messages, tools)
-        guard = _Guard(self.tokenizer.control_texts, marker)
-        marked = self._sandbox.render_bounded(
-            self._template,
-            self._variables
-            | {
-                "messages": guard(list(messages)),
-                "tools": None if tools is None else guard(list(tools)),
-                "add_generation_prompt": add_generation_prompt,
-            },
-        )
-        return RenderedChat(marked.replace(marker, ""), self.tokenizer.encode_template(marked, marker))
+        guard = _Guard([*self.tokenizer.control_texts, *([PLACEHOLDER] if images else [])], marker)
+        variables = self._variables | {
+            "tools": None if tools is None else guard(list(tools)),
+            "add_generation_prompt": add_generation_prompt,
+        }
+        marked = self._rendered(guard(messages), variables, len(images))
+        if not images:
+            return RenderedChat(marked.replace(marker, ""), self.tokenizer.encode_template(marked, marker))
+        first, *rest = (self.tokenizer.encode_template(piece, marker) for piece in marked.split(PLACEHOLDER))
+        ids = first + [i for piece in rest for i in (-1, *piece)]
+        return RenderedChat(marked.replace(marker, ""), ids, tuple(images))
+
+    def _rendered(self, messages: list[Any], variables: Mapping[str, Any], n_images: int) -> str:
+        """The template over messages. Where contents are lists it gets them as they are, if it can read them: each
+        image then has its place, and no list was printed as Python writes it. Else it gets texts."""
+
+        def render(shown: list[Any]) -> str:
+            return self._sandbox.render_bounded(self._template, {**variables, "messages": shown})
+
+        if not any(isinstance(m.get("content"), list) for m in messages):
+            return render(messages)
+        try:
+            text = render(messages)
+            if text.count(PLACEHOLDER) == n_images and not any(f"'type': '{t}'" in text for t in ("text", "image")):
+                return text
+        except TemplateLimit:
+            raise
+        except TemplateError:
+            pass
+        text = render(flattened(messages))
+        if text.count(PLACEHOLDER) != n_images:
+            raise TemplateError(f"the template shows {text.count(PLACEHOLDER)} of the {n_images} images")
+        return text
 
 
 def _strings(x: Any) -> list[str]:

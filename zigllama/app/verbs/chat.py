@@ -1,7 +1,8 @@
 """Talk with an instruction-tuned model, turn by turn. Answers go to stdout.
 
 On a terminal a line is a message; in a pipe every line of standard input is one. Ctrl-C stops an answer, and that turn
-is forgotten; Ctrl-D, /exit or Ctrl-C at the prompt leave; /reset starts afresh.
+is forgotten; Ctrl-D, /exit or Ctrl-C at the prompt leave; /reset starts afresh. Images go before the next message:
+those of --image before the first, and `/image FILE` adds one.
 """
 
 from __future__ import annotations
@@ -9,18 +10,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zigllama.app.answer import describe, show
 from zigllama.app.console import UsageError, note
 from zigllama.app.options import (
     add_engine,
     add_generation,
+    add_images,
     add_model,
     engine_options,
     generation_options,
+    image_options,
     model_path,
 )
-from zigllama.errors import ContextOverflow
+from zigllama.errors import BadImage, ContextOverflow, ImageTooLarge
+
+if TYPE_CHECKING:
+    from zigllama.inference.model import Model
 
 PROMPT = "> "
 
@@ -30,17 +38,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("conversation")
     group.add_argument("-sys", "--system-prompt", dest="system", metavar="TEXT", help="what the model is told before")
     group.add_argument("-p", "--prompt", metavar="TEXT", help="the first message")
+    add_images(parser)
     add_generation(parser)
     add_engine(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="tell on stderr what was done, and how fast")
 
 
 def run(args: argparse.Namespace) -> int:
-    options, path = generation_options(args), model_path(args)
+    options, path, images = generation_options(args), model_path(args), image_options(args)
     from zigllama.inference.model import Model
 
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    with Model(path, **engine_options(args)) as model:
+    waiting: list[str] = list(args.image)  # for the next message
+    with Model(path, **engine_options(args), **images) as model:
         model.render_chat([{"role": "user", "content": "?"}])  # no template: say so before anybody types
         if interactive:
             with contextlib.suppress(ImportError):
@@ -52,17 +62,22 @@ def run(args: argparse.Namespace) -> int:
             message, first = (first, None) if first is not None else (_next_message(interactive), None)
             if message is None or message == "/exit":
                 return 0
+            if message.startswith("/image "):
+                _add_image(message.removeprefix("/image ").strip(), model, waiting)
+                continue
             if message == "/reset":
                 session.close()
                 session = model.session(system=args.system)
                 continue
             if message.startswith("/"):
-                note(f"unknown command {message!r}; there are /reset and /exit")
+                note(f"unknown command {message!r}; there are /reset, /image FILE and /exit")
                 continue
             if not message:
                 continue
+            content = [*({"type": "image", "image": f} for f in waiting), {"type": "text", "text": message}]
             try:
-                result = show(session.chat(message, stream=True, **options))
+                result = show(session.chat(content if waiting else message, stream=True, **options))
+                waiting = []
             except KeyboardInterrupt:
                 if not interactive:
                     raise
@@ -73,8 +88,25 @@ def run(args: argparse.Namespace) -> int:
                     raise
                 note(f"{error}; /reset starts afresh")
                 continue
+            except (BadImage, ImageTooLarge) as error:
+                if not interactive:
+                    raise
+                note(f"{error}; this turn and its images are forgotten")
+                waiting = []
+                continue
             if args.verbose:
                 note(describe(result, model.backend))
+
+
+def _add_image(file: str, model: Model, waiting: list[str]) -> None:
+    """One more image for the next message, if there is such a file and a tower to read it."""
+    if model.vision is None:
+        note("the model has no vision tower: start with --mmproj FILE")
+    elif not Path(file).is_file():
+        note(f"there is no file {file!r}")
+    else:
+        waiting.append(file)
+        note(f"{len(waiting)} image{'s' if len(waiting) > 1 else ''} for the next message")
 
 
 def _next_message(interactive: bool) -> str | None:
