@@ -435,7 +435,7 @@ typedef struct {
     const int32_t *seq;           /* [T] the row's sequence; the rows of a sequence are adjacent, cache_pos ascending      */
     const int32_t *out_rows;      /* [n_out]                                                                             */
     const uint32_t *const *mask;  /* [n_out] NULL or V bits each, for ZL_OP_TOP_K; NULL = no masks                         */
-    const int32_t *tables[8];     /* per cache class: page numbers [n_seq][table_width]; -1 = no page                      */
+    const int32_t *tables[8];     /* per cache class: page numbers [n_seq][table_width]; -1 = no page; a step writes a page for one sequence */
     int32_t table_width[8];
 } zl_step;
 
