@@ -70,6 +70,14 @@ def test_bad_hyper_parameters(tmp_path: Path, key: str, value: Any) -> None:
         assert key in ("llama.block_count", "llama.attention.head_count_kv")
 
 
+@pytest.mark.parametrize("key", ["feed_forward_length", "attention.head_count", "attention.head_count_kv"])
+def test_sizes_that_differ_from_layer_to_layer(tmp_path: Path, key: str) -> None:
+    """As OpenELM's files have them: refused, and the error says which key and why."""
+    with pytest.raises(errors.BadMetadata, match="an array of 3: layers of different sizes are not read") as e:
+        GGUFLoader(write(tmp_path, put(f"llama.{key}", [2, 4, 6])))
+    assert e.value.key == f"llama.{key}"
+
+
 @pytest.mark.parametrize("key", ["block_count", "embedding_length", "attention.head_count", "context_length"])
 def test_missing_key(tmp_path: Path, key: str) -> None:
     with pytest.raises(errors.BadMetadata) as e:

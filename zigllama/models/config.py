@@ -8,6 +8,8 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from zigllama.errors import BadMetadata, BadTensor, MissingTensor
 from zigllama.neural_primitives.embeddings import RoPE
 from zigllama.neural_primitives.rope_scaling import Yarn
@@ -59,6 +61,9 @@ class HyperParameters:
         if default is not None and not self.has(key):
             return default
         value = self._get(key)
+        if isinstance(value, np.ndarray | list):
+            what = f"one for all layers is expected, found an array of {len(value)}"
+            raise BadMetadata(f"{self.prefix}.{key}", f"{what}: layers of different sizes are not read")
         if isinstance(value, bool) or not isinstance(value, builtins.int):
             raise BadMetadata(f"{self.prefix}.{key}", f"expected one integer, found {type(value).__name__}")
         if not low <= value <= high:
