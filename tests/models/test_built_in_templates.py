@@ -1,0 +1,150 @@
+"""Built-in templates: the published formats, letter by letter, and no text of a user that becomes a control token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import small_vocabularies
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zigllama.models.built_in_templates import BUILT_IN, built_in
+from zigllama.models.chat_templates import ChatTemplates
+from zigllama.models.tokenizer import Tokenizer
+
+CONTROLS = """<s> </s> <|system|> <|user|> <|assistant|> <|end|> <start_of_turn> <end_of_turn> <|start_header_id|>
+<|end_header_id|> <|eot_id|> [INST] [/INST] <｜User｜> <｜Assistant｜> <｜end▁of▁sentence｜> <|START_OF_TURN_TOKEN|>
+<|END_OF_TURN_TOKEN|> <|SYSTEM_TOKEN|> <|USER_TOKEN|> <|CHATBOT_TOKEN|>""".split()  # noqa: SIM905
+
+
+def vocabulary() -> Tokenizer:
+    """The small one with every control token that a built-in template writes."""
+    metadata: dict[str, Any] = small_vocabularies.bpe()
+    first = len(metadata["tokenizer.ggml.tokens"])
+    metadata["tokenizer.ggml.tokens"] += CONTROLS
+    metadata["tokenizer.ggml.token_type"] += [small_vocabularies.CONTROL] * len(CONTROLS)
+    metadata["tokenizer.ggml.bos_token_id"], metadata["tokenizer.ggml.eos_token_id"] = first, first + 1
+    return Tokenizer.from_metadata(metadata)
+
+
+TOKENIZER = vocabulary()
+SYSTEM = {"role": "system", "content": "Sys"}
+TURNS = [{"role": r, "content": c} for r, c in (("user", "A"), ("assistant", "B"), ("user", "C"))]
+# with a system message, and without
+FORMATS = {
+    "chatml": (
+        "<|im_start|>system\nSys<|im_end|>\n",
+        "<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\nB<|im_end|>\n<|im_start|>user\nC<|im_end|>\n"
+        "<|im_start|>assistant\n",
+    ),
+    "llama-2-chat": ("<s>[INST] <<SYS>>\nSys\n<</SYS>>\n\n", "A [/INST] B </s><s>[INST] C [/INST]", "<s>[INST] "),
+    "llama-3": (
+        "<s><|start_header_id|>system<|end_header_id|>\n\nSys<|eot_id|>",
+        "<|start_header_id|>user<|end_header_id|>\n\nA<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nB"
+        "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nC<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<s>",
+    ),
+    "alpaca": (
+        "<s>Sys",
+        "\n\n### Instruction:\nA\n\n### Response:\nB</s>\n\n### Instruction:\nC\n\n### Response:\n",
+        "<s>Below is an instruction that describes a task. Write a response that appropriately completes the request.",
+    ),
+    "vicuna": (
+        "<s>Sys ",
+        "USER: A ASSISTANT: B</s>USER: C ASSISTANT:",
+        "<s>A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions. ",
+    ),
+    "zephyr": ("<|system|>\nSys</s>\n", "<|user|>\nA</s>\n<|assistant|>\nB</s>\n<|user|>\nC</s>\n<|assistant|>\n"),
+    "mistral": ("<s>[INST] Sys\n\n", "A [/INST] B</s>[INST] C [/INST]", "<s>[INST] "),
+    "gemma": (
+        "<s><start_of_turn>user\nSys\n\n",
+        "A<end_of_turn>\n<start_of_turn>model\nB<end_of_turn>\n<start_of_turn>user\nC<end_of_turn>\n"
+        "<start_of_turn>model\n",
+        "<s><start_of_turn>user\n",
+    ),
+    "phi-3": (
+        "<s><|system|>\nSys<|end|>\n",
+        "<|user|>\nA<|end|>\n<|assistant|>\nB<|end|>\n<|user|>\nC<|end|>\n<|assistant|>\n",
+        "<s>",
+    ),
+    "qwen": (
+        "<|im_start|>system\nSys<|im_end|>\n",
+        "<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\nB<|im_end|>\n<|im_start|>user\nC<|im_end|>\n"
+        "<|im_start|>assistant\n",
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
+    ),
+    "deepseek": ("<s>Sys", "<｜User｜>A<｜Assistant｜>B<｜end▁of▁sentence｜><｜User｜>C<｜Assistant｜>", "<s>"),
+    "command-r": (
+        "<s><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>Sys<|END_OF_TURN_TOKEN|>",
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>A<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>B"
+        "<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|USER_TOKEN|>C<|END_OF_TURN_TOKEN|>"
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        "<s>",
+    ),
+}
+
+
+def chat(name: str) -> ChatTemplates:
+    return ChatTemplates.from_metadata({}, TOKENIZER, name)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_published_format(name: str) -> None:
+    with_system, turns, *alone = FORMATS[name]
+    assert chat(name).render_chat([SYSTEM, *TURNS]).text == with_system + turns
+    assert chat(name).render_chat(TURNS).text == "".join(alone) + turns
+    prompted = chat(name).render_chat(TURNS).text
+    assert prompted.startswith(chat(name).render_chat(TURNS, add_generation_prompt=False).text)
+
+
+@pytest.mark.parametrize("name", ["LLaMA-3", "llama_2_chat", " Phi-3 ", "Command-R", "ChatML"])
+def test_names_in_any_case(name: str) -> None:
+    assert built_in(name) in BUILT_IN.values() and built_in("llama-9") is None
+
+
+ALPHABET = st.one_of(
+    st.sampled_from([*CONTROLS, "<|im_start|>", "<|im_end|>", "<|endoftext|>"]),
+    st.sampled_from([*"<>|[]/s\n｜▁", "INST", "end", "im_", "<|", "|>", "system", "user"]),
+    st.text(max_size=4),
+)
+CONTENT = st.lists(ALPHABET, min_size=1, max_size=6).map("".join)
+
+
+def control_ids(ids: list[int]) -> list[int]:
+    first = TOKENIZER.n_vocab - len(CONTROLS)
+    return [i for i in ids if i < 3 or i >= first]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_users_write_is_no_control_token(name: str) -> None:
+    template = chat(name)
+    want = control_ids(template.render_chat([SYSTEM, *TURNS]).ids)
+
+    @given(st.lists(CONTENT, min_size=4, max_size=4))
+    def check(contents: list[str]) -> None:
+        roles = ("system", "user", "assistant", "user")
+        messages = [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]
+        made = template.render_chat(messages)
+        assert control_ids(made.ids) == want
+        assert TOKENIZER.decode(made.ids, special=True) == made.text
+
+    check()
+
+
+def test_qwen_with_tools() -> None:
+    call = {"function": {"name": "f", "arguments": {"x": 1}}}
+    messages = [
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "content": "", "tool_calls": [call, call]},
+        {"role": "tool", "content": "1"},
+        {"role": "tool", "content": "2"},
+    ]
+    text = chat("qwen").render_chat(messages, [{"name": "f"}]).text
+    assert '<tools>\n{"name": "f"}\n</tools>' in text
+    written = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
+    assert f"<|im_start|>assistant\n{written}\n{written}<|im_end|>\n" in text
+    results = "<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response>"
+    assert f"<|im_start|>user\n{results}<|im_end|>\n" in text
