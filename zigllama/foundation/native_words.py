@@ -104,7 +104,9 @@ class PairEncoder:
         n_symbols = len(tokens) + len(others)
         n_slots = 1 << (len(merges) + len(merges) // 4).bit_length()
         self._slots = np.empty((n_slots, 4), np.int32)
-        lengths = [_lengths(s, letters is not None) for s in (tokens, *((self._others.strings,) if self._others else ()))]
+        lengths = [
+            _lengths(s, letters is not None) for s in (tokens, *((self._others.strings,) if self._others else ()))
+        ]
         self._record = record = ffi.new("zl_pairs *")
         self._keep = [
             ffi.from_buffer("int32_t[]", self._slots),
@@ -113,7 +115,9 @@ class PairEncoder:
         ]
         record.slots, record.lengths, record.lone = self._keep
         if letters is not None:
-            symbols = [i if (i := index.find(c.encode())) is not None else len(tokens) + others[c.encode()] for c in letters]
+            symbols = [
+                i if (i := index.find(c.encode())) is not None else len(tokens) + others[c.encode()] for c in letters
+            ]
             self._keep += [
                 ffi.from_buffer("int32_t[]", np.array(symbols, np.int32)),
                 ffi.from_buffer("uint16_t[]", np.array([ord(c) for c in letters], np.uint16)),
@@ -146,7 +150,9 @@ class PairEncoder:
         ids, id_ends = np.empty(len(text), np.int32), np.empty(len(ends), np.int32)
         n_seen = 1 << min(16, len(ends).bit_length())
         pointers = [ffi.from_buffer("int32_t[]", a) for a in (ends, np.empty(n_seen, np.int32), ids, id_ends)]
-        status = lib.zl_pairs_encode(self._record, text, len(text), pointers[0], len(ends), pointers[1], n_seen, *pointers[2:])
+        status = lib.zl_pairs_encode(
+            self._record, text, len(text), pointers[0], len(ends), pointers[1], n_seen, *pointers[2:]
+        )
         check(status)
         return ids[: int(id_ends[-1]) if len(ends) else 0], id_ends
 
@@ -155,6 +161,7 @@ def _lengths(strings: StringArray, in_letters: bool) -> I32:
     """Characters of each string where each stands for a byte, else bytes, int32 (n,)."""
     offsets = strings.offsets
     if not in_letters:
-        return (np.diff(offsets) - 8).astype(np.int32)
-    begins = np.concatenate([[0], np.cumsum((np.frombuffer(strings.data, np.uint8) & 0xC0) != 0x80, dtype=np.int32)])
-    return (begins[offsets[1:]] - begins[offsets[:-1] + 8]).astype(np.int32)
+        return strings.lengths.astype(np.int32)
+    begins = np.concatenate([[0], np.cumsum((strings.data & 0xC0) != 0x80, dtype=np.int32)])
+    lengths: I32 = (begins[offsets[1:]] - begins[offsets[:-1] + 8]).astype(np.int32)
+    return lengths

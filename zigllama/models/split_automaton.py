@@ -141,7 +141,7 @@ def _expression(text: str) -> Cut:
     program.steps.append(END)
     states: dict[tuple[int, ...], int] = {(): 0, (0,): 1}
     rows: list[list[int]] = [[0] * (n_classes + 1)]
-    waiting = [(0,)]
+    waiting: list[tuple[int, ...]] = [(0,)]
     for places in waiting:
         row = []
         for symbol in range(n_classes + 1):
