@@ -66,10 +66,13 @@ static int64_t width(uint8_t byte) { return byte < 0xc0 ? 1 : byte < 0xe0 ? 2 : 
 static int64_t encode_slowly(const zl_unigram *u, const uint8_t *text, int64_t n, int32_t *ids, int32_t *ends) {
     static double best[MAX_TEXT + 1];
     static int32_t last[MAX_TEXT + 1], from[MAX_TEXT + 1];
+    uint8_t is_length[ZL_LONGEST_PIECE + 1] = {0};
+    for (int64_t i = 0; i < u->strings->n; i++) is_length[offsets[i + 1] - offsets[i] - 8] = 1;
     for (int64_t i = 0; i <= n; i++) best[i] = i ? -HUGE_VAL : 0;
     for (int64_t p = 0; p < n; p += width(text[p])) {
         const int64_t w = width(text[p]);
-        for (int64_t q = p + 1; q <= n; q++) {
+        for (int64_t q = p + 1; q <= n && q <= p + ZL_LONGEST_PIECE; q++) {
+            if (!is_length[q - p] && q != p + w) continue;
             int32_t i = search(u->strings, text + p, q - p);
             if (i < 0 && q != p + w) continue;
             double score = best[p] + (i < 0 ? u->unknown_score : u->scores[i]);

@@ -10,7 +10,8 @@ almost always.
 
 Ids are SentencePiece's, whose models these are. llama.cpp gives others where a file has user-defined pieces (it cuts
 them out first, and treats what lies between as texts of their own), unused ones (it takes them) or byte tokens (it has
-none but the unknown token). SentencePiece adds scores in float32 from the beginning of a text, so that by its end,
+none but the unknown token), or a text ends in a U+2581 of its own (SentencePiece takes it off like a space).
+SentencePiece adds scores in float32 from the beginning of a text, so that by its end,
 after some thousands of characters, it cannot tell good from bad; here sums are double and begin anew wherever no piece
 reaches across.
 

@@ -2,12 +2,13 @@
 
     tokenizer.model          SentencePiece (sentencepiece_file.py)
     tokenizer.json           BPE, WordPiece, Unigram (tokenizer_json.py)
+    tekken.json              Mistral's BPE by ranks (tekken.py)
     vocab.txt                WordPiece
     tokenizer_config.json,   special tokens, what is put around a text, the chat template
     special_tokens_map.json, added_tokens.json, config.json, chat_template.jinja
     generation_config.json   what else ends a generation (end_tokens.py)
 
-The first of the first three that is there holds; the others complete it. What cannot be said in a GGUF file comes back
+The first of the first four that is there holds; the others complete it. What cannot be said in a GGUF file comes back
 as notes. What it is not: it tokenises nothing, and guesses no rule.
 """
 
@@ -23,6 +24,7 @@ from zigllama.models.conversion import sentencepiece_file
 from zigllama.models.conversion.checkpoint import Checkpoint, Config
 from zigllama.models.conversion.end_tokens import end_tokens
 from zigllama.models.conversion.safetensors import shown
+from zigllama.models.conversion.tekken import convert_tekken
 from zigllama.models.conversion.tokenizer_json import SPACE, convert_json, word_piece
 from zigllama.models.conversion.words import Added, Words
 from zigllama.models.vocabulary import USER_DEFINED
@@ -94,11 +96,13 @@ def _words(checkpoint: Checkpoint, settings: Config, pre: str | None) -> Words:
         return words
     if data is not None:
         return convert_json(data, str(checkpoint.folder / "tokenizer.json"), pre)
+    data = checkpoint.json("tekken.json")
+    if data is not None:
+        return convert_tekken(data, str(checkpoint.folder / "tekken.json"), pre)
     raw = checkpoint.read("vocab.txt")
     if raw is None:
-        hint = (
-            "tokenizer.model, tokenizer.json or vocab.txt is read; without a tokenizer: vocabulary=False (--no-vocab)"
-        )
+        files = "tokenizer.model, tokenizer.json, tekken.json or vocab.txt"
+        hint = f"{files} is read; without a tokenizer: vocabulary=False (--no-vocab)"
         raise UnsupportedTokenizer(str(checkpoint.folder), hint)
     path = str(checkpoint.folder / "vocab.txt")
     try:
