@@ -87,9 +87,10 @@ def convert(
     mmproj       the projector of a model that sees images, in place of its text model; it has no tokenizer
     progress     called with the bytes written so far, and their number
 
-    Raises BadCheckpoint, UnsupportedArchitecture, UnsupportedTokenizer; MissingTensor, TensorShapeMismatch, BadTensor
-    (a tensor nothing asks for, a value that is not finite or that F16 cannot hold); InvalidArgument (an output that
-    exists or is an input), UnknownName for the type; NoSpace, OSError. The output is then what it was before.
+    Raises BadCheckpoint, UnsupportedArchitecture, UnsupportedQuantization, UnsupportedTokenizer; MissingTensor,
+    TensorShapeMismatch, BadTensor (a tensor nothing asks for, a value that is not finite or that F16 cannot hold);
+    InvalidArgument (an output that exists or is an input), UnknownName for the type; NoSpace, OSError. The output is
+    then what it was before.
     """
     if type not in FILE_TYPES:
         raise UnknownName("type", type, tuple(FILE_TYPES))
