@@ -277,7 +277,7 @@ def _tojson(
 
 FILTERS: dict[str, Any] = {name: _metered(name, JINJA_FILTERS[name]) for name in SHALLOW | DEEP}
 FILTERS |= {"join": _metered("join", _join), "sum": _sum, "tojson": _tojson, "string": _metered("string", text)}
-TESTS: dict[str, Callable[..., Any]] = dict(JINJA_TESTS) | {
+TESTS: dict[str, Any] = dict(JINJA_TESTS) | {
     name: _metered(name, JINJA_TESTS[name]) for name in COMPARISONS
 }
 
