@@ -136,7 +136,7 @@ def test_what_users_write_is_no_control_token(name: str) -> None:
 
 def test_qwen_with_tools() -> None:
     call = {"function": {"name": "f", "arguments": {"x": 1}}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": "A"},
         {"role": "assistant", "content": "", "tool_calls": [call, call]},
         {"role": "tool", "content": "1"},
