@@ -100,6 +100,10 @@ def test_escapes_are_errors(source: str) -> None:
 
 
 FLOODS = [
+    "{{ ('😀' * 1000000) | map(attribute='role') | join(', ') }}",
+    "{{ ('😀' * 1000000) | join(', ', attribute='role') }}",
+    "{{ ('x' * 1000000) | selectattr('role') | list }}",
+    "{{ ('x' * 1000000) | unique | list }}",
     "{{ '{:99999999999}'.format(1) }}",
     "{{ '{:{}}'.format(1, 999999999) }}",
     "{{ '{!r:>9999999999}'.format('x') }}",

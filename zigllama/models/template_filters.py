@@ -46,6 +46,8 @@ DEEP = _words(
     """capitalize dictsort e escape groupby indent join lower max min replace round sort string title trim truncate
     unique upper"""
 )
+LAZY = _words("map reject rejectattr select selectattr")  # they give items one by one, whoever asks for them
+ITERATING = _words("groupby join max min sort unique")  # of a text: its characters
 COPYING = ["list", "reverse", "safe"]
 COMPARISONS = _words("in eq == equalto ne != lt < lessthan le <= gt > greaterthan ge >=")
 TEXT_METHODS = _words(
@@ -182,6 +184,8 @@ def _metered(name: str, function: Any) -> Callable[..., Any]:
         m.step()
         if deep:
             given = [list(a) if isinstance(a, Iterator) else a for a in args[at:]]
+            if name in ITERATING and given and isinstance(given[0], str):
+                m.make(64 * len(given[0]))
             args = (*args[:at], *given)
             size = m.look(*given, *kwargs.values())
             check = _CHECKS.get(name)
@@ -192,6 +196,8 @@ def _metered(name: str, function: Any) -> Callable[..., Any]:
             return function(*args, **kwargs)
         if name in COPYING and args[at:] and isinstance(args[at], str):
             m.make(64 * len(args[at]) if name == "list" else text_bytes(args[at]))
+        if name in LAZY and len(args) > at and isinstance(args[at], Iterable):
+            args = (*args[:at], _counted(args[at]), *args[at + 1 :])
         result = function(*args, **kwargs)
         if isinstance(result, int):
             m.look(result)
@@ -200,6 +206,12 @@ def _metered(name: str, function: Any) -> Callable[..., Any]:
         return result
 
     return run
+
+
+def _counted(items: Iterable[Any]) -> Iterator[Any]:
+    for item in items:
+        meter().step()
+        yield item
 
 
 def _check_indent(value: Any, width: Any = 4, *rest: Any, **options: Any) -> None:
