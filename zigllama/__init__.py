@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.linear_algebra.number_formats import dequantize as dequantize
     from zigllama.linear_algebra.number_formats import quantize_rows as quantize_rows
     from zigllama.linear_algebra.quantized_tensor import QuantizedTensor as QuantizedTensor
+    from zigllama.models.chat_templates import ChatTemplates as ChatTemplates
     from zigllama.models.conversion.convert import convert as convert
     from zigllama.models.gguf import GGUFLoader as GGUFLoader
     from zigllama.models.llama_model import LLaMAModel as LLaMAModel
@@ -36,11 +37,13 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.models.model_config import ModelSize as ModelSize
     from zigllama.models.simple_tokenizer import SimpleTokenizer as SimpleTokenizer
     from zigllama.models.tokenizer import Tokenizer as Tokenizer
+    from zigllama.models.tool_calls import parse_tool_calls as parse_tool_calls
 
 __version__ = "0.1.0"
 
 # public name -> "module" or "module:attribute"
 _HOMES = {
+    "ChatTemplates": "zigllama.models.chat_templates:ChatTemplates",
     "GGUFLoader": "zigllama.models.gguf:GGUFLoader",
     "LLaMAModel": "zigllama.models.llama_model:LLaMAModel",
     "Model": "zigllama.inference.model:Model",
@@ -59,6 +62,7 @@ _HOMES = {
     "gguf": "zigllama.gguf",
     "importance": "zigllama.inference.calibration:importance",
     "kernels": "zigllama.kernels",
+    "parse_tool_calls": "zigllama.models.tool_calls:parse_tool_calls",
     "profile": "zigllama.inference.profiling:profile",
     "pull": "zigllama.app.pull:pull",
     "quant_report": "zigllama.app.quant_report:quant_report",
