@@ -66,7 +66,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("falcon-7b", {"parallel_attn": False}, "parallel_attn"),
     ("falcon-7b", {"bias": True}, "bias: True"),
     ("falcon-40b", {"activation": "relu"}, "activation: 'relu'"),
-    ("gptneox", {"hidden_act": "gelu_fast"}, "hidden_act"),
+    ("gptneox", {"hidden_act": "gelu_10"}, "hidden_act"),
     ("gptneox", {"attention_bias": False}, "attention_bias"),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
     ("gpt2", {"activation_function": "relu"}, "activation_function"),
