@@ -32,7 +32,7 @@ ZL_INLINE void stream_end(void) {
 /* Whether what a single row leaves goes past the caches. Nobody reads it before the next step, and a store would read each line first: of a
  * decode step's traffic for states a third. Whole lines only. */
 static int passes_caches(const zl_scan *s) {
-    return s->rows == 1 && ((uintptr_t)s->h & 63) == 0 && s->stride % 16 == 0 && s->n % 16 == 0;
+    return s->rows == 1 && ((uintptr_t)s->h & 63) == 0 && s->stride % 16 == 0;
 }
 
 ZL_INLINE void conv_lanes(int64_t taps, const float *const *x, const float *w, int64_t stride, const float *b, float *out, int64_t i, int m) {
