@@ -44,7 +44,7 @@ def words(cutter: WordCutter, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("pre", DISTINCT)
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(text=TEXT)
 def test_words_are_the_twins(pre: str, text: str) -> None:
     rule = PRE_TOKENIZERS[pre]
@@ -62,7 +62,7 @@ def test_classes_are_the_sets(expression: str) -> None:
 
 
 @pytest.mark.parametrize("pre", ["gpt-2", "llama-bpe", "tekken", "deepseek-v3", "whitespace"])
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     text=st.text(st.one_of(st.sampled_from(dense_vocabulary.TEXT_WITH_ALL), st.characters(exclude_categories=["Cs"])))
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,7 @@ class WordCutter:
 
     def __init__(self, cuts: Sequence[Cut]) -> None:
         self._cuts = ffi.new("zl_cut[]", len(cuts))
-        self._keep: list[Any] = []
+        self._keep: list[object] = []
         for record, cut in zip(self._cuts, cuts, strict=True):
             record.kind = cut.kind
             record.classes = self._pointer("uint8_t[]", cut.classes)

@@ -120,7 +120,14 @@ EXAONE_MOE_WORDS = (
     r"\s*[\r\n]|\s+(?!\S)|\s+"
 )
 NUMBERS, DIGITS = prop("N"), prop("Nd")
-WORD = union(prop("L"), prop("M"), DIGITS, prop("Pc"))  # \w of Oniguruma, where \b is an end of such characters
+# \w of Oniguruma, where \b is an end of such characters: letters and what counts as one (numbers that are letters,
+# letters in circles and squares), marks, digits, connectors.
+LETTER_NUMBERS: Set = (
+    *((0x16EE, 0x16F0), (0x2160, 0x2182), (0x2185, 0x2188), (0x24B6, 0x24E9), (0x3007, 0x3007), (0x3021, 0x3029)),
+    *((0x3038, 0x303A), (0xA6E6, 0xA6EF), (0x10140, 0x10174), (0x10341, 0x10341), (0x1034A, 0x1034A)),
+    *((0x103D1, 0x103D5), (0x12400, 0x1246E), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189)),
+)
+WORD = union(prop("L"), prop("M"), DIGITS, prop("Pc"), LETTER_NUMBERS)
 
 GPT2 = PreTokenizer((GPT2_WORDS,))
 SMOLLM = PreTokenizer((DIGIT_WORDS,))
