@@ -54,6 +54,8 @@ SUITES = {
     "core/matmul": ["rows", "blas"],
     "core/mapping": ["core", "linear"],
     "core/numa": ["numa"],
+    "core/pairs": ["pairs"],
+    "core/words": ["words"],
     "core/ops_attention": ["attention"],
     "core/ops_experts": ["experts"],
     "core/ops_linear": ["linear", "bounds", "blas"],

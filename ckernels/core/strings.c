@@ -12,7 +12,7 @@
  *
  * What it is not: a tokenizer. Which words there are, what is special and what becomes of bytes without a token is Python's business.
  */
-#include "core.h"
+#include "strings.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,7 +46,7 @@ static uint64_t sip_hash(const uint64_t key[2], const uint8_t *text, int64_t n) 
 /* ---- the index --------------------------------------------------------------------------------------------------------------- */
 
 /* What can be wrong with the description; the offsets are read once, when the index is built. */
-static int check(const zl_strings *s) {
+int zl_strings_check(const zl_strings *s) {
     if (!s || !s->offsets || !s->slots || (s->n > 0 && !s->data)) return zl_fail(ZL_E_ARG, "strings: a null pointer");
     if (s->n < 0 || s->n > INT32_MAX) return zl_fail(ZL_E_SHAPE, "strings: %lld of them", (long long)s->n);
     if (s->n_slots <= s->n || (s->n_slots & (s->n_slots - 1)))
@@ -55,21 +55,20 @@ static int check(const zl_strings *s) {
     return ZL_OK;
 }
 
-static inline const uint8_t *text_of(const zl_strings *s, int64_t i) { return s->data + s->offsets[i] + 8; }
-static inline int64_t length_of(const zl_strings *s, int64_t i) { return s->offsets[i + 1] - s->offsets[i] - 8; }
-
 /* The slot where this text stands, or the free one where it would. There is one: slots are more than strings. */
 static int64_t slot_of(const zl_strings *s, const uint8_t *text, int64_t n) {
     int64_t slot = (int64_t)(sip_hash(s->key, text, n) & (uint64_t)(s->n_slots - 1));
     for (int32_t i; (i = s->slots[slot]) >= 0; slot = (slot + 1) & (s->n_slots - 1))
-        if (length_of(s, i) == n && (n == 0 || !memcmp(text_of(s, i), text, (size_t)n))) break;
+        if (zl_strings_length(s, i) == n && (n == 0 || !memcmp(zl_strings_text(s, i), text, (size_t)n))) break;
     return slot;
 }
 
-static int32_t find(const zl_strings *s, const uint8_t *text, int64_t n) { return n > s->longest ? -1 : s->slots[slot_of(s, text, n)]; }
+int32_t zl_strings_search(const zl_strings *s, const uint8_t *text, int64_t n) {
+    return n > s->longest ? -1 : s->slots[slot_of(s, text, n)];
+}
 
 int zl_strings_build(zl_strings *s, int last) {
-    int status = check(s);
+    int status = zl_strings_check(s);
     if (status) return status;
     s->longest = 0;
     for (int64_t i = 0; i < s->n; i++) {
@@ -81,14 +80,14 @@ int zl_strings_build(zl_strings *s, int last) {
     }
     memset(s->slots, 0xff, (size_t)s->n_slots * sizeof *s->slots);
     for (int64_t i = 0; i < s->n; i++) {
-        int32_t *slot = s->slots + slot_of(s, text_of(s, i), length_of(s, i));
+        int32_t *slot = s->slots + slot_of(s, zl_strings_text(s, i), zl_strings_length(s, i));
         if (*slot < 0 || last) *slot = (int32_t)i;
     }
     return ZL_OK;
 }
 
 int zl_strings_find(const zl_strings *s, const uint8_t *text, int64_t n, const int32_t *ends, int64_t n_ends, int32_t *found) {
-    int status = check(s);
+    int status = zl_strings_check(s);
     if (status) return status;
     if (n < 0 || n_ends < 0) return zl_fail(ZL_E_SHAPE, "strings: %lld pieces of %lld bytes", (long long)n_ends, (long long)n);
     if ((n && !text) || (n_ends && (!ends || !found))) return zl_fail(ZL_E_ARG, "strings: a null pointer");
@@ -96,7 +95,7 @@ int zl_strings_find(const zl_strings *s, const uint8_t *text, int64_t n, const i
         if (ends[i] < begin || ends[i] > n)
             return zl_fail(ZL_E_BOUNDS, "strings: piece %lld ends at byte %d, after %lld, of %lld", (long long)i, ends[i], (long long)begin,
                            (long long)n);
-        found[i] = find(s, text + begin, ends[i] - begin);
+        found[i] = zl_strings_search(s, text + begin, ends[i] - begin);
     }
     return ZL_OK;
 }
@@ -136,7 +135,7 @@ static uint32_t rank_of(const merging *m, int32_t left, int32_t a, int32_t b) {
         memcpy(m->joined + a + 1, text + a, (size_t)b);
         text = m->joined;
     }
-    int32_t i = find(m->s, text, n);
+    int32_t i = zl_strings_search(m->s, text, n);
     return i < 0 || !m->ranks ? (uint32_t)i : m->ranks[i];
 }
 
@@ -194,7 +193,7 @@ static void join_all(merging *m) {
 }
 
 int zl_merge(const zl_strings *s, const uint32_t *ranks, int separator, const uint8_t *text, int64_t n, int32_t *ends, int64_t *n_ends) {
-    int status = check(s);
+    int status = zl_strings_check(s);
     if (status) return status;
     if (n < 0 || n >= INT32_MAX) return zl_fail(ZL_E_SHAPE, "merge: a word of %lld bytes", (long long)n);
     if (!n_ends || (n && (!text || !ends))) return zl_fail(ZL_E_ARG, "merge: a null pointer");

@@ -218,6 +218,56 @@ int zl_strings_find(const zl_strings *s, const uint8_t *text, int64_t n, const i
  * 2^32 - 1 for none. -> ends [up to n], the byte after each symbol that is left, and their number. */
 int zl_merge(const zl_strings *s, const uint32_t *ranks, int separator, const uint8_t *text, int64_t n, int32_t *ends, int64_t *n_ends);
 
+/* ---- words: cutting a text by a pre-tokenizer's tables, see core/words.c -------------------------------------------------- */
+
+enum { ZL_CUT_EXPRESSION = 0, ZL_CUT_THREES = 1, ZL_CUT_THREES_JOINED = 2, ZL_CUT_TAIL = 3, ZL_CODE_POINTS = 0x110000 };
+
+/* One cut. EXPRESSION: `next` is an automaton over classes. THREES: runs of class 1 in threes from the right, alone; JOINED: only cut before
+ * a three; a run with class 2 after it is left. TAIL: the run of class 1 that ends the part. */
+typedef struct {
+    int kind;
+    int n_classes;            /* of an EXPRESSION, up to 256                                                         */
+    int n_states;             /* 0 the end, 1 the start                                                              */
+    int checked;              /* set by zl_cuts_check                                                                */
+    const uint8_t *classes;   /* [ZL_CODE_POINTS]                                                                    */
+    const uint16_t *next;     /* [n_states][n_classes + 1], the last column for the end of a part; top bit: a match  */
+} zl_cut;
+
+/* Look once at tables that zl_split then trusts. ZL_E_BOUNDS: an entry that leads out of them. */
+int zl_cuts_check(zl_cut *cuts, int n_cuts);
+/* Cut a text of UTF-8. -> ends [up to n], the byte after each word, and their number. */
+int zl_split(const zl_cut *cuts, int n_cuts, const uint8_t *text, int64_t n, int32_t *ends, int64_t *n_ends);
+
+/* ---- pairs: byte-pair encoding of all words of a text, see core/pairs.c ------------------------------------------------------ */
+
+enum { ZL_WHOLE_NEVER = 0, ZL_WHOLE_ALWAYS = 1, ZL_WHOLE_NEWLINES = 2 };
+
+/* Symbols: the tokens, then the texts of `others`, then four for a character of 1 to 4 bytes that is neither. All memory is the caller's. */
+typedef struct {
+    int64_t n_slots;             /* a power of two, more than there are merges                                         */
+    int32_t *slots;              /* [n_slots][4] left, right, what they make, rank; set by zl_pairs_build              */
+    uint64_t key[2];             /* of the hash; from a random source                                                  */
+    int64_t n_tokens;
+    int64_t n_symbols;           /* tokens and others                                                                  */
+    const int32_t *lengths;      /* [n_symbols + 4] bytes of a text that a symbol stands for                           */
+    const int32_t *bytes;        /* [256] the symbol of each byte; NULL: symbols begin as characters                   */
+    const uint16_t *letters;     /* [256] the letter that a byte is spelt with in a token, below 0x800; NULL: itself   */
+    const int32_t *lone;         /* [256] the token of a byte whose symbol is none, -1 without                         */
+    const zl_strings *tokens;
+    const zl_strings *others;    /* NULL: none                                                                         */
+    int whole;                   /* which words, being tokens, are these                                               */
+    int checked;                 /* set by zl_pairs_build                                                              */
+} zl_pairs;
+
+/* What each merge "left right" joins, and what that makes: -> parts [merges][3], numbers of tokens, -1 for a text that is none. */
+int zl_pairs_parts(const zl_strings *tokens, const zl_strings *merges, int32_t *parts);
+/* Fill the slots. parts [n_merges][3]: symbols; a merge's rank is its place, of equal ones the first counts. */
+int zl_pairs_build(zl_pairs *p, const int32_t *parts, int64_t n_merges);
+/* Encode words, word i ending before byte ends[i]. seen [n_seen]: scratch, a power of two; -> ids [up to n], id_ends [n_ends]: the number of
+ * ids up to the end of each word. */
+int zl_pairs_encode(const zl_pairs *p, const uint8_t *text, int64_t n, const int32_t *ends, int64_t n_ends, int32_t *seen, int64_t n_seen,
+                    int32_t *ids, int32_t *id_ends);
+
 /* ---- the KV cache, as the kernels see it ------------------------------------------------------------------------------ */
 
 /* A page holds 64 consecutive positions of one sequence, for all layers of one cache class (full attention, or one window).

@@ -20,6 +20,7 @@ static const struct {
     {"rows", selftest_rows, 1}, {"linear", selftest_linear, 1}, {"attention", selftest_attention, 1}, {"bounds", selftest_bounds, 1},
     {"experts", selftest_experts, 1}, {"state", selftest_state, 1},
     {"dequantize", selftest_dequantize, 1}, {"wide", selftest_wide, 1}, {"blas", selftest_blas, 0}, {"strings", selftest_strings, 0},
+    {"words", selftest_words, 0}, {"pairs", selftest_pairs, 0},
     {"probe", selftest_probe, 0}, {"numa", selftest_numa, 0},
     {"quantize_iq", selftest_quantize_iq, 1}, {"quantize_k", selftest_quantize_k, 1},
     {"quantize_plain", selftest_quantize_plain, 1}, {"quantize_low", selftest_quantize_low, 1},

@@ -39,6 +39,8 @@ int selftest_dequantize(zl_ctx *ctx);
 int selftest_wide(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
 int selftest_strings(zl_ctx *ctx);
+int selftest_words(zl_ctx *ctx);
+int selftest_pairs(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);
 int selftest_experts(zl_ctx *ctx);
 int selftest_state(zl_ctx *ctx);

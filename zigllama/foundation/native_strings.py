@@ -36,8 +36,8 @@ class StringIndex:
     def __init__(self, strings: StringArray, last: bool = False) -> None:
         n = len(strings)
         n_slots = 1 << (2 * n).bit_length()  # at most half of them taken
-        self._strings, self._slots = strings, np.empty(n_slots, np.int32)
-        self._record = record = ffi.new("zl_strings *")
+        self.strings, self._slots = strings, np.empty(n_slots, np.int32)
+        self.record = record = ffi.new("zl_strings *")
         self._keep = (ffi.from_buffer(strings.data), ffi.from_buffer(strings.offsets), ffi.from_buffer(self._slots))
         record.n, record.n_bytes, record.n_slots = n, len(strings.data), n_slots
         record.data = ffi.cast("uint8_t *", self._keep[0])
@@ -50,7 +50,7 @@ class StringIndex:
     def find(self, text: bytes) -> int | None:
         """The number of the string that equals `text`, None where there is none."""
         found = ffi.new("int32_t *")
-        check(lib.zl_strings_find(self._record, text, len(text), ffi.new("int32_t *", len(text)), 1, found))
+        check(lib.zl_strings_find(self.record, text, len(text), ffi.new("int32_t *", len(text)), 1, found))
         return None if found[0] < 0 else int(found[0])
 
     def __contains__(self, text: bytes) -> bool:
@@ -63,7 +63,7 @@ class StringIndex:
         """
         found = np.empty(len(ends), np.int32)
         pointers = ffi.from_buffer("int32_t[]", ends), len(ends), ffi.from_buffer("int32_t[]", found)
-        check(lib.zl_strings_find(self._record, text, len(text), *pointers))
+        check(lib.zl_strings_find(self.record, text, len(text), *pointers))
         return found
 
     def merge(self, word: bytes, separator: bytes = b"", ranks: npt.NDArray[np.uint32] | None = None) -> I32:
@@ -75,9 +75,9 @@ class StringIndex:
         """
         ends = np.empty(len(word), np.int32)
         n_ends = ffi.new("int64_t *")
-        if ranks is not None and ranks.shape != (len(self._strings),):
-            raise errors.ShapeError(f"ranks {ranks.shape} for {len(self._strings)} strings")
+        if ranks is not None and ranks.shape != (len(self.strings),):
+            raise errors.ShapeError(f"ranks {ranks.shape} for {len(self.strings)} strings")
         by = ffi.NULL if ranks is None else ffi.from_buffer("uint32_t[]", ranks)
         between = separator[0] if separator else -1
-        check(lib.zl_merge(self._record, by, between, word, len(word), ffi.from_buffer("int32_t[]", ends), n_ends))
+        check(lib.zl_merge(self.record, by, between, word, len(word), ffi.from_buffer("int32_t[]", ends), n_ends))
         return ends[: n_ends[0]]

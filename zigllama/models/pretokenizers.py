@@ -9,8 +9,8 @@ not: it merges nothing and knows no token ids.
 A stage is an expression (split_expressions.py), or one of two cuts that no expression makes in linear time: digits
 in threes counted from the right (`Threes`), and a run at the end of a part (`Tail`).
 
-Two executions: here, with Python's `re`, as the textbook and twin; word_splitter.py makes tables for the kernel, which
-takes linear time on any text.
+Two executions: here, with Python's `re`, as the textbook and twin; split_automaton.py makes tables for the kernel,
+which takes linear time on any text.
 
 Sources: `tokenizer.json` of the models, as the comments of llama.cpp quote it (src/llama-vocab.cpp), and the names that
 llama.cpp knows (tests/models/pre_tokenizer_names.json). Where llama.cpp runs another expression than it quotes, the
@@ -120,7 +120,14 @@ EXAONE_MOE_WORDS = (
     r"\s*[\r\n]|\s+(?!\S)|\s+"
 )
 NUMBERS, DIGITS = prop("N"), prop("Nd")
-WORD = union(prop("L"), prop("M"), DIGITS, prop("Pc"))  # \w of Oniguruma, where \b is an end of such characters
+# \w of Oniguruma, where \b is an end of such characters: letters and what counts as one (numbers that are letters,
+# letters in circles and squares), marks, digits, connectors.
+LETTER_NUMBERS: Set = (
+    *((0x16EE, 0x16F0), (0x2160, 0x2182), (0x2185, 0x2188), (0x24B6, 0x24E9), (0x3007, 0x3007), (0x3021, 0x3029)),
+    *((0x3038, 0x303A), (0xA6E6, 0xA6EF), (0x10140, 0x10174), (0x10341, 0x10341), (0x1034A, 0x1034A)),
+    *((0x103D1, 0x103D5), (0x12400, 0x1246E), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189)),
+)
+WORD = union(prop("L"), prop("M"), DIGITS, prop("Pc"), LETTER_NUMBERS)
 
 GPT2 = PreTokenizer((GPT2_WORDS,))
 SMOLLM = PreTokenizer((DIGIT_WORDS,))

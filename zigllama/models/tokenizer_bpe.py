@@ -18,13 +18,14 @@ import numpy as np
 
 from zigllama.errors import BadMetadata
 from zigllama.foundation.gguf_metadata import StringArray
-from zigllama.foundation.native_strings import StringIndex
+from zigllama.foundation.native_words import PairEncoder, Whole, WordCutter
 
+from .merging import merge
 from .pretokenizers import PreTokenizer, splitter
+from .split_automaton import cutter
 from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
 
-WORD_CACHE = 1 << 15  # words whose ids are remembered
-LONGEST_CACHED = 64  # characters; longer words hardly ever come back
+SPACE = "\u2581"  # as SentencePiece spells it
 
 
 def byte_letters() -> list[str]:
@@ -58,60 +59,55 @@ class BytePairEncoder:
 
     def __init__(self, vocabulary: Vocabulary, rule: PreTokenizer) -> None:
         self.vocabulary, self.rule = vocabulary, rule
-        self._split = splitter(rule)
-        self._space = "\u2581" if rule.escape_spaces else " "
-        self._words: dict[str, list[int]] = {}
         merges = vocabulary.strings("merges")
         if merges is None:
-            raise BadMetadata(PREFIX + "merges", "missing: byte-level BPE needs its list of merges")
+            raise BadMetadata(PREFIX + "merges", "missing: byte-pair encoding needs its list of merges")
         self._merges = merges
 
     @cached_property
-    def _pairs(self) -> StringIndex:
-        """`left right` to the merge's place in the list, which is its rank; of equal ones the first."""
+    def _cutter(self) -> WordCutter:
+        return cutter(self.rule)
+
+    @cached_property
+    def _pairs(self) -> PairEncoder:
         check_pairs(self._merges)
-        return StringIndex(self._merges)
+        rule, ids = self.rule, np.array([-1 if (i := self._lone(b)) is None else i for b in range(256)], np.int32)
+        whole = Whole.ALWAYS if rule.ignore_merges else Whole.NEWLINES if rule.newline_words else Whole.NEVER
+        return PairEncoder(self.vocabulary.index, self._merges, None if rule.raw else LETTERS, ids, whole)
+
+    def _lone(self, byte: int) -> int | None:
+        """The token for a byte whose symbol is no token: a merge may make such a symbol. As llama.cpp does, letters of
+        ASCII are tokens then; a byte for which the vocabulary has no letter has no id at all."""
+        if self.rule.raw:
+            return self.vocabulary.index.find(b"<0x%02X>" % byte)
+        letter = LETTERS[byte].encode()
+        return self.vocabulary.index.find(letter) if letter.isascii() else None
 
     def encode(self, text: str, after_special: bool) -> list[int]:
         """Ids of a text without special tokens."""
-        ids: list[int] = []
-        words = self._words
-        for word in self._split(text.replace(" ", self._space)):
-            found = words.get(word)
-            if found is None:
-                found = self._encode_word(word)
-                if len(word) <= LONGEST_CACHED:
-                    if len(words) >= WORD_CACHE:
-                        words.clear()
-                    words[word] = found
-            ids += found
-        return ids
-
-    def _encode_word(self, word: str) -> list[int]:
-        text = word.encode()
-        if not self.rule.raw:
-            text = text.decode("latin-1").translate(TO_LETTERS).encode()
-        index = self.vocabulary.index
-        if self.rule.ignore_merges or (self.rule.newline_words and not word.strip("\n")):
-            whole = index.find(text)
-            if whole is not None:
-                return [whole]
-        ends = self._pairs.merge(text, b" ")
-        ids = index.find_pieces(text, ends)
-        if (ids >= 0).all():
-            return list(ids.tolist())
-        found: list[int] = []
-        begin = 0
-        for i, end in zip(ids.tolist(), ends.tolist(), strict=True):
-            # A merge may make what is no token. As llama.cpp does, its ASCII letters are tokens then; a byte for which
-            # the vocabulary has no letter has no id at all.
-            found += [i] if i >= 0 else [j for b in text[begin:end] if (j := index.find(self._byte(b))) is not None]
-            begin = end
+        raw = (text.replace(" ", SPACE) if self.rule.escape_spaces else text).encode()
+        ids, _ = self._pairs.encode(raw, self._cutter.ends(raw))
+        found: list[int] = ids.tolist()
         return found
 
-    def _byte(self, b: int) -> bytes:
-        """The text of the token for one byte of a spelt word."""
-        return b"<0x%02X>" % b if self.rule.raw else bytes((b,))
+    def encode_by_definition(self, text: str) -> list[int]:
+        """The twin of `encode`: words by Python's `re`, then merges word by word, best pair first."""
+        find = self.vocabulary.index.find
+        ranks: dict[bytes, int] = {}
+        for i in range(len(self._merges)):
+            ranks.setdefault(self._merges.raw(i), i)
+        ids: list[int | None] = []
+        for word in splitter(self.rule)(text.replace(" ", SPACE) if self.rule.escape_spaces else text):
+            spelt = word if self.rule.raw else "".join(LETTERS[b] for b in word.encode())
+            whole = find(spelt.encode())
+            if whole is not None and (self.rule.ignore_merges or (self.rule.newline_words and not word.strip("\n"))):
+                ids.append(whole)
+                continue
+            for symbol in merge([c.encode() for c in spelt], lambda a, b: ranks.get(a + b" " + b)):
+                letters = symbol if self.rule.raw else [BYTE_OF_LETTER[c] for c in symbol.decode()]
+                token = find(symbol)
+                ids += [self._lone(b) for b in letters] if token is None else [token]
+        return [i for i in ids if i is not None]
 
     def piece(self, i: int, kind: int) -> bytes:
         """The bytes of token `i`, which has type `kind`."""
