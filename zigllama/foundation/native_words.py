@@ -51,7 +51,7 @@ class WordCutter:
 
     def __init__(self, cuts: Sequence[Cut]) -> None:
         self._cuts = ffi.new("zl_cut[]", len(cuts))
-        self._keep = []
+        self._keep: list[object] = []
         for record, cut in zip(self._cuts, cuts, strict=True):
             record.kind = cut.kind
             record.classes = self._pointer("uint8_t[]", cut.classes)
