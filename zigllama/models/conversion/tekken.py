@@ -90,10 +90,11 @@ def _special(words: Words, entries: Any, n: int) -> None:
         entries = [{"rank": i, "token_str": text, "is_control": True} for i, text in enumerate(FIRST_SPECIAL[:n])]
     for i in range(n):
         words.tokens[i] = f"<SPECIAL_{i}>"
-    for entry in entries if isinstance(entries, list) else [None]:
-        rank, text = (entry.get("rank"), entry.get("token_str")) if isinstance(entry, dict) else (None, None)
+    for listed in entries if isinstance(entries, list) else [None]:
+        entry = listed if isinstance(listed, dict) else {}
+        rank, text = entry.get("rank"), entry.get("token_str")
         if type(rank) is not int or not 0 <= rank < n or not isinstance(text, str) or not text:
-            raise BadCheckpoint(words.path, f"special_tokens: {shown(entry)} is no token with a rank below {n}")
+            raise BadCheckpoint(words.path, f"special_tokens: {shown(listed)} is no token with a rank below {n}")
         words.tokens[rank] = text
         words.types[rank] = CONTROL if entry.get("is_control", True) else USER_DEFINED
         if text == SPECIAL["unknown"]:
