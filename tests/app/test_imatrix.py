@@ -89,7 +89,7 @@ def test_scores_are_read_once_however_many_windows_there_are(
         return run(self, x)  # type: ignore[no-any-return]
 
     def joined(parts: Any, run: Any = np.concatenate) -> Any:
-        if parts and parts[0].dtype == np.float64:
+        if len(parts) and isinstance(parts[0], np.ndarray) and parts[0].dtype == np.float64:
             taken.append(sum(map(len, parts)))
         return run(parts)
 
