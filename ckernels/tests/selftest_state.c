@@ -351,11 +351,11 @@ static void check_group_norm(zl_ctx *ctx) {
 }
 
 int selftest_state(zl_ctx *ctx) {
-    static const shape shapes[] = {{CONV, 37, 0, 0, 4, 1},      {CONV, 600, 0, 0, 2, 1},     {CONV, 5, 0, 0, 16, 1},    {SELECTIVE, 37, 0, 0, 16, 1},
-                                   {SELECTIVE, 150, 0, 0, 3, 1}, {SELECTIVE, 3, 0, 0, 1, 1},    {SELECTIVE, 29, 0, 0, 70, 1}, {DUAL, 6 * 37, 6, 37, 24, 3}, {DUAL, 2 * 64, 2, 64, 31, 1},
-                                   {DUAL, 4 * 80, 4, 80, 7, 4},  {SELECTIVE, 48, 0, 0, 5, 1}, {SELECTIVE, 48, 0, 0, 5, 1, 4},
-                                   {SELECTIVE, 68, 0, 0, 4, 1},
-                                   {DUAL, 4 * 40, 4, 40, 6, 2}};
+    static const shape shapes[] = {{CONV, 37, 0, 0, 4, 1, 0}, {CONV, 600, 0, 0, 2, 1, 0}, {CONV, 5, 0, 0, 16, 1, 0}, {SELECTIVE, 37, 0, 0, 16, 1, 0},
+                                   {SELECTIVE, 150, 0, 0, 3, 1, 0}, {SELECTIVE, 3, 0, 0, 1, 1, 0}, {SELECTIVE, 29, 0, 0, 70, 1, 0},
+                                   {DUAL, 6 * 37, 6, 37, 24, 3, 0}, {DUAL, 2 * 64, 2, 64, 31, 1, 0}, {DUAL, 4 * 80, 4, 80, 7, 4, 0},
+                                   {SELECTIVE, 48, 0, 0, 5, 1, 0}, {SELECTIVE, 48, 0, 0, 5, 1, 4}, {SELECTIVE, 68, 0, 0, 4, 1, 0},
+                                   {DUAL, 4 * 40, 4, 40, 6, 2, 0}};
     failures = 0, seed = 88172645463325252u;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) check_shape(ctx, shapes[i]);
     check_decays(ctx);
