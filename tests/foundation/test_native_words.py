@@ -141,6 +141,22 @@ def test_tables_that_lead_out_of_themselves() -> None:
         WordCutter([Cut(7, cut.classes)])  # type: ignore[arg-type]
 
 
+def test_a_look_far_ahead_is_not_repeated() -> None:
+    """jais-2 takes 512 spaces at a time, and looks for a newline behind the whole run each time. Eight times the text
+    takes about eight times the time, not 64; so do several runs, and the words are the twin's."""
+    tables, split = cutter(PRE_TOKENIZERS["jais-2"]), splitter(PRE_TOKENIZERS["jais-2"])
+
+    def seconds(n: int) -> float:
+        raw = b" " * n + b"x" + b" " * (n - 1) + b"x\n"
+        begin = time.process_time()
+        tables.ends(raw)
+        return time.process_time() - begin
+
+    assert seconds(1_600_000) < 20 * max(min(seconds(200_000) for _ in range(3)), 5e-3)
+    for text in (" " * 5000 + "x" + " " * 3000 + "y", (" " * 2000 + "x") * 3, " " * 1500 + "\n" + " " * 1500 + "\t x"):
+        assert words(tables, text) == split(text)
+
+
 @pytest.mark.parametrize("pre", DISTINCT)
 def test_words_take_linear_time(pre: str) -> None:
     """Runs that make a search by trying quadratic: eight times the text, less than 32 times the time."""
