@@ -159,6 +159,16 @@ static void test_looking_far(void) {
         CHECK(zl_split(&cut, 1, text, n, ends, &n_ends) == ZL_OK && n_ends == count && !memcmp(ends, want, (size_t)count * sizeof *ends),
               "round %d: %lld words, not %d", round, (long long)n_ends, count);
     }
+    /* (?:-zxqy|z)x*q|[-zqyx] : the search from - comes into the state of x*q behind the place where that from z leaves it */
+    static const uint16_t late[9][7] = {{0}, {0, 2, 6, 8, 8, 8, 0}, {M, M, 3 | M, M, M, M, M}, {0, 0, 0, 0, 0, 4, 0}, {0, 0, 0, 5, 0, 0, 0},
+                                        {0, 0, 0, 0, 7, 0, 0}, {M, M, M, 8 | M, M, 7 | M, M}, {0, 0, 0, 8, 0, 7, 0}, {M, M, M, M, M, M, M}};
+    static uint8_t six[ZL_CODE_POINTS];
+    for (uint8_t i = 1; i < 6; i++) six[(uint8_t)"?-zqyx"[i]] = i;
+    static const int32_t six_ends[] = {1, 4, 5, 6, 7, 8};
+    int64_t n_ends = -1;
+    cut = (zl_cut){.kind = ZL_CUT_EXPRESSION, .n_classes = 6, .n_states = 9, .classes = six, .next = late[0]};
+    CHECK(zl_cuts_check(&cut, 1) == ZL_OK && zl_split(&cut, 1, (const uint8_t *)"-zxqyxxx", 8, ends, &n_ends) == ZL_OK && n_ends == 6 &&
+              !memcmp(ends, six_ends, sizeof six_ends), "%lld words", (long long)n_ends);
 }
 
 /* What is no UTF-8 is read byte by byte; nothing after the text is. */
