@@ -265,7 +265,7 @@ typedef struct {
 
 /* Normalise a text of UTF-8. With `out` NULL *n_out is the room that out needs, which spaces at the end take too. -> out, *n_out bytes of it,
  * and origin (NULL: not wanted; room for one more than out): the byte of the text that each byte comes from, and where what follows would
- * come from. ZL_E_BOUNDS: a map that leads outside itself. */
+ * come from. ZL_E_BOUNDS: a map that leads outside itself, or holds a key or replacement of more than ZL_LONGEST_PIECE bytes. */
 int zl_normalize(const zl_charsmap *m, const uint8_t *text, int64_t n, uint8_t *out, int32_t *origin, int64_t *n_out);
 
 /* ---- words: cutting a text by a pre-tokenizer's tables, see core/words.c -------------------------------------------------- */
