@@ -313,7 +313,7 @@ typedef struct {
 int zl_pairs_parts(const zl_strings *tokens, const zl_strings *merges, int32_t *parts);
 /* Fill the slots. parts [n_merges][3]: symbols; a merge's rank is its place, of equal ones the first counts. */
 int zl_pairs_build(zl_pairs *p, const int32_t *parts, int64_t n_merges);
-/* Encode words, word i ending before byte ends[i]. seen [n_seen]: scratch, a power of two; -> ids [up to n], id_ends [n_ends]: the number of
+/* Encode words, word i ending before byte ends[i]; none is empty. seen [n_seen]: scratch, a power of two; -> ids [up to n], id_ends [n_ends]: the number of
  * ids up to the end of each word. */
 int zl_pairs_encode(const zl_pairs *p, const uint8_t *text, int64_t n, const int32_t *ends, int64_t n_ends, int32_t *seen, int64_t n_seen,
                     int32_t *ids, int32_t *id_ends);

@@ -256,7 +256,7 @@ def test_a_map_that_goes_in_a_circle() -> None:
     raw = struct.pack("<I", 2048) + units.tobytes() + b" " * 1025 + b"\0"
     t = Tokenizer.from_metadata(changed("rules", precompiled_charsmap=np.frombuffer(raw, np.uint8)))
     assert t.encode("a" * 1000)
-    with pytest.raises(BadMetadata, match="byte 1 of a text leads .* to a key of more than 1024 bytes"):
+    with pytest.raises(BadMetadata, match=r"byte 1 of a text leads .* to a key of more than 1024 bytes"):
         t.encode("c" + "a" * 100_000)
     with pytest.raises(BadMetadata, match="replacement 0 does not end in 1026 bytes, nor after 1024"):
         t.encode("b" * 1000)
@@ -289,6 +289,9 @@ def test_numbers_that_do_not_fit() -> None:
         Unigram(trie, np.zeros(3, np.float32), -10, 0)
     with pytest.raises(InvalidArgument, match="score 1 is not finite"):
         Unigram(trie, np.array([0, np.inf], np.float32), -10, 0)
+    for unknown in (-1e39, float("nan")):
+        with pytest.raises(InvalidArgument, match=f"the unknown score {unknown} is not".replace("+", ".")):
+            Unigram(trie, np.zeros(2, np.float32), unknown, 0)
 
 
 @pytest.mark.parametrize("letter", ["a", " ", "\u0301", "\n", "\ufdfa", "\x00", "\u4e16"])
