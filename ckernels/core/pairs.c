@@ -134,8 +134,7 @@ static inline void give(encoding *e, int32_t symbol, const uint8_t *text) {
         if (e->p->lone[text[i]] >= 0) e->ids[e->n_ids++] = e->p->lone[text[i]];
 }
 
-static void short_word(encoding *e, const uint8_t *text, int64_t n, int32_t *symbols, int count) {
-    (void)n;
+static void short_word(encoding *e, const uint8_t *text, int32_t *symbols, int count) {
     uint32_t ranks[SHORT];
     int32_t makes[SHORT];
     for (int i = 0; i + 1 < count; i++) {
@@ -264,7 +263,7 @@ static void word(encoding *e, const uint8_t *text, int64_t n) {
     int64_t length, i = 0;
     for (; i < n && count < SHORT; i += length) symbols[count++] = symbol_at(e->p, text, i, n, &length);
     if (i < n) long_word(e, text, n);
-    else short_word(e, text, n, symbols, count);
+    else short_word(e, text, symbols, count);
 }
 
 /* ---- all words ----------------------------------------------------------------------------------------------------------------- */
@@ -292,8 +291,8 @@ int zl_pairs_encode(const zl_pairs *p, const uint8_t *text, int64_t n, const int
     if (status || (p->others && (status = zl_strings_check(p->others)))) return status;
     int64_t longest = 0;
     for (int64_t w = 0, begin = 0; w < n_ends; begin = ends[w++]) {
-        if (ends[w] < begin || ends[w] > n)
-            return zl_fail(ZL_E_BOUNDS, "pairs: word %lld ends at byte %d, after %lld, of %lld", (long long)w, ends[w], (long long)begin, (long long)n);
+        if (ends[w] <= begin || ends[w] > n) /* an empty word could be an empty token, and there would be more ids than bytes */
+            return zl_fail(ZL_E_BOUNDS, "pairs: word %lld ends at byte %d, begins at %lld, of %lld", (long long)w, ends[w], (long long)begin, (long long)n);
         if (ends[w] - begin > longest) longest = ends[w] - begin;
     }
     encoding e = {.p = p, .ids = ids, .room = longest + 2};

@@ -211,8 +211,9 @@ int zl_unigram_encode(const zl_unigram *u, const uint8_t *text, int64_t n, int32
 
 /* ---- normalisation -------------------------------------------------------------------------------------------------------------- */
 
-/* The longest key of the character map that the text begins with: its bytes, 0 for none; *value is where its replacement begins. A unit of
- * the double array:
+/* The longest key of the character map that the text begins with: its bytes, 0 for none, -1 for a map that leads outside itself or to keys
+ * longer than MOST, as one whose units lead in a circle does: each character of a text would be read to the text's end. *value is where
+ * its replacement begins. A unit of the double array:
  *
  *      bit   31       30 .. 10   9      8      7 .. 0
  *            value?   offset     << 8   leaf   label          the child by byte c stands at (node ^ offset ^ c), if its label is c;
@@ -222,7 +223,7 @@ static int64_t longest_key(const zl_charsmap *m, const uint8_t *text, int64_t n,
     int64_t longest = 0;
     uint32_t at = 0;
     for (int64_t i = 0; i <= n; i++) {
-        if (at >= m->n_units) return -1;
+        if (at >= m->n_units || i > MOST) return -1;
         const uint32_t unit = m->units[at];
         if (i && (unit & 0x800000ffu) != text[i - 1]) break;
         at ^= (unit >> 10) << ((unit & 512) >> 6);
@@ -275,10 +276,12 @@ int zl_normalize(const zl_charsmap *m, const uint8_t *text, int64_t n, uint8_t *
         uint32_t value = 0;
         if (!used && m->n_units) {
             used = longest_key(m, text + at, n - at, &value);
-            if (used < 0) return zl_fail(ZL_E_BOUNDS, "character map: byte %lld of a text leads outside its %lld units", (long long)at, (long long)m->n_units);
+            if (used < 0) return zl_fail(ZL_E_BOUNDS, "character map: byte %lld of a text leads outside its %lld units or to a key of more than %d bytes", (long long)at,
+                                          (long long)m->n_units, MOST);
             if (used) {
-                const void *end = value < m->n_replacements ? memchr(m->replacements + value, 0, (size_t)(m->n_replacements - value)) : NULL;
-                if (!end) return zl_fail(ZL_E_BOUNDS, "character map: replacement %u does not end in %lld bytes", value, (long long)m->n_replacements);
+                const int64_t left = value < m->n_replacements ? m->n_replacements - value : 0;
+                const void *end = left ? memchr(m->replacements + value, 0, (size_t)(left <= MOST ? left : MOST + 1)) : NULL;
+                if (!end) return zl_fail(ZL_E_BOUNDS, "character map: replacement %u does not end in %lld bytes, nor after %d", value, (long long)m->n_replacements, MOST);
                 piece = (const char *)m->replacements + value;
                 size = (const char *)end - piece;
             }

@@ -11,16 +11,20 @@
  * first alternative that fits and as much as it can: the order among alternatives is worked into the states. One character of looking
  * ahead costs nothing, for a match is only noted once the character after it is known.
  *
+ * What is read past a match is read again, by the search from there. That is seldom much, but an expression may look a long way for a match
+ * that it does not find, again and again: \s*[\r\n]+|\s{512} in a run of spaces. So the state that a search ended in is remembered, and
+ * from where to where it stayed there in vain: a later search that comes into the same state in between finds nothing more either.
+ *
  * Two cuts are no automata. Digits in threes from the right need the run's length; and a run at the end of a part is found from there.
  *
  * What it is not: it knows no expression and no Unicode; both are in the tables. What is no UTF-8 is read as U+FFFD, byte by byte.
  */
 #include "core.h"
 
-enum { MATCH = 0x8000, REPLACEMENT = 0xfffd };
+enum { MATCH = 0x8000, REPLACEMENT = 0xfffd, MOST_CUTS = 16 };
 
 int zl_cuts_check(zl_cut *cuts, int n_cuts) {
-    if (!cuts || n_cuts < 1 || n_cuts > 16) return zl_fail(ZL_E_ARG, "words: %d cuts", n_cuts);
+    if (!cuts || n_cuts < 1 || n_cuts > MOST_CUTS) return zl_fail(ZL_E_ARG, "words: %d cuts", n_cuts);
     for (int k = 0; k < n_cuts; k++) {
         zl_cut *c = cuts + k;
         c->checked = 0;
@@ -74,19 +78,26 @@ static void expression(cutting *c, int k, int64_t begin, int64_t end) {
     const uint8_t *text = c->text, *classes = cut->classes;
     const int64_t columns = cut->n_classes + 1;
     int64_t between = begin; /* where what matches nothing began */
+    int64_t vain_from = end, vain_to = -1; /* no match follows for who is in vain_state before a character from here to there */
+    uint32_t vain_state = 0;
     for (int64_t at = begin; at < end; ) {
-        int64_t last = at, length;
+        int64_t last = at, length, i = at, since = at;
         uint32_t state = 1;
-        for (int64_t i = at;; i += length) {
-            uint32_t entry;
+        for (;; i += length) {
+            uint32_t entry, next;
             if (i >= end) {
                 if (cut->next[state * columns + columns - 1] & MATCH) last = i;
                 break;
             }
             entry = cut->next[state * columns + classes[code_point(text, i, end, &length)]];
             if (entry & MATCH) last = i;
-            if (!(state = entry & ~(uint32_t)MATCH)) break;
+            if (!(next = entry & ~(uint32_t)MATCH)) break;
+            if (next != state) {
+                state = next, since = i + length;
+                if (state == vain_state && since >= vain_from && since <= vain_to) break;
+            }
         }
+        if (i > vain_to) vain_state = state, vain_from = since > last ? since : last + 1, vain_to = i;
         if (last == at) {
             code_point(text, at, end, &length);
             at += length;
@@ -150,6 +161,7 @@ static void part(cutting *c, int k, int64_t begin, int64_t end) {
 
 int zl_split(const zl_cut *cuts, int n_cuts, const uint8_t *text, int64_t n, int32_t *ends, int64_t *n_ends) {
     if (!cuts || !n_ends || (n && (!text || !ends))) return zl_fail(ZL_E_ARG, "words: a null pointer");
+    if (n_cuts < 1 || n_cuts > MOST_CUTS) return zl_fail(ZL_E_ARG, "words: %d cuts", n_cuts);
     for (int k = 0; k < n_cuts; k++)
         if (cuts[k].checked != 1) return zl_fail(ZL_E_ARG, "words: cut %d has not been checked", k);
     if (n < 0 || n >= INT32_MAX) return zl_fail(ZL_E_SHAPE, "words: a text of %lld bytes", (long long)n);

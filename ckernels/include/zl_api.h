@@ -265,7 +265,7 @@ typedef struct {
 
 /* Normalise a text of UTF-8. With `out` NULL *n_out is the room that out needs, which spaces at the end take too. -> out, *n_out bytes of it,
  * and origin (NULL: not wanted; room for one more than out): the byte of the text that each byte comes from, and where what follows would
- * come from. ZL_E_BOUNDS: a map that leads outside itself. */
+ * come from. ZL_E_BOUNDS: a map that leads outside itself, or holds a key or replacement of more than ZL_LONGEST_PIECE bytes. */
 int zl_normalize(const zl_charsmap *m, const uint8_t *text, int64_t n, uint8_t *out, int32_t *origin, int64_t *n_out);
 
 /* ---- words: cutting a text by a pre-tokenizer's tables, see core/words.c -------------------------------------------------- */
@@ -313,7 +313,7 @@ typedef struct {
 int zl_pairs_parts(const zl_strings *tokens, const zl_strings *merges, int32_t *parts);
 /* Fill the slots. parts [n_merges][3]: symbols; a merge's rank is its place, of equal ones the first counts. */
 int zl_pairs_build(zl_pairs *p, const int32_t *parts, int64_t n_merges);
-/* Encode words, word i ending before byte ends[i]. seen [n_seen]: scratch, a power of two; -> ids [up to n], id_ends [n_ends]: the number of
+/* Encode words, word i ending before byte ends[i]; none is empty. seen [n_seen]: scratch, a power of two; -> ids [up to n], id_ends [n_ends]: the number of
  * ids up to the end of each word. */
 int zl_pairs_encode(const zl_pairs *p, const uint8_t *text, int64_t n, const int32_t *ends, int64_t n_ends, int32_t *seen, int64_t n_seen,
                     int32_t *ids, int32_t *id_ends);

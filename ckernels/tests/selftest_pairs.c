@@ -234,6 +234,9 @@ static void test_errors(void) {
     CHECK(zl_pairs_encode(&p, text, 2, ends, 2, seen, 2, ids, id_ends) == ZL_E_BOUNDS && strstr(zl_error(), "word 1"), "past the end");
     ends[1] = 0;
     CHECK(zl_pairs_encode(&p, text, 2, ends, 2, seen, 2, ids, id_ends) == ZL_E_BOUNDS, "descending");
+    ends[0] = ends[1] = 1;
+    CHECK(zl_pairs_encode(&p, text, 2, ends, 2, seen, 2, ids, id_ends) == ZL_E_BOUNDS && strstr(zl_error(), "begins at 1"), "an empty word");
+    ends[0] = 1, ends[1] = 2;
     int32_t three[3] = {0, 0, (int32_t)p.n_symbols}, *no_slots = NULL;
     CHECK(zl_pairs_build(&p, three, 1) == ZL_E_BOUNDS && strstr(zl_error(), "merge 0"), "a symbol too many");
     three[2] = 0, three[0] = -1;

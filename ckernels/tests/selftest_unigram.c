@@ -243,6 +243,16 @@ static void test_errors(void) {
     CHECK(zl_normalize(&bad, text + 1, 1, NULL, NULL, &n) == ZL_E_BOUNDS && strstr(zl_error(), "does not end"), "a text that does not end");
     bad.n_replacements = 0;
     CHECK(zl_normalize(&bad, text + 1, 1, NULL, NULL, &n) == ZL_E_BOUNDS, "no texts");
+    /* a key that goes in a circle, and a replacement of the most bytes that may be */
+    static uint8_t run[ZL_LONGEST_PIECE + 2], flood[ZL_LONGEST_PIECE + 2];
+    memset(run, 'r', sizeof run), memset(flood, 'f', ZL_LONGEST_PIECE);
+    units[256 ^ 'r'] = (uint32_t)'r' << 10 | 'r';
+    CHECK(zl_normalize(&m, run, ZL_LONGEST_PIECE, NULL, NULL, &n) == ZL_OK && n == ZL_LONGEST_PIECE, "a long key");
+    CHECK(zl_normalize(&m, run, ZL_LONGEST_PIECE + 1, NULL, NULL, &n) == ZL_E_BOUNDS && strstr(zl_error(), "byte 0 of a text"), "a circle");
+    bad = m, bad.replacements = flood, bad.n_replacements = sizeof flood;
+    CHECK(zl_normalize(&bad, text + 1, 1, NULL, NULL, &n) == ZL_OK && n == ZL_LONGEST_PIECE, "a long replacement");
+    flood[ZL_LONGEST_PIECE] = 'f';
+    CHECK(zl_normalize(&bad, text + 1, 1, NULL, NULL, &n) == ZL_E_BOUNDS && strstr(zl_error(), "does not end"), "a longer one");
     bad = m, bad.kept = &unbuilt;
     CHECK(zl_normalize(&bad, text, 2, NULL, NULL, &n) == ZL_E_ARG, "kept pieces that are not built");
 }

@@ -128,6 +128,49 @@ static void test_cuts(void) {
     }
 }
 
+/* x+o|x : a run of x with an o after it, else each x alone, and what lies between. All of a run is read for the o that does not come. */
+static const uint16_t far_ahead[5][4] = {{0}, {2, 0, 0, 0}, {3 | M, M, 4 | M, M}, {3, 0, 4, 0}, {M, M, M, M}};
+
+static void test_looking_far(void) {
+    static uint8_t text[MAX];
+    static int32_t ends[MAX], want[MAX];
+    zl_cut cut = words;
+    cut.next = far_ahead[0], cut.n_states = 5;
+    CHECK(zl_cuts_check(&cut, 1) == ZL_OK, "check");
+    for (int round = 0; round < 2000; round++) {
+        int n = 0, count = 0;
+        int64_t n_ends = -1;
+        for (int k = (int)below(12); k > 0; k--) {
+            for (int run = (int)below(9); run > 0; run--) text[n++] = 'x';
+            text[n++] = (uint8_t)" o"[below(2)];
+        }
+        for (int i = 0; i < n; ) {
+            int run = i;
+            while (run < n && text[run] == 'x') run++;
+            if (run == i) { /* what lies between */
+                while (i < n && text[i] != 'x') i++;
+                want[count++] = i;
+            } else if (run < n && text[run] == 'o') {
+                want[count++] = i = run + 1;
+            } else {
+                while (i < run) want[count++] = ++i;
+            }
+        }
+        CHECK(zl_split(&cut, 1, text, n, ends, &n_ends) == ZL_OK && n_ends == count && !memcmp(ends, want, (size_t)count * sizeof *ends),
+              "round %d: %lld words, not %d", round, (long long)n_ends, count);
+    }
+    /* (?:-zxqy|z)x*q|[-zqyx] : the search from - comes into the state of x*q behind the place where that from z leaves it */
+    static const uint16_t late[9][7] = {{0}, {0, 2, 6, 8, 8, 8, 0}, {M, M, 3 | M, M, M, M, M}, {0, 0, 0, 0, 0, 4, 0}, {0, 0, 0, 5, 0, 0, 0},
+                                        {0, 0, 0, 0, 7, 0, 0}, {M, M, M, 8 | M, M, 7 | M, M}, {0, 0, 0, 8, 0, 7, 0}, {M, M, M, M, M, M, M}};
+    static uint8_t six[ZL_CODE_POINTS];
+    for (uint8_t i = 1; i < 6; i++) six[(uint8_t)"?-zqyx"[i]] = i;
+    static const int32_t six_ends[] = {1, 4, 5, 6, 7, 8};
+    int64_t n_ends = -1;
+    cut = (zl_cut){.kind = ZL_CUT_EXPRESSION, .n_classes = 6, .n_states = 9, .classes = six, .next = late[0]};
+    CHECK(zl_cuts_check(&cut, 1) == ZL_OK && zl_split(&cut, 1, (const uint8_t *)"-zxqyxxx", 8, ends, &n_ends) == ZL_OK && n_ends == 6 &&
+              !memcmp(ends, six_ends, sizeof six_ends), "%lld words", (long long)n_ends);
+}
+
 /* What is no UTF-8 is read byte by byte; nothing after the text is. */
 static void test_bad_text(void) {
     static const struct { const char *text; int n; int32_t ends[4]; int n_ends; } cases[] = {
@@ -184,6 +227,8 @@ static void test_errors(void) {
     CHECK(zl_split(NULL, 1, text, 2, ends, &n_ends) == ZL_E_ARG && zl_split(&cut, 1, NULL, 2, ends, &n_ends) == ZL_E_ARG &&
               zl_split(&cut, 1, text, 2, NULL, &n_ends) == ZL_E_ARG && zl_split(&cut, 1, text, 2, ends, NULL) == ZL_E_ARG, "null pointers");
     CHECK(zl_split(&cut, 1, text, -1, ends, &n_ends) == ZL_E_SHAPE && zl_split(&cut, 1, text, INT32_MAX, ends, &n_ends) == ZL_E_SHAPE, "length");
+    CHECK(zl_split(&cut, 0, text, 2, ends, &n_ends) == ZL_E_ARG && zl_split(&cut, -1, text, 2, ends, &n_ends) == ZL_E_ARG &&
+              zl_split(&cut, 17, text, 2, ends, &n_ends) == ZL_E_ARG, "numbers of cuts");
 }
 
 int selftest_words(zl_ctx *ctx) {
@@ -191,6 +236,7 @@ int selftest_words(zl_ctx *ctx) {
     failures = 0;
     prepare();
     test_cuts();
+    test_looking_far();
     test_bad_text();
     test_errors();
     return failures;

@@ -12,7 +12,7 @@ import small_vocabularies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zigllama.errors import InvalidArgument
+from zigllama.errors import InvalidArgument, ShapeError
 from zigllama.foundation.gguf_metadata import StringArray
 from zigllama.foundation.native_strings import StringIndex
 from zigllama.foundation.native_words import Cut, CutKind, PairEncoder, Whole, WordCutter
@@ -128,6 +128,15 @@ def test_pairs_refuse_what_does_not_fit() -> None:
     assert ids.tolist() == [2, 1, 2] and id_ends.tolist() == [2, 3]
     with pytest.raises(InvalidArgument, match="word 1 ends at byte 2"):
         pairs.encode(b"abbab", np.array([3, 2], np.int32))
+    with pytest.raises(InvalidArgument, match="word 1 ends at byte 3, begins at 3"):
+        pairs.encode(b"abbab", np.array([3, 3, 5], np.int32))
+    with pytest.raises(ShapeError, match=r"ends is int64 \(2,\), not int32 \(n\)"):
+        pairs.encode(b"abbab", np.array([3, 5]))  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match=r"lone is int32 \(255,\), not int32 \(256\)"):
+        PairEncoder(tokens, StringArray.from_strings(["a b"]), None, lone[1:], Whole.NEVER)
+    for letters in ("ab", "a" * 255 + "\u0800"):
+        with pytest.raises(ShapeError, match="letters, not 256 below"):
+            PairEncoder(tokens, StringArray.from_strings(["a b"]), letters, lone, Whole.NEVER)
 
 
 def test_tables_that_lead_out_of_themselves() -> None:
@@ -137,8 +146,28 @@ def test_tables_that_lead_out_of_themselves() -> None:
     bad[1, 0] = 999
     with pytest.raises(InvalidArgument, match="leads to state 999"):
         WordCutter([Cut(cut.kind, cut.classes, bad)])
+    with pytest.raises(ShapeError, match=r"cut 1: classes is uint8 \(1114111,\), not uint8 \(1114112\)"):
+        WordCutter([cut, Cut(cut.kind, cut.classes[1:], cut.next)])
+    with pytest.raises(ShapeError, match="cut 0: next is int64"):
+        WordCutter([Cut(cut.kind, cut.classes, cut.next.astype(np.int64))])  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="kind 7"):
         WordCutter([Cut(7, cut.classes)])  # type: ignore[arg-type]
+
+
+def test_a_look_far_ahead_is_not_repeated() -> None:
+    """jais-2 takes 512 spaces at a time, and looks for a newline behind the whole run each time. Eight times the text
+    takes about eight times the time, not 64; so do several runs, and the words are the twin's."""
+    tables, split = cutter(PRE_TOKENIZERS["jais-2"]), splitter(PRE_TOKENIZERS["jais-2"])
+
+    def seconds(n: int) -> float:
+        raw = b" " * n + b"x" + b" " * (n - 1) + b"x\n"
+        begin = time.process_time()
+        tables.ends(raw)
+        return time.process_time() - begin
+
+    assert seconds(1_600_000) < 20 * max(min(seconds(200_000) for _ in range(3)), 5e-3)
+    for text in (" " * 5000 + "x" + " " * 3000 + "y", (" " * 2000 + "x") * 3, " " * 1500 + "\n" + " " * 1500 + "\t x"):
+        assert words(tables, text) == split(text)
 
 
 @pytest.mark.parametrize("pre", DISTINCT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
@@ -47,10 +48,19 @@ def word_piece() -> dict[str, Any]:
     return {P + "model": "bert", P + "tokens": tokens, P + "token_type": types, **special}
 
 
+def raw_pairs() -> dict[str, Any]:
+    """Gemma 4's kind: spaces are spelt U+2581, what is no token falls into bytes."""
+    tokens = [*"\u2581theab\n", "\u2581a", "\u2581the", "th", "the", *(f"<0x{b:02X}>" for b in range(256))]
+    types = [1] * (len(tokens) - 256) + [6] * 256
+    merges = ["t h", "th e", "\u2581 the", "\u2581 a"]
+    return {P + "model": "gemma4", P + "tokens": tokens, P + "token_type": types, P + "merges": merges}
+
+
 SPM = small_vocabularies.spm()
 MERGED = {**SPM, P + "add_space_prefix": True, P + "remove_extra_whitespaces": True}
 VOCABULARIES: dict[str, Any] = {
     "bpe": small_vocabularies.bpe(),
+    "bpe-raw": raw_pairs(),
     "spm": SPM,
     "spm-prefix": {**SPM, P + "add_space_prefix": True},
     "spm-merged": MERGED,
@@ -101,7 +111,7 @@ def test_places(name: str, text: str, added: bool, parse: bool) -> None:
     assert all(b <= c for (_, b), (c, _) in pairwise(own))
 
 
-@pytest.mark.parametrize("name", ["bpe", "spm", "spm-prefix"])
+@pytest.mark.parametrize("name", ["bpe", "bpe-raw", "spm", "spm-prefix"])
 @given(text=TEXT)
 def test_places_are_the_text(name: str, text: str) -> None:
     """Vocabularies that have every byte, and normalise nothing: places side by side are the text, and each token's
@@ -117,7 +127,7 @@ def test_places_are_the_text(name: str, text: str) -> None:
     assert at == len(raw)
 
 
-@pytest.mark.parametrize("name", ["bpe", "spm", "spm-prefix", "unigram-bytes"])
+@pytest.mark.parametrize("name", ["bpe", "bpe-raw", "spm", "spm-prefix", "unigram-bytes"])
 @given(text=st.text(st.characters(exclude_categories=["Cs"])) | TEXT)
 def test_round_trip(name: str, text: str) -> None:
     """Every text comes back: exactly for byte-level BPE; SentencePiece spells a space U+2581 and cannot tell the two
@@ -154,5 +164,25 @@ def test_places_written_out() -> None:
     ids, places = t.encode_with_offsets("  the \u4e16\u4e16  light ")
     assert [t.piece(i) for i in ids][-3:] == [b"<unk>", b" light", b"</s>"]
     assert places[-3:] == [(6, 12), (12, 19), None]
-    with pytest.raises(InvalidArgument, match=r"U\+DFFF at character 1"):
-        t.encode_with_offsets("a\udfff")
+    t = TOKENIZERS["bpe-raw"]
+    ids, places = t.encode_with_offsets("\u2581the a<0x41>", add_special=False)
+    assert [t.piece(i) for i in ids] == [b" the", b" a", *(bytes((b,)) for b in b"<0x41>")]
+    assert places == [(0, 6), (6, 8), *((i, i + 1) for i in range(8, 14))]
+    for refused in (t.encode, t.encode_with_offsets, t.encode_inside, lambda text: t.encode_template(text, "\ue000")):
+        with pytest.raises(InvalidArgument, match=r"U\+DFFF at character 1"):
+            refused("a\udfff")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("kind", [1, 6])
+def test_places_where_bytes_have_no_token(kind: int) -> None:
+    """A byte without a token is in no place, and what follows is where it stands; a token <0xHH> that the file says is
+    a word is still that byte, and looking for its name takes no time."""
+    tokens = [*"\u2581a", "\u2581a", *(f"<0x{b:02X}>" for b in b"bc\xc3")]
+    metadata = {**raw_pairs(), P + "tokens": tokens, P + "token_type": [1, 1, 1, kind, kind, kind]}
+    t = Tokenizer.from_metadata({**metadata, P + "merges": ["\u2581 a"]})
+    ids, places = t.encode_with_offsets("da aab\u00e9ca", add_special=False)
+    assert ids == [1, 2, 1, 3, 5, 4, 1]
+    assert places == [(1, 2), (2, 4), (4, 5), (5, 6), (6, 7), (8, 9), (9, 10)]
+    begin = time.process_time()
+    assert t.encode_with_offsets("b" * 300_000, add_special=False)[1][-1] == (299_999, 300_000)
+    assert time.process_time() - begin < 20  # to look through the rest for each took minutes

@@ -233,16 +233,33 @@ def test_a_byte_without_a_token() -> None:
 
 
 def test_a_map_that_floods() -> None:
-    """A letter that becomes thousands: told before memory is taken."""
+    """A letter that becomes hundreds: told before memory is taken."""
     units = np.full(512, 0xFFFFFFFF, np.uint32)
     units[0] = 256 << 10
     units[256 ^ 97] = ((256 ^ 97 ^ 500) << 10) | 256 | 97
     units[500] = 1 << 31
-    raw = struct.pack("<I", 2048) + units.tobytes() + b"x" * 100_000 + b"\0"
+    raw = struct.pack("<I", 2048) + units.tobytes() + b"x" * 1000 + b"\0"
     t = Tokenizer.from_metadata(changed("rules", precompiled_charsmap=np.frombuffer(raw, np.uint8)))
     assert t.encode("bbb")
-    with pytest.raises(BadMetadata, match="makes 100000003 bytes of a text of 1000"):
+    with pytest.raises(BadMetadata, match="makes 1000003 bytes of a text of 1000"):
         t.encode("a" * 1000)
+
+
+def test_a_map_that_goes_in_a_circle() -> None:
+    """A unit that is its own child is a key without an end, a replacement of megabytes is read for each letter: a text
+    of some thousand letters would take minutes."""
+    units = np.full(512, 0xFFFFFFFF, np.uint32)
+    units[0] = 256 << 10
+    units[256 ^ 97] = (97 << 10) | 97
+    units[256 ^ 98] = ((256 ^ 98 ^ 500) << 10) | 256 | 98
+    units[500] = 1 << 31
+    raw = struct.pack("<I", 2048) + units.tobytes() + b" " * 1025 + b"\0"
+    t = Tokenizer.from_metadata(changed("rules", precompiled_charsmap=np.frombuffer(raw, np.uint8)))
+    assert t.encode("a" * 1000)
+    with pytest.raises(BadMetadata, match=r"byte 1 of a text leads .* to a key of more than 1024 bytes"):
+        t.encode("c" + "a" * 100_000)
+    with pytest.raises(BadMetadata, match="replacement 0 does not end in 1026 bytes, nor after 1024"):
+        t.encode("b" * 1000)
 
 
 @given(seed=st.integers(0, 2**32), text=NORMALIZED)
@@ -272,6 +289,9 @@ def test_numbers_that_do_not_fit() -> None:
         Unigram(trie, np.zeros(3, np.float32), -10, 0)
     with pytest.raises(InvalidArgument, match="score 1 is not finite"):
         Unigram(trie, np.array([0, np.inf], np.float32), -10, 0)
+    for unknown in (-1e39, float("nan")):
+        with pytest.raises(InvalidArgument, match=f"the unknown score {unknown} is not".replace("+", ".")):
+            Unigram(trie, np.zeros(2, np.float32), unknown, 0)
 
 
 @pytest.mark.parametrize("letter", ["a", " ", "\u0301", "\n", "\ufdfa", "\x00", "\u4e16"])

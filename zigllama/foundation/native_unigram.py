@@ -73,7 +73,9 @@ class Unigram:
     ) -> None:
         if scores.shape != (trie.strings.n,) or (byte_ids is not None and byte_ids.shape != (256,)):
             raise ShapeError(f"{scores.size} scores for {trie.strings.n} strings, or not 256 tokens of bytes")
-        if not np.isfinite(scores).all() or not np.isfinite(unknown_score):
+        if not abs(unknown_score) <= float(np.finfo(np.float32).max):
+            raise InvalidArgument(f"unigram: the unknown score {unknown_score} is not finite in float32")
+        if not np.isfinite(scores).all():
             raise InvalidArgument(f"unigram: score {int(np.argmin(np.isfinite(scores)))} is not finite")
         self._record = record = ffi.new("zl_unigram *")
         self._keep: list[Any] = [trie, ffi.from_buffer("float[]", np.ascontiguousarray(scores, np.float32))]

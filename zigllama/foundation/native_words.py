@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from zigllama.errors import ShapeError
 
 from .gguf_metadata import StringArray
 from .native import check, ffi, lib
@@ -41,15 +43,27 @@ class Cut(NamedTuple):
     next: npt.NDArray[np.uint16] | None = None
 
 
+def _check(name: str, array: npt.NDArray[Any], dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
+    """Raise ShapeError for an array that C would read otherwise, or past its end. None in a shape: any number."""
+    fits = array.ndim == len(shape) and all(b in (None, a) for a, b in zip(array.shape, shape, strict=True))
+    if array.dtype != dtype or not fits:
+        wanted = f"{dtype.__name__} ({', '.join('n' if n is None else str(n) for n in shape)})"
+        raise ShapeError(f"{name} is {array.dtype} {array.shape}, not {wanted}")
+
+
 class WordCutter:
     """Cuts a text by several cuts, one after the other.
 
     cutter.ends("it's 12".encode())      # array([2, 4, 7], dtype=int32): the byte after each word
 
-    Raises InvalidArgument for tables that lead out of themselves.
+    Raises InvalidArgument for tables that lead out of themselves, ShapeError for others than `Cut` describes.
     """
 
     def __init__(self, cuts: Sequence[Cut]) -> None:
+        for k, cut in enumerate(cuts):
+            _check(f"cut {k}: classes", cut.classes, np.uint8, (lib.ZL_CODE_POINTS,))
+            if cut.next is not None:
+                _check(f"cut {k}: next", cut.next, np.uint16, (None, None))
         self._cuts = ffi.new("zl_cut[]", len(cuts))
         self._keep: list[object] = []
         for record, cut in zip(self._cuts, cuts, strict=True):
@@ -86,12 +100,15 @@ class PairEncoder:
                characters
     lone       the token of each byte that ends up in a symbol which is no token, int32 (256,), -1 for none
 
-    Raises InvalidArgument for a merge that is not two symbols with a space between.
+    Raises InvalidArgument for a merge that is not two symbols with a space between, ShapeError for not 256 of these.
     """
 
     def __init__(
         self, index: StringIndex, merges: StringArray, letters: Sequence[str] | None, lone: I32, whole: Whole
     ) -> None:
+        _check("lone", lone, np.int32, (256,))
+        if letters is not None and (len(letters) != 256 or max(letters) >= "\u0800"):
+            raise ShapeError(f"{len(letters)} letters, not 256 below U+0800")
         tokens, self._index = index.strings, index
         parts = np.empty((len(merges), 3), np.int32)
         listed = StringIndex(merges)
@@ -145,8 +162,9 @@ class PairEncoder:
     def encode(self, text: bytes, ends: I32) -> tuple[I32, I32]:
         """Ids of the words of a text that end before bytes `ends`, int32; and how many of them end with each word.
 
-        Raises InvalidArgument for an end that descends or lies past the text; OutOfMemory.
+        Raises InvalidArgument for an end that does not ascend or lies past the text; ShapeError; OutOfMemory.
         """
+        _check("ends", ends, np.int32, (None,))
         ids, id_ends = np.empty(len(text), np.int32), np.empty(len(ends), np.int32)
         n_seen = 1 << min(16, len(ends).bit_length())
         pointers = [ffi.from_buffer("int32_t[]", a) for a in (ends, np.empty(n_seen, np.int32), ids, id_ends)]

@@ -43,19 +43,9 @@ class TextEncoder(ABC):
     def encode(self, text: str, after_special: bool) -> list[int]:
         """Ids of a text. `after_special`: it is the first part of a text, or a special token stands before it."""
 
+    @abstractmethod
     def encode_with_offsets(self, text: str, after_special: bool) -> tuple[list[int], list[Span]]:
-        """`encode`, and for each id the first byte of its place in the text's UTF-8 and the byte after the last.
-
-        This one is for tokens whose bytes are the text's own, one after the other; what stands for nothing there (a
-        byte that the vocabulary has no token for) has an empty place.
-        """
-        ids, spans, raw, at = self.encode(text, after_special), list[Span](), text.encode(), 0
-        for i in ids:
-            piece = self.piece(i, int(self.vocabulary.types[i]))
-            found = raw.find(piece, at)
-            start, at = (at, at) if found < 0 else (found, found + len(piece))
-            spans.append((start, at))
-        return ids, spans
+        """`encode`, and for each id the first byte of its place in the text's UTF-8 and the byte after the last."""
 
     @abstractmethod
     def piece(self, i: int, kind: int) -> bytes:

@@ -199,7 +199,11 @@ class Tokenizer:
         return prefix, suffix, middle
 
     def encode_inside(self, text: str) -> list[int]:
-        """Token ids of a text that goes on within another one: nothing is put around it, no space before it."""
+        """Token ids of a text that goes on within another one: nothing is put around it, no space before it.
+
+        Raises `InvalidArgument` for a lone surrogate.
+        """
+        _check_text(text)
         parts = self._user_defined.partition(text)
         return [i for p in parts for i in ([p] if isinstance(p, int) else self._encode_part(p, False))]
 
@@ -208,7 +212,9 @@ class Tokenizer:
 
         `marker` is a character that the renderer put into what users wrote, so that no control token's text is found
         there. It is taken out once the control tokens are cut out. See chat_templates.py.
+        Raises `InvalidArgument` for a lone surrogate.
         """
+        _check_text(text)
         ids: list[int] = []
         after_special = True
         for part in self._control.partition(text):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from zigllama.errors import BadMetadata
 from zigllama.foundation.gguf_metadata import StringArray
@@ -23,7 +24,7 @@ from zigllama.foundation.native_words import PairEncoder, Whole, WordCutter
 from .merging import merge
 from .pretokenizers import PreTokenizer, splitter
 from .split_automaton import cutter
-from .text_encoder import TextEncoder
+from .text_encoder import Span, TextEncoder
 from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
 
 SPACE = "\u2581"  # as SentencePiece spells it
@@ -70,9 +71,13 @@ class BytePairEncoder(TextEncoder):
     @cached_property
     def _pairs(self) -> PairEncoder:
         check_pairs(self._merges)
-        rule, ids = self.rule, np.array([-1 if (i := self._lone(b)) is None else i for b in range(256)], np.int32)
+        rule = self.rule
         whole = Whole.ALWAYS if rule.ignore_merges else Whole.NEWLINES if rule.newline_words else Whole.NEVER
-        return PairEncoder(self.vocabulary.index, self._merges, None if rule.raw else LETTERS, ids, whole)
+        return PairEncoder(self.vocabulary.index, self._merges, None if rule.raw else LETTERS, self._lone_ids, whole)
+
+    @cached_property
+    def _lone_ids(self) -> npt.NDArray[np.int32]:
+        return np.array([-1 if (i := self._lone(b)) is None else i for b in range(256)], np.int32)
 
     def _lone(self, byte: int) -> int | None:
         """The token for a byte whose symbol is no token: a merge may make such a symbol. As llama.cpp does, letters of
@@ -84,10 +89,32 @@ class BytePairEncoder(TextEncoder):
 
     def encode(self, text: str, after_special: bool) -> list[int]:
         """Ids of a text without special tokens."""
-        raw = (text.replace(" ", SPACE) if self.rule.escape_spaces else text).encode()
+        raw = self._spelt(text)
         ids, _ = self._pairs.encode(raw, self._cutter.ends(raw))
         found: list[int] = ids.tolist()
         return found
+
+    def _spelt(self, text: str) -> bytes:
+        return (text.replace(" ", SPACE) if self.rule.escape_spaces else text).encode()
+
+    def encode_with_offsets(self, text: str, after_special: bool) -> tuple[list[int], list[Span]]:
+        """`encode`, and the bytes of the text that each token stands for. What no token stands for, a byte that the
+        vocabulary has none for, is passed over."""
+        source, raw = np.frombuffer(text.encode(), np.uint8), self._spelt(text)
+        widths = np.where((source == 0x20) & self.rule.escape_spaces, len(SPACE.encode()), 1)
+        origin = np.append(np.repeat(np.arange(len(source)), widths), len(source)).tolist()
+        ends = self._cutter.ends(raw)
+        ids, id_ends = self._pairs.encode(raw, ends)
+        found, lone, spans, first, at = ids.tolist(), self._lone_ids.tolist(), list[Span](), 0, 0
+        for id_end, end in zip(id_ends.tolist(), ends.tolist(), strict=True):
+            for i in found[first:id_end]:
+                mine = self._bytes(i)
+                while at < end and not raw.startswith(mine, at) and lone[raw[at]] != i:
+                    at += 1
+                start, at = at, min(end, at + (len(mine) if raw.startswith(mine, at) else 1))
+                spans.append((origin[start], origin[at]))
+            first, at = id_end, end
+        return found, spans
 
     def encode_by_definition(self, text: str) -> list[int]:
         """The twin of `encode`: words by Python's `re`, then merges word by word, best pair first."""
@@ -96,7 +123,7 @@ class BytePairEncoder(TextEncoder):
         for i in range(len(self._merges)):
             ranks.setdefault(self._merges.raw(i), i)
         ids: list[int | None] = []
-        for word in splitter(self.rule)(text.replace(" ", SPACE) if self.rule.escape_spaces else text):
+        for word in splitter(self.rule)(self._spelt(text).decode()):
             spelt = word if self.rule.raw else "".join(LETTERS[b] for b in word.encode())
             whole = find(spelt.encode())
             if whole is not None and (self.rule.ignore_merges or (self.rule.newline_words and not word.strip("\n"))):
@@ -115,8 +142,15 @@ class BytePairEncoder(TextEncoder):
         raw = self.vocabulary.tokens.raw(i)
         if kind != NORMAL:
             return b"" if kind == UNUSED else raw
+        return raw.replace(SPACE.encode(), b" ") if self.rule.escape_spaces else self._bytes(i)
+
+    def _bytes(self, i: int) -> bytes:
+        """The bytes of a text that is cut into words that token `i` stands for, whatever its type."""
+        if self.vocabulary.types[i] == BYTE:
+            return bytes((self.vocabulary.byte_of(i),))
+        raw = self.vocabulary.tokens.raw(i)
         if self.rule.raw:
-            return raw.replace(b"\xe2\x96\x81", b" ") if self.rule.escape_spaces else raw
+            return raw
         try:
             return bytes([BYTE_OF_LETTER[letter] for letter in raw.decode()])
         except (KeyError, UnicodeDecodeError):
