@@ -19,6 +19,8 @@ from zigllama.inference.vision import ImageRows, Vision
 from zigllama.models.image_processing import FORMATS, MAX_PIXELS, decode, longest_edge, whole_tiles
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+
+
 @pytest.mark.parametrize(("kind", "n"), [("mlp", 16), ("idefics3", 28)])
 def test_rows(kind: str, n: int, tmp_path: Path) -> None:
     """The spelling changes no bit, threads neither; the twins say the same within float32's rounding."""
