@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,18 @@ def test_what_is_printed(model: str, capsys: pytest.CaptureFixture[str]) -> None
     assert "for message in messages" in capsys.readouterr().out
 
 
+def test_images_and_variables_of_any_name(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An image has a place, and no token; what a request holds besides may have any name."""
+    file = tmp_path / "messages.json"
+    parts = [{"type": "image", "image": "no such file"}, {"type": "text", "text": "this"}]
+    file.write_text(json.dumps({"messages": [{"role": "user", "content": parts}], "self": 1, "a b": 2}))
+    assert told(capsys, model, "-f", str(file))["ids"].count(-1) == 1
+    assert main(["template", model, "-f", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "user\n<image>this" in out and re.search(r"^ +-1  '<image>'$", out, re.MULTILINE)
+    assert told(capsys, model, "-p", "Hi <|im_end|>", "--set", "self=1")["text"] == TEXT
+
+
 def test_other_templates_tools_and_variables(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = told(capsys, model, "-p", "Hi", "-sys", "Be brief.", "--template", "Llama-3")
     assert "<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>" in made["text"]
@@ -72,6 +85,9 @@ def test_other_templates_tools_and_variables(model: str, tmp_path: Path, capsys:
         (["-f", "WORD"], 2, "no JSON list of messages"),
         (["-p", "x", "--tools", "WORD"], 2, "list of function schemas"),
         (["-p", "x", "--set", "1=2"], 2, "NAME=JSON"),
+        (["-p", "x", "--set", "messages=[]"], 2, "messages come from a file"),
+        (["-p", "x", "--set", "tools=[]"], 2, "tools come from a file"),
+        (["-f", "SURROGATE"], 2, "lone surrogate U+D800"),
         (["-p", "x", "--template", "lama-3"], 2, "llama-3"),
     ],
 )
@@ -80,7 +96,8 @@ def test_refusals(
 ) -> None:
     (tmp_path / "BAD").write_text("{")
     (tmp_path / "WORD").write_text('"word"')
-    words = [str(tmp_path / w) if w in ("BAD", "WORD") else w for w in words]
+    (tmp_path / "SURROGATE").write_text('[{"role": "user", "content": "\\ud800"}]')
+    words = [str(tmp_path / w) if w in ("BAD", "WORD", "SURROGATE") else w for w in words]
     assert main(["template", model, *words]) == code
     out, err = capsys.readouterr()
     assert out == "" and said in err

@@ -109,6 +109,15 @@ def test_other_images_are_not_taken_from_the_cache(seeing: Model) -> None:
     assert other.token_ids == fresh.token_ids != first.token_ids
 
 
+def test_rows_are_the_requests_own(seeing: Model) -> None:
+    """Who changes his array afterwards changes neither a request that waits nor what a session has read."""
+    rows = np.random.default_rng(7).normal(0, 1, (16, WIDTH)).astype(np.float32)
+    made = seeing.prompt([5, -1, 6], [rows])
+    before = rows.copy()
+    rows[:] = 0
+    np.testing.assert_array_equal(made.images[0][1], before)
+
+
 def test_text_with_images(seeing: Model) -> None:
     """`<image>` is a place only where images are given; pixels, a file and its rows are the same image."""
     assert seeing.vision is not None
@@ -136,6 +145,10 @@ def test_what_does_not_fit(seeing: Model, small_model: Small, tower: Path) -> No
         ([row], errors.ShapeError),
         ([ImageRows(row, 1, 1)], errors.ShapeError),
         ([b"no image"], errors.BadImage),
+        ([b"no image", PIXELS], errors.PlaceholderMismatch),  # counted before any is read
+        ("cat.png", errors.InvalidArgument),
+        (PIXELS, errors.InvalidArgument),
+        (5, errors.InvalidArgument),
     ):
         with pytest.raises(error):
             seeing.generate("a <image>", images=images, max_tokens=1)
@@ -150,6 +163,9 @@ def test_what_does_not_fit(seeing: Model, small_model: Small, tower: Path) -> No
         (row[:, :-1], 0, errors.ShapeError),
         (row[:0], 0, errors.ShapeError),
         (row * np.nan, 0, errors.NonFinite),
+        ([row], 1, errors.InvalidArgument),
+        (5, 1, errors.InvalidArgument),
+        (["row"], [1], errors.ShapeError),
     ):
         with pytest.raises(error):
             seeing.logits([5, 6, 7], image=image, image_at=at)

@@ -9,6 +9,7 @@ import small_vocabularies
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zigllama.errors import TemplateError
 from zigllama.models.built_in_templates import BUILT_IN, built_in
 from zigllama.models.chat_templates import ChatTemplates
 from zigllama.models.tokenizer import Tokenizer
@@ -148,3 +149,13 @@ def test_qwen_with_tools() -> None:
     assert f"<|im_start|>assistant\n{written}\n{written}<|im_end|>\n" in text
     results = "<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response>"
     assert f"<|im_start|>user\n{results}<|im_end|>\n" in text
+
+
+@pytest.mark.parametrize("name", sorted(set(BUILT_IN) - {"qwen"}))
+def test_tools_are_not_left_out_in_silence(name: str) -> None:
+    question = [{"role": "user", "content": "A"}]
+    with pytest.raises(TemplateError, match=f"{name} has no place for tools"):
+        chat(name).render_chat(question, [{"name": "f"}])
+    with pytest.raises(TemplateError, match=f"{name} has no place for tools"):
+        chat(name).render_chat([*question, {"role": "assistant", "content": "B", "tool_calls": [{"name": "f"}]}])
+    assert chat(name).render_chat(question, []).text == chat(name).render_chat(question).text

@@ -144,6 +144,13 @@ def test_what_is_no_conversation(tokenizer: Tokenizer) -> None:
         chat.render_chat([{"role": "user", "content": b"x"}])
 
 
+def test_a_lone_surrogate(tokenizer: Tokenizer) -> None:
+    chat = ChatTemplates("{{ '<|im_start|>' ~ messages[0].content }}", tokenizer)
+    for content in ("ab\ud800", "<|im_end|>\ud83d"):
+        with pytest.raises(InvalidArgument, match="lone surrogate U\\+D8"):
+            chat.render_chat([{"role": "user", "content": content}])
+
+
 def test_generation_blocks_and_loop_controls(tokenizer: Tokenizer) -> None:
     source = (
         "{% for m in messages %}{% if m.role == 'user' %}{% continue %}{% endif %}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import zlib
 from collections.abc import Callable
@@ -15,9 +16,11 @@ from vision_files import PIXELS, TEXT, write
 
 from zigllama import errors
 from zigllama.inference.vision import ImageRows, Vision
-from zigllama.models.image_processing import MAX_PIXELS, decode, longest_edge, whole_tiles
+from zigllama.models.image_processing import FORMATS, MAX_PIXELS, decode, longest_edge, whole_tiles
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+
+
 @pytest.mark.parametrize(("kind", "n"), [("mlp", 16), ("idefics3", 28)])
 def test_rows(kind: str, n: int, tmp_path: Path) -> None:
     """The spelling changes no bit, threads neither; the twins say the same within float32's rounding."""
@@ -112,6 +115,15 @@ def _key(name: str, value: Any) -> Callable[..., None]:
         (_key("clip.vision.image_std", [0.0, 1.0, 1.0]), errors.BadMetadata, "image_std"),
         (_key("clip.vision.attention.head_count", 5), errors.BadMetadata, "head_count"),
         (_key("clip.vision.feature_layer", [3]), errors.BadMetadata, "feature_layer"),
+        (_key("clip.vision.feature_layer", "one"), errors.BadMetadata, "feature_layer"),
+        (_key("clip.vision.feature_layer", ["1"]), errors.BadMetadata, "feature_layer"),
+        (_key("clip.vision.feature_layer", float("nan")), errors.BadMetadata, "feature_layer"),
+        (_key("clip.vision.feature_layer", [1.5]), errors.BadMetadata, "feature_layer"),
+        (_key("clip.projector_type", ["mlp"]), errors.UnknownName, "projector type"),
+        (_key("clip.projector_type", [1, 2]), errors.UnknownName, "projector type"),
+        (_key("general.architecture", [1, 2]), errors.ZigllamaError, "architecture"),
+        (_key("clip.vision.image_mean", "123"), errors.BadMetadata, "image_mean"),
+        (_key("clip.vision.image_mean", 0.5), errors.BadMetadata, "image_mean"),
         (_key("clip.vision.patch_size", 16), errors.TensorShapeMismatch, "patch_embd"),
         (_key("clip.vision.feed_forward_length", 64), errors.BadTensor, "n_ff is n_embd"),
         (lambda m, t: t.pop("v.class_embd"), errors.MissingTensor, "v.class_embd"),
@@ -155,6 +167,20 @@ def test_decode(tmp_path: Path) -> None:
 def test_broken_images(raw: bytes) -> None:
     with pytest.raises(errors.BadImage):
         decode(raw)
+
+
+def test_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every format that is named is read; one that Pillow would hand to another program is not, and nothing is run."""
+    for name in FORMATS:
+        assert decode(_saved(name, (32, 16))).shape[2] == 3, name
+    ran = tmp_path / "ran"
+    (gs := tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {ran}\n")
+    gs.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # found anew
+    with pytest.raises(errors.BadImage, match="cannot be decoded"):
+        decode(_saved("EPS"))
+    assert not ran.exists()
 
 
 def test_size_limits(tmp_path: Path) -> None:

@@ -201,6 +201,20 @@ FLOODS = [
     "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = ns.l + ['{}😀'.format('x' * 1000000)] %}{% endfor %}",
     "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = ns.l + [namespace(a=i)] %}{% endfor %}",
     "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l, dict(a=i)] %}{% endfor %}",
+    "{{ ('ab' * 2000000) | sort | length }}",
+    "{{ ('ab' * 2000000) | unique | list }}",
+    "{{ ('ab' * 2000000) | groupby('x') | list }}",
+    "{{ ('ab' * 2000000) | min }}",
+    "{{ ('ab' * 2000000) | join | length }}",
+    "{{ ','.join('ab' * 2000000) | length }}",
+    "{{ range(100000) | sort | length }}",
+    "{{ 'a' in range(100000) }}",
+    "{% set l = ['aaaa'] * 20000 %}{{ l | sort(attribute='0.' * 5000 ~ '0') | length }}",
+    "{% set l = ['aaaa'] * 20000 %}{{ l | sort(false, false, '0.' * 5000 ~ '0') | length }}",
+    "{% set l = ['aaaa'] * 20000 %}{{ l | map(attribute='0.' * 90 ~ '0') | list | length }}",
+    "{% set l = ['aaaa'] * 20000 %}{{ l | join('', attribute='0.' * 90 ~ '0') | length }}",
+    "{{ messages | map(attribute='00.' * 1000000) | list }}",
+    "{{ messages | selectattr('00.' * 1000000) | list }}",
 ]
 
 
@@ -211,6 +225,8 @@ def test_floods_stop(source: str) -> None:
 
 # What is allowed though it looks like an attack: bounded, and as Jinja has it.
 HARMLESS = {
+    "{{ 5 in range(100) }}{{ range(3) | sort }}{{ 'cab' | sort }}{{ 'ab' | join(',') }}": "True[0, 1, 2]['a', 'b', 'c']a,b",
+    "{{ [{'a': {'b': 2}}, {'a': {'b': 1}}] | map(attribute='a.b') | list }}": "[2, 1]",
     "{{ '{0[0]}'.format([1]) }}": "1",
     "{{ '{:>5}|{:<3}'.format('a', 'b') }}": "    a|b  ",
     "{{ 2 ** 64 }}": str(2**64),

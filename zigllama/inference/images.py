@@ -11,6 +11,7 @@ What it is not: it runs no vision tower (vision.py) and renders no chat (models/
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,10 +51,15 @@ def split_text(text: str, tokenizer: Tokenizer) -> list[int]:
 def with_images(ids: Sequence[int], images: Iterable[Any], vision: Vision | None, tokenizer: Tokenizer) -> Prompt:
     """Each -1 of `ids` becomes an image: what `Vision.encode` takes, or rows it has given, or ImageRows.
 
-    Raises PlaceholderMismatch, VisionMissing for images where there is no tower, and what the tower raises.
+    Raises InvalidArgument for an image that is no list, PlaceholderMismatch before any is read, VisionMissing for
+    images where there is no tower, and what the tower raises.
     """
+    if isinstance(images, str | bytes | os.PathLike | np.ndarray) or not isinstance(images, Iterable):
+        raise InvalidArgument(f"images is {type(images).__name__}, want a list of images: images=[...]")
     images = list(images)
     if vision is not None:
+        if (places := sum(i < 0 for i in ids)) != len(images):
+            raise PlaceholderMismatch(places, len(images))
         placed, runs = vision.place(ids, [as_rows(image, vision) for image in images], tokenizer)
         return Prompt(placed, tuple(runs))
     if images:
@@ -68,7 +74,7 @@ def as_rows(image: Any, vision: Vision) -> ImageRows:
     from zigllama.inference.vision import ImageRows
 
     if isinstance(image, np.ndarray) and image.dtype == np.float32:
-        made = ImageRows(image, 0, 0)
+        made = ImageRows(image.copy(), 0, 0)  # the caller's may change while it is waiting to be read, or later
     elif isinstance(image, ImageRows):
         made = image
     else:
@@ -90,6 +96,9 @@ def stood_in(ids: Sequence[int], image: Any, image_at: Any, n_embd: int) -> Prom
     if image is None or image_at is None:
         raise InvalidArgument("image and image_at go together: rows, and before which token they stand")
     one = isinstance(image, np.ndarray)
+    if not one and not (isinstance(image, list | tuple) and isinstance(image_at, list | tuple | np.ndarray)):
+        found = f"{type(image).__name__} and {type(image_at).__name__}"
+        raise InvalidArgument(f"image and image_at are {found}, want rows and a place, or a list of each")
     listed, places = ([image], [image_at]) if one else (list(image), list(image_at))
     if len(listed) != len(places) or not all(isinstance(p, int | np.integer) and 0 <= p <= len(ids) for p in places):
         raise InvalidArgument(f"{len(listed)} images at {places}: want a place from 0 to {len(ids)} for each")
@@ -97,6 +106,8 @@ def stood_in(ids: Sequence[int], image: Any, image_at: Any, n_embd: int) -> Prom
         raise InvalidArgument(f"images stand at {places}, want places that ascend")
     out, runs, before = list[int](), list[tuple[int, F32]](), 0
     for rows, place in zip(listed, places, strict=True):
+        if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "fiu":
+            raise ShapeError(f"the rows of an image are {type(rows).__name__}, want float32 (N, {n_embd})")
         rows = np.ascontiguousarray(rows, np.float32)
         if rows.ndim != 2 or rows.shape[1] != n_embd or not len(rows):
             raise ShapeError(f"the rows of an image have shape {rows.shape}, want (N, {n_embd})")

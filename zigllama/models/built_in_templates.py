@@ -257,7 +257,20 @@ _SOURCES = {
     "command-r": COMMAND_R,
 }
 
-BUILT_IN = {name: source.replace("REFUSE", REFUSE.replace("NAME", name)) for name, source in _SOURCES.items()}
+# Nothing is left out without a word: those that know no tools refuse them, and calls in a message.
+NO_TOOLS = """\
+{% if tools or messages | selectattr('tool_calls') | list %}
+{{ raise_exception('the template NAME has no place for tools') }}
+{%- endif %}
+"""
+
+
+def _made(name: str, source: str) -> str:
+    source = source.replace("REFUSE", REFUSE)
+    return (source if "tools" in source else NO_TOOLS + source).replace("NAME", name)
+
+
+BUILT_IN = {name: _made(name, source) for name, source in _SOURCES.items()}
 """Jinja text of every built-in template, by name."""
 
 

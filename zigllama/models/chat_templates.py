@@ -91,6 +91,7 @@ class ChatTemplates:
 
     def render_chat(
         self,
+        /,
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,

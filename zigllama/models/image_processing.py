@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 U8 = npt.NDArray[np.uint8]
 MAX_PIXELS = 1 << 26  # of an image, and of what it is resized to: 67 million, 200 MB
 MAX_SIDE = 4096  # Idefics3 enlarges nothing beyond it
+# What is decoded. Pillow knows more: some it hands to other programs (EPS: Ghostscript), and an image runs nothing.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "TGA", "ICO")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def _pillow() -> Any:
 
 
 def decode(source: str | os.PathLike[str] | bytes) -> U8:
-    """A file, or its bytes, as (H, W, 3) uint8, turned as its EXIF orientation says; transparency is dropped.
+    """A file of one of FORMATS, or its bytes, as (H, W, 3) uint8, turned as its EXIF orientation says; transparency is
+    dropped.
 
     Raises BadImage, ImageTooLarge, PillowMissing, OSError where there is no such file.
     """
@@ -62,7 +65,7 @@ def decode(source: str | os.PathLike[str] | bytes) -> U8:
     if not isinstance(source, bytes) and Path(source).exists() and not Path(source).is_file():
         raise BadImage(name, "is no regular file")
     try:
-        with pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with pillow.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
             _check_size(name, *image.size)
             image.load()
             turned = ImageOps.exif_transpose(image)

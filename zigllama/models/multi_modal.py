@@ -109,12 +109,12 @@ def vision_spec(metadata: Mapping[str, Any]) -> VisionSpec:
     """The tower that a projector's file says. Raises UnsupportedArchitecture for a file of another kind, UnknownName
     for a projector type, BadMetadata."""
     arch = metadata.get("general.architecture")
-    if arch != "clip":
+    if not isinstance(arch, str) or arch != "clip":  # an array compares element by element
         raise UnsupportedArchitecture(f"{arch} (expected a projector's file, of architecture 'clip')")
     if metadata.get("clip.has_vision_encoder") is not True:
         raise BadMetadata("clip.has_vision_encoder", "is not true: the file has no vision tower")
     kind = metadata.get("clip.projector_type", metadata.get("clip.vision.projector_type", "mlp"))
-    if kind not in PROJECTORS:
+    if not isinstance(kind, str) or kind not in PROJECTORS:
         raise UnknownName("projector type", str(kind), tuple(PROJECTORS))
     made, h = PROJECTORS[kind], HyperParameters(metadata)
     n_embd, n_head = h.int("vision.embedding_length"), h.int("vision.attention.head_count")
@@ -150,15 +150,16 @@ def _depth(metadata: Mapping[str, Any], blocks: int) -> int:
     wanted = metadata.get("clip.vision.feature_layer")
     if wanted is None:
         return blocks
-    layers = [int(x) for x in np.asarray(wanted).reshape(-1)]
-    if len(layers) != 1 or not 1 <= layers[0] <= blocks:
-        raise BadMetadata("clip.vision.feature_layer", f"{layers}: one layer from 1 to {blocks} is supported")
-    return layers[0]
+    layers = np.asarray(wanted).reshape(-1)
+    if len(layers) != 1 or layers.dtype.kind not in "iu" or not 1 <= layers[0] <= blocks:
+        reason = f"{wanted!r:.100}: one layer from 1 to {blocks} is supported"
+        raise BadMetadata("clip.vision.feature_layer", reason)
+    return int(layers[0])
 
 
 def _three(metadata: Mapping[str, Any], key: str) -> tuple[float, ...]:
     try:
-        values = tuple(float(x) for x in metadata[key])
+        values = () if isinstance(metadata[key], str) else tuple(float(x) for x in metadata[key])
     except (KeyError, TypeError, ValueError):
         values = ()
     if len(values) != 3 or not all(np.isfinite(values)) or (key.endswith("std") and min(values) <= 0):

@@ -31,6 +31,7 @@ MAX_STRIP = 256  # characters that strip() takes away
 MAX_BACKWARD = 1 << 26  # text times needle: searching backwards takes the product
 MAX_MESSAGE = 2000
 MAX_FORMAT = 200
+MAX_ATTRIBUTE = 200  # characters of a.b.c
 WHITESPACE = [c for c in map(chr, range(0x3001)) if c.isspace()]
 
 
@@ -47,7 +48,8 @@ DEEP = _words(
     unique upper"""
 )
 LAZY = _words("map reject rejectattr select selectattr")  # they give items one by one, whoever asks for them
-ITERATING = _words("groupby join max min sort unique")  # of a text: its characters
+ITERATING = _words("groupby join max min sort unique")  # a text is its characters to them
+BY_ATTRIBUTE = _words("groupby max min rejectattr selectattr sort unique")
 COPYING = ["list", "reverse", "safe"]
 COMPARISONS = _words("in eq == equalto ne != lt < lessthan le <= gt > greaterthan ge >=")
 TEXT_METHODS = _words(
@@ -153,8 +155,9 @@ def _check_replace(owner: str, old: str, new: str) -> None:
 
 def join_texts(separator: str, items: Iterable[Any]) -> str:
     """separator.join(items)"""
-    listed = list(items)
     m = meter()
+    m.each(items)
+    listed = list(items)
     m.look(listed)
     texts = [x for x in listed if isinstance(x, str)]  # join refuses others
     length = sum(map(len, texts)) + len(separator) * len(texts)
@@ -182,10 +185,13 @@ def _metered(name: str, function: Any) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         m = meter()
         m.step()
+        named = [*(args[at + 1 :] if name in BY_ATTRIBUTE else ()), kwargs.get("attribute")]
+        if any(isinstance(x, str) and len(x) > MAX_ATTRIBUTE for x in named):
+            raise TemplateLimit("characters of an attribute's name", MAX_ATTRIBUTE)
+        if name in ITERATING and args[at:]:
+            m.each(args[at])
         if deep:
             given = [list(a) if isinstance(a, Iterator) else a for a in args[at:]]
-            if name in ITERATING and given and isinstance(given[0], str):
-                m.make(64 * len(given[0]))
             args = (*args[:at], *given)
             size = m.look(*given, *kwargs.values())
             check = _CHECKS.get(name)

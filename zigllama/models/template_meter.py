@@ -31,6 +31,8 @@ CLOCK_EVERY = 32  # steps
 LARGE = 1 << 16  # bytes: an operation on more than that looks at the clock itself
 MAX_INT_BITS = 4096
 POINTER = 8  # bytes an element takes in a list
+ITEM = 64  # bytes of an element that is made for it
+TICKS = 256
 
 ELEMENTS: Any = (list, tuple, set, frozenset, type({}.keys()), type({}.values()), type({}.items()))
 
@@ -57,7 +59,7 @@ class Meter:
         self.max_made = MAX_MADE + MADE_PER_BYTE * size
         self.max_seconds = MAX_SECONDS + SECONDS_PER_NODE * nodes
         self.marker = marker  # see chat_templates.py
-        self._steps = self._made = 0
+        self._steps = self._made = self._ticks = 0
         self._until = time.thread_time() + self.max_seconds
 
     def step(self, n: int = 1) -> None:
@@ -73,6 +75,19 @@ class Meter:
         """Look at the time."""
         if time.thread_time() > self._until:
             raise TemplateLimit("seconds", self.max_seconds)
+
+    def tick(self) -> None:
+        """Something small happened that is no step of the template: now and then, look at the time."""
+        self._ticks += 1
+        if self._ticks % TICKS == 0:
+            self.clock()
+
+    def each(self, x: Any) -> None:
+        """A value is going to be gone through item by item. A text is as many values as it has characters."""
+        if isinstance(x, str):
+            if len(x) > self.max_nodes:
+                raise TemplateLimit("values within one", self.max_nodes)
+            self.make(ITEM * len(x))
 
     def make(self, n: int) -> None:
         """Count n bytes that are made, before or after."""
@@ -121,6 +136,9 @@ def _measure(x: Any, max_size: float, max_nodes: float) -> tuple[int, int]:
             size += text_bytes(v)
         elif isinstance(v, bool | int):
             size += v.bit_length() // 4  # as text
+        elif isinstance(v, range):
+            size += ITEM * len(v)
+            nodes += len(v)
         elif isinstance(v, Mapping):
             size += 4 * POINTER * len(v)
             inner = [*v.keys(), *v.values()]

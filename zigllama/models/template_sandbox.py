@@ -146,8 +146,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return format
 
     def getitem(self, obj: Any, argument: Any) -> Any:
+        m = meter()
+        m.tick()  # filters read attributes of many values in one call
         if type(argument) is tuple:
-            meter().look(argument)  # it is hashed
+            m.look(argument)  # it is hashed
         return super().getitem(obj, argument)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:

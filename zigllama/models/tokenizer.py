@@ -211,10 +211,9 @@ class Tokenizer:
         """Token ids of a rendered chat template, whose own text may hold control tokens; nothing is put around it.
 
         `marker` is a character that the renderer put into what users wrote, so that no control token's text is found
-        there. It is taken out once the control tokens are cut out. See chat_templates.py.
-        Raises `InvalidArgument` for a lone surrogate.
+        there. It is taken out once the control tokens are cut out. See chat_templates.py. Raises as `encode`.
         """
-        _check_text(text)
+        _check_text(text.replace(marker, "") if marker else text)
         ids: list[int] = []
         after_special = True
         for part in self._control.partition(text):

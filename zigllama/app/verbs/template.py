@@ -1,7 +1,8 @@
 """Render a conversation with a model's chat template: the text and the token ids that the model would read.
 
 The conversation is a JSON list of messages, in a file, from standard input, or one user's message as -p. The weights
-are not touched. What users wrote never becomes a control token; the ids are those that `chat` would use.
+are not touched. What users wrote never becomes a control token; the ids are those that `chat` would use. An image's
+place is <image> in the text and -1 among the ids; its file is not opened.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from zigllama.app.console import UsageError, note, printable, table
 from zigllama.app.options import add_model, model_path
 from zigllama.foundation.gguf_format import GGUFReader
+from zigllama.models.image_parts import PLACEHOLDER
 from zigllama.models.tokenizer import Tokenizer
 
 MAX_FILE = 64 << 20
@@ -66,11 +68,16 @@ def run(args: argparse.Namespace) -> int:
         print(made.ids)
     else:
         print(made.text, end="" if made.text.endswith("\n") else "\n")
-        rows = [(i, f"'{printable(tokenizer.piece(i).decode('utf-8', 'backslashreplace'))}'") for i in made.ids]
+        rows = [(i, f"'{printable(_piece(tokenizer, i))}'") for i in made.ids]
         print()
         print(table(rows, ("id", "piece"), right=[0]))
         note(f"{len(made.ids)} tokens")
     return 0
+
+
+def _piece(tokenizer: Tokenizer, id: int) -> str:
+    """A token's text; -1 is the place of an image."""
+    return PLACEHOLDER if id < 0 else tokenizer.piece(id).decode("utf-8", "backslashreplace")
 
 
 def _template(name: str | None) -> str | None:
@@ -118,6 +125,8 @@ def _variable(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise UsageError(f"--set {text}: want NAME=JSON")
+    if name in ("messages", "tools"):
+        raise UsageError(f"--set {text}: {name} come from a file (-f, --tools)")
     try:
         return name, json.loads(value)
     except (ValueError, RecursionError):
