@@ -131,7 +131,7 @@ def test_pairs_refuse_what_does_not_fit() -> None:
     with pytest.raises(InvalidArgument, match="word 1 ends at byte 3, begins at 3"):
         pairs.encode(b"abbab", np.array([3, 3, 5], np.int32))
     with pytest.raises(ShapeError, match=r"ends is int64 \(2,\), not int32 \(n\)"):
-        pairs.encode(b"abbab", np.array([3, 5]))  # type: ignore[arg-type]
+        pairs.encode(b"abbab", np.array([3, 5]))
     with pytest.raises(ShapeError, match=r"lone is int32 \(255,\), not int32 \(256\)"):
         PairEncoder(tokens, StringArray.from_strings(["a b"]), None, lone[1:], Whole.NEVER)
     for letters in ("ab", "a" * 255 + "\u0800"):
@@ -149,7 +149,7 @@ def test_tables_that_lead_out_of_themselves() -> None:
     with pytest.raises(ShapeError, match=r"cut 1: classes is uint8 \(1114111,\), not uint8 \(1114112\)"):
         WordCutter([cut, Cut(cut.kind, cut.classes[1:], cut.next)])
     with pytest.raises(ShapeError, match="cut 0: next is int64"):
-        WordCutter([Cut(cut.kind, cut.classes, cut.next.astype(np.int64))])  # type: ignore[arg-type]
+        WordCutter([Cut(cut.kind, cut.classes, cut.next.astype(np.int64))])
     with pytest.raises(InvalidArgument, match="kind 7"):
         WordCutter([Cut(7, cut.classes)])  # type: ignore[arg-type]
 
