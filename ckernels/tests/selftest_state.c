@@ -248,7 +248,7 @@ static void check_beside_memory(zl_ctx *ctx, const zl_op *good, const zl_tensor 
 }
 
 static void check_refusals(zl_ctx *ctx) {
-    const shape shapes[] = {{CONV, 20, 0, 0, 4, 1}, {SELECTIVE, 20, 0, 0, 3, 1}, {DUAL, 20, 4, 5, 3, 2}};
+    const shape shapes[] = {{CONV, 20, 0, 0, 4, 1, 0}, {SELECTIVE, 20, 0, 0, 3, 1, 0}, {DUAL, 20, 4, 5, 3, 2, 0}};
     static float out[4 * 64];
     static int32_t at[2] = {70, 71}, seq[2], none[2];
     for (int kind = 0; kind < 3; kind++) {
