@@ -245,7 +245,7 @@ static void test_errors(void) {
     CHECK(zl_normalize(&bad, text + 1, 1, NULL, NULL, &n) == ZL_E_BOUNDS, "no texts");
     /* a key that goes in a circle, and a replacement of the most bytes that may be */
     static uint8_t run[ZL_LONGEST_PIECE + 2], flood[ZL_LONGEST_PIECE + 2];
-    memset(run, 'r', sizeof run), memset(flood, 'f', ZL_LONGEST_PIECE);
+    memset(run, 'r', sizeof run), memset(flood, 'f', ZL_LONGEST_PIECE), memset(flood + ZL_LONGEST_PIECE, 0, 2);
     units[256 ^ 'r'] = (uint32_t)'r' << 10 | 'r';
     CHECK(zl_normalize(&m, run, ZL_LONGEST_PIECE, NULL, NULL, &n) == ZL_OK && n == ZL_LONGEST_PIECE, "a long key");
     CHECK(zl_normalize(&m, run, ZL_LONGEST_PIECE + 1, NULL, NULL, &n) == ZL_E_BOUNDS && strstr(zl_error(), "byte 0 of a text"), "a circle");
