@@ -15,13 +15,13 @@
 static const struct {
     const char *name;
     int (*run)(zl_ctx *ctx);
-    enum { ONCE, CORE, KERNELS } kind; /* no kernel takes part: on one variant; few do; it is about them */
+    enum { ALONE, ONCE, CORE, KERNELS } kind; /* neither kernels nor threads take part: once; no kernel: on one variant; few; it is about them */
 } suites[] = {
     {"core", selftest_core, CORE}, {"pool", selftest_pool, ONCE},     {"program", selftest_program, CORE},
     {"rows", selftest_rows, KERNELS}, {"linear", selftest_linear, KERNELS}, {"attention", selftest_attention, KERNELS}, {"bounds", selftest_bounds, KERNELS},
     {"experts", selftest_experts, KERNELS}, {"state", selftest_state, KERNELS},
-    {"dequantize", selftest_dequantize, KERNELS}, {"wide", selftest_wide, KERNELS}, {"blas", selftest_blas, CORE}, {"strings", selftest_strings, CORE}, {"unigram", selftest_unigram, CORE},
-    {"words", selftest_words, CORE}, {"pairs", selftest_pairs, CORE},
+    {"dequantize", selftest_dequantize, KERNELS}, {"wide", selftest_wide, KERNELS}, {"blas", selftest_blas, CORE}, {"strings", selftest_strings, ALONE}, {"unigram", selftest_unigram, ALONE},
+    {"words", selftest_words, ALONE}, {"pairs", selftest_pairs, ALONE},
     {"probe", selftest_probe, CORE}, {"numa", selftest_numa, CORE},
     {"quantize_iq", selftest_quantize_iq, KERNELS}, {"quantize_k", selftest_quantize_k, KERNELS},
     {"quantize_plain", selftest_quantize_plain, KERNELS}, {"quantize_low", selftest_quantize_low, KERNELS},
@@ -79,6 +79,7 @@ int main(int argc, char **argv) {
             }
             for (int s = 0; s < N_SUITES; s++) {
                 if (!wanted(suites[s].name, argc, argv)) continue;
+                if (suites[s].kind == ALONE && (ran || threads > 1)) continue;
                 if (suites[s].kind == ONCE && ran) continue;
                 if (suites[s].kind == KERNELS && selftest_slow && threads != 2) continue;
                 int n = suites[s].run(ctx);
