@@ -23,7 +23,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -133,30 +133,34 @@ def make(name: str, variant: Variant) -> None:
         "greedy_gaps": gaps,
         "effects": effects,
     }
-    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in about.items())
-    GOLDEN.mkdir(exist_ok=True)
-    (GOLDEN / f"{name}.json").write_text(f"{{\n{lines}\n}}\n")
-    np.savez_compressed(GOLDEN / f"{name}.npz", **runs)
+    keep(GOLDEN / name, about, runs)
     size = max(float(np.abs(run).max()) for run in runs.values())
     least = min(effects, key=lambda key: effects[key])
     print(f"{name}: largest output {size:.2f}, least gap {min(gaps, default=0):.4f}")
     print(f"    least effect {effects[least]} of {least}")
 
 
-def main() -> None:
-    """The variants named, or all that are missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def keep(path: Path, about: dict[str, Any], arrays: dict[str, Any]) -> None:
+    """Write what is known of a variant, a line a key, and its arrays."""
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in about.items())
+    path.parent.mkdir(exist_ok=True)
+    path.with_suffix(".json").write_text(f"{{\n{lines}\n}}\n")
+    np.savez_compressed(path.with_suffix(".npz"), **arrays)
+
+
+def make_asked(doc: str | None, variants: Mapping[str, Any], folder: Path, make: Callable[[str, Any], None]) -> None:
+    """Those named on the command line, or all that have no file yet."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*")
     names = parser.parse_args().names
-    variants = all_variants()
     unknown = sorted(set(names) - set(variants))
     if unknown:
         raise SystemExit(f"no variant is called {', '.join(unknown)}; there are: {', '.join(sorted(variants))}")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    for name in names or sorted(n for n in variants if not (GOLDEN / f"{n}.json").exists()):
+    for name in names or sorted(n for n in variants if not (folder / f"{n}.json").exists()):
         make(name, variants[name])
 
 
 if __name__ == "__main__":
-    main()
+    make_asked(__doc__, all_variants(), GOLDEN, make)

@@ -20,7 +20,6 @@ The engine takes no part.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import re
@@ -31,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from make_architecture_golden import N_GREEDY, ROOT, Oracle
+from make_architecture_golden import N_GREEDY, ROOT, Oracle, keep, make_asked
 from multi_modal_variants import EFFECTS, IMAGE_TOKEN, RUNS, VARIANTS, ImageVariant, Run, image
 
 GOLDEN = ROOT / "tests" / "golden" / "multi_modal"
@@ -164,30 +163,13 @@ def make(name: str, variant: ImageVariant) -> None:
         "greedy_gaps": gaps,
         "effects": effects,
     }
-    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in about.items())
-    GOLDEN.mkdir(exist_ok=True)
-    (GOLDEN / f"{name}.json").write_text(f"{{\n{lines}\n}}\n")
     features = oracle.features(0)
-    np.savez_compressed(GOLDEN / f"{name}.npz", features=features, **runs)
+    keep(GOLDEN / name, about, {"features": features, **runs})
     least = min((e, p) for p, e in effects.items() if not any(re.search(pattern, p) for pattern in variant.idle))
     print(f"{name}: tiles {oracle.tiles}, features {features.shape} to {np.abs(features).max():.2f}, "
           f"logits to {max(float(np.abs(r).max()) for r in runs.values()):.2f}, "
           f"least gap {min(gaps):.4f}, least effect {least}")  # fmt: skip
 
 
-def main() -> None:
-    """The variants named, or all that are missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*")
-    names = parser.parse_args().names
-    unknown = sorted(set(names) - set(VARIANTS))
-    if unknown:
-        raise SystemExit(f"no variant is called {', '.join(unknown)}; there are: {', '.join(sorted(VARIANTS))}")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    for name in names or sorted(n for n in VARIANTS if not (GOLDEN / f"{n}.json").exists()):
-        make(name, VARIANTS[name])
-
-
 if __name__ == "__main__":
-    main()
+    make_asked(__doc__, VARIANTS, GOLDEN, make)
