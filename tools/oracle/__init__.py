@@ -9,6 +9,9 @@ where that is installed.
     peer.py      the same questions put to llama-cpp-python
     ggml.py      ggml's C quantisers, in a library that is already built
     measures.py  largest difference, Kullback-Leibler divergence, distance of the top two logits
+    torch_model.py        a GGUF file as a transformers model
+    llama_vocabulary.py   a vocabulary's ids by llama.cpp's library
+    hf_bpe.py             the same by `tokenizers`, from rules written down apart from ours
 
 It is slow and large on purpose (eight bytes a weight) and is not part of the installed package: tools use it, and
 what they find is committed as small golden files that the tests read.
