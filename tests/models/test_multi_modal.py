@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import zlib
 from collections.abc import Callable
@@ -53,10 +54,14 @@ def test_padded_is_another_way(tmp_path: Path) -> None:
 
 
 class Letters:
-    """Any text as the ids of its characters."""
+    """Any text as the ids of its characters, and marks as one id each, but for those of `lacks`."""
+
+    def __init__(self, lacks: str = "none") -> None:
+        self.lacks = lacks
 
     def encode(self, text: str, **options: Any) -> list[int]:
-        return [ord(c) for c in text]
+        found = re.findall(r"<[^<>]+>|.|\n", text)
+        return [i for t in found for i in ([1000 + len(t)] if len(t) > 1 and t != self.lacks else map(ord, t))]
 
 
 def test_place(tmp_path: Path) -> None:
@@ -77,6 +82,16 @@ def test_place(tmp_path: Path) -> None:
         assert ids.count(-1) == 12 and (ids[0], ids[-1]) == (7, 8) and len(runs) == 3
         np.testing.assert_array_equal(np.concatenate([x for _, x in runs]), np.arange(12 * TEXT).reshape(12, TEXT))
         assert all(ids[at : at + 4] == [-1] * 4 for at, _ in runs)
+
+
+@pytest.mark.parametrize("mark", ["<row_2_col_1>", "<global-img>", "<fake_token_around_image>"])
+def test_marks_are_tokens(mark: str, tmp_path: Path) -> None:
+    """A text model that lacks a mark would be given its letters."""
+    lacking: Any = Letters(mark)
+    with Vision(write(tmp_path / "i.gguf", "idefics3"), n_threads=1) as v:
+        image = ImageRows(np.zeros((12, TEXT), np.float32), 2, 1)
+        with pytest.raises(errors.UnsupportedTokenizer, match=mark):
+            v.place([7, -1, 8], [image], lacking)
 
 
 def test_without_pillow(monkeypatch: pytest.MonkeyPatch) -> None:

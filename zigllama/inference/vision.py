@@ -11,6 +11,7 @@ the tiles' rows and columns, which are tokens of the text model.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -18,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from zigllama.errors import BadTensor, ClosedError, PlaceholderMismatch, UnknownName
+from zigllama.errors import BadTensor, ClosedError, PlaceholderMismatch, UnknownName, UnsupportedTokenizer
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.runtime import F32, EagerRuntime, Step
 from zigllama.inference.kv_cache import ModelKVCache
@@ -148,7 +149,8 @@ class Vision:
     ) -> tuple[list[int], list[tuple[int, F32]]]:
         """Each -1 of `ids` becomes an image: the ids with a -1 for every row, and (first position, rows) of each run.
 
-        Raises PlaceholderMismatch where there are not as many images as places.
+        Raises PlaceholderMismatch where there are not as many images as places, UnsupportedTokenizer where a mark
+        of the layout is no token of the text model's.
         """
         found = sum(i < 0 for i in ids)
         if found != len(images):
@@ -163,7 +165,7 @@ class Vision:
             image, first = next(waiting), 0
             for part in self.layout(image):
                 if isinstance(part, str):
-                    out += tokenizer.encode(part, add_special=False, parse_special=True)
+                    out += _marks(part, tokenizer)
                     continue
                 runs.append((len(out), image.embeddings[first : first + part]))
                 out += [-1] * part
@@ -188,3 +190,11 @@ class Vision:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _marks(text: str, tokenizer: Tokenizer) -> list[int]:
+    """The ids of marks, each of which is one token; as letters a model would read them as it never has."""
+    for mark in re.findall(r"<[^<>]+>", text):
+        if len(tokenizer.encode(mark, add_special=False, parse_special=True)) != 1:
+            raise UnsupportedTokenizer(mark, "the vision tower puts this mark around an image; it is no token here")
+    return tokenizer.encode(text, add_special=False, parse_special=True)
