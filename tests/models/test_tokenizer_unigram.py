@@ -110,6 +110,16 @@ def test_the_map_is_the_rules() -> None:
     assert TABLE["\ufb01".encode()] == b"fi" and TABLE["e\u0301\u0323".encode()] == b"x" and len(TABLE) == 11
 
 
+def test_a_map_in_a_circle_has_no_keys() -> None:
+    """A unit that is its own child, by way of another: a key is as long as one likes."""
+    units = np.zeros(512, np.uint32)
+    units[0] = 256 << 10  # children at 256 ^ byte
+    units[256 ^ ord("r")] = ord("r") | (256 ^ ord("r") ^ 300 ^ ord("s")) << 10
+    units[300] = ord("s") | (300 ^ 256) << 10
+    with pytest.raises(ValueError, match="more than 1024 bytes"):
+        unigram.key_values(units.tolist(), b"\0")
+
+
 @given(
     text=NORMALIZED,
     kept=st.lists(st.text("a \u2581x\ufb01e", min_size=1, max_size=3), max_size=3),

@@ -17,6 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 SPACE = "\u2581"
+LONGEST_KEY = 1024  # bytes, as in C
 
 
 def most_probable(text: str, pieces: Mapping[str, tuple[int, float]], unknown: float) -> list[tuple[int | None, str]]:
@@ -47,12 +48,15 @@ def key_values(units: Sequence[int], replacements: bytes) -> dict[bytes, bytes]:
 
     Unit u: label = u & 0x800000ff, a leaf if u & 256, offset = (u >> 10) << ((u & 512) >> 6). The child of node i by
     byte c stands at i ^ offset ^ c if its label is c; a leaf's value, the unit at i ^ offset without its highest bit,
-    is where the replacement begins, which a zero byte ends.
+    is where the replacement begins, which a zero byte ends. Raises ValueError for a key of more than LONGEST_KEY bytes:
+    a unit that is its own descendant has keys without end.
     """
     found: dict[bytes, bytes] = {}
     waiting = [(0, b"")]
     while waiting:
         node, key = waiting.pop()
+        if len(key) > LONGEST_KEY:
+            raise ValueError(f"a key of more than {LONGEST_KEY} bytes, at unit {node}")
         base = node ^ (units[node] >> 10 << ((units[node] & 512) >> 6))
         if key and units[node] & 256:
             begin = units[base] & 0x7FFFFFFF
