@@ -119,7 +119,7 @@ static void threes(cutting *c, int k, int64_t begin, int64_t end) {
         int after = 0;
         for (; i < end; i += length, count++)
             if ((after = cut->classes[code_point(c->text, i, end, &length)]) != 1) break;
-        if (count && (i >= end || after != 2)) {
+        if (count && after != 2) { /* at the end `after` is the last digit's */
             if (cut->kind == ZL_CUT_THREES) part(c, k + 1, between, at), between = at;
             for (; at < i; at += length, count--) {
                 if (count % 3 == 0 && at > between) part(c, k + 1, between, at), between = at;

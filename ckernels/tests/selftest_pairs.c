@@ -89,7 +89,7 @@ static int64_t expect(const uint8_t *text, int64_t n, int by_letters, int whole,
     return n_ids;
 }
 
-static const char *const alphabet[] = {"a", "b", "\n", "\xc3\xa9", "\x01"};
+static const char *const alphabet[] = {"a", "b", "\n", "\xf0\x9f\x99\x82", "\x01"};
 
 static int64_t random_text(uint8_t *text, int64_t most, int by_letters) {
     int64_t n = 0;
@@ -215,6 +215,45 @@ static void test_runs(void) {
     }
 }
 
+/* abab...: the pairs b a, that all go stale, wait behind those that each join gives, so that the heap is full. */
+static void test_full_heap(void) {
+    static uint8_t text[MAX_TEXT];
+    static int32_t ids[MAX_TEXT];
+    clear(&tokens), clear(&merges);
+    add(&tokens, "a", 1), add(&tokens, "b", 1), add(&tokens, "ab", 2), add(&tokens, "abab", 4), add(&tokens, "aba", 3), add(&tokens, "ba", 2);
+    add(&merges, "a b", 3), add(&merges, "ab a", 4), add(&merges, "ab ab", 5), add(&merges, "b a", 3);
+    finish(&tokens, 1), finish(&merges, 0);
+    CHECK(zl_pairs_parts(&tokens.s, &merges.s, parts) == ZL_OK, "parts");
+    for (int i = 0; i < 256; i++) bytes[i] = i == 'a' ? 0 : i == 'b' ? 1 : 6, lone[i] = -1;
+    static const int32_t sizes[] = {1, 1, 2, 4, 3, 2, 1, 2, 3, 4};
+    memcpy(lengths, sizes, sizeof sizes);
+    zl_pairs p = {.n_slots = 8, .slots = slots, .n_tokens = 6, .n_symbols = 6, .lengths = lengths, .bytes = bytes, .lone = lone, .tokens = &tokens.s};
+    CHECK(zl_pairs_build(&p, parts, merges.s.n) == ZL_OK, "build");
+    for (int i = 0; i < MAX_TEXT; i++) text[i] = "ab"[i & 1];
+    for (int32_t n = 4; n <= MAX_TEXT; n += n < 80 ? 2 : 94) {
+        int32_t seen[1], id_ends[1];
+        CHECK(zl_pairs_encode(&p, text, n, &n, 1, seen, 1, ids, id_ends) == ZL_OK && id_ends[0] == (n + 2) / 4, "%d letters: %d ids", n, id_ends[0]);
+        for (int32_t i = 0; i < id_ends[0]; i++) CHECK(ids[i] == (4 * i + 4 <= n ? 3 : 2), "%d letters: id %d", n, i);
+    }
+}
+
+/* A word that is a token and that no merge makes, in letters of two bytes. */
+static void test_whole(void) {
+    static const uint8_t text[] = {0xe9, 1, 0xff};
+    uint8_t spelt[8];
+    clear(&tokens);
+    for (int i = 0; i < 256; i++) letters[i] = (uint16_t)(0x100 + i), bytes[i] = 2, lone[i] = -1;
+    add(&tokens, "?", 1), add(&tokens, spelt, spell(text, 3, 1, spelt));
+    finish(&tokens, 1);
+    static const int32_t sizes[] = {1, 3, 1, 2, 3, 4};
+    memcpy(lengths, sizes, sizeof sizes);
+    zl_pairs p = {.n_slots = 1, .slots = slots, .n_tokens = 2, .n_symbols = 2, .lengths = lengths, .bytes = bytes, .letters = letters, .lone = lone,
+                  .tokens = &tokens.s, .whole = ZL_WHOLE_ALWAYS};
+    CHECK(zl_pairs_build(&p, parts, 0) == ZL_OK, "build");
+    int32_t end = 3, seen[1], ids[3], id_ends[1];
+    CHECK(zl_pairs_encode(&p, text, 3, &end, 1, seen, 1, ids, id_ends) == ZL_OK && id_ends[0] == 1 && ids[0] == 1, "%d ids", id_ends[0]);
+}
+
 static void test_errors(void) {
     const uint8_t *text = (const uint8_t *)"ab";
     int32_t ends[2] = {1, 2}, ids[2], id_ends[2], seen[2];
@@ -262,6 +301,8 @@ int selftest_pairs(zl_ctx *ctx) {
     failures = 0;
     test_words();
     test_runs();
+    test_full_heap();
+    test_whole();
     test_errors();
     return failures;
 }

@@ -100,9 +100,10 @@ static void test_encode(void) {
     for (int i = 0; i < 256; i++) byte_ids[i] = 5000 + i;
     for (int round = 0; round < 200; round++) {
         zl_strings s = start();
+        const uint32_t letters = round % 5 == 4 ? 20 : 2; /* a node with many children is searched in another way */
         for (int i = (int)below(round % 3 ? 40 : 200); i > 0; i--) {
             int64_t n;
-            while (!(n = random_text(piece, round % 4 ? 3 : 9, 2))) {}
+            while (!(n = random_text(piece, round % 4 ? 3 : 9, letters))) {}
             scores[s.n] = -(float)below(6) / 2;
             add(&s, piece, n);
         }
@@ -110,7 +111,7 @@ static void test_encode(void) {
         zl_trie t = build(&s, &n_pieces);
         zl_unigram u = {&t, &s, scores, -7, 9999, round % 2 ? byte_ids : NULL};
         for (int word = 0; word < 10; word++) {
-            int64_t n = random_text(text, word < 8 ? 20 : 150, word % 2 ? 3 : 2); /* c is never a piece */
+            int64_t n = random_text(text, word < 8 ? 20 : 150, letters + word % 2); /* the last letter is never a piece */
             int64_t count = encode_slowly(&u, text, n, want, want_ends);
             CHECK(zl_unigram_encode(&u, text, n, ids, ends, &n_ids) == ZL_OK && zl_unigram_encode(&u, text, n, bare, NULL, &n_bare) == ZL_OK, "encode");
             CHECK(n_ids == count && !memcmp(ids, want, (size_t)count * sizeof *ids), "round %d word %d: %lld ids, want %lld", round, word,
@@ -119,6 +120,13 @@ static void test_encode(void) {
             CHECK(!memcmp(ends, want_ends, (size_t)count * sizeof *ends), "round %d word %d: ends", round, word);
         }
     }
+    /* two unknown characters, chosen before a piece that is worse: one token */
+    zl_strings two = start();
+    int64_t n_two, n_found;
+    scores[0] = -100, add(&two, "xy", 2);
+    zl_trie narrow = build(&two, &n_two);
+    zl_unigram poor = {&narrow, &two, scores, -7, 9999, NULL};
+    CHECK(zl_unigram_encode(&poor, (const uint8_t *)"xy", 2, ids, ends, &n_found) == ZL_OK && n_found == 1 && ids[0] == 9999 && ends[0] == 2, "a run of two");
     /* many children of one node; and the longest piece that may be, so that scores go round the ring */
     zl_strings s = start();
     for (int i = 0; i < 128; i++) scores[s.n] = -1 - (float)(i % 3), add(&s, (uint8_t[]){(uint8_t)i, (uint8_t)(127 - i)}, 1 + i % 2);
@@ -177,6 +185,7 @@ static void test_normalize(void) {
     one(&m, "a", " a", "001"), one(&m, "", "", "0"), one(&m, " ", "  ", "001"), one(&m, "bc", " ", "02");
     m.flags = M;
     one(&m, "  a   d  ", "a d", "2367"), one(&m, "   ", "", "3"), one(&m, " ab b", "a  x x", "1222345"), one(&m, " b", "x", "12");
+    one(&m, "a bc d", "a d", "0156"); /* what becomes nothing leaves a space before it */
     one(&m, "a \xe2\x96\x81", "a \xe2\x96\x81", "012345"); /* not a space where spaces are not escaped */
     m.flags = P | M;
     one(&m, "  a ", " a", "223"), one(&m, "  ", "", "2"), one(&m, "bc", "", "0"), one(&m, "bc ", "", "0");
@@ -186,6 +195,12 @@ static void test_normalize(void) {
     one(&m, "\xe2\x96\x81" "a", "\xe2\x96\x81\xe2\x96\x81" "a", "00001234");
     m.flags = M | E;
     one(&m, "\xe2\x96", "\xe2\x96", "012");
+    /* a value is no child, though its low bits are those of a leaf by the byte 0 */
+    static uint8_t far[300] = {[256] = 'y'}, nul[] = {'b', 0}, out[8];
+    int64_t n = -1;
+    m.flags = 0, m.replacements = far, m.n_replacements = sizeof far, units[512] = 0x80000000u | 256;
+    CHECK(zl_normalize(&m, nul, 2, out, NULL, &n) == ZL_OK && n == 2 && out[0] == 'y' && out[1] == 0, "%lld bytes", (long long)n);
+    m = make_map(M | E);
     /* pieces that are kept go before the map; the longest of them */
     zl_strings s = start();
     add(&s, "b", 1), add(&s, "b  ", 3), add(&s, " ", 1);

@@ -177,6 +177,7 @@ static void test_bad_text(void) {
         {"x\xff\xffx", 4, {1, 3, 4}, 3},        {"x\xc3", 2, {1, 2}, 2},           {"x\xe4\xb8x", 4, {1, 3, 4}, 3},
         {"x\xc0\xa0x", 4, {1, 3, 4}, 3},        {"x\xf4\x90\x80\x80x", 6, {1, 5, 6}, 3}, {"\xf0\x9f\x99", 3, {3}, 1},
         {"x\xe0\x80\xa0x", 5, {1, 4, 5}, 3},    {"", 0, {0}, 0},
+        {"x\xe0\x81\xb8x", 5, {1, 4, 5}, 3}, /* an x in three bytes is none */
     };
     zl_cut cut = words;
     CHECK(zl_cuts_check(&cut, 1) == ZL_OK, "check");
@@ -190,6 +191,11 @@ static void test_bad_text(void) {
                   !memcmp(ends, cases[i].ends, (size_t)n_ends * sizeof *ends), "case %zu", i);
         free(tight);
     }
+    int32_t half[8]; /* a letter that a text ends within, and that would be whole behind it */
+    int64_t n_half = -1;
+    classes[0xe9] = LETTER;
+    CHECK(zl_split(&cut, 1, (const uint8_t *)"x\xc3\xa9", 2, half, &n_half) == ZL_OK && n_half == 2 && half[0] == 1 && half[1] == 2, "half a letter");
+    classes[0xe9] = OTHER;
     digits[0xfffd] = 1; /* a tail of two bytes that are no characters */
     zl_cut tail = {.kind = ZL_CUT_TAIL, .classes = digits};
     int32_t ends[8];
