@@ -23,7 +23,8 @@ enum zl_status {
     ZL_E_FAULT = 9,     /* a mapped file changed under us: its bytes could not be read (SIGBUS)                          */
     ZL_E_BUSY = 10,     /* another thread is running this context                                                        */
     ZL_E_BOUNDS = 11,   /* a token, row, position, page or sequence of the step lies outside its table                   */
-    ZL_E_BLAS = 12      /* a BLAS library that cannot be loaded, or has no sgemm                                         */
+    ZL_E_BLAS = 12,     /* a BLAS library that cannot be loaded, or has no sgemm                                         */
+    ZL_E_BUDGET = 13    /* a grammar's machine needs more memory or more steps than it may have                          */
 };
 
 /* Number formats carry GGML's own ids. */
@@ -317,6 +318,17 @@ int zl_pairs_build(zl_pairs *p, const int32_t *parts, int64_t n_merges);
  * ids up to the end of each word. */
 int zl_pairs_encode(const zl_pairs *p, const uint8_t *text, int64_t n, const int32_t *ends, int64_t n_ends, int32_t *seen, int64_t n_seen,
                     int32_t *ids, int32_t *id_ends);
+
+/* ---- grammars: machines that read bytes, see core/grammar_machine.h ----------------------------------------------------------- */
+
+/* A grammar, compiled. Its states are numbers; it grows while it is used, so it is for one thread at a time.
+ * Every function gives ZL_E_BUDGET when the machine passes its limits, and ZL_E_BOUNDS for a state that is none. */
+typedef struct zl_machine zl_machine;
+void zl_machine_free(zl_machine *m);
+int zl_machine_start(const zl_machine *m, int32_t *state); /* the state before the first byte */
+int zl_machine_finished(zl_machine *m, int32_t state, int *finished); /* whether a text may end here */
+/* Read n bytes from `state` on: how many were read, and the state after them; the byte after the last that was read is refused. */
+int zl_machine_read(zl_machine *m, int32_t state, const uint8_t *text, int64_t n, int64_t *n_read, int32_t *after);
 
 /* ---- the KV cache, as the kernels see it ------------------------------------------------------------------------------ */
 
