@@ -34,6 +34,7 @@ from zigllama.inference.grammar import machine as machines
 from zigllama.inference.grammar.compile import Program, compile_rules
 from zigllama.inference.grammar.explaining import Explanation, said_of
 from zigllama.inference.grammar.ir import Rules
+from zigllama.inference.grammar.json_rules import json_rules
 from zigllama.inference.grammar.machine import DEAD, Machine
 from zigllama.inference.grammar.mask import mask_of
 from zigllama.inference.grammar.pushdown import Pushdown
@@ -50,7 +51,7 @@ class Grammar:
     machine       reads bytes, in C
     make_twin     makes the same machine in Python, which a finished answer is read with once more
     check         what else a finished answer must pass: raises ValueError
-    unsupported   what the notation asks for and is not enforced: (JSON Pointer, keyword); empty unless asked for
+    wide          what `accepts` asks in place of the machine, which writes texts and need not know all their spellings
 
     Made by the `from_` functions, which raise GrammarError for a text that cannot be read, UnsupportedSyntax and
     UnsupportedSchema for what cannot be enforced, EmptyLanguage where no text is accepted, GrammarBudget.
@@ -63,10 +64,10 @@ class Grammar:
         *,
         what: str = "the grammar",
         check: Callable[[str], object] | None = None,
-        unsupported: Sequence[tuple[str, str]] = (),
+        wide: Callable[[bytes], bool] | None = None,
     ) -> None:
-        self.machine, self.what, self.unsupported = machine, what, tuple(unsupported)
-        self._make_twin, self._check = make_twin, check
+        self.machine, self.what = machine, what
+        self._make_twin, self._check, self._wide = make_twin, check, wide
         self._kept: WeakKeyDictionary[TokenTable, Kept] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
@@ -84,23 +85,27 @@ class Grammar:
 
     @classmethod
     def from_json_schema(cls, schema: Any, **options: Any) -> Self:
-        """Of a JSON Schema: a dictionary, a boolean, JSON text, or a class with `model_json_schema` (pydantic's)."""
-        if isinstance(schema, str | bytes):
-            try:
-                schema = json.loads(schema)
-            except ValueError as error:
-                raise InvalidArgument(f"json_schema is text that is no JSON: {error}") from None
-        elif hasattr(schema, "model_json_schema"):
+        """Of a JSON Schema: a dictionary, a boolean, JSON text, or a class with `model_json_schema` (pydantic's).
+        Options: those of grammar/json_schema/options.py."""
+        if hasattr(schema, "model_json_schema"):
             schema = schema.model_json_schema()
-        made = _front_end("json_schema").compile_schema(schema, **options)
+        front = _front_end("json_schema")
+        chosen = front.Options(**options)
+        plans = front.read(schema, chosen)
         return cls(
-            made.native(), made.twin, what="the schema", check=made.check, unsupported=getattr(made, "unsupported", ())
+            front.native(plans),
+            lambda: front.twin(plans),
+            what="the schema",
+            check=json.loads,
+            wide=lambda document: front.accepts(schema, document, chosen),
         )
 
     @classmethod
     def from_json(cls) -> Self:
         """Any JSON text (RFC 8259)."""
-        return cls.from_rules(_front_end("json_rules").json_rules(), json.loads)
+        made = cls.from_rules(json_rules(), json.loads)
+        made._wide = lambda document: machines.accepts(Pushdown(compile_rules(json_rules(writing=False))), document)
+        return made
 
     @classmethod
     def from_regex(cls, pattern: str, syntax: str = "ecma", **options: Any) -> Self:
@@ -130,8 +135,10 @@ class Grammar:
     # --- texts ---
 
     def accepts(self, text: str | bytes) -> bool:
-        """Whether the whole text is accepted."""
+        """Whether the whole text is accepted; of JSON in any spelling, though fewer are ever written."""
         raw = _bytes(text)
+        if self._wide is not None:
+            return self._wide(raw)
         n, state = self.machine.read(self.machine.start, raw)
         return n == len(raw) and self.machine.finished(state)
 
@@ -141,6 +148,12 @@ class Grammar:
         raw = _bytes(text) + (token or b"")
         n, state = self.machine.read(self.machine.start, raw)
         return said_of(raw, n, self.machine, state, self.what)
+
+    @property
+    def unsupported(self) -> tuple[tuple[str, str], ...]:
+        """What is asked for and not enforced, as (JSON Pointer, keyword): nothing, for a schema that asks for such a
+        thing is refused when the grammar is made, with UnsupportedSchema, which has both."""
+        return ()
 
     @cached_property
     def twin(self) -> Machine:

@@ -81,7 +81,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Automaton:
-    """What a deterministic automaton over bytes accepts: `edges[state]` are (lowest byte, highest byte, next state), and
+    """What a deterministic automaton over bytes accepts: `edges[state]` are (lowest byte, highest byte, next state) and
     do not overlap; state 0 is the start. For intersections and complements of regular expressions (dfa.py)."""
 
     edges: tuple[tuple[tuple[int, int, int], ...], ...]

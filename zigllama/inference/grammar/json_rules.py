@@ -1,7 +1,7 @@
-"""Any JSON text, as rules (RFC 8259): what `Grammar.from_json` allows.
+"""Any JSON text, as rules (RFC 8259).
 
-White space is allowed where the standard allows it, at most 20 characters at a place: a model that writes nothing else
-would never end. Nesting is not limited.
+For writing, white space is bounded: a model that writes nothing else would never end; and there is none around the
+whole text, which ends with its value. Nesting is not limited.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from functools import cache
 
 from .ir import MAX_CODE_POINT, Alt, Bytes, Chars, Expr, Literal, Ref, Repeat, Rules, Seq, optional
 
-SPACES = 20
-WS = Repeat(Bytes(((0x09, 0x0A), (0x0D, 0x0D), (0x20, 0x20))), 0, SPACES)
+SPACES = 24  # at a place, when writing
 DIGIT, HEX = Bytes(((0x30, 0x39),)), Bytes(((0x30, 0x39), (0x41, 0x46), (0x61, 0x66)))
 
 
@@ -45,14 +44,15 @@ def number_rule() -> Expr:
     return Seq((optional(Literal(b"-")), whole, optional(Seq((Literal(b"."), digits))), optional(exponent)))
 
 
-def _listed(open_: bytes, item: Expr, close: bytes) -> Expr:
-    more = Repeat(Seq((Literal(b","), WS, item, WS)), 0, None)
-    return Seq((Literal(open_), WS, optional(Seq((item, WS, more))), Literal(close)))
+def _listed(open_: bytes, item: Expr, close: bytes, ws: Expr) -> Expr:
+    more = Repeat(Seq((Literal(b","), ws, item, ws)), 0, None)
+    return Seq((Literal(open_), ws, optional(Seq((item, ws, more))), Literal(close)))
 
 
 @cache
-def json_rules() -> Rules:
-    """Rules of any JSON text."""
+def json_rules(writing: bool = True) -> Rules:
+    """Rules of any JSON text; `writing`: with bounded white space."""
+    ws = Repeat(Bytes(((0x09, 0x0A), (0x0D, 0x0D), (0x20, 0x20))), 0, SPACES if writing else None)
     value = Alt(
         (
             Ref("object"),
@@ -64,12 +64,12 @@ def json_rules() -> Rules:
             Literal(b"null"),
         )
     )
-    member = Seq((Ref("string"), WS, Literal(b":"), WS, Ref("value")))
+    member = Seq((Ref("string"), ws, Literal(b":"), ws, Ref("value")))
     rules: dict[str, Expr] = {
-        "text": Seq((WS, Ref("value"), WS)),
+        "text": Ref("value") if writing else Seq((ws, Ref("value"), ws)),
         "value": value,
-        "object": _listed(b"{", member, b"}"),
-        "array": _listed(b"[", Ref("value"), b"]"),
+        "object": _listed(b"{", member, b"}", ws),
+        "array": _listed(b"[", Ref("value"), b"]", ws),
         "string": string_rule(),
         "number": number_rule(),
     }
