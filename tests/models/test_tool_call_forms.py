@@ -1,4 +1,4 @@
-"""Every form of tool calls, as the templates in use write it: hostile arguments come back, cut answers give no call that
+"""Every form of tool calls, as templates in use write it: hostile arguments come back, cut answers give no call that
 was not made."""
 
 from __future__ import annotations
