@@ -85,7 +85,8 @@ class Tokenizer:
             unknown = vocabulary.special_id("unknown", 2)
             self._encoder = UnigramEncoder(vocabulary, unknown, vocabulary.flag("add_space_prefix", False))
         else:
-            self._encoder = SentencePieceEncoder(vocabulary, vocabulary.flag("add_space_prefix", True))
+            given = vocabulary.special_id("unknown")  # what is in no vocabulary is an error where none is named
+            self._encoder = SentencePieceEncoder(vocabulary, vocabulary.flag("add_space_prefix", True), given)
             add_bos, bos, eos, unknown = True, 1, 2, 0  # LLaMA's, where the file does not say
         form = str(vocabulary.metadata.get(PREFIX + "normalizer.form", ""))
         if form not in ("", "NFC"):
