@@ -72,10 +72,10 @@ def test_a_stream_has_them_at_its_end(model: Model) -> None:
 def test_a_session_goes_on(model: Model, tmp_path: Path) -> None:
     told = {"role": "tool", "name": "weather", "content": "20 degrees"}
     with model.session() as s:
-        assert s.chat("hi", tools=[weather], **OPTIONS).tool_calls == (CALL,)
+        assert s.chat("hi", tools=[weather], template="t", **OPTIONS).tool_calls == (CALL,)
         assert s.messages[-1] == MESSAGE
         list(s.chat([told], stream=True, **OPTIONS))  # the tools hold for the next turn too
-        assert s.result.tool_calls == (CALL,) and SEEN[-1]["tools"] == [weather]
+        assert s.result.tool_calls == (CALL,) and SEEN[-1]["tools"] == [weather] and SEEN[-1]["template"] == "t"
         assert SEEN[-1]["messages"] == [{"role": "user", "content": "hi"}, MESSAGE, told]
         assert s.chat("well?", tools=None, **OPTIONS).tool_calls == ()
         s.save(tmp_path / "s.zls")

@@ -40,6 +40,7 @@ class Session:
             self._sequence = model.engine.cache.add()
         self._images: Runs = ()  # of what the sequence holds
         self._tools: Any = None
+        self._template: Any = None
         self.result: Result | None = None  # of the last turn
         self._closed, self._busy = False, threading.Lock()
 
@@ -53,7 +54,7 @@ class Session:
         """Say something, a text or a list of parts with images among them (models/image_parts.py); the answer.
 
         A list of messages (they have a role) goes as it is: what the tools said that `result.tool_calls` asked for,
-        [{"role": "tool", "name": .., "content": ..}]. Options as in `Model.chat`, `tools` among them; those that a turn
+        [{"role": "tool", "name": .., "content": ..}]. Options as in `Model.chat`; `tools` and `template` that a turn
         is given hold for the next ones. A stream's result is `s.result` once it has ended. Raises ContextOverflow, with
         the conversation as it was; SessionBusy while another answer is being written."""
         self.model.engine.check()
@@ -73,7 +74,8 @@ class Session:
         with self._exclusive():
             messages = [*self.messages, *self._said(text)]
             tools = options.pop("tools", self._tools)
-            prompt = chat_prompt(self.model, messages, tools, options.pop("template", None), options)
+            template = options.pop("template", self._template)
+            prompt = chat_prompt(self.model, messages, tools, template, options)
             request = self.model.request(prompt, sequence=self._sequence, **options)
             ids, same = request.tokens, same_until(self._images, request.images)
             common = min(common_prefix(self._sequence.tokens, ids), len(ids) - 1)  # the last row's logits are wanted
@@ -81,7 +83,8 @@ class Session:
                 self.model.engine.cache.truncate(self._sequence, common if same is None else min(common, same))
             self._images = request.images
             result = yield from StreamingGenerator(self.model.scheduler, request)
-            self.messages, self._tools, self.result = [*messages, result.message], tools, result
+            self.messages, self.result = [*messages, result.message], result
+            self._tools, self._template = tools, template
             return result
 
     def _said(self, text: Content) -> list[dict[str, Any]]:
