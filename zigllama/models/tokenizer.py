@@ -123,7 +123,7 @@ class Tokenizer:
     def _special(self, *kinds: int) -> SpecialTokens:
         raw = self._vocabulary.tokens.raw
         found = np.flatnonzero(np.isin(self._vocabulary.effective_types, kinds))
-        return SpecialTokens([(raw(i), i) for i in found.tolist()])
+        return SpecialTokens([(raw(i), i) for i in found.tolist()], *self._vocabulary.takes_space(self.pre))
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Token ids of a text.
@@ -156,8 +156,8 @@ class Tokenizer:
         Bytes, not characters, for a token may be part of one. Places ascend; None is that of what was put around the
         text. A space that was put before the text is in a token's bytes and not in its place; a character that
         normalisation makes several tokens of is the place of the last of them, the others' are empty; what it removes
-        belongs to the token before. So the places of a byte-level vocabulary's tokens, one after the other, are the
-        text.
+        belongs to the token before, and white space that a special token takes is its. So the places of a byte-level
+        vocabulary's tokens, one after the other, are the text.
         """
         _check_text(text)
         ids, places = list[int](), list[Span | None]()
@@ -165,12 +165,11 @@ class Tokenizer:
             ids, places = [self.bos_id], [None]
         special = self._all_special if parse_special else self._user_defined
         after_special, at = True, 0
-        for part in special.partition(text):
+        for part, begin, end in special.places(text):
+            n = len(text[begin:end].encode())
             if isinstance(part, int):
-                n = len(self._vocabulary.tokens.raw(part))
                 found, spans = [part], [(0, n)]
             else:
-                n = len(part.encode())
                 found, spans = self._part_with_offsets(part, after_special)
             ids += found
             places += [(at + a, at + b) for a, b in spans]
@@ -217,7 +216,7 @@ class Tokenizer:
         _check_text(text.replace(marker, "") if marker else text)
         ids: list[int] = []
         after_special = True
-        for part in self._control.partition(text):
+        for part in self._control.partition(text, marker):
             for piece in [part] if isinstance(part, int) else self._user_defined.partition(part.replace(marker, "")):
                 ids += [piece] if isinstance(piece, int) else self._encode_part(piece, after_special)
                 after_special = isinstance(piece, int)
