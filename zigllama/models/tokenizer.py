@@ -29,6 +29,15 @@ from .tokenizer_wordpiece import WordPieceEncoder
 from .unicode_forms import normalized, with_origin
 from .vocabulary import BYTE, CONTROL, PREFIX, UNKNOWN, Vocabulary
 
+NOT_READ = {  # models of tokenizers that files of other architectures name
+    "hybriddna": "byte-level BPE beside words of DNA of one length, for models of genomes",
+    "whitespace": "whole words between spaces, without merges",
+    "rwkv": "a greedy search in RWKV's own list of words",
+    "plamo2": "a search from the text's end by a table of suffixes, PLaMo 2's",
+    "none": "the file says that it has no tokenizer: use token ids",
+    "no_vocab": "the file says that it has no tokenizer: use token ids",
+}
+
 
 class Tokenizer:
     """The tokenizer of a GGUF file; one with a vocabulary and no weights is enough.
@@ -59,7 +68,8 @@ class Tokenizer:
         self.model = str(metadata.get(PREFIX + "model", ""))
         if self.model not in ("gpt2", "gemma4", "llama", "bert", "t5"):
             known = "gpt2 or gemma4 (BPE), llama (SentencePiece BPE), t5 (unigram) or bert (WordPiece)"
-            hint = f"`tokenizer.ggml.model` must be {known}"
+            why = f"{NOT_READ[self.model]}; " if self.model in NOT_READ else ""
+            hint = f"{why}`tokenizer.ggml.model` must be {known}"
             raise UnsupportedTokenizer(self.model or "(none)", hint)
         vocabulary = self._vocabulary = Vocabulary(metadata)
         self.pre = str(metadata.get(PREFIX + "pre", "")) if pre is None else pre
