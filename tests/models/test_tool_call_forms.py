@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from typing import Any
 
 import pytest
@@ -291,3 +292,68 @@ def test_any_text(form: str) -> None:
         json.dumps([c.message() for c in found.calls])
 
     check()
+
+
+HOSTILE = [
+    '<|tool_call_start|>[f(a="',
+    "<|tool_call_start|>[f(a='",
+    "<|tool_call>call:f{",
+    "<|tool_call>call:f",
+    '<|tool_call>call:f{a:<|"|>',
+    "<tool_call>f<arg_key>k</arg_key><arg_value>",
+    "<tool_call>f<arg_key>k</arg_key><arg_value>x</arg_value>",
+    '<minimax:tool_call><invoke name="f"><parameter name="k">',
+    '<minimax:tool_call><invoke name="f">',
+    ']<]minimax[>[<tool_call>]<]minimax[>[<invoke name="f">]<]minimax[>[<k>',
+    "]<]minimax[>[<k>",
+    '{"',
+    "[{",
+    '"',
+    "'",
+    "\\",
+    "functools[",
+    'functools[{"a":"',
+    " ",
+    '<|open|>call tool="f" index="1"<|sep|>',
+    "<|message|>",
+    "to=functions.f<|message|>{",
+    '<tool_call>{"a":',
+    '<tool_call>{"a":"',
+    "<tool_call>{",
+    "[f(",
+    "[f(a=",
+    "[f(a=[",
+    "f(a=1)\n",
+    "```tool_code\nf(a=1)",
+    "<tool_call><function=f><parameter=k>",
+    '<function name="f"><param name="k"><![CDATA[',
+    '<function name="f">',
+    "<|tool_call_begin|>f<|tool_call_argument_begin|>{",
+    "<|tool_call_begin|>",
+    "<|tool_call:begin|>",
+    "<|tool_call:begin|>a<|tool_call:name|>",
+    "<｜tool▁call▁begin｜>f<｜tool▁sep｜>",
+    '<｜DSML｜tool_calls><｜DSML｜invoke name="f">',
+    "<function=",
+    "<function=f>",
+    "[TOOL_CALLS]f{",
+    "[TOOL_CALLS]f",
+    ">>>f\n{",
+    '<tool_calls>{"name": "f", "arguments": {}}',
+    "<think>",
+    "a",
+    "<|tools_prefix|>[{",
+    "\\u0041",
+    "1",
+    "a.",
+    "f\n",
+]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_time_is_linear(form: str) -> None:
+    """Beginnings of calls, over and over: 400 KB take milliseconds each; squares would take minutes."""
+    started = time.thread_time()
+    for piece in HOSTILE:
+        parse_tool_calls(piece * (400_000 // len(piece)), format=form)
+    assert time.thread_time() - started < 10.0
