@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zigllama.app.catalogue import cache_dir
-from zigllama.errors import InvalidArgument, ShapeError
+from zigllama.errors import BadMetadata, InvalidArgument, ShapeError, UnsupportedTokenizer
 from zigllama.foundation.gguf_metadata import StringArray
 from zigllama.foundation.native_strings import StringIndex
 from zigllama.models import merging, unicode_ranges
@@ -223,3 +223,34 @@ def test_mask_takes_what_stands_before() -> None:
         pytest.skip("llama.cpp's vocabularies are not in the cache; tools/fetch_vocabularies.py fetches them")
     ids, places = Tokenizer(path).encode_with_offsets("a  <mask> b", False, True)
     assert ids[1] == 250001 and places == [(0, 1), (1, 9), (10, 11)]
+
+
+def test_pairs() -> None:
+    path = cache_dir() / "vocabularies" / "ggml-vocab-bert-bge.gguf"
+    if not path.is_file():
+        pytest.skip("llama.cpp's vocabularies are not in the cache; tools/fetch_vocabularies.py fetches them")
+    t = Tokenizer(path)
+    a, b = t.encode("Hello there", False), t.encode("you", False)
+    cls, sep = t.encode("")
+    assert t.encode_pair("Hello there", "you") == ([cls, *a, sep, *b, sep], [0] * (len(a) + 2) + [1] * (len(b) + 1))
+
+
+def test_pairs_with_two_separators_and_with_none() -> None:
+    metadata: dict[str, Any] = small_vocabularies.bpe() | {"tokenizer.ggml.add_bos_token": True}
+    metadata |= {
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 1,
+        "tokenizer.ggml.add_eos_token": True,
+    }
+    roberta = {**metadata, "tokenizer.ggml.pre": "roberta-bpe", "tokenizer.ggml.seperator_token_id": 2}
+    a, b = BPE.encode("the", False), BPE.encode("a", False)
+    one = Tokenizer.from_metadata(metadata).encode_pair("the", "a")
+    assert one == ([0, *a, 1, *b, 1], [0] * (len(a) + len(b) + 3))
+    assert Tokenizer.from_metadata(roberta).encode_pair("the", "a")[0] == [0, *a, 1, 2, *b, 1]
+    del roberta["tokenizer.ggml.seperator_token_id"]
+    assert Tokenizer.from_metadata(roberta).encode_pair("the", "a")[0] == [0, *a, 1, 1, *b, 1]
+    no_key = {**roberta, "tokenizer.ggml.add_sep_token": False, "tokenizer.ggml.add_eos_token": False}
+    with pytest.raises(UnsupportedTokenizer, match="nothing between two texts"):
+        Tokenizer.from_metadata(no_key).encode_pair("the", "a")
+    with pytest.raises(BadMetadata, match="add_sep_token"):
+        Tokenizer.from_metadata({**metadata, "tokenizer.ggml.add_sep_token": 3})

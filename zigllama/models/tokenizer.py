@@ -29,6 +29,7 @@ from .tokenizer_wordpiece import WordPieceEncoder
 from .unicode_forms import normalized, with_origin
 from .vocabulary import BYTE, CONTROL, PREFIX, UNKNOWN, Vocabulary
 
+TWO_SEPARATORS = ("roberta-bpe", "jina-v1-en", "jina-v2-code")  # pairs as RoBERTa has them, if a file does not say
 NOT_READ = {  # models of tokenizers that files of other architectures name
     "hybriddna": "byte-level BPE beside words of DNA of one length, for models of genomes",
     "whitespace": "whole words between spaces, without merges",
@@ -112,6 +113,8 @@ class Tokenizer:
             vocabulary.special_id(name)  # checked now, used when the ends are asked for
         self.add_bos = vocabulary.flag("add_bos_token", add_bos) and self.bos_id is not None
         self.add_eos = vocabulary.flag("add_eos_token", add_eos) and self.eos_id is not None
+        self.separator_id = vocabulary.special_id("seperator")  # so the key is spelt
+        self.add_separator = vocabulary.flag("add_sep_token", self.pre in TWO_SEPARATORS)
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -199,6 +202,25 @@ class Tokenizer:
         text, origin = with_origin(text, "NFC")
         ids, spans = self._encoder.encode_with_offsets(text, after_special)
         return ids, [(int(origin[a]), int(origin[b])) for a, b in spans]
+
+    def encode_pair(self, first: str, second: str, parse_special: bool = False) -> tuple[list[int], list[int]]:
+        """Two texts as one, for models that judge pairs: a question and a passage. Ids, and the segment of each.
+
+            BERT      [CLS] first [SEP] second [SEP]              segments 0 up to the first [SEP], 1 behind it
+            RoBERTa   <s> first </s></s> second </s>              segments all 0: it has one
+
+        Between them stands EOS, where the file ends texts with it, and the separator, where `add_sep_token` says so.
+        Raises UnsupportedTokenizer where neither does; InvalidArgument as `encode`.
+        """
+        eos = [self.eos_id] if self.add_eos else []
+        separator = [self.eos_id if self.separator_id is None else self.separator_id] if self.add_separator else []
+        between = [i for i in (*eos, *separator) if i is not None]
+        if not between:
+            raise UnsupportedTokenizer("pair", "the file puts nothing between two texts (add_eos_token, add_sep_token)")
+        begin = [self.bos_id] if self.add_bos and self.bos_id is not None else []
+        head = begin + self.encode(first, False, parse_special) + between
+        tail = self.encode(second, False, parse_special) + (between[:1] if self.add_eos else [])
+        return head + tail, [0] * len(head) + [int(self.model == "bert")] * len(tail)
 
     def infill_ids(self) -> tuple[int, int, int]:
         """The tokens before a prefix, a suffix and the middle in an infilling prompt. Raises UnsupportedTokenizer."""
