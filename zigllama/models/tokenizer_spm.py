@@ -5,6 +5,12 @@
 Two neighbouring pieces may be joined if the result is a token; the pair whose token has the highest score goes first,
 of equal ones the leftmost. A character that is no token becomes the tokens of its UTF-8 bytes, `<0xE4>` and so on.
 
+A vocabulary without such tokens that names an unknown one has that, a run of them one.
+
+User-defined tokens are cut out of the text first, and what lies between is a text of its own, as in llama.cpp. Where a
+file has a map of characters or merges spaces, which llama.cpp does for unigram models only, it is SentencePiece's rule:
+the whole text is normalised, those tokens apart, and then cut, so that "a  <x>" keeps the space before <x>.
+
 There is no pre-tokenizer: the whole text is one word. To be fast all the same, the text is cut where no join can ever
 reach across: before a \u2581 (U+2581) that follows a byte which, in no token, stands before one. The ids are the same.
 
@@ -13,16 +19,21 @@ Source: T. Kudo and J. Richardson, "SentencePiece", 2018.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import cached_property
+from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from zigllama.errors import BadMetadata
+from zigllama.foundation.native_unigram import LONGEST_PIECE, PieceTrie
 
 from .space_normalizer import SpaceNormalizer
 from .text_encoder import Span, TextEncoder, places
-from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
+from .vocabulary import BYTE, CONTROL, NORMAL, PREFIX, UNKNOWN, UNUSED, USER_DEFINED, Vocabulary
 
 SPACE = "\u2581"
 RAW_SPACE = SPACE.encode()
@@ -33,9 +44,14 @@ LONGEST_CACHED = 128  # bytes
 class SentencePieceEncoder(TextEncoder):
     """Text to ids and ids to bytes by scores. Special tokens and the ends of a text are tokenizer.py's matter."""
 
-    def __init__(self, vocabulary: Vocabulary, add_space_prefix: bool) -> None:
-        self.vocabulary, self.add_space_prefix = vocabulary, add_space_prefix
+    def __init__(self, vocabulary: Vocabulary, add_space_prefix: bool, unknown: int | None = None) -> None:
+        self.vocabulary, self.add_space_prefix, self.unknown = vocabulary, add_space_prefix, unknown
         self._normalizer = SpaceNormalizer(vocabulary)
+        if not self._normalizer.trivial and (kept := self._kept()):
+            self.cut_out, self.restarts = (), (CONTROL, UNKNOWN)
+            self._pieces = {vocabulary.tokens.raw(i): i for i in kept}
+            self._normalizer = SpaceNormalizer(vocabulary, PieceTrie(vocabulary.tokens, np.array(kept)))
+            self._cut = re.compile(b"|".join(map(re.escape, sorted(self._pieces, key=len, reverse=True))))
         self.merge_spaces = self._normalizer.merge_spaces
         self.strip = add_space_prefix or self.merge_spaces
         self._words: dict[bytes, list[int]] = {}
@@ -77,7 +93,7 @@ class SentencePieceEncoder(TextEncoder):
             raw = self._normalizer.apply(text.encode(), prefix)[0].tobytes()
         ids: list[int] = []
         words = self._words
-        for word in self._split(raw):
+        for word in self._parts(raw):
             found = words.get(word)
             if found is None:
                 found = self._encode_word(word)
@@ -85,7 +101,7 @@ class SentencePieceEncoder(TextEncoder):
                     if len(words) >= WORD_CACHE:
                         words.clear()
                     words[word] = found
-            ids += found
+            ids += found[1:] if self._joins(ids, found) else found
         return ids
 
     def encode_with_offsets(self, text: str, after_special: bool) -> tuple[list[int], list[Span]]:
@@ -94,13 +110,46 @@ class SentencePieceEncoder(TextEncoder):
             text.encode(), self.add_space_prefix and after_special, with_origin=True
         )
         ids, ends, at = list[int](), list[int](), 0
-        for word in self._split(normalized.tobytes()):
+        for word in self._parts(normalized.tobytes()):
             found, found_ends = self._encode_word_with_ends(word)
+            if self._joins(ids, found):
+                ids.pop()
+                ends.pop()
             ids += found
             ends += [at + end for end in found_ends]
             at += len(word)
         assert origin is not None  # it was asked for
         return ids, places(np.array(ends, np.int32), origin)
+
+    _cut: re.Pattern[bytes] | None = None  # finds user-defined tokens in a normalised text
+    _pieces: Mapping[bytes, int] = MappingProxyType({})  # and which they are
+
+    @cached_property
+    def _falls_back(self) -> bool:
+        """Whether there are tokens of bytes."""
+        return any(self.vocabulary.index.find(b"<0x%02X>" % b) is not None for b in range(256))
+
+    def _joins(self, ids: list[int], found: list[int]) -> bool:
+        """Whether a run of unknown characters goes on from one word to the next."""
+        return self.unknown is not None and ids[-1:] == found[:1] == [self.unknown] and not self._falls_back
+
+    def _kept(self) -> list[int]:
+        """User-defined tokens that a text can hold."""
+        tokens = self.vocabulary.tokens
+        found = np.flatnonzero((self.vocabulary.types == USER_DEFINED) & (tokens.lengths > 0))
+        long = found[tokens.lengths[found] > LONGEST_PIECE]
+        if len(long):
+            reason = f"token {long[0]} has {tokens.lengths[long[0]]} bytes, a user-defined one at most {LONGEST_PIECE}"
+            raise BadMetadata(PREFIX + "tokens", reason)
+        return list(found.tolist())
+
+    def _parts(self, text: bytes) -> list[bytes]:
+        """A normalised text as user-defined tokens and words."""
+        if self._cut is None:
+            return self._split(text)
+        edges = [0, *(e for m in self._cut.finditer(text) for e in m.span()), len(text)]
+        parts = [text[a:b] for a, b in pairwise(edges)]  # between tokens, a token, between tokens, ..
+        return [w for i, part in enumerate(parts) for w in ([part] if i % 2 else self._split(part)) if w]
 
     def _split(self, text: bytes) -> list[bytes]:
         joinable = self._joinable
@@ -121,6 +170,8 @@ class SentencePieceEncoder(TextEncoder):
         return self._encode_word_with_ends(word)[0]
 
     def _encode_word_with_ends(self, word: bytes) -> tuple[list[int], list[int]]:
+        if word in self._pieces:
+            return [self._pieces[word]], [len(word)]
         index = self.vocabulary.index
         ends = index.merge(word, ranks=self._ranks)
         ids = index.find_pieces(word, ends)
@@ -128,12 +179,20 @@ class SentencePieceEncoder(TextEncoder):
             return ids.tolist(), ends.tolist()
         found, found_ends = list[int](), list[int]()
         begins = [0, *ends[:-1].tolist()]
+        unknown = None if self._falls_back else self.unknown
         for i, begin, end in zip(ids.tolist(), begins, ends.tolist(), strict=True):
             if i >= 0:
                 found.append(i)
                 found_ends.append(end)
                 continue
             piece = word[begin:end]
+            if unknown is not None:
+                if found and found[-1] == unknown:
+                    found_ends[-1] = end
+                else:
+                    found.append(unknown)
+                    found_ends.append(end)
+                continue
             for k, byte in enumerate(piece, begin + 1):  # a single character: what was joined is a token
                 of_byte = self._byte_ids[byte]
                 if of_byte is None:
