@@ -39,6 +39,7 @@ int selftest_linear(zl_ctx *ctx);
 int selftest_dequantize(zl_ctx *ctx);
 int selftest_wide(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
+int selftest_scan(zl_ctx *ctx);
 int selftest_strings(zl_ctx *ctx);
 int selftest_unigram(zl_ctx *ctx);
 int selftest_words(zl_ctx *ctx);

@@ -13,7 +13,10 @@ from typing import Any
 
 from zigllama.errors import InvalidArgument
 from zigllama.foundation.runtime import F32
-from zigllama.inference.sampling import Best, Sampler, SamplingParams
+from zigllama.inference.advanced_sampling import AdvancedSampler, Kept, Mask, TokenLogprobs
+from zigllama.inference.penalties import breaker_tokens
+from zigllama.inference.row_scan import RowScan
+from zigllama.inference.sampling import Best, SamplingParams
 from zigllama.models.tokenizer import StreamDecoder, Tokenizer
 from zigllama.models.tool_call_parts import ParsedAnswer, ToolCall
 
@@ -37,6 +40,8 @@ class Result:
     truncated       whether the prompt was cut: never, unless asked for
     fingerprint     what the bits depend on: ISA variant, cache type, how float weights are computed, BLAS library
     read            how calls are read out of the ids of an answer; of a chat with tools only
+    logprobs        with logprobs=True or top_logprobs=n: per token its log-probability, and the n likeliest
+    explain         with explain=True: per step, the end token's included, what each stage of the sampler kept
     """
 
     text: str
@@ -68,6 +73,8 @@ class Result:
             return {"role": "assistant", "content": self.text}
         calls = [c.message() for c in self.tool_calls]
         return {"role": "assistant", "content": self.answer.text, "tool_calls": calls}
+    logprobs: list[TokenLogprobs] | None = field(default=None, repr=False)
+    explain: list[list[Kept]] | None = field(default=None, repr=False)
 
 
 class Stopper:
@@ -106,6 +113,7 @@ class TextGenerator:
 
     max_tokens   None: until the context of `n_ctx` positions is full
     ignore_eos   go on past end tokens
+    scan         who passes over whole rows of logits, see AdvancedSampler
 
     Raises InvalidArgument.
     """
@@ -119,11 +127,13 @@ class TextGenerator:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        scan: RowScan | None = None,
     ) -> None:
         if max_tokens is not None and max_tokens < 0:
             raise InvalidArgument(f"max_tokens is {max_tokens}, want >= 0 or None")
         self.n_ctx, self.max_tokens, self.ignore_eos = n_ctx, max_tokens, ignore_eos
-        self.sampler = Sampler(params)
+        breakers = breaker_tokens(tokenizer, params.dry_sequence_breakers) if params.dry_multiplier else None
+        self.sampler = AdvancedSampler(params, scan=scan, breakers=breakers)
         self.token_ids: list[int] = []
         self.finish_reason: str | None = None
         self._tokenizer = tokenizer
@@ -135,14 +145,26 @@ class TextGenerator:
         """What was written so far."""
         return "".join(self._pieces)
 
-    def take(self, logits: F32, history: Sequence[int], best: Best = None) -> list[Event]:
+    @property
+    def logprobs(self) -> list[TokenLogprobs] | None:
+        """Those of `token_ids`, where they are asked for."""
+        p = self.sampler.params
+        return self.sampler.logprobs[: len(self.token_ids)] if p.logprobs or p.top_logprobs else None
+
+    @property
+    def explained(self) -> list[list[Kept]] | None:
+        """What each stage kept, per step, where it is asked for."""
+        return self.sampler.explained if self.sampler.params.explain else None
+
+    def take(self, logits: F32, history: Sequence[int], best: Best = None, mask: Mask = None) -> list[Event]:
         """What follows `history`, by its logits (V,): a token at most. It is in `token_ids`, unless it says end.
 
-        `best`: the largest logits with their ids, where they are known; see Sampler.
+        `best`: the largest logits with their ids, where they are known; `mask`: the tokens that are allowed. See
+        AdvancedSampler.
         """
         if self.max_tokens is not None and len(self.token_ids) >= self.max_tokens:
             return self.end("length")
-        return self.accept(self.sampler(logits, history, len(history), best), history)
+        return self.accept(self.sampler(logits, history, len(history), best, mask), history)
 
     @property
     def end_ids(self) -> frozenset[int]:

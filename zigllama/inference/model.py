@@ -19,10 +19,12 @@ from zigllama.inference.batching import BatchProcessor
 from zigllama.inference.embedding import Embedder, choose_pooling, cut, normalized, pool, pooling_of
 from zigllama.inference.engine import CHUNK, Engine, choose_compute
 from zigllama.inference.generation import Event, Result, TextGenerator
+from zigllama.inference.guided import writing
 from zigllama.inference.images import Prompt, split_text, stood_in, with_images
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.model_info import model_info
 from zigllama.inference.request import Reading, Writing
+from zigllama.inference.row_scan import RowScan
 from zigllama.inference.sampling import split_keywords
 from zigllama.inference.scoring import Score, score
 from zigllama.inference.streaming import Handle, StreamingGenerator, agenerate
@@ -250,10 +252,14 @@ class Model:
 
     def _scan(self, prompt: Prompt, see: Callable[[int, F32], None], first: int) -> None:
         if prompt.ids:
-            rows = min(CHUNK, max(16, LOGITS_BYTES // 4 // self.spec.n_vocab))
-            request = Reading(prompt.ids, see, self.n_ctx, rows, first, prompt.images)
+            request = Reading(prompt.ids, see, self.n_ctx, self._rows_of_logits, first, prompt.images)
             self.scheduler.submit(request, alone=True)
             self.scheduler.finish(request)
+
+    @property
+    def _rows_of_logits(self) -> int:
+        """Of a step that wants the logits of all its rows."""
+        return min(CHUNK, max(16, LOGITS_BYTES // 4 // self.spec.n_vocab))
 
     def score(self, text: str | Sequence[int]) -> Score:
         """How likely the model finds a text: `.logprobs` (natural log, float32) of every token after the first, given
@@ -346,11 +352,9 @@ class Model:
     ) -> TextGenerator:
         """A TextGenerator with these options. Raises TypeError for an unknown keyword, InvalidArgument for a bad
         value."""
-        params = split_keywords(sampling)
-        stop = [stop] if isinstance(stop, str) else list(stop)
-        return TextGenerator(
-            self.tokenizer, params, self.n_ctx, max_tokens=max_tokens, stop=stop, ignore_eos=ignore_eos
-        )
+        params, stop = split_keywords(sampling), [stop] if isinstance(stop, str) else list(stop)
+        options: dict[str, Any] = {"max_tokens": max_tokens, "stop": stop, "ignore_eos": ignore_eos}
+        return TextGenerator(self.tokenizer, params, self.n_ctx, scan=RowScan(self.engine.context), **options)
 
     def request(
         self,
@@ -368,9 +372,13 @@ class Model:
         self._want_causal("a continuation")
         generator = self.generator(**options)
         made = prompt if isinstance(prompt, Prompt) else self.prompt(prompt, images)
-        return Writing(
+        negative = generator.sampler.params.negative_prompt
+        return writing(
             made.ids,
             generator,
+            self._rows_of_logits,
+            None if negative is None else self.prompt_ids(negative),
+            self.scheduler.max_batch,
             images=made.images,
             read=made.read,
             fingerprint=self.fingerprint,

@@ -22,7 +22,7 @@ from zigllama.errors import ContextOverflow, InvalidArgument
 from zigllama.foundation.runtime import F32
 from zigllama.inference.generation import Event, Result, TextGenerator
 from zigllama.inference.images import Runs, check_tokens
-from zigllama.inference.kv_cache import CachedSequence
+from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.prefix_tree import Key
 from zigllama.inference.prompt_lookup import PromptLookup
 from zigllama.inference.sampling import Best
@@ -46,6 +46,9 @@ class Request:
 
     reading_most = 512  # rows of a chunk
     chooses = False  # whether it chooses tokens: then the best of its rows are looked for
+    wants_hidden = False  # whether it wants the hidden states of its rows too, in `hidden_rows` when they are taken
+    members: Sequence[Request] = ()  # requests that come and go with it (lanes.py)
+    leader: Request | None = None  # whose member it is
 
     def __init__(
         self,
@@ -74,6 +77,8 @@ class Request:
         self.ended = False  # nothing more is to be run
         self.error: BaseException | None = None
         self.cached = 0
+        self.cache: ModelKVCache  # set when it is let in
+        self.hidden_rows: F32 | None = None
         # what a reader sees, under the scheduler's lock
         self.events: deque[Event] = deque()
         self.done = False
@@ -180,12 +185,16 @@ class Writing(Request):
         """The last of a prompt; all rows of a draft."""
         return n - self.n_due + 1 if n >= self.n_due else 0
 
+    def begin(self) -> None:
+        """The prompt is read: the first token is being chosen."""
+        self._first = self._first or time.monotonic()
+
     def take(self, logits: F32, n: int, best: Best) -> int:
         """Each row gives a token; the next row counts if it was fed that token."""
         assert self.sequence is not None
         fed = self.sequence.tokens  # of which the last n were run now
         right = n - len(logits)
-        self._first = self._first or time.monotonic()
+        self.begin()
         for i, row in enumerate(logits):
             right += 1
             few = None if best is None else (best[0][i], best[1][i])
@@ -250,6 +259,8 @@ class Writing(Request):
             sampling=self.generator.sampler.params,
             seed=self.generator.sampler.seed,
             read=self.read,
+            logprobs=self.generator.logprobs,
+            explain=self.generator.explained,
         )
 
 
