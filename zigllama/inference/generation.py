@@ -54,6 +54,8 @@ class Result:
     sampling: SamplingParams = field(repr=False)
     seed: int = 0
     read: Callable[[Sequence[int]], ParsedAnswer] | None = field(default=None, repr=False, compare=False)
+    logprobs: list[TokenLogprobs] | None = field(default=None, repr=False)
+    explain: list[list[Kept]] | None = field(default=None, repr=False)
 
     @cached_property
     def answer(self) -> ParsedAnswer:
@@ -73,8 +75,6 @@ class Result:
             return {"role": "assistant", "content": self.text}
         calls = [c.message() for c in self.tool_calls]
         return {"role": "assistant", "content": self.answer.text, "tool_calls": calls}
-    logprobs: list[TokenLogprobs] | None = field(default=None, repr=False)
-    explain: list[list[Kept]] | None = field(default=None, repr=False)
 
 
 class Stopper:
