@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests")]
 GENESIS = ROOT / "tests" / "golden" / "texts" / "genesis.txt"
 MIXED = (
-    "the \u4e16\u754c \u043c\u0438\u0440 \u05e9\u05dc\u05d5\u05dd \u0639\u0631\u0628 \u0928\u092e\u0938\u094d\u0924\u0947 "
-    "\U0001f642\u200d\u2764\ufe0f 12,345\n\u0e01\u0e34 e\u0301 \ud55c\uae00 x=y;\t"
+    "the \u4e16\u754c \u043c\u0438\u0440 \u05e9\u05dc\u05d5\u05dd \u0639\u0631\u0628 \u0928\u092e\u0938\u094d\u0924\u0947"
+    " \U0001f642\u200d\u2764\ufe0f 12,345\n\u0e01\u0e34 e\u0301 \ud55c\uae00 x=y;\t"
 )
 
 
@@ -31,8 +31,8 @@ def text_of(name: str, n: int) -> str:
     unit = {
         "letter": "a", "spaces": " ", "marks": "\u0301", "digits": "7", "joiners": "\u200d", "nul": "\0",
         "replaced": "\ufffd", "newlines": "\n", "apostrophes": "'", "mixed": MIXED, "wide": "\U0001f642",
-        "alternating": "a\u4e16\u0431\u05d0", "underlines": "\u2581", "ligatures": "\ufdfa", "hangul": "\u1100\u1161", "cases": "aA",
-        "word": "abcdefghijklmnopqrstuvwxyz", "a space": "a ", "space a": " a", "dotted": "\u0130",
+        "alternating": "a\u4e16\u0431\u05d0", "underlines": "\u2581", "ligatures": "\ufdfa", "hangul": "\u1100\u1161",
+        "cases": "aA", "word": "abcdefghijklmnopqrstuvwxyz", "a space": "a ", "space a": " a", "dotted": "\u0130",
         "chinese": "\u4e16",
     }.get(name)  # fmt: skip
     if unit is None:

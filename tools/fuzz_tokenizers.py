@@ -114,7 +114,7 @@ def fuzz(work: Path, rest: list[str]) -> None:
         for w in [*wanted, "\ud800".encode("utf-8", "surrogatepass").decode("latin-1")]
     ]
     words.write_text("".join(lines))
-    limits = ["-max_len=1024", "-timeout=300", "-rss_limit_mb=4096", f"-dict={words}", f"-artifact_prefix={work}/"]
+    limits = ["-max_len=1024", "-timeout=7200", "-rss_limit_mb=4096", f"-dict={words}", f"-artifact_prefix={work}/"]
     program = str(work / "child") if "-set_cover_merge=1" in rest else sys.argv[0]
     atheris.Setup([program, "-print_final_stats=1", *limits, *rest], judge)
     atheris.Fuzz()
