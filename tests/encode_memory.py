@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests")]
 GENESIS = ROOT / "tests" / "golden" / "texts" / "genesis.txt"
 MIXED = (
-    "the \u4e16\u754c \u043c\u0438\u0440 \u05e9\u05dc\u05d5\u05dd \u0639\u0631\u0628 \u0928\u092e\u0938\u094d\u0924\u0947"
-    " \U0001f642\u200d\u2764\ufe0f 12,345\n\u0e01\u0e34 e\u0301 \ud55c\uae00 x=y;\t"
+    "the \u4e16\u754c \u043c\u0438\u0440 \u05e9\u05dc\u05d5\u05dd \u0639\u0631\u0628 \u0928\u092e\u0938\u094d\u0924"
+    "\u0947 \U0001f642\u200d\u2764\ufe0f 12,345\n\u0e01\u0e34 e\u0301 \ud55c\uae00 x=y;\t"
 )
 
 
