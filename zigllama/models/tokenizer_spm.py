@@ -13,6 +13,7 @@ the whole text is normalised, those tokens apart, and then cut, so that "a  <x>"
 
 There is no pre-tokenizer: the whole text is one word. To be fast all the same, the text is cut where no join can ever
 reach across: before a \u2581 (U+2581) that follows a byte which, in no token, stands before one. The ids are the same.
+Spaces are not spelt out where the index can read them as U+2581: ten megabytes of spaces stay ten.
 
 Source: T. Kudo and J. Richardson, "SentencePiece", 2018.
 """
@@ -20,7 +21,7 @@ Source: T. Kudo and J. Richardson, "SentencePiece", 2018.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
@@ -29,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zigllama.errors import BadMetadata
+from zigllama.foundation.native_strings import StringIndex
 from zigllama.foundation.native_unigram import LONGEST_PIECE, PieceTrie
 
 from .space_normalizer import SpaceNormalizer
@@ -39,6 +41,7 @@ SPACE = "\u2581"
 RAW_SPACE = SPACE.encode()
 WORD_CACHE = 1 << 15  # words whose ids are remembered
 LONGEST_CACHED = 128  # bytes
+BLOCK = 1 << 18  # bytes that are looked through at a time for cuts; pieces of a word that are spelt in bytes
 
 
 class SentencePieceEncoder(TextEncoder):
@@ -66,37 +69,48 @@ class SentencePieceEncoder(TextEncoder):
         return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
     @cached_property
-    def _joinable(self) -> frozenset[int]:
-        """Bytes that stand right before a U+2581 inside some token."""
+    def _joinable(self) -> npt.NDArray[np.bool_]:
+        """Whether each byte stands right before a U+2581 inside some token, bool (256,); a space does where the last
+        byte of U+2581 does."""
         tokens = self.vocabulary.tokens
         data = tokens.data
-        if len(data) < 4:
-            return frozenset()
-        at = np.flatnonzero((data[:-2] == 0xE2) & (data[1:-1] == 0x96) & (data[2:] == 0x81))
-        first = np.zeros(len(data) + 1, bool)
-        first[tokens.starts] = True
-        inside = at[~first[at]]
-        return frozenset(np.unique(data[inside - 1]).tolist())
+        found = np.zeros(256, bool)
+        if len(data) >= 4:
+            at = np.flatnonzero((data[:-2] == 0xE2) & (data[1:-1] == 0x96) & (data[2:] == 0x81))
+            first = np.zeros(len(data) + 1, bool)
+            first[tokens.starts] = True
+            found[data[at[~first[at]] - 1]] = True
+        found[0x20] |= found[RAW_SPACE[-1]]
+        return found
 
     @cached_property
-    def _byte_ids(self) -> list[int | None]:
-        """Token of each byte: `<0xHH>`, else the byte itself as text."""
+    def _spaced(self) -> StringIndex | None:
+        """The index that reads a space as U+2581. None where U+2581 is no token, so that a space may be three ids."""
+        index = self.vocabulary.index
+        return index.with_spaces() if RAW_SPACE in index else None
+
+    @cached_property
+    def _byte_ids(self) -> npt.NDArray[np.int32]:
+        """Token of each byte, int32 (256,): `<0xHH>`, else the byte itself as text; -1 for none."""
         find = self.vocabulary.index.find
-        return [find(bytes((b,))) if (i := find(b"<0x%02X>" % b)) is None else i for b in range(256)]
+        ids = (find(bytes((b,))) if (i := find(b"<0x%02X>" % b)) is None else i for b in range(256))
+        return np.array([-1 if i is None else i for i in ids], np.int32)
 
     def encode(self, text: str, after_special: bool) -> list[int]:
         """Ids of a text without special tokens. Raises `BadMetadata` if a byte is needed that has no token."""
         prefix = self.add_space_prefix and after_special
-        if self._normalizer.trivial:
-            raw = (" " + text if prefix else text).replace(" ", SPACE).encode()
-        else:
+        if not self._normalizer.trivial:
             raw = self._normalizer.apply(text.encode(), prefix)[0].tobytes()
+        elif self._spaced is not None:
+            raw = (b" " if prefix else b"") + text.encode()
+        else:
+            raw = (" " + text if prefix else text).replace(" ", SPACE).encode()
         ids: list[int] = []
         words = self._words
         for word in self._parts(raw):
             found = words.get(word)
             if found is None:
-                found = self._encode_word(word)
+                found = self._encode_word(word)[0].tolist()
                 if len(word) <= LONGEST_CACHED:
                     if len(words) >= WORD_CACHE:
                         words.clear()
@@ -111,12 +125,12 @@ class SentencePieceEncoder(TextEncoder):
         )
         ids, ends, at = list[int](), list[int](), 0
         for word in self._parts(normalized.tobytes()):
-            found, found_ends = self._encode_word_with_ends(word)
-            if self._joins(ids, found):
+            found, found_ends = self._encode_word(word)
+            if self._joins(ids, found[:1].tolist()):
                 ids.pop()
                 ends.pop()
-            ids += found
-            ends += [at + end for end in found_ends]
+            ids += found.tolist()
+            ends += (found_ends + at).tolist()
             at += len(word)
         assert origin is not None  # it was asked for
         return ids, places(np.array(ends, np.int32), origin)
@@ -143,63 +157,60 @@ class SentencePieceEncoder(TextEncoder):
             raise BadMetadata(PREFIX + "tokens", reason)
         return list(found.tolist())
 
-    def _parts(self, text: bytes) -> list[bytes]:
+    def _parts(self, text: bytes) -> Iterator[bytes]:
         """A normalised text as user-defined tokens and words."""
         if self._cut is None:
             return self._split(text)
         edges = [0, *(e for m in self._cut.finditer(text) for e in m.span()), len(text)]
         parts = [text[a:b] for a, b in pairwise(edges)]  # between tokens, a token, between tokens, ..
-        return [w for i, part in enumerate(parts) for w in ([part] if i % 2 else self._split(part)) if w]
+        return (w for i, part in enumerate(parts) for w in ([part] if i % 2 else self._split(part)) if w)
 
-    def _split(self, text: bytes) -> list[bytes]:
-        joinable = self._joinable
-        first, *rest = text.split(RAW_SPACE)
-        words: list[bytes] = []
-        current = [first]
-        last = first[-1] if first else None  # the byte before the next U+2581; None: the text begins there
-        for part in rest:
-            if last is not None and last not in joinable:
-                words.append(b"".join(current))
-                current = []
-            current += (RAW_SPACE, part)
-            last = part[-1] if part else RAW_SPACE[-1]
-        words.append(b"".join(current))
-        return words
+    def _split(self, text: bytes) -> Iterator[bytes]:
+        """The words of a normalised text: no join reaches across their ends."""
+        data, begin = np.frombuffer(text, np.uint8), 0
+        for first in range(0, len(text), BLOCK):
+            block = data[first : first + BLOCK + 2]  # U+2581 may end beyond
+            spaces, n = block[:BLOCK] == 0x20, min(BLOCK, max(0, len(block) - 2))
+            spaces[:n] |= (block[:n] == 0xE2) & (block[1 : n + 1] == 0x96) & (block[2 : n + 2] == 0x81)
+            at = first + np.flatnonzero(spaces)
+            at = at[at > 0]
+            for cut in at[~self._joinable[data[at - 1]]].tolist():
+                yield text[begin:cut]
+                begin = cut
+        yield text[begin:]
 
-    def _encode_word(self, word: bytes) -> list[int]:
-        return self._encode_word_with_ends(word)[0]
-
-    def _encode_word_with_ends(self, word: bytes) -> tuple[list[int], list[int]]:
+    def _encode_word(self, word: bytes) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Ids, and the byte of the word after each. What is no token is given by its bytes, or where there are none of those
+        as the unknown token, a run of it once."""
         if word in self._pieces:
-            return [self._pieces[word]], [len(word)]
-        index = self.vocabulary.index
+            return np.array([self._pieces[word]], np.int32), np.array([len(word)], np.int32)
+        index = self._spaced or self.vocabulary.index
         ends = index.merge(word, ranks=self._ranks)
         ids = index.find_pieces(word, ends)
         if (ids >= 0).all():
-            return ids.tolist(), ends.tolist()
-        found, found_ends = list[int](), list[int]()
-        begins = [0, *ends[:-1].tolist()]
-        unknown = None if self._falls_back else self.unknown
-        for i, begin, end in zip(ids.tolist(), begins, ends.tolist(), strict=True):
-            if i >= 0:
-                found.append(i)
-                found_ends.append(end)
-                continue
-            piece = word[begin:end]
-            if unknown is not None:
-                if found and found[-1] == unknown:
-                    found_ends[-1] = end
-                else:
-                    found.append(unknown)
-                    found_ends.append(end)
-                continue
-            for k, byte in enumerate(piece, begin + 1):  # a single character: what was joined is a token
-                of_byte = self._byte_ids[byte]
-                if of_byte is None:
-                    raise BadMetadata(PREFIX + "tokens", f"no token for byte 0x{byte:02X}, and none for {piece!r}")
-                found.append(of_byte)
-                found_ends.append(k)
-        return found, found_ends
+            return ids, ends
+        if self.unknown is not None and not self._falls_back:
+            last = np.append((ids[:-1] >= 0) | (ids[1:] >= 0), True)  # of a run of unknown ones
+            return np.where(ids < 0, np.int32(self.unknown), ids)[last], ends[last]
+        data, found, found_ends, begin = np.frombuffer(word, np.uint8), [], [], 0
+        for first in range(0, len(ids), BLOCK):  # a few at a time: what it takes is many times as long
+            some, its_ends = ids[first : first + BLOCK], ends[first : first + BLOCK]
+            lengths = np.diff(its_ends, prepend=np.int32(begin))
+            # A piece that is a token is one id, at its last byte; of another one each byte is.
+            wanted = np.repeat(some < 0, lengths)
+            wanted[its_ends - begin - 1] = True
+            made = np.where(np.repeat(some < 0, lengths), self._byte_ids[data[begin : its_ends[-1]]], 0)
+            made[its_ends[some >= 0] - begin - 1] = some[some >= 0]
+            if (made < 0).any():
+                k = begin + int(np.argmax(made < 0))
+                i = first + int(np.searchsorted(its_ends, k, "right"))
+                piece = word[ends[i - 1] if i else 0 : ends[i]]
+                raise BadMetadata(PREFIX + "tokens", f"no token for byte 0x{word[k]:02X}, and none for {piece!r}")
+            places = np.flatnonzero(wanted)
+            found.append(made[places])
+            found_ends.append((begin + 1 + places).astype(np.int32))
+            begin = int(its_ends[-1])
+        return np.concatenate(found), np.concatenate(found_ends)
 
     def piece(self, i: int, kind: int) -> bytes:
         """The bytes of token `i`, which has type `kind`."""
