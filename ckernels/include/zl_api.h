@@ -240,6 +240,7 @@ typedef struct {
     int32_t *slots;           /* [n_slots]                                                                           */
     uint64_t key[2];          /* of the hash; from a random source, so that no file can be made of strings that collide */
     int64_t longest;          /* bytes of the longest string, set by zl_strings_build                                */
+    int spaces;               /* a space in a text that is looked up stands for U+2581; no string is longer than ZL_LONGEST_PIECE then */
 } zl_strings;
 
 /* Fill the slots. Of equal strings the first is found, with `last` the last. ZL_E_BOUNDS: offsets that descend or leave the data. */

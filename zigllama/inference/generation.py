@@ -6,9 +6,10 @@ model, and for how many at once, is batching.py's business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from zigllama.errors import InvalidArgument
 from zigllama.foundation.runtime import F32
@@ -17,6 +18,7 @@ from zigllama.inference.penalties import breaker_tokens
 from zigllama.inference.row_scan import RowScan
 from zigllama.inference.sampling import Best, SamplingParams
 from zigllama.models.tokenizer import StreamDecoder, Tokenizer
+from zigllama.models.tool_call_parts import ParsedAnswer, ToolCall
 
 if TYPE_CHECKING:
     from zigllama.inference.grammar_constraints import GrammarConstraint
@@ -40,6 +42,7 @@ class Result:
     timings         prefill_s, decode_s, prefill_tps, decode_tps (seconds; tokens per second)
     truncated       whether the prompt was cut: never, unless asked for
     fingerprint     what the bits depend on: ISA variant, cache type, how float weights are computed, BLAS library
+    read            how calls are read out of the ids of an answer; of a chat with tools only
     logprobs        with logprobs=True or top_logprobs=n: per token its log-probability, and the n likeliest
     explain         with explain=True: per step, the end token's included, what each stage of the sampler kept
     """
@@ -53,8 +56,28 @@ class Result:
     fingerprint: str
     sampling: SamplingParams = field(repr=False)
     seed: int = 0
+    read: Callable[[Sequence[int]], ParsedAnswer] | None = field(default=None, repr=False, compare=False)
     logprobs: list[TokenLogprobs] | None = field(default=None, repr=False)
     explain: list[list[Kept]] | None = field(default=None, repr=False)
+
+    @cached_property
+    def answer(self) -> ParsedAnswer:
+        """The text without tool calls, and the calls."""
+        return ParsedAnswer(self.text) if self.read is None else self.read(self.token_ids)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of tools that the model asks for; none where the chat was given no tools. Of an answer that was cut
+        (finish_reason "length") those that are complete."""
+        return self.answer.calls
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as a message, to go on with: {"role": "assistant", "content": .., "tool_calls": [..]}."""
+        if not self.tool_calls:
+            return {"role": "assistant", "content": self.text}
+        calls = [c.message() for c in self.tool_calls]
+        return {"role": "assistant", "content": self.answer.text, "tool_calls": calls}
 
 
 class Stopper:

@@ -204,7 +204,7 @@ class Model:
     def render_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
         add_generation_prompt: bool = True,
         template: str | None = None,
         **variables: Any,
@@ -212,7 +212,7 @@ class Model:
         """The file's template (or one passed, by name or as text) over messages: `.text` and `.ids`.
 
         `variables` are what the template reads besides (enable_thinking, documents). What users write never becomes a
-        control token. Raises TemplateMissing, UnknownName, TemplateError, TemplateLimit.
+        control token. Raises TemplateMissing, UnknownName, TemplateError, TemplateLimit, InvalidArgument.
         """
         from zigllama.models.chat_templates import ChatTemplates  # jinja2 is only loaded when a chat needs it
 
@@ -388,6 +388,7 @@ class Model:
             None if negative is None else self.prompt_ids(negative),
             self.scheduler.max_batch,
             images=made.images,
+            read=made.read,
             fingerprint=self.fingerprint,
             lookup=lookup,
             deadline=deadline,
@@ -396,13 +397,17 @@ class Model:
         )
 
     @overload
-    def generate(self, prompt: str | Sequence[int], *, stream: Literal[False] = False, **options: Any) -> Result: ...
+    def generate(
+        self, prompt: str | Sequence[int] | Prompt, *, stream: Literal[False] = False, **options: Any
+    ) -> Result: ...
 
     @overload
-    def generate(self, prompt: str | Sequence[int], *, stream: Literal[True], **options: Any) -> StreamingGenerator: ...
+    def generate(
+        self, prompt: str | Sequence[int] | Prompt, *, stream: Literal[True], **options: Any
+    ) -> StreamingGenerator: ...
 
     def generate(
-        self, prompt: str | Sequence[int], *, stream: bool = False, **options: Any
+        self, prompt: str | Sequence[int] | Prompt, *, stream: bool = False, **options: Any
     ) -> Result | StreamingGenerator:
         """Continue a prompt. Options: max_tokens, stop, ignore_eos, the keywords of SamplingParams, and
 
@@ -461,14 +466,17 @@ class Model:
             raise InvalidArgument("agenerate gives events as they come: stream can only be True")
         return agenerate(self.scheduler, self.request(prompt, **options))
 
-    def chat(self, messages: str | Sequence[Mapping[str, Any]], **options: Any) -> Result:
-        """Answer messages (or one user's message as text), without keeping state. A message's content may be a list of
-        parts, images among them (models/image_parts.py). Options as in `generate`."""
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        chat = self.render_chat(messages)
-        result: Result = self.generate(chat.ids, images=chat.images or None, **options)
-        return result
+    def chat(
+        self, messages: str | Sequence[Mapping[str, Any]], tools: Any = None, template: Any = None, **options: Any
+    ) -> Any:
+        """Answer messages (or one user's message as text), without keeping state: a Result, or events with stream=True.
+
+        A content may be a list of parts, images among them (models/image_parts.py). `tools`: schemas or functions
+        (tool_schemas.py); what the model asks for is `result.tool_calls`. `template` as in `render_chat`, a mapping
+        `template_variables` is what it reads besides. Options and errors as in `generate` and `render_chat`."""
+        from zigllama.inference.chat_prompt import chat_prompt
+
+        return self.generate(chat_prompt(self, messages, tools, template, options), **options)
 
     def session(self, *, system: str | None = None) -> Any:
         """A conversation that keeps its place in the cache. See Session."""

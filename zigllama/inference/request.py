@@ -27,6 +27,7 @@ from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.prefix_tree import Key
 from zigllama.inference.prompt_lookup import PromptLookup
 from zigllama.inference.sampling import Best
+from zigllama.models.tool_call_parts import ParsedAnswer
 from zigllama.transformers.interfaces import PAGE
 
 if TYPE_CHECKING:
@@ -166,12 +167,13 @@ class Writing(Request):
         *,
         fingerprint: str,
         lookup: bool | int = False,
+        read: Callable[[Sequence[int]], ParsedAnswer] | None = None,
         **options: Any,
     ) -> None:
         n_ctx, most = generator.n_ctx, generator.max_tokens
         reserve = n_ctx if most is None else len(tokens) + most
         super().__init__(tokens, n_ctx, reserve=reserve, **options)
-        self.generator, self.fingerprint = generator, fingerprint
+        self.generator, self.fingerprint, self.read = generator, fingerprint, read
         self.result: Result | None = None
         self._lookup = PromptLookup(*(() if lookup is True else (lookup,))) if lookup is not False else None
         self._places: list[Place] = []  # where the text would stand after each token of a draft
@@ -305,6 +307,7 @@ class Writing(Request):
             fingerprint=self.fingerprint,
             sampling=self.generator.sampler.params,
             seed=self.generator.sampler.seed,
+            read=self.read,
             logprobs=self.generator.logprobs,
             explain=self.generator.explained,
         )
