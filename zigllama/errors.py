@@ -290,7 +290,9 @@ class GrammarBudget(GrammarError):
 
 
 class NoTokenAllowed(ZigllamaError):
-    """A grammar is not finished, and no token of the vocabulary continues it: after `written` bytes, `expected` what."""
+    """A grammar is not finished, and no token of the vocabulary continues it: after `written` bytes, which `expected`
+    says what.
+    """
 
     def __init__(self, written: int, expected: str) -> None:
         self.written, self.expected = written, expected

@@ -78,6 +78,7 @@ void zl_machine_free(zl_machine *m) {
     if (!m) return;
     m->release(m);
     free(m->next);
+    free(m->uniform);
     free(m);
 }
 
@@ -109,5 +110,54 @@ int zl_machine_read(zl_machine *m, int32_t state, const uint8_t *text, int64_t n
     }
     *n_read = i;
     *after = state;
+    return ZL_OK;
+}
+
+int zl_machine_next(zl_machine *m, int32_t state, int32_t *next) {
+    int status = zl_machine_check(m, state);
+    if (status) return status;
+    if (!next) return zl_fail(ZL_E_ARG, "grammar: a null pointer");
+    m->work = 0;
+    for (int b = 0; b < 256; b++) {
+        next[b] = zl_machine_step(m, state, (uint8_t)b);
+        if (next[b] == ZL_BUDGET) return zl_machine_fail(m);
+    }
+    return ZL_OK;
+}
+
+int zl_machine_forced(zl_machine *m, int32_t state, uint8_t *out, int64_t room, int64_t *n, int32_t *after) {
+    int status = zl_machine_check(m, state);
+    if (status) return status;
+    if ((room && !out) || !n || !after) return zl_fail(ZL_E_ARG, "grammar: a null pointer");
+    m->work = 0;
+    int64_t i = 0;
+    for (; i < room && !m->finished(m, state); i++) {
+        int32_t only = ZL_DEAD;
+        uint8_t byte = 0;
+        for (int b = 0; b < 256; b++) {
+            int32_t next = zl_machine_step(m, state, (uint8_t)b);
+            if (next == ZL_BUDGET) return zl_machine_fail(m);
+            if (next == ZL_DEAD) continue;
+            if (only != ZL_DEAD) goto several;
+            only = next;
+            byte = (uint8_t)b;
+        }
+        if (only == ZL_DEAD) break;
+        out[i] = byte;
+        state = only;
+    }
+several:
+    *n = i;
+    *after = state;
+    return ZL_OK;
+}
+
+int zl_machine_limit(zl_machine *m, int64_t bytes, int64_t work, int64_t *used, int64_t *n_states) {
+    if (!m || !used || !n_states) return zl_fail(ZL_E_ARG, "grammar: a null pointer");
+    if (bytes < 0 || work < 0) return zl_fail(ZL_E_ARG, "grammar: limits of %lld bytes, %lld steps", (long long)bytes, (long long)work);
+    if (bytes) m->limit = bytes;
+    if (work) m->work_limit = work;
+    *used = m->bytes;
+    *n_states = m->n_states;
     return ZL_OK;
 }

@@ -8,7 +8,8 @@
  *      zl_machine_init(&m->base, step, finished, release, class_of, n_classes);
  *
  * `step` computes a transition anew each time: zl_machine_step() keeps what it gave, in a row per state of one cell per class of bytes.
- * Bytes of one class must lead to the same state everywhere; class_of NULL: every byte is its own class.
+ * Bytes of one class must lead to the same state everywhere; class_of NULL: every byte is its own class. The fewer classes there are,
+ * the fewer steps are ever made: bytes that a machine never tells apart (most of UTF-8, most letters) belong into one.
  *
  *      next     cell [state][class]     UNKNOWN until asked for; then a state, or ZL_DEAD
  *
@@ -20,7 +21,8 @@
 #define ZL_GRAMMAR_MACHINE_H
 #include "core.h"
 
-enum { ZL_DEAD = -1, ZL_BUDGET = -2, ZL_UNKNOWN = -3 };
+enum { ZL_DEAD = -1, ZL_BUDGET = -2, ZL_UNKNOWN = -3, ZL_MIXED = -4 };
+enum { ZL_N_UNIFORM = 4 };
 enum { ZL_OVER_BYTES = 1, ZL_OVER_WORK = 2, ZL_OVER_MEMORY = 3 }; /* the last: malloc failed */
 
 struct zl_machine {
@@ -36,7 +38,8 @@ struct zl_machine {
     int over;                       /* ZL_OVER_*, when a step gave ZL_BUDGET                                                      */
     /* the rest is grammar_machine.c's own */
     int32_t *next;                  /* [room][n_classes]                                                                          */
-    int32_t room;
+    int32_t *uniform;               /* [uniform_room][ZL_N_UNIFORM] grammar_mask.c: where all characters of a class lead to       */
+    int32_t room, uniform_room;
 };
 
 void zl_machine_init(zl_machine *m, int32_t (*step)(zl_machine *, int32_t, uint8_t), int (*finished)(zl_machine *, int32_t),

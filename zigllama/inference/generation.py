@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from zigllama.errors import InvalidArgument
 from zigllama.foundation.runtime import F32
 from zigllama.inference.sampling import Best, Sampler, SamplingParams
 from zigllama.models.tokenizer import StreamDecoder, Tokenizer
+
+if TYPE_CHECKING:
+    from zigllama.inference.grammar_constraints import GrammarConstraint
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,12 @@ class Result:
     fingerprint: str
     sampling: SamplingParams = field(repr=False)
     seed: int = 0
+
+
+def only(logits: F32, mask: npt.NDArray[np.uint32]) -> F32:
+    """A row of logits (V,) with -inf for the tokens that a mask does not allow."""
+    bits = np.unpackbits(mask.view(np.uint8), count=len(logits), bitorder="little")
+    return np.where(bits, logits, np.float32(-np.inf))
 
 
 class Stopper:
@@ -82,8 +95,9 @@ class TextGenerator:
 
     max_tokens   None: until the context of `n_ctx` positions is full
     ignore_eos   go on past end tokens
+    constraint   what it must look like: it ends where nothing may follow, and is looked at once more when it is whole
 
-    Raises InvalidArgument.
+    Raises InvalidArgument; `take` and `accept` also NoTokenAllowed, GrammarBudget, GrammarRefused.
     """
 
     def __init__(
@@ -95,11 +109,13 @@ class TextGenerator:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        constraint: GrammarConstraint | None = None,
     ) -> None:
         if max_tokens is not None and max_tokens < 0:
             raise InvalidArgument(f"max_tokens is {max_tokens}, want >= 0 or None")
         self.n_ctx, self.max_tokens, self.ignore_eos = n_ctx, max_tokens, ignore_eos
         self.sampler = Sampler(params)
+        self.constraint = constraint
         self.token_ids: list[int] = []
         self.finish_reason: str | None = None
         self._tokenizer = tokenizer
@@ -118,6 +134,10 @@ class TextGenerator:
         """
         if self.max_tokens is not None and len(self.token_ids) >= self.max_tokens:
             return self.end("length")
+        if self.constraint is not None:
+            if self.constraint.complete:
+                return self.end("stop")
+            logits = only(logits, self.constraint.allowed()[0])
         return self.accept(self.sampler(logits, history, len(history), best), history)
 
     @property
@@ -129,10 +149,14 @@ class TextGenerator:
         """A token that was chosen to follow `history`."""
         if not self.ignore_eos and token in self._tokenizer.end_ids:
             return self.end("stop")
+        if self.constraint is not None:
+            self.constraint.accept(token)
         self.token_ids.append(token)
         events = [self._say(self._stopper.push(self._decoder.push(token)), token)]
         if self._stopper.found:
             self.finish_reason = "stop"
+        elif self.constraint is not None and self.constraint.complete:
+            events += self.end("stop")
         elif len(self.token_ids) == self.max_tokens or len(history) >= self.n_ctx:
             events += self.end("length")
         return events
@@ -142,7 +166,10 @@ class TextGenerator:
         self.finish_reason = reason
         rest = self._stopper.push(self._decoder.flush())
         rest += "" if self._stopper.found else self._stopper.flush()
-        return [self._say(rest, -1)] if rest else []
+        events = [self._say(rest, -1)] if rest else []
+        if self.constraint is not None and reason == "stop" and not self._stopper.found:
+            self.constraint.grammar.check(self.text)
+        return events
 
     def _say(self, text: str, token: int) -> Event:
         self._pieces.append(text)

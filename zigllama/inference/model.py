@@ -23,7 +23,7 @@ from zigllama.inference.images import Prompt, split_text, stood_in, with_images
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.model_info import model_info
 from zigllama.inference.request import Reading, Writing
-from zigllama.inference.sampling import split_keywords
+from zigllama.inference.sampling import CONSTRAINTS, split_keywords
 from zigllama.inference.scoring import Score, score
 from zigllama.inference.streaming import Handle, StreamingGenerator, agenerate
 from zigllama.models.decoder import Decoder
@@ -31,6 +31,7 @@ from zigllama.models.gguf import GGUFLoader
 from zigllama.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from zigllama.inference.grammar_constraints import GrammarConstraint
     from zigllama.inference.vision import Vision
     from zigllama.models.chat_templates import ChatTemplates, RenderedChat
 
@@ -342,15 +343,32 @@ class Model:
         max_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         ignore_eos: bool = False,
+        forced: bool = True,
         **sampling: Any,
     ) -> TextGenerator:
         """A TextGenerator with these options. Raises TypeError for an unknown keyword, InvalidArgument for a bad
-        value."""
+        value, and what `Grammar` raises."""
+        constraint = self._constraint(sampling, ignore_eos, forced)
         params = split_keywords(sampling)
         stop = [stop] if isinstance(stop, str) else list(stop)
         return TextGenerator(
-            self.tokenizer, params, self.n_ctx, max_tokens=max_tokens, stop=stop, ignore_eos=ignore_eos
+            self.tokenizer,
+            params,
+            self.n_ctx,
+            max_tokens=max_tokens,
+            stop=stop,
+            ignore_eos=ignore_eos,
+            constraint=constraint,
         )
+
+    def _constraint(self, options: dict[str, Any], ignore_eos: bool, forced: bool) -> GrammarConstraint | None:
+        """Of the keywords that say what an answer must look like, which are taken out of the options."""
+        given = {name: options.pop(name) for name in CONSTRAINTS if name in options}
+        if all(value is None for value in given.values()):
+            return None
+        from zigllama.inference.grammar_constraints import GrammarConstraint, grammar_of
+
+        return GrammarConstraint(grammar_of(given), self.tokenizer, ignore_eos=ignore_eos, forced=forced)
 
     def request(
         self,
@@ -393,6 +411,9 @@ class Model:
             lookup      guess from what was written before (prompt_lookup.py): True, or how many tokens; the same text
             deadline    seconds after which it ends, with what there is: finish_reason "deadline"
             reuse       False: read the whole prompt, whatever is in the cache
+            grammar     what the answer must look like: a `Grammar`, or GBNF; or one of
+            json_schema regex ebnf gbnf cfg xsd     in these notations; see `Grammar`
+            forced      False: ask the model for tokens too that have no alternative; the text is the same
             images      what `<image>` (or -1) in the prompt stands for, in order: paths, files' bytes, pixels uint8
                         (H, W, 3), or rows that `Vision` gave
 

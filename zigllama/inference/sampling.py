@@ -90,7 +90,8 @@ def nearest_keyword(name: str, known: Sequence[str]) -> TypeError:
 Best = tuple[F32, npt.NDArray[np.int32]] | None  # values and ids of a row's largest logits, best first
 Changes = tuple[npt.NDArray[np.int64], F32] | None  # ids, and what their logits become
 
-OTHERS = ("max_tokens", "stop", "ignore_eos", "stream", "lookup", "deadline", "reuse")  # keywords beside these
+CONSTRAINTS = ("grammar", "json_schema", "regex", "ebnf", "gbnf", "cfg", "xsd")  # what an answer must look like
+OTHERS = ("max_tokens", "stop", "ignore_eos", "stream", "lookup", "deadline", "reuse", "forced", *CONSTRAINTS)
 
 
 class Sampler:

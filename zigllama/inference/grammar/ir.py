@@ -1,6 +1,7 @@
 """Rules: the form that all front ends give their grammars, and that compile.py makes a machine of.
 
-    Rules({"list": Seq((Literal(b"["), Repeat(Ref("item"), 0, None), Literal(b"]"))), "item": Chars(((97, 122),))}, "list")
+    list = Seq((Literal(b"["), Repeat(Ref("item"), 0, None), Literal(b"]")))
+    Rules({"list": list, "item": Chars(((97, 122),))}, "list")
 
 An expression stands for a set of byte strings. The forms are few: whatever a notation has besides (optional parts,
 exceptions, case) its front end writes with these.
@@ -80,8 +81,8 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Automaton:
-    """What a deterministic automaton over bytes accepts: `edges[state]` are (lowest byte, highest byte, next state), not
-    overlapping; state 0 is the start. For intersections and complements of regular expressions (dfa.py)."""
+    """What a deterministic automaton over bytes accepts: `edges[state]` are (lowest byte, highest byte, next state) and
+    do not overlap; state 0 is the start. For intersections and complements of regular expressions (dfa.py)."""
 
     edges: tuple[tuple[tuple[int, int, int], ...], ...]
     finals: frozenset[int]
