@@ -25,9 +25,9 @@ from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.model_info import model_info
 from zigllama.inference.request import Reading, Writing
 from zigllama.inference.row_scan import RowScan
-from zigllama.inference.sampling import CONSTRAINTS, split_keywords
 from zigllama.inference.scoring import Score, score
 from zigllama.inference.streaming import Handle, StreamingGenerator, agenerate
+from zigllama.inference.text_options import text_generator
 from zigllama.models.decoder import Decoder
 from zigllama.models.gguf import GGUFLoader
 from zigllama.models.tokenizer import Tokenizer
@@ -342,27 +342,9 @@ class Model:
         self._ids([i for i in ids if i != -1])
         return with_images(ids, images, self.vision, self.tokenizer)
 
-    def generator(
-        self,
-        *,
-        max_tokens: int | None = None,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
-        forced: bool = True,
-        **sampling: Any,
-    ) -> TextGenerator:
-        """A TextGenerator with these options. Raises TypeError for an unknown keyword, InvalidArgument for a bad
-        value, and what `Grammar` raises."""
-        given = {name: sampling.pop(name) for name in CONSTRAINTS if name in sampling}
-        params, stop = split_keywords(sampling), [stop] if isinstance(stop, str) else list(stop)
-        constraint = None
-        if any(value is not None for value in given.values()):
-            from zigllama.inference.grammar_constraints import constraint_of
-
-            constraint = constraint_of(given, self.tokenizer, params, ignore_eos=ignore_eos, forced=forced)
-        options: dict[str, Any] = {"max_tokens": max_tokens, "stop": stop, "ignore_eos": ignore_eos}
-        options |= {"scan": RowScan(self.engine.context), "constraint": constraint}
-        return TextGenerator(self.tokenizer, params, self.n_ctx, **options)
+    def generator(self, **options: Any) -> TextGenerator:
+        """A TextGenerator with options of `generate`; see text_options.py. Raises as `text_generator`."""
+        return text_generator(self.tokenizer, self.n_ctx, RowScan(self.engine.context), **options)
 
     def request(
         self,
@@ -428,8 +410,7 @@ class Model:
         return events if stream else events.run()
 
     def submit(self, prompt: str | Sequence[int], **options: Any) -> Handle:
-        """Continue a prompt while the caller does something else: `handle.result()`, `handle.cancel()`, or iterate over
-        its events. Options and errors as in `generate`."""
+        """Continue a prompt meanwhile: `handle.result()`, `handle.cancel()`, or its events. As `generate` otherwise."""
         request = self.request(prompt, **options)
         self.scheduler.submit(request)
         return Handle(self.scheduler, request)
