@@ -66,6 +66,7 @@ SUITES = {
     "core/quantize": ["quantize_plain", "quantize_iq"],
     "core/step": ["program", "attention", "state"],
     "core/strings": ["strings"],
+    "core/grammar": ["grammar"],
     "core/threadpool": ["pool", "core"],
     "core/unigram": ["unigram"],
     "core/weight": ["linear", "bounds", "numa", "experts"],
