@@ -60,6 +60,7 @@ SUITES = {
     "core/ops_experts": ["experts"],
     "core/ops_linear": ["linear", "bounds", "blas"],
     "core/ops_rows": ["rows"],
+    "core/scan": ["scan"],
     "core/ops_state": ["state"],
     "core/probe": ["probe"],
     "core/program": ["program", "bounds", "experts"],
@@ -85,6 +86,7 @@ SUITES = {
     "kernels/quantize_low": ["quantize_low"],
     "kernels/quantize_weighted": ["quantize_iq"],
     "kernels/quantize": ["quantize_plain", "quantize_iq"],
+    "kernels/rows_scan": ["scan"],
     "kernels/rows": ["rows"],
     "kernels/state": ["state"],
     "kernels/simd": ["rows", "linear", "attention"],
@@ -93,6 +95,7 @@ SUITES = {
 # Those that call kernels. What no kernel can break need not run again, nor with other numbers of threads.
 KERNEL_SUITES = [
     "rows",
+    "scan",
     "state",
     "linear",
     "dequantize",

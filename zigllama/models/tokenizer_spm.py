@@ -180,8 +180,8 @@ class SentencePieceEncoder(TextEncoder):
         yield text[begin:]
 
     def _encode_word(self, word: bytes) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Ids, and the byte of the word after each. What is no token is given by its bytes; where no byte has a token, as
-        the unknown one, a run of it once."""
+        """Ids, and the byte of the word after each. What is no token is given by its bytes; where no byte has a token,
+        as the unknown one, a run of it once."""
         if word in self._pieces:
             return np.array([self._pieces[word]], np.int32), np.array([len(word)], np.int32)
         index = self._spaced or self.vocabulary.index
