@@ -127,6 +127,7 @@ BECOMES = {
     "ZL_E_BUSY": errors.ContextBusy,
     "ZL_E_BOUNDS": errors.InvalidArgument,
     "ZL_E_BLAS": errors.NativeError,
+    "ZL_E_BUDGET": errors.GrammarBudget,
 }
 
 

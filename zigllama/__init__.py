@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.app.quant_report import quant_report as quant_report
     from zigllama.app.quantize import quantize as quantize
     from zigllama.inference.calibration import importance as importance
+    from zigllama.inference.grammar_constraints import Grammar as Grammar
+    from zigllama.inference.grammar_constraints import GrammarConstraint as GrammarConstraint
     from zigllama.inference.model import Model as Model
     from zigllama.inference.profiling import Profiler as Profiler
     from zigllama.inference.profiling import profile as profile
@@ -46,6 +48,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "ChatTemplates": "zigllama.models.chat_templates:ChatTemplates",
     "GGUFLoader": "zigllama.models.gguf:GGUFLoader",
+    "Grammar": "zigllama.inference.grammar_constraints:Grammar",
+    "GrammarConstraint": "zigllama.inference.grammar_constraints:GrammarConstraint",
     "LLaMAModel": "zigllama.models.llama_model:LLaMAModel",
     "Model": "zigllama.inference.model:Model",
     "ModelConfig": "zigllama.models.model_config:ModelConfig",

@@ -238,6 +238,75 @@ class RequantizeRefused(InvalidArgument):
         )
 
 
+# --- grammars ---------------------------------------------------------------------------------------------------------
+
+
+class GrammarError(InvalidArgument):
+    """A grammar, expression or schema cannot be read: what is wrong, at which line and column (from 1; 0: nowhere)."""
+
+    def __init__(self, reason: str, line: int = 0, column: int = 0) -> None:
+        self.reason, self.line, self.column = reason, line, column
+        super().__init__(f"line {line}, column {column}: {reason}" if line else reason)
+
+
+class UnsupportedSyntax(GrammarError):
+    """A grammar or expression uses something that is not, or cannot be, enforced here; `feature` is its name."""
+
+    def __init__(self, feature: str, why: str, line: int = 0, column: int = 0) -> None:
+        self.feature, self.why = feature, why
+        super().__init__(f"{feature} is not supported: {why}", line, column)
+
+
+class BadSchema(GrammarError):
+    """A schema is no schema: `pointer` (a JSON Pointer, or a path of elements in XML) says where."""
+
+    def __init__(self, pointer: str, why: str) -> None:
+        self.pointer, self.why = pointer, why
+        super().__init__(f"bad schema at {pointer or 'its root'}: {why}")
+
+
+class UnsupportedSchema(GrammarError):
+    """A schema asks for what cannot be enforced while a text is written: the keyword at `pointer`, and why."""
+
+    def __init__(self, pointer: str, keyword: str, why: str) -> None:
+        self.pointer, self.keyword, self.why = pointer, keyword, why
+        super().__init__(f"{keyword} at {pointer or 'the root'} of the schema is not supported: {why}")
+
+
+class EmptyLanguage(GrammarError):
+    """No text at all satisfies a grammar, expression or schema: nothing could be generated."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"no text satisfies {what}")
+
+
+class GrammarBudget(GrammarError):
+    """A grammar needs more than it may have: `have` of `what` against `limit`."""
+
+    def __init__(self, what: str, have: int, limit: int) -> None:
+        self.what, self.have, self.limit = what, have, limit
+        super().__init__(f"the grammar needs {have} {what}, the limit is {limit}")
+
+
+class NoTokenAllowed(ZigllamaError):
+    """A grammar is not finished, and no token of the vocabulary continues it: after `written` bytes, which `expected`
+    says what.
+    """
+
+    def __init__(self, written: int, expected: str) -> None:
+        self.written, self.expected = written, expected
+        super().__init__(f"after {written} bytes no token of the vocabulary is allowed; the grammar expects {expected}")
+
+
+class GrammarRefused(ZigllamaError):
+    """A finished answer was refused by the validator that looks at it once more: a defect, never to be passed on."""
+
+    def __init__(self, text: str, why: str) -> None:
+        self.text, self.why = text, why
+        super().__init__(f"the answer {text!r:.200} does not satisfy its grammar: {why}")
+
+
 # --- running ----------------------------------------------------------------------------------------------------------
 
 

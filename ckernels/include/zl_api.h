@@ -23,7 +23,8 @@ enum zl_status {
     ZL_E_FAULT = 9,     /* a mapped file changed under us: its bytes could not be read (SIGBUS)                          */
     ZL_E_BUSY = 10,     /* another thread is running this context                                                        */
     ZL_E_BOUNDS = 11,   /* a token, row, position, page or sequence of the step lies outside its table                   */
-    ZL_E_BLAS = 12      /* a BLAS library that cannot be loaded, or has no sgemm                                         */
+    ZL_E_BLAS = 12,     /* a BLAS library that cannot be loaded, or has no sgemm                                         */
+    ZL_E_BUDGET = 13    /* a grammar's machine needs more memory or more steps than it may have                          */
 };
 
 /* Number formats carry GGML's own ids. */
@@ -350,6 +351,52 @@ int zl_pairs_build(zl_pairs *p, const int32_t *parts, int64_t n_merges);
  * ids up to the end of each word. */
 int zl_pairs_encode(const zl_pairs *p, const uint8_t *text, int64_t n, const int32_t *ends, int64_t n_ends, int32_t *seen, int64_t n_seen,
                     int32_t *ids, int32_t *id_ends);
+
+/* ---- grammars: machines that read bytes, see core/grammar_machine.h ----------------------------------------------------------- */
+
+/* A grammar, compiled. Its states are numbers; it grows while it is used, so it is for one thread at a time. Every function gives ZL_E_BUDGET
+ * when the machine passes its limits, and ZL_E_BOUNDS for a state that is none. */
+typedef struct zl_machine zl_machine;
+void zl_machine_free(zl_machine *m);
+int zl_machine_start(const zl_machine *m, int32_t *state);             /* the state before the first byte                    */
+int zl_machine_finished(zl_machine *m, int32_t state, int *finished);  /* whether a text may end here                        */
+/* Read n bytes from `state` on: how many were read, and the state after them; the byte after the last that was read is refused. */
+int zl_machine_read(zl_machine *m, int32_t state, const uint8_t *text, int64_t n, int64_t *n_read, int32_t *after);
+int zl_machine_next(zl_machine *m, int32_t state, int32_t *next);      /* -> next [256], the state after each byte, or -1    */
+/* The bytes that must follow, `room` at most, up to where the text may end or two bytes may follow: -> out, *n, and the state after them. */
+int zl_machine_forced(zl_machine *m, int32_t state, uint8_t *out, int64_t room, int64_t *n, int32_t *after);
+/* Set limits (0: as they are), and say what is used: bytes and states. */
+int zl_machine_limit(zl_machine *m, int64_t bytes, int64_t work, int64_t *used, int64_t *n_states);
+
+/* Rules for a pushdown machine, core/grammar_pushdown.c: automata whose edges read a byte of a range or call a rule. Copied. */
+typedef struct {
+    int64_t n_nodes;           /* of the automata of all rules                                                         */
+    const int32_t *edge_first; /* [n_nodes + 1] edges of node i: edge_first[i] .. edge_first[i + 1]                    */
+    const uint8_t *edge_low;   /* of each edge its lowest byte,                                                        */
+    const uint8_t *edge_high;  /* the highest,                                                                         */
+    const int32_t *edge_next;  /* and the node after it                                                                */
+    const int32_t *call_first; /* [n_nodes + 1] likewise calls                                                         */
+    const int32_t *call_rule;  /* of each call the rule,                                                               */
+    const int32_t *call_next;  /* and the node where it goes on                                                        */
+    const uint8_t *final;      /* [n_nodes] whether a rule may end here                                                */
+    int64_t n_rules;
+    const int32_t *rule_node;  /* [n_rules] where it begins; that node is not final                                    */
+    const int32_t *rule_group; /* [n_rules] ascending. A rule that another calls before it has read a byte is in the same group or in a later one */
+    int32_t start;             /* the node that a text begins at                                                       */
+    int n_classes;             /* up to 256                                                                            */
+    const uint8_t *class_of;   /* [256] bytes that all edges treat alike                                               */
+} zl_pushdown_rules;
+int zl_pushdown_new(const zl_pushdown_rules *rules, zl_machine **out);
+
+/* The tokens of a vocabulary as tries, core/grammar_mask.c. Token i is data[offsets[i] .. offsets[i + 1]); one without bytes is never allowed,
+ * but for `ends`, which are where a text may end. */
+enum { ZL_LONGEST_RUN = 32 }; /* characters of a token that is looked for by how many it has */
+typedef struct zl_vocabulary zl_vocabulary;
+int zl_vocabulary_new(const uint8_t *data, const int64_t *offsets, int64_t n, const int32_t *ends, int64_t n_ends, zl_vocabulary **out);
+void zl_vocabulary_free(zl_vocabulary *v);
+/* mask [(n + 31) / 32], bit i & 31 of word i >> 5: whether token i may follow; and how many may (2: two or more), and the
+ * first of them (-1: none). */
+int zl_vocabulary_mask(const zl_vocabulary *v, zl_machine *m, int32_t state, uint32_t *mask, int64_t *n_allowed, int32_t *one);
 
 /* ---- the KV cache, as the kernels see it ------------------------------------------------------------------------------ */
 

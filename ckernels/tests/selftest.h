@@ -41,6 +41,7 @@ int selftest_wide(zl_ctx *ctx);
 int selftest_rows(zl_ctx *ctx);
 int selftest_scan(zl_ctx *ctx);
 int selftest_strings(zl_ctx *ctx);
+int selftest_grammar(zl_ctx *ctx);
 int selftest_unigram(zl_ctx *ctx);
 int selftest_words(zl_ctx *ctx);
 int selftest_pairs(zl_ctx *ctx);

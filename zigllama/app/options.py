@@ -170,6 +170,7 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
     add("--explain", action="store_true", default=None, help="with --json, what each stage kept, per step")
     bias = "add to a token's logit, as 15043+1; may be repeated"
     add("-l", "--logit-bias", action="append", metavar="ID(+/-)X", help=bias)
+    add_constraints(parser)
 
 
 def generation_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -187,7 +188,53 @@ def generation_options(args: argparse.Namespace) -> dict[str, Any]:
         options["ignore_eos"] = True
     if args.logit_bias:
         options["logit_bias"] = dict(_bias(word) for word in args.logit_bias)
-    return options
+    return options | constraint_options(args)
+
+
+# --- constraints ------------------------------------------------------------------------------------------------------
+
+NOTATIONS = {".ebnf": "ebnf", ".cfg": "cfg", ".xsd": "xsd", ".json": "json_schema"}  # of --grammar-file; others: GBNF
+
+
+def add_constraints(parser: argparse.ArgumentParser) -> None:
+    """What the answer must look like: at most one of these."""
+    add = parser.add_argument_group("constraint").add_mutually_exclusive_group().add_argument
+    schema = "the answer is JSON that this JSON Schema accepts: its text, or a file"
+    add("-j", "--json-schema", dest="json_schema", metavar="SCHEMA", help=schema)
+    add("-jf", "--json-schema-file", dest="json_schema_file", metavar="FILE", help="the same, a file")
+    add("--grammar", metavar="GBNF", help="the answer is one of this grammar, in llama.cpp's notation")
+    by_name = "a grammar's file: GBNF, or by its name's end .ebnf, .cfg, .xsd or .json (a JSON Schema)"
+    add("--grammar-file", dest="grammar_file", metavar="FILE", help=by_name)
+    add("--regex", metavar="PATTERN", help="the whole answer matches this regular expression (ECMA-262)")
+    add("--xsd", metavar="SCHEMA", help="the answer is XML that this XML Schema accepts: its text, or a file")
+
+
+def constraint_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword argument of `Model.generate` that the flags give. Raises UsageError for a file that is not UTF-8,
+    FileNotFoundError."""
+    if args.grammar is not None:
+        return {"gbnf": args.grammar}
+    if args.grammar_file is not None:
+        notation = NOTATIONS.get(Path(args.grammar_file).suffix.lower(), "gbnf")
+        return {notation: _text_of(args.grammar_file)}
+    if args.json_schema is not None:
+        given = args.json_schema
+        is_text = given.lstrip()[:1] == "{" or given.strip() in ("true", "false")
+        return {"json_schema": given if is_text else _text_of(given)}
+    if args.json_schema_file is not None:
+        return {"json_schema": _text_of(args.json_schema_file)}
+    if args.regex is not None:
+        return {"regex": args.regex}
+    if args.xsd is not None:
+        return {"xsd": args.xsd if args.xsd.lstrip()[:1] == "<" else _text_of(args.xsd)}
+    return {}
+
+
+def _text_of(file: str) -> str:
+    try:
+        return Path(file).read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 text (byte {error.start})") from None
 
 
 def _bias(word: str) -> tuple[int, float]:

@@ -72,6 +72,11 @@ def _raise(status: int) -> NoReturn:
     if status == lib.ZL_E_MEMORY:
         found = re.fullmatch(r"(.*) needs (\d+) bytes", text)
         raise errors.OutOfMemory(found[1], int(found[2])) if found else errors.OutOfMemory(text, 0)
+    if status == lib.ZL_E_BUDGET:
+        found = re.fullmatch(r"(.*): (\d+) of (\d+)", text)
+        raise (
+            errors.GrammarBudget(found[1], int(found[2]), int(found[3])) if found else errors.GrammarBudget(text, 0, 0)
+        )
     if status == lib.ZL_E_ISA:
         name = text.partition("'")[2].rstrip("'")
         known = tuple(isa for isa, _ in isa_variants())

@@ -32,7 +32,7 @@ from zigllama.errors import ClosedError, OutOfMemory
 from zigllama.foundation.runtime import F32, I32, Step
 from zigllama.inference.engine import Engine
 from zigllama.inference.images import rows_between
-from zigllama.inference.request import Request
+from zigllama.inference.request import Mask, Request
 from zigllama.inference.sampling import Best
 from zigllama.inference.turns import Turns, TurnTaking
 
@@ -86,6 +86,7 @@ class BatchProcessor:
         wanted = [r.wanted(len(tokens)) for r, tokens in turns]
         n_ahead = self._ahead(turns)
         try:
+            masks = self._masks(turns)
             pieces = [(r.sequence, tokens) for r, tokens in turns if r.sequence is not None]
             step = self._step = self.cache.step(pieces, self._step)
             step.inputs = self._inputs(turns, starts)
@@ -99,6 +100,7 @@ class BatchProcessor:
                 rows = [row for end, n in zip(ends, wanted, strict=True) for row in range(end - n, end)]
                 step.out_rows = np.array(rows, np.int32)
             step.best = any(r.chooses for r, _ in turns)
+            step.masks = masks
             step.hidden = any(r.wants_hidden for r, _ in turns)
             logits = self.engine.run(step)
             best, hidden = self.engine.best, self.engine.hidden_rows
@@ -135,6 +137,11 @@ class BatchProcessor:
             at += len(tokens)
         return out
 
+    def _masks(self, turns: Turns) -> list[Mask] | None:
+        """Which tokens may follow each wanted row; None where all may follow all of them."""
+        masks = [mask for r, tokens in turns for mask in r.masks(len(tokens))]
+        return masks if any(mask is not None for mask in masks) else None
+
     def _ahead(self, turns: Turns) -> int:
         """How many steps the engine may run in a row before anybody looks at what was written.
 
@@ -148,7 +155,7 @@ class BatchProcessor:
 
     def _run_ahead(self, turns: Turns, step: Step, n: int) -> list[list[int]]:
         """Up to n steps in a row for the writers of a step: what each wrote; [] where already the first went wrong."""
-        step.best = True
+        step.best, step.masks = True, None
         began = time.perf_counter()
         ends = set[int]().union(*(r.end_ids for r, _ in turns))
         if ends != self._ends[0]:

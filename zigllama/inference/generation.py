@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zigllama.errors import InvalidArgument
 from zigllama.foundation.runtime import F32
@@ -19,6 +19,9 @@ from zigllama.inference.row_scan import RowScan
 from zigllama.inference.sampling import Best, SamplingParams
 from zigllama.models.tokenizer import StreamDecoder, Tokenizer
 from zigllama.models.tool_call_parts import ParsedAnswer, ToolCall
+
+if TYPE_CHECKING:
+    from zigllama.inference.grammar_constraints import GrammarConstraint
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,9 @@ class TextGenerator:
     max_tokens   None: until the context of `n_ctx` positions is full
     ignore_eos   go on past end tokens
     scan         who passes over whole rows of logits, see AdvancedSampler
+    constraint   what it must look like: it ends where nothing may follow, and is looked at once more when it is whole
 
-    Raises InvalidArgument.
+    Raises InvalidArgument; `take` and `accept` also NoTokenAllowed, GrammarBudget, GrammarRefused.
     """
 
     def __init__(
@@ -128,12 +132,14 @@ class TextGenerator:
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
         scan: RowScan | None = None,
+        constraint: GrammarConstraint | None = None,
     ) -> None:
         if max_tokens is not None and max_tokens < 0:
             raise InvalidArgument(f"max_tokens is {max_tokens}, want >= 0 or None")
         self.n_ctx, self.max_tokens, self.ignore_eos = n_ctx, max_tokens, ignore_eos
         breakers = breaker_tokens(tokenizer, params.dry_sequence_breakers) if params.dry_multiplier else None
         self.sampler = AdvancedSampler(params, scan=scan, breakers=breakers)
+        self.constraint = constraint
         self.token_ids: list[int] = []
         self.finish_reason: str | None = None
         self._tokenizer = tokenizer
@@ -164,6 +170,10 @@ class TextGenerator:
         """
         if self.max_tokens is not None and len(self.token_ids) >= self.max_tokens:
             return self.end("length")
+        if self.constraint is not None:
+            if self.constraint.complete:
+                return self.end("stop")
+            mask = self.constraint.allowed()[0]
         return self.accept(self.sampler(logits, history, len(history), best, mask), history)
 
     @property
@@ -175,10 +185,14 @@ class TextGenerator:
         """A token that was chosen to follow `history`."""
         if not self.ignore_eos and token in self._tokenizer.end_ids:
             return self.end("stop")
+        if self.constraint is not None:
+            self.constraint.accept(token)
         self.token_ids.append(token)
         events = [self._say(self._stopper.push(self._decoder.push(token)), token)]
         if self._stopper.found:
             self.finish_reason = "stop"
+        elif self.constraint is not None and self.constraint.complete:
+            events += self.end("stop")
         elif len(self.token_ids) == self.max_tokens or len(history) >= self.n_ctx:
             events += self.end("length")
         return events
@@ -188,7 +202,10 @@ class TextGenerator:
         self.finish_reason = reason
         rest = self._stopper.push(self._decoder.flush())
         rest += "" if self._stopper.found else self._stopper.flush()
-        return [self._say(rest, -1)] if rest else []
+        events = [self._say(rest, -1)] if rest else []
+        if self.constraint is not None and reason == "stop" and not self._stopper.found:
+            self.constraint.grammar.check(self.text)
+        return events
 
     def _say(self, text: str, token: int) -> Event:
         self._pieces.append(text)

@@ -235,6 +235,9 @@ def writing(
     Raises InvalidArgument where it needs more than `most` sequences.
     """
     p = generator.sampler.params
+    for name, chosen in (("penalty_alpha", p.penalty_alpha > 0), ("num_beams", p.num_beams > 1)):
+        if chosen and generator.constraint is not None:
+            raise InvalidArgument(f"{name} with a grammar: several answers are tried at once, a constraint is of one")
     if p.guidance_scale != 1:
         return _that_fits(Guidance(tokens, generator, negative=negative or tokens[-1:], **options), most)
     if p.penalty_alpha > 0:

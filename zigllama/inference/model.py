@@ -25,9 +25,9 @@ from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.model_info import model_info
 from zigllama.inference.request import Reading, Writing
 from zigllama.inference.row_scan import RowScan
-from zigllama.inference.sampling import split_keywords
 from zigllama.inference.scoring import Score, score
 from zigllama.inference.streaming import Handle, StreamingGenerator, agenerate
+from zigllama.inference.text_options import text_generator
 from zigllama.models.decoder import Decoder
 from zigllama.models.gguf import GGUFLoader
 from zigllama.models.tokenizer import Tokenizer
@@ -342,19 +342,9 @@ class Model:
         self._ids([i for i in ids if i != -1])
         return with_images(ids, images, self.vision, self.tokenizer)
 
-    def generator(
-        self,
-        *,
-        max_tokens: int | None = None,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
-        **sampling: Any,
-    ) -> TextGenerator:
-        """A TextGenerator with these options. Raises TypeError for an unknown keyword, InvalidArgument for a bad
-        value."""
-        params, stop = split_keywords(sampling), [stop] if isinstance(stop, str) else list(stop)
-        options: dict[str, Any] = {"max_tokens": max_tokens, "stop": stop, "ignore_eos": ignore_eos}
-        return TextGenerator(self.tokenizer, params, self.n_ctx, scan=RowScan(self.engine.context), **options)
+    def generator(self, **options: Any) -> TextGenerator:
+        """A TextGenerator with options of `generate`; see text_options.py. Raises as `text_generator`."""
+        return text_generator(self.tokenizer, self.n_ctx, RowScan(self.engine.context), **options)
 
     def request(
         self,
@@ -406,6 +396,9 @@ class Model:
             lookup      guess from what was written before (prompt_lookup.py): True, or how many tokens; the same text
             deadline    seconds after which it ends, with what there is: finish_reason "deadline"
             reuse       False: read the whole prompt, whatever is in the cache
+            grammar     what the answer must look like: a `Grammar`, or GBNF; or one of
+            json_schema regex ebnf gbnf cfg xsd     in these notations; see `Grammar`
+            forced      False: ask the model for tokens too that have no alternative; the text is the same
             images      what `<image>` (or -1) in the prompt stands for, in order: paths, files' bytes, pixels uint8
                         (H, W, 3), or rows that `Vision` gave
 
@@ -417,8 +410,7 @@ class Model:
         return events if stream else events.run()
 
     def submit(self, prompt: str | Sequence[int], **options: Any) -> Handle:
-        """Continue a prompt while the caller does something else: `handle.result()`, `handle.cancel()`, or iterate over
-        its events. Options and errors as in `generate`."""
+        """Continue a prompt meanwhile: `handle.result()`, `handle.cancel()`, or its events. As `generate` otherwise."""
         request = self.request(prompt, **options)
         self.scheduler.submit(request)
         return Handle(self.scheduler, request)

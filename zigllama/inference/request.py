@@ -16,10 +16,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zigllama.errors import ContextOverflow, InvalidArgument
 from zigllama.foundation.runtime import F32
+from zigllama.inference.advanced_sampling import Mask
 from zigllama.inference.generation import Event, Result, TextGenerator
 from zigllama.inference.images import Runs, check_tokens
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
@@ -28,6 +29,9 @@ from zigllama.inference.prompt_lookup import PromptLookup
 from zigllama.inference.sampling import Best
 from zigllama.models.tool_call_parts import ParsedAnswer
 from zigllama.transformers.interfaces import PAGE
+
+if TYPE_CHECKING:
+    from zigllama.inference.grammar_constraints import Place
 
 BUFFER = 32  # events that may wait for a reader before the sequence pauses
 
@@ -121,6 +125,10 @@ class Request:
         """Of the last of the next `n` rows, how many have logits it wants."""
         return int(n >= self.n_due)
 
+    def masks(self, n: int) -> list[Mask]:
+        """For each of the wanted rows among the next `n` which tokens may follow it, None for all."""
+        return [None] * self.wanted(n)
+
     def take(self, logits: F32, n: int, best: Best) -> int:
         """n rows were run, the logits (R, V) are those of the wanted ones; how many rows were right to run."""
         raise NotImplementedError
@@ -168,6 +176,7 @@ class Writing(Request):
         self.generator, self.fingerprint, self.read = generator, fingerprint, read
         self.result: Result | None = None
         self._lookup = PromptLookup(*(() if lookup is True else (lookup,))) if lookup is not False else None
+        self._places: list[Place] = []  # where the text would stand after each token of a draft
         self._began = self._first = 0.0
 
     def next_rows(self, most: int) -> list[int]:
@@ -179,7 +188,29 @@ class Writing(Request):
         room = self.reserve - len(self.tokens)
         if self.generator.max_tokens is not None:
             room = min(room, self.generator.max_tokens - len(self.generator.token_ids) - 1)
-        return [self.tokens[-1], *self._lookup.draft(self.tokens, max(0, min(most - 1, room)))]
+        return [self.tokens[-1], *self._allowed(self._lookup.draft(self.tokens, max(0, min(most - 1, room))))]
+
+    def _allowed(self, draft: list[int]) -> list[int]:
+        """A draft, as far as its constraint allows it."""
+        constraint = self.generator.constraint
+        if constraint is None:
+            return draft
+        self._places = [constraint.place]
+        for i, token in enumerate(draft):
+            after = constraint.follow(self._places[-1], token)
+            if after is None:
+                return draft[:i]
+            self._places.append(after)
+        return draft
+
+    def masks(self, n: int) -> list[Mask]:
+        """As Request; of a draft's rows, after each of its tokens."""
+        constraint, wanted = self.generator.constraint, self.wanted(n)
+        if constraint is None or not wanted:
+            return [None] * wanted
+        if wanted == 1:
+            return [None if constraint.complete else constraint.allowed()[0]]
+        return [None if constraint.is_complete(p) else constraint.allowed(p)[0] for p in self._places]
 
     def wanted(self, n: int) -> int:
         """The last of a prompt; all rows of a draft."""
@@ -204,13 +235,31 @@ class Writing(Request):
                 break
             token = self.generator.token_ids[-1]
             self.tokens.append(token)
+            if self._take_forced():
+                break
             if right < n and fed[right - n] != token:
                 break
         return right
 
+    def _take_forced(self) -> bool:
+        """Tokens that have no alternative are written without asking the model. Whether there were any."""
+        constraint = self.generator.constraint
+        if constraint is None or not constraint.forced:
+            return False
+        n = len(self.tokens)
+        while not self.ended and (token := constraint.next_token()) is not None:
+            self.events.extend(self.generator.accept(token, self.tokens))
+            if self.generator.finish_reason is not None:
+                self._end()
+            else:
+                self.tokens.append(token)
+        return self.ended or len(self.tokens) > n
+
     def ahead(self) -> int:
         """As Request: while it writes greedily, without drafts, up to the end of the page that is being filled."""
         if self._lookup is not None or self.n_due != 1 or not self._first or not self.generator.sampler.greedy:
+            return 0
+        if self.generator.constraint is not None:
             return 0
         assert self.sequence is not None
         room = min(self.reserve - len(self.tokens), PAGE - self.sequence.length % PAGE)

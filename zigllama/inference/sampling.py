@@ -176,7 +176,8 @@ def nearest_keyword(name: str, known: Sequence[str]) -> TypeError:
     return TypeError(f"unknown keyword {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-OTHERS = ("max_tokens", "stop", "ignore_eos", "stream", "lookup", "deadline", "reuse")  # keywords beside these
+CONSTRAINTS = ("grammar", "json_schema", "regex", "ebnf", "gbnf", "cfg", "xsd")  # what an answer must look like
+OTHERS = ("max_tokens", "stop", "ignore_eos", "stream", "lookup", "deadline", "reuse", "forced", *CONSTRAINTS)
 
 
 def split_keywords(keywords: Mapping[str, Any]) -> SamplingParams:

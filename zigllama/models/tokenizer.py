@@ -27,7 +27,7 @@ from .tokenizer_spm import SentencePieceEncoder
 from .tokenizer_unigram import UnigramEncoder
 from .tokenizer_wordpiece import WordPieceEncoder
 from .unicode_forms import normalized, with_origin
-from .vocabulary import BYTE, CONTROL, PREFIX, UNKNOWN, Vocabulary
+from .vocabulary import BYTE, CONTROL, PREFIX, UNKNOWN, USER_DEFINED, Vocabulary
 
 TWO_SEPARATORS = ("roberta-bpe", "jina-v1-en", "jina-v2-code")  # pairs as RoBERTa has them, if a file does not say
 NOT_READ = {  # models of tokenizers that files of other architectures name
@@ -262,6 +262,16 @@ class Tokenizer:
     def piece(self, id: int) -> bytes:
         """The bytes a token stands for; of a control token its name."""
         return self._encoder.piece(id, self._kind(id))
+
+    def text_pieces(self) -> list[bytes]:
+        """The bytes that each token adds to a text that is being written, b"" for those that add none: control tokens,
+        unknown and unused ones, and user-defined ones after which a space of the next token would not be its own."""
+        encoder = self._encoder
+        silent = {CONTROL, UNKNOWN}
+        if encoder.strip:
+            silent |= {kind for kind in encoder.restarts if kind == USER_DEFINED}
+        kinds = self._vocabulary.effective_types.tolist()
+        return [b"" if kind in silent else encoder.piece(i, kind) for i, kind in enumerate(kinds)]
 
     def _kind(self, id: int) -> int:
         if not 0 <= id < self.n_vocab:

@@ -1,0 +1,280 @@
+"""A regular expression as a nondeterministic automaton (Thompson, 1968), with assertions on its edges.
+
+Nodes are numbers. A node either reads a symbol or leads on without one:
+
+    READ    a symbol of a set, then to `next`
+    FORK    to any of these nodes
+    ACCEPT  the text matches, if it ends here
+    TAIL    the text matches, whatever follows (only in what a look ahead looks for)
+    START   to `next`, if this is the beginning of the text; END: if it is its end
+    AHEAD   to `next`, if what follows matches another expression, or if it does not
+    BEHIND  to `next`, if what came before does, or does not
+
+Symbols are characters where the expression is made of characters, else bytes. What is told apart is few: `symbols` are
+classes of them, such that two of one class are in the same sets. An expression is one of ir.py's (without Ref) with
+three more forms in it, which only regular expressions have: Start, End and Look. What the assertions come to is
+subsets.py's matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from zigllama.errors import GrammarBudget, GrammarError, UnsupportedSyntax
+from zigllama.models.code_point_sets import Set, complement, intersection, union
+
+from .ir import Alt, Automaton, Bytes, Chars, Literal, Repeat, Seq, Span
+from .utf8 import tree
+
+MAX_NODES = 200_000  # at 100 to 200 bytes each
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The beginning of the text."""
+
+    span: Span = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of the text."""
+
+    span: Span = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Nothing is read, but what follows (`ahead`), or what came before, matches `item`; `negated`: does not."""
+
+    item: Any
+    ahead: bool
+    negated: bool
+    span: Span = field(default=None, compare=False, repr=False)
+
+
+READ, FORK, ACCEPT, TAIL, START, END, AHEAD, BEHIND = range(8)
+
+TEXT: Set = ((0, 0xD7FF), (0xE000, 0x10FFFF))  # all characters that UTF-8 has
+NEED = "positions of a regular expression"
+
+
+def parts(e: Any) -> list[Any]:
+    """Everything in an expression, itself among it."""
+    found = [e]
+    for part in found:
+        if isinstance(part, Seq | Alt):
+            found.extend(part.items)
+        elif isinstance(part, Repeat | Look):
+            found.append(part.item)
+    return found
+
+
+def asserts(e: Any) -> bool:
+    """Whether there is an assertion anywhere in the expression."""
+    return any(isinstance(part, Start | End | Look) for part in parts(e))
+
+
+def _of_bytes(e: Any) -> bool:
+    """Whether something in the expression is no character."""
+    for part in parts(e):
+        if isinstance(part, Bytes | Automaton):
+            return True
+        if isinstance(part, Literal):
+            try:
+                part.text.decode()
+            except UnicodeDecodeError:
+                return True
+    return False
+
+
+class Nfa:
+    """The automaton of an expression, and of the looks in it.
+
+    kinds, data   of node i: its kind, and what belongs to it
+                      READ set, next              FORK (node, ...)                START, END next
+                      AHEAD negated, first node of its own, next                  BEHIND negated, number, next
+    behinds       the first nodes of what looks behind look for, each with any text before it; one of a lower number
+    does
+                  not depend on one of a higher
+    first         where the expression itself begins symbols       after `classify`: the classes of symbols, each as a
+    set; a READ's set is then one of numbers of classes trees         dfa.py's: the bytes of the symbols, by what the
+    classes lead to of_bytes      whether a symbol is a byte, and not a character
+    """
+
+    def __init__(self, e: Any, limit: int = MAX_NODES) -> None:
+        self.kinds: list[int] = []
+        self.data: list[Any] = []
+        self.behinds: list[int] = []
+        self.limit = limit
+        self.of_bytes = _of_bytes(e)
+        self.looks: dict[tuple[Any, bool], int] = {}  # what was looked for before: not to be built twice
+        self.first = self.build(e, self.add(ACCEPT))
+        self.symbols: list[Set] = []
+        self.trees: dict[tuple[int, ...], Any] = {}
+        self.classify()
+
+    def add(self, kind: int, data: Any = None) -> int:
+        """One more node; its number."""
+        if len(self.kinds) >= self.limit:
+            raise GrammarBudget(NEED, len(self.kinds) + 1, self.limit)
+        self.kinds.append(kind)
+        self.data.append(data)
+        return len(self.kinds) - 1
+
+    def build(self, e: Any, after: int, behind: bool = False) -> int:
+        """The node from which `e` leads to `after`. `behind`: within a look behind."""
+        match e:
+            case Literal(text):
+                for symbol in reversed(text if self.of_bytes else [ord(c) for c in text.decode()]):
+                    after = self.add(READ, (((symbol, symbol),), after))
+                return after
+            case Chars(ranges):
+                return self.characters(ranges, after)
+            case Bytes(ranges):
+                return self.add(READ, (union(ranges), after))
+            case Seq(items):
+                for item in reversed(items):
+                    after = self.build(item, after, behind)
+                return after
+            case Alt(items):
+                return self.add(FORK, tuple(self.build(item, after, behind) for item in items))
+            case Repeat():
+                return self.repeat(e, after, behind)
+            case Automaton(edges, finals):
+                return self.automaton(edges, finals, after)
+            case Start() | End():
+                return self.add(START if isinstance(e, Start) else END, after)
+            case Look():
+                return self.look(e, after, behind)
+        raise GrammarError(f"{type(e).__name__} is no part of a regular expression")
+
+    def characters(self, ranges: Set, after: int) -> int:
+        """One character of a set."""
+        if not self.of_bytes:
+            return self.add(READ, (intersection(union(ranges), TEXT), after))
+        made: dict[int, int] = {}
+
+        def node(of: Any) -> int:
+            if of is None:
+                return after
+            if id(of) not in made:
+                made[id(of)] = self.add(FORK, tuple(self.add(READ, (((lo, hi),), node(child))) for lo, hi, child in of))
+            return made[id(of)]
+
+        return node(tree(ranges))
+
+    def repeat(self, e: Repeat, after: int, behind: bool) -> int:
+        """As often as must be, one after the other; before a loop, or as often as may be: (x (x (x)?)?)?"""
+        at, before = after, len(self.kinds)
+        if e.hi is None:
+            at = self.add(FORK)
+            inner = self.build(e.item, at, behind)
+            self.data[at] = (inner, after)
+        else:
+            for done in range(e.hi - e.lo):
+                inner = self.build(e.item, at, behind)
+                if before == len(self.kinds):
+                    return after  # what is repeated is the empty text
+                at = self.add(FORK, (inner, after))
+                if done == 0:
+                    self.afford(len(self.kinds) - before, e.hi - e.lo)
+        before = len(self.kinds)
+        for done in range(e.lo):
+            at = self.build(e.item, at, behind)
+            if before == len(self.kinds):
+                break
+            if done == 0:
+                self.afford(len(self.kinds) - before, e.lo)
+        return at
+
+    def afford(self, nodes: int, times: int) -> None:
+        """Raises GrammarBudget before the work is done, when so many nodes cannot be had so many times."""
+        if len(self.kinds) + nodes * (times - 1) > self.limit:
+            raise GrammarBudget(NEED, len(self.kinds) + nodes * (times - 1), self.limit)
+
+    def automaton(self, edges: Any, finals: frozenset[int], after: int) -> int:
+        """A deterministic automaton's states as nodes."""
+        first = len(self.kinds)
+        for state in range(len(edges)):
+            self.add(FORK, (after,) if state in finals else ())
+        for state, row in enumerate(edges):
+            reads = tuple(self.add(READ, (((lo, hi),), first + to)) for lo, hi, to in row)
+            self.data[first + state] += reads
+        return first
+
+    def look(self, e: Look, after: int, behind: bool) -> int:
+        """What is looked for gets nodes of its own, from which no way leads back."""
+        if e.ahead and behind:
+            raise UnsupportedSyntax("a look ahead inside a look behind", "what follows the place is not yet known")
+        known = self.looks.get((e.item, e.ahead))
+        if known is None:
+            if e.ahead:
+                known = self.build(e.item, self.add(TAIL))
+            else:
+                loop = self.add(FORK)
+                first = self.build(e.item, self.add(ACCEPT), True)
+                self.data[loop] = (self.characters(TEXT, loop), first)
+                known = len(self.behinds)
+                self.behinds.append(loop)
+            self.looks[e.item, e.ahead] = known
+        return self.add(AHEAD if e.ahead else BEHIND, (e.negated, known, after))
+
+    def classify(self) -> None:
+        """Finds the classes of symbols, and writes them into the nodes that read."""
+        sets = {data[0] for kind, data in zip(self.kinds, self.data, strict=True) if kind == READ}
+        number: dict[frozenset[Set], int] = {}
+        found: dict[int, list[tuple[int, int]]] = {}
+        for lo, hi, over in sweep((lo, hi, s) for s in sets for lo, hi in s):
+            found.setdefault(number.setdefault(over, len(number)), []).append((lo, hi))
+        members: dict[Set, set[int]] = {s: set() for s in sets}
+        for over, n in number.items():
+            for s in over:
+                members[s].add(n)
+        of = {s: frozenset(m) for s, m in members.items()}
+        self.symbols = [tuple(found[n]) for n in range(len(found))]
+        for i, kind in enumerate(self.kinds):
+            if kind == READ:
+                self.data[i] = (of[self.data[i][0]], self.data[i][1])
+
+
+def sweep(pieces: Any) -> list[tuple[int, int, frozenset[Any]]]:
+    """Overlapping ranges, each with something, as ranges that do not overlap, each with the set of what lies there."""
+    opening: dict[int, list[Any]] = {}
+    closing: dict[int, list[Any]] = {}
+    for lo, hi, what in pieces:
+        opening.setdefault(lo, []).append(what)
+        closing.setdefault(hi + 1, []).append(what)
+    active: dict[Any, int] = {}
+    out: list[tuple[int, int, frozenset[Any]]] = []
+    begin = 0
+    for at in sorted(opening.keys() | closing.keys()):
+        if active and at > begin:
+            out.append((begin, at - 1, frozenset(active)))
+        for what in closing.get(at, ()):
+            active[what] -= 1
+            if not active[what]:
+                del active[what]
+        for what in opening.get(at, ()):
+            active[what] = active.get(what, 0) + 1
+        begin = at
+    return out
+
+
+__all__ = [
+    "ACCEPT",
+    "AHEAD",
+    "BEHIND",
+    "END",
+    "FORK",
+    "READ",
+    "START",
+    "TAIL",
+    "End",
+    "Look",
+    "Nfa",
+    "Start",
+    "asserts",
+    "complement",
+]

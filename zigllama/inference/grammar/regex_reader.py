@@ -1,0 +1,256 @@
+"""What the readers of regular expressions share: groups, counts, classes, flags. The syntaxes are regex_ecma.py and
+regex_python.py.
+
+A reader goes through the pattern once, character by character, and tells a Builder (notation.py) what comes; groups
+need no recursion. What it makes is an expression of ir.py with the assertions of nfa.py. Captures are not kept: which
+text matches is all that is asked. Whether a count is greedy or lazy changes which match is found first, not whether
+there is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zigllama.errors import UnknownName
+from zigllama.models.code_point_sets import Set, complement
+
+from .ir import ANY_CHAR, Alt, Chars, Literal
+from .nfa import Look
+from .notation import Builder, Scanner, seq
+from .regex_properties import unicode_property
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the letters i, m, s, x and a switch on."""
+
+    ignore_case: bool = False
+    multiline: bool = False
+    dot_all: bool = False
+    verbose: bool = False
+    ascii: bool = False
+
+
+LETTERS = {"i": "ignore_case", "m": "multiline", "s": "dot_all", "x": "verbose", "a": "ascii"}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One thing in a class, or an escape outside: a set, and the character where it is a single one that was written
+    as such.
+    """
+
+    chars: Set
+    single: int | None = None
+
+
+class Reader:
+    """The part of reading that does not depend on the syntax."""
+
+    modifiers = "ims"  # the flags that may be switched within the pattern
+
+    def __init__(self, pattern: str, flags: Flags) -> None:
+        self.s = Scanner(pattern, "the regular expression")
+        self.flags = flags
+        self.build = Builder(self.s)
+        self.outer: list[Flags] = []  # the flags around each open group
+        self.can_repeat = False  # whether what came last may be counted
+        self.names: set[str] = set()
+
+    # -- what a syntax must say
+    # ------------------------------------------------------------------------------------------
+
+    def escape(self, begin: int, in_class: bool) -> Member | Any:
+        """What a backslash (already read) stands for: a Member, or an assertion."""
+        raise NotImplementedError
+
+    def group(self, begin: int) -> None:
+        """What `(?` (already read) begins."""
+        raise NotImplementedError
+
+    def dot(self) -> Set:
+        """The characters that `.` stands for."""
+        raise NotImplementedError
+
+    def caret(self, begin: int) -> Any:
+        """What `^` stands for."""
+        raise NotImplementedError
+
+    def dollar(self, begin: int) -> Any:
+        """What `$` stands for."""
+        raise NotImplementedError
+
+    def folded(self, s: Set) -> Set:
+        """The set and what equals its members, where case does not count."""
+        raise NotImplementedError
+
+    def braces(self, begin: int) -> tuple[int, int | None] | None:
+        """What `{` (already read) says: how often; None, with nothing read, where it is itself."""
+        raise NotImplementedError
+
+    def members(self, begin: int) -> Set:
+        """The inside of a class, behind its `[` and perhaps `^`; the closing bracket is read."""
+        raise NotImplementedError
+
+    def counted(self, begin: int) -> None:
+        """What may follow a count: a `?`, which changes nothing here."""
+        self.s.take("?")
+
+    # -- what all have in common
+    # -----------------------------------------------------------------------------------------
+
+    def read(self) -> Any:
+        """The whole pattern."""
+        while not self.s.ended:
+            begin = self.s.at
+            c = self.s.next()
+            if self.flags.verbose and (c in " \t\n\r\v\f" or c == "#"):
+                if c == "#":
+                    self.s.run(lambda x: x != "\n")
+                continue
+            if c == "|":
+                self.build.bar()
+                self.can_repeat = False
+            elif c == "(":
+                self.opened(begin)
+            elif c == ")":
+                self.build.close(")")
+                self.flags = self.outer.pop()
+                self.can_repeat = self.repeatable()
+            elif c in "*+?":
+                self.count(begin, int(c == "+"), 1 if c == "?" else None)
+            elif c == "{" and (bounds := self.braces(begin)) is not None:
+                self.count(begin, *bounds)
+            else:
+                self.one(c, begin)
+        return self.build.done()
+
+    def repeatable(self) -> bool:
+        """Whether the group that was just closed may be counted."""
+        return True
+
+    def opened(self, begin: int) -> None:
+        """A group, whose bracket has been read."""
+        if self.s.take("?"):
+            self.group(begin)
+        else:
+            self.enter(begin)
+
+    def enter(self, begin: int, flags: Flags | None = None, look: tuple[bool, bool] | None = None) -> None:
+        """Go into a group: with these flags; as a look (ahead, negated)."""
+        self.outer.append(self.flags)
+        self.flags = flags or self.flags
+        if look:
+            self.build.open(")", begin, lambda e: Look(e, look[0], look[1], (begin, self.s.at)))
+        else:
+            self.build.open(")", begin)
+        self.can_repeat = False
+
+    def looks(self, begin: int) -> bool:
+        """Goes into a group that is a look, if one begins here."""
+        for sign, look in (("=", (True, False)), ("!", (True, True)), ("<=", (False, False)), ("<!", (False, True))):
+            if self.s.take(sign):
+                self.enter(begin, look=look)
+                return True
+        return False
+
+    def switched(self, begin: int) -> Flags:
+        """The flags after `i-s` and the like, up to (not including) `:` or `)`."""
+        on = self.s.run(str.isalpha)
+        off = self.s.run(str.isalpha) if self.s.take("-") else ""
+        flags = self.flags
+        for letters, value in ((on, True), (off, False)):
+            for letter in letters:
+                if letter not in self.modifiers:
+                    raise self.s.error(f"{letter!r} is no flag that can be switched within a pattern", begin)
+                flags = replace(flags, **{LETTERS[letter]: value})
+        if set(on) & set(off) or len(set(on + off)) < len(on + off):
+            raise self.s.error("a flag is switched twice", begin)
+        return flags
+
+    def name(self, end: str, begin: int) -> str:
+        """The name of a group, up to `end`."""
+        name = self.s.upto(end, "the name of a group")
+        if not name.replace("$", "_").isidentifier():
+            raise self.s.error(f"{name!r:.60} is no name for a group", begin)
+        return name
+
+    def count(self, begin: int, lo: int, hi: int | None) -> None:
+        """What came last, so often."""
+        if not self.can_repeat:
+            raise self.s.error("there is nothing to repeat", begin)
+        self.counted(begin)
+        self.build.repeat(lo, hi, begin)
+        self.can_repeat = False
+
+    def one(self, c: str, begin: int) -> None:
+        """A single item: a class, an escape, an anchor or a literal character."""
+        self.can_repeat = True
+        if c == "[":
+            negated = self.s.take("^")
+            inside = self.members(begin)
+            item: Any = Chars(complement(inside) if negated else inside, (begin, self.s.at))
+        elif c == ".":
+            item = Chars(self.dot(), (begin, self.s.at))
+        elif c in "^$":
+            item = self.caret(begin) if c == "^" else self.dollar(begin)
+            self.can_repeat = False
+        elif c == "\\":
+            found = self.escape(begin, False)
+            if not isinstance(found, Member):
+                item = found
+                self.can_repeat = False
+            elif found.single is not None:
+                item = self.literal(found.single, begin)
+            else:
+                item = Chars(found.chars, (begin, self.s.at))
+        else:
+            item = self.literal(ord(c), begin)
+        self.build.item(item)
+
+    def literal(self, code: int, begin: int) -> Any:
+        """One character, or those that equal it."""
+        span = (begin, self.s.at)
+        if self.flags.ignore_case:
+            chars = self.folded(((code, code),))
+            if chars != ((code, code),):
+                return Chars(chars, span)
+        if 0xD800 <= code <= 0xDFFF:
+            return Chars((), span)  # no text in UTF-8 has it
+        return Literal(chr(code).encode(), span)
+
+    def property(self, text: str, negated: bool, begin: int) -> Set:
+        """What `\\p{text}` stands for."""
+        try:
+            found = unicode_property(text)
+        except UnknownName as e:
+            raise self.s.error(f"\\p{{{text:.60}}}: {e}", begin) from e
+        return complement(found) if negated else found
+
+    def span_of(self, first: Member, last: Member, begin: int) -> Set:
+        """The range from one character of a class to another."""
+        if first.single is None or last.single is None:
+            raise self.s.error("a range goes from one character to another, not from or to a class", begin)
+        if first.single > last.single:
+            raise self.s.error(f"the range from {chr(first.single)!r} to {chr(last.single)!r} is backwards", begin)
+        return ((first.single, last.single),)
+
+
+def word_boundary(word: Set, negated: bool, needs_text: bool = False) -> Any:
+    """`\\b`: between a character of a word and one of none, or an end of the text; `\\B`: anywhere else.
+
+    needs_text   \\B is nowhere in a text without characters, as in Python before 3.14
+    """
+    chars = Chars(word)
+
+    def here(behind: bool, ahead: bool) -> tuple[Look, Look]:
+        return Look(chars, False, not behind), Look(chars, True, not ahead)
+
+    if not negated:
+        return Alt((seq(here(True, False)), seq(here(False, True))))
+    outside = [
+        (*here(False, False), *more)
+        for more in ([(Look(ANY_CHAR, False, False),), (Look(ANY_CHAR, True, False),)] if needs_text else [()])
+    ]
+    return Alt((seq(here(True, True)), *map(seq, outside)))
