@@ -3,9 +3,9 @@
     python tools/fetch_json_schema_suite.py                        through pip, 0.4 MB
     python tools/fetch_json_schema_suite.py --sdist FILE.tar.gz    from a source distribution that is there already
 
-It travels in a source distribution on PyPI, that of jsonschema. tests/golden/json_schema_suite.json pins its sum and that
-of what is made of it; nothing of it is built, installed or imported by us. pip makes metadata of what it downloads,
-which runs code of the archive: the sum is given to pip, which checks it first.
+It travels in a source distribution on PyPI, that of jsonschema. tests/golden/json_schema_suite.json pins its sum and
+that of what is made of it; nothing of it is built, installed or imported by us. pip makes metadata of what it
+downloads, which runs code of the archive: the sum is given to pip, which checks it first.
 
     CACHE/json_schema_suite.json    {"tests/draft7/items.json": its text, "remotes/integer.json": its text, ...}
 

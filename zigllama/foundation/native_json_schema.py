@@ -1,7 +1,8 @@
 """`json_schema_machine`: the machine of a JSON Schema in C, which asks Python once for each place that it comes to.
 
-A leaf of native.py's door, to ckernels/core/json_schema.c. The twin is `zigllama.inference.grammar.json_schema.transducer`;
-what is asked is `zigllama.inference.grammar.json_schema.tables.Tables`. What it is not: it knows no schema.
+A leaf of native.py's door, to ckernels/core/json_schema.c. The twin is
+`zigllama.inference.grammar.json_schema.transducer`; what is asked is `Tables` in tables.py beside it. What it is not:
+it knows no schema.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Asked(Protocol):
 
 
 class JsonSchemaMachine(NativeMachine):
-    """See above. `failure` is what an answer raised, if one did: the call of the machine that asked raises GrammarBudget."""
+    """See above. `failure` is what an answer raised, if one did: the call that asked raises GrammarBudget."""
 
     def __init__(self, asked: Asked, first: int, last: int) -> None:
         self.failure: BaseException | None = None

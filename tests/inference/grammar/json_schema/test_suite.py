@@ -64,8 +64,7 @@ def run(text: str, draft: int, formats: bool) -> tuple[Counter[str], list[str]]:
         try:
             made = compile_schema(group["schema"], draft=draft, documents=remotes(), formats=formats, writing=False)
         except UnsupportedSchema as error:
-            assert error.keyword
-            counts["refused"] += len(group["tests"])
+            counts["refused"] += len(group["tests"]) if error.keyword == "$schema" else 1_000
             continue
         except EmptyLanguage:
             made = None
@@ -105,9 +104,10 @@ def test_numbers_of_many_digits(draft: str) -> None:
 
 
 def test_without_the_remote_documents_nothing_else_changes() -> None:
-    """At least 95 in a hundred required tests of drafts 7 and 2020-12 without any document given; the rest is refused."""
+    """At least 95 in a hundred required tests of drafts 7 and 2020-12 without any document given; the rest: refused."""
     for draft in ("draft7", "draft2020-12"):
         right = total = 0
+        refused: set[str] = set()
         for name, text in suite().items():
             if name.startswith(f"tests/{draft}/") and name.count("/") == 2:
                 for group in parse(text):
@@ -117,9 +117,10 @@ def test_without_the_remote_documents_nothing_else_changes() -> None:
                     except EmptyLanguage:
                         made = None
                     except UnsupportedSchema as error:
-                        assert error.keyword in ("$ref", "$schema", "$dynamicRef")
+                        refused.add(error.keyword)
                         continue
                     for test in group["tests"]:
                         assert (made is not None and made.accepts(written(test["data"]).encode())) == test["valid"]
                         right += 1
         assert right >= 0.95 * total
+        assert refused <= {"$ref", "$schema", "$dynamicRef"}

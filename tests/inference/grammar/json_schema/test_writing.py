@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zigllama.errors import BadSchema, EmptyLanguage, GrammarBudget, GrammarError, UnsupportedSchema
+from zigllama.errors import BadSchema, EmptyLanguage, GrammarBudget, UnsupportedSchema
 from zigllama.inference.grammar.json_schema import compile_schema
 from zigllama.inference.grammar.machine import DEAD, Machine
 
@@ -268,8 +268,8 @@ def test_a_hostile_schema_is_refused_or_bounded(name: str) -> None:
                 break
             state = int(after)
         assert machine.limit()[0] < 64 << 20
-    except GrammarError as error:
-        assert isinstance(error, (GrammarBudget, EmptyLanguage, UnsupportedSchema))
+    except (GrammarBudget, EmptyLanguage, UnsupportedSchema):
+        pass
     assert time.process_time() - began < 2.5  # a second, on a machine that does nothing else
 
 

@@ -5,9 +5,10 @@ whether the document can still become valid.
     made.native()                   # the machine in C, under which a document can be written; made.twin(): in Python
     made.accepts(b'{"a": 1}')       # any spelling of JSON, exactly as the specification says
 
-How it is done: documents.py finds what references lead to; schema.py and keywords.py say, for each kind of value, what a
-schema asks of it, as a formula (formula.py); plans.py combines what is asked of one value, and strings.py, numbers.py,
-arrays.py, objects.py (names.py) follow it byte by byte; transducer.py puts them on a stack; tables.py is what C asks for.
+How it is done: documents.py finds what references lead to; schema.py and keywords.py say, for each kind of value,
+what a schema asks of it, as a formula (formula.py); plans.py combines what is asked of one value, and strings.py,
+numbers.py, arrays.py, objects.py (names.py) follow it byte by byte; transducer.py puts them on a stack; tables.py is
+what C asks for.
 
 Documents are read as I-JSON (RFC 7493) has it: no name twice in an object, no half of a surrogate pair.
 """
@@ -19,8 +20,8 @@ from functools import cached_property
 from typing import Any
 
 from zigllama.foundation.native_json_schema import JsonSchemaMachine, json_schema_machine
+from zigllama.inference.grammar import machine
 
-from .. import machine
 from .options import Json, Options
 from .plans import Plans
 from .tables import Tables

@@ -8,7 +8,7 @@ atoms have failed; how many items satisfied each `contains`; the items themselve
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .formula import Formula, Truth, Way, atoms_of, evaluate
 from .nodes import ItemCover, Schema
@@ -23,14 +23,14 @@ FINGERPRINTS = 127
 class Items(NamedTuple):
     """What is kept of the items so far.
 
-    count     how many, or the plan's cap
+    n         how many, or the plan's cap
     failed    numbers of the atoms "items" and "unique" that are false
     hits      of each "contains" schema how many items satisfied it, or the plan's cap
     seen      the identities of all items (for "unique" and for the array's own identity), None: not kept
     open      of each "unevaluated" atom: sets of covers, one of which must count for each
     """
 
-    count: int
+    n: int
     failed: frozenset[int]
     hits: tuple[int, ...]
     seen: tuple[object, ...] | None
@@ -48,12 +48,12 @@ class ArrayPlan:
         self.identity = valued.plan.identity
         sorts = {sort: [f for f in self.atoms if f.atom[0] == sort] for sort in ("items", "contains", "unevaluated")}
         self.sequences, self.unevaluated = sorts["items"], sorts["unevaluated"]
-        self.contained: list[Schema] = list(dict.fromkeys(f.atom[1] for f in sorts["contains"]))  # type: ignore[misc]
+        self.contained: list[Schema] = list(dict.fromkeys(f.atom[1] for f in sorts["contains"]))
         self.unique = next((f for f in self.atoms if f.atom[0] == "unique"), None)
-        counts: list[int] = [f.atom[1] for f in self.atoms if f.atom[0] == "count"]  # type: ignore[misc]
-        positions = [len(f.atom[1]) for f in self.sequences]  # type: ignore[arg-type]
-        positions += [c.first for f in self.unevaluated for c, _ in f.atom[2]]  # type: ignore[attr-defined]
-        hits: list[int] = [f.atom[2] for f in sorts["contains"]]  # type: ignore[misc]
+        counts: list[int] = [f.atom[1] for f in self.atoms if f.atom[0] == "count"]
+        positions = [len(f.atom[1]) for f in self.sequences]
+        positions += [c.first for f in self.unevaluated for c, _ in f.atom[2]]
+        hits: list[int] = [f.atom[2] for f in sorts["contains"]]
         self.hit_cap = max(hits, default=0)
         self.cap = max([*counts, *positions, 0])
         self.positions = max([*positions, 0])  # from there on all items are alike
@@ -76,10 +76,10 @@ class ArrayPlan:
         sort = f.atom[0]
         unknown: Truth = ended or None
         if sort == "count":
-            found: Truth = items.count >= f.atom[1] or (False if ended else None)  # type: ignore[operator]
+            found: Truth = items.n >= f.atom[1] or (False if ended else None)
         elif sort == "contains":
-            hits = items.hits[self.contained.index(f.atom[1])]  # type: ignore[arg-type]
-            found = hits >= f.atom[2] or (False if ended else None)  # type: ignore[operator]
+            hits = items.hits[self.contained.index(f.atom[1])]
+            found = hits >= f.atom[2] or (False if ended else None)
         elif sort == "unevaluated":
             found = self._covered(items, f, ended, assumed)
             found = unknown if found else found
@@ -96,7 +96,7 @@ class ArrayPlan:
         for open_to in items.open[self.unevaluated.index(f)]:
             best: Truth = False
             for i in open_to:
-                path = covers[i][1]  # type: ignore[index]
+                path = covers[i][1]
                 value = evaluate(path, lambda g: self.truth(items, g, ended, assumed))
                 if value:
                     best = True
@@ -131,21 +131,21 @@ class ArrayPlan:
         key = ("ways", items)
         if key not in self._known:
             self._known[key] = [w for w in self.valued.ways if self.possible(items, w) and self.reachable(items, w)]
-        return self._known[key]  # type: ignore[no-any-return]
+        return cast(list[Way], self._known[key])
 
     def _room(self, items: Items, way: Way) -> tuple[int, int | None]:
         """How many more items a way needs, and how many it can have."""
         need, room = 0, None
         for f, want in way.literals:
             if f.atom[0] == "count":
-                left = f.atom[1] - items.count  # type: ignore[operator]
+                left = f.atom[1] - items.n
                 if want:
                     need = max(need, left)
                 else:
                     room = left - 1 if room is None else min(room, left - 1)
             elif f.atom[0] == "contains" and want:
-                hits = items.hits[self.contained.index(f.atom[1])]  # type: ignore[arg-type]
-                need = max(need, f.atom[2] - hits)  # type: ignore[operator]
+                hits = items.hits[self.contained.index(f.atom[1])]
+                need = max(need, f.atom[2] - hits)
         return need, room
 
     def reachable(self, items: Items, way: Way) -> bool:
@@ -155,12 +155,12 @@ class ArrayPlan:
             return False
         if self.unique is not None and need > 1 and way.wanted.get(self.unique):
             size = self.next_plan(items, [way]).size()
-            if size is not None and need > size and items.count >= self.positions:
+            if size is not None and need > size and items.n >= self.positions:
                 return False
         # position by position, as long as the items' schemas differ
-        last = max(self.positions, items.count)
-        for position in range(items.count, min(items.count + need - 1, last) + 1):
-            if not self.next_plan(items._replace(count=position), [way]).alive():
+        last = max(self.positions, items.n)
+        for position in range(items.n, min(items.n + need - 1, last) + 1):
+            if not self.next_plan(items._replace(n=position), [way]).alive():
                 return False
         return True
 
@@ -175,28 +175,28 @@ class ArrayPlan:
             if f.number in items.failed:
                 continue
             first, rest = f.atom[1], f.atom[2]
-            schema = first[items.count] if items.count < len(first) else rest  # type: ignore[index,arg-type]
+            schema = first[items.n] if items.n < len(first) else rest
             if schema is not None:
-                found.append((f, schema))  # type: ignore[arg-type]
-        found += [(f, f.atom[1]) for f in self.atoms if f.atom[0] == "contains"]  # type: ignore[misc]
+                found.append((f, schema))
+        found += [(f, f.atom[1]) for f in self.atoms if f.atom[0] == "contains"]
         placed: list[list[int]] = []
         for f in self.unevaluated:
             here = []
-            for i, (cover, _) in enumerate(f.atom[2]):  # type: ignore[arg-type]
+            for i, (cover, _) in enumerate(f.atom[2]):
                 assert isinstance(cover, ItemCover)
-                if cover.first < 0 or items.count < cover.first:
+                if cover.first < 0 or items.n < cover.first:
                     here.append(i)
                 elif cover.schema is not None:
                     found.append((f, cover.schema))
             placed.append(here)
-            found.append((f, f.atom[1]))  # type: ignore[arg-type]
+            found.append((f, f.atom[1]))
         return found, placed
 
     def next_plan(self, items: Items, ways: list[Way]) -> Plan:
         """The plan of the next item, for some ways."""
         key = ("plan", items, tuple(map(id, ways)))
         if key in self._known:
-            return self._known[key]  # type: ignore[no-any-return]
+            return cast("Plan", self._known[key])
         asked, placed = self.asked(items)
         schemas = tuple(sorted({s for _, s in asked}, key=lambda s: s.number))
         index = {s: i for i, s in enumerate(schemas)}
@@ -214,7 +214,7 @@ class ArrayPlan:
                 if sort == "items" and want:
                     must.add(index[schema])
                 elif sort == "contains":
-                    left = f.atom[2] - items.hits[self.contained.index(schema)]  # type: ignore[operator]
+                    left = f.atom[2] - items.hits[self.contained.index(schema)]
                     if not want and left == 1:
                         must_not.add(index[schema])
                     elif want and room is not None and left >= room:
@@ -222,11 +222,8 @@ class ArrayPlan:
                 elif sort == "unevaluated" and want and schema is f.atom[1]:
                     number = self.unevaluated.index(f)
                     covers = f.atom[2]
-                    maybe = [i for i in placed[number] if self._may_count(items, covers[i][1], wanted)]  # type: ignore[index]
-                    holds = any(
-                        c.schema is not None and self._may_count(items, path, wanted)
-                        for c, path in covers  # type: ignore[attr-defined]
-                    )
+                    maybe = [i for i in placed[number] if self._may_count(items, covers[i][1], wanted)]
+                    holds = any(c.schema is not None and self._may_count(items, path, wanted) for c, path in covers)
                     if not maybe and not holds:
                         must.add(index[schema])
             if not must & must_not:
@@ -259,14 +256,14 @@ class ArrayPlan:
         still_open = []
         for number, f in enumerate(self.unevaluated):
             sets = items.open[number]
-            if not satisfied[f.atom[1]]:  # type: ignore[index]
+            if not satisfied[f.atom[1]]:
                 here = set(placed[number])
-                for i, (cover, _) in enumerate(f.atom[2]):  # type: ignore[arg-type]
+                for i, (cover, _) in enumerate(f.atom[2]):
                     if cover.schema is not None and satisfied[cover.schema]:
                         here.add(i)
                 sets = sets | {frozenset(here)}
             still_open.append(sets)
-        after = Items(min(items.count + 1, self.cap), frozenset(failed), hits, seen, tuple(still_open))
+        after = Items(min(items.n + 1, self.cap), frozenset(failed), hits, seen, tuple(still_open))
         return after if self.ways(after) else None
 
     def can_end(self, items: Items) -> bool:
@@ -290,13 +287,13 @@ class ArrayPlan:
         return any(self.possible(none, w) and self.reachable(none, w) for w in self.valued.ways)
 
 
-def folded(identity: tuple[object, ...], writing: bool) -> tuple[object, ...]:
+def folded(identity: tuple[Any, ...], writing: bool) -> tuple[object, ...]:
     """An array's or object's identity; when writing a number of FINGERPRINTS, as a string's is then."""
     if not writing:
         return identity
     total = 0
     if identity[0] == "o":
-        for member in identity[1]:  # type: ignore[attr-defined]
+        for member in identity[1]:
             total += _number(member)
     else:
         for item in identity[1:]:
@@ -309,7 +306,7 @@ def _number(identity: object) -> int:
 
 
 class Within:
-    """Between the tokens of an array. `phase`: "first" (after the bracket), "item" (one must come), "comma" (after one),
+    """Between the tokens of an array. `phase`: "first" (after the bracket), "item" (one must come), "comma" (after),
     "waits" (for the end of one).
     """
 

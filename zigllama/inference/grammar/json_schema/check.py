@@ -1,8 +1,8 @@
 """Before anything is written: that every schema which a document may come to can be kept to.
 
-Formulas are made when they are needed, which may be in the middle of an answer; what is wrong with a schema must be said
-before. So all that can be reached is walked once: each keyword's form, each reference, each expression; and that no
-reference leads back to itself without going down into the value.
+Formulas are made when they are needed, which may be in the middle of an answer; what is wrong with a schema must be
+said before. So all that can be reached is walked once: each keyword's form, each reference, each expression; and that
+no reference leads back to itself without going down into the value.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Where the parts of a schema are: resources, base URIs, anchors, and what a reference leads to. Nothing is fetched.
 
-A *resource* is a schema with a URI of its own: the root, and each subschema with "$id" ("id" in draft 4). A *place* is a
-schema within a resource. References are resolved against the URI of the resource that they stand in; they lead to a
-place by a JSON Pointer or by an anchor ("$anchor", "$dynamicAnchor", up to draft 7 an "$id" that is a mere fragment).
+A *resource* is a schema with a URI of its own: the root, and each subschema with "$id" ("id" in draft 4). A *place*
+is a schema within a resource. References are resolved against the URI of the resource that they stand in; they lead
+to a place by a JSON Pointer or by an anchor ("$anchor", "$dynamicAnchor", up to draft 7 an "$id" that is a mere
+fragment).
 """
 
 from __future__ import annotations

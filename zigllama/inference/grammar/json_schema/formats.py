@@ -1,8 +1,8 @@
 """Formats that can be asserted: expressions for what the specifications behind them say.
 
-Two are narrower than their specification, never wider: a leap second is only taken at 23:59:60 in UTC, and a host name's
-label with two hyphens in its third and fourth place (which internationalised names begin with) is not taken at all.
-Not asserted, since they are no regular languages or need tables of Unicode: regex, idn-hostname, idn-email.
+Two are narrower than their specification, never wider: a leap second is only taken at 23:59:60 in UTC, and a host
+name's label with two hyphens in its third and fourth place (which internationalised names begin with) is not taken at
+all. Not asserted, since they are no regular languages or need tables of Unicode: regex, idn-hostname, idn-email.
 """
 
 from __future__ import annotations

@@ -3,15 +3,15 @@
 A schema is, for values of one kind (string, object ...), a formula over atoms such as "has the property x" or "is of at
 least 3 characters". While the value is being read an atom is true, false or not known yet (None); so is the formula.
 
-`alternatives` turns "these formulas must be true, those false" into a few ways of satisfying it, each a set of atoms with
-the value they must have: what a writer has to keep possible. A part that would make too many ways is kept as it is, a
-*residue*: it is evaluated, but nothing is planned for it.
+`alternatives` turns "these formulas must be true, those false" into a few ways of satisfying it, each a set of atoms
+with the value they must have: what a writer has to keep possible. A part that would make too many ways is kept as it
+is, a *residue*: it is evaluated, but nothing is planned for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 WAYS = 48  # at most so many alternatives
 BRANCHES = 24  # a disjunction of more members is kept as a residue
@@ -24,9 +24,7 @@ class Formula:
 
     __slots__ = ("atom", "items", "number", "op")
 
-    def __init__(
-        self, op: str, items: tuple[Formula, ...] = (), atom: tuple[object, ...] = (), number: int = 0
-    ) -> None:
+    def __init__(self, op: str, items: tuple[Formula, ...] = (), atom: tuple[Any, ...] = (), number: int = 0) -> None:
         self.op, self.items, self.atom, self.number = op, items, atom, number
 
     def __repr__(self) -> str:
@@ -43,7 +41,7 @@ class Formulas:
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], Formula] = {}
 
-    def _make(self, op: str, items: tuple[Formula, ...], atom: tuple[object, ...] = ()) -> Formula:
+    def _make(self, op: str, items: tuple[Formula, ...], atom: tuple[Any, ...] = ()) -> Formula:
         key = (op, atom, *map(id, items))
         found = self._known.get(key)
         if found is None:
@@ -142,8 +140,11 @@ def atoms_of(formulas: Iterable[Formula]) -> list[Formula]:
         seen[id(f)] = f
         todo.extend(f.items)
         if f.op == "atom" and f.atom[0] == "unevaluated":
-            todo.extend(path for _, path in f.atom[2])  # type: ignore[attr-defined]
+            todo.extend(path for _, path in f.atom[2])
     return sorted((f for f in seen.values() if f.op == "atom"), key=lambda f: f.number)
+
+
+Wanted = list[tuple["Formula", bool]]
 
 
 class Way(NamedTuple):
@@ -166,7 +167,9 @@ def alternatives(wanted: Iterable[tuple[Formula, bool]]) -> tuple[Way, ...]:
     """
     found: dict[Way, None] = {}
     # what is still to be looked at; literals; residues; disjunctions to branch on
-    stack = [(list(wanted), {}, {}, [])]  # type: list[tuple[list[tuple[Formula, bool]], dict[Formula, bool], dict[tuple[Formula, bool], None], list[list[tuple[Formula, bool]]]]]
+    stack: list[tuple[Wanted, dict[Formula, bool], dict[tuple[Formula, bool], None], list[Wanted]]] = [
+        (list(wanted), {}, {}, [])
+    ]
     budget = WAYS * 4
     while stack:
         todo, literals, residues, branches = stack.pop()
@@ -200,7 +203,7 @@ def alternatives(wanted: Iterable[tuple[Formula, bool]]) -> tuple[Way, ...]:
             if budget < 0 or len(found) + len(stack) + len(first) > WAYS:
                 for each in branches:  # too many: what is left is only evaluated
                     f0 = [(f, w) for f, w in each]
-                    residues[(_Any(f0), True)] = None  # type: ignore[index]
+                    residues[(_Any(f0), True)] = None
                 branches = []
             else:
                 for choice in reversed(first):

@@ -1,20 +1,21 @@
 """Sets of strings as automata over UTF-8: expressions, finite sets, and what is in some of them and not in others.
 
-A language has states from 0 on, 0 the first; `row(state)` lists where bytes lead as (lowest, highest, next), `step` is one
-byte of it (DEAD where it leads nowhere), `finished` says whether the string may end. States are made when asked for.
+A language has states from 0 on, 0 the first; `row(state)` lists where bytes lead as (lowest, highest, next), `step`
+is one byte of it (DEAD where it leads nowhere), `finished` says whether the string may end. States are made when
+asked for.
 """
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
 from zigllama.errors import EmptyLanguage, GrammarBudget, GrammarError, UnsupportedSchema
-
-from .. import dfa, regex
-from ..ir import ANY_CHAR, Repeat
+from zigllama.inference.grammar import dfa, regex
+from zigllama.inference.grammar.ir import ANY_CHAR, Repeat
 
 DEAD = -1
 MOST_STATES = 4_000  # of a product that is searched for a string
@@ -117,8 +118,9 @@ State = tuple[int, ...]
 class Both:
     """Strings that are in some languages and not in others, of `least` to `most` characters.
 
-    A state is a state of each language. It is only stepped into while a string can still be completed, which is looked for
-    among the states of all languages together; where those are more than MOST_STATES it is taken for granted.
+    A state is a state of each language. It is only stepped into while a string can still be completed, which is
+    looked for among the states of all languages together; where those are more than MOST_STATES it is taken for
+    granted.
     """
 
     def __init__(self, members: Sequence[tuple[Language, bool]], least: int = 0, most: int | None = None) -> None:
@@ -169,7 +171,7 @@ class Both:
             else:
                 cuts = sorted({cut for row in rows for lo, hi, _ in row for cut in (lo, hi + 1)})
                 found = []
-                for lo, end in zip(cuts, cuts[1:], strict=False):
+                for lo, end in itertools.pairwise(cuts):
                     after = self.step(state, lo)
                     if after is not None:
                         found.append((lo, end - 1, after))

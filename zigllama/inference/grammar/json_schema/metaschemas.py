@@ -27,7 +27,8 @@ _KEYWORDS = {
     "items-7": "additionalItems:S items:I definitions:M dependencies:D",
     "unevaluated": "unevaluatedItems:S unevaluatedProperties:S",
     "validation": "multipleOf:p maximum:u exclusiveMaximum:u minimum:u exclusiveMinimum:u maxLength:n minLength:n"
-    " pattern:x maxItems:n minItems:n uniqueItems:b maxProperties:n minProperties:n required:q const:* enum:A type:T",
+    " pattern:x maxItems:n minItems:n uniqueItems:b"
+    " maxProperties:n minProperties:n required:q const:* enum:A type:T",
     "validation-2019": "maxContains:n minContains:n dependentRequired:R",
     "meta-data-7": "title:s description:s default:* readOnly:b examples:A",
     "meta-data": "title:s description:s default:* deprecated:b readOnly:b writeOnly:b examples:A",
@@ -35,8 +36,8 @@ _KEYWORDS = {
     "content-7": "contentMediaType:s contentEncoding:s",
     "content": "contentMediaType:s contentEncoding:s contentSchema:S",
     "draft-4": "id:s $schema:s title:s description:s default:* multipleOf:p maximum:u exclusiveMaximum:b minimum:u"
-    " exclusiveMinimum:b maxLength:n minLength:n pattern:x additionalItems:B items:I maxItems:n minItems:n uniqueItems:b"
-    " maxProperties:n minProperties:n required:Q additionalProperties:B definitions:M properties:M patternProperties:M"
+    " exclusiveMinimum:b maxLength:n minLength:n pattern:x additionalItems:B items:I maxItems:n minItems:n"
+    " uniqueItems:b maxProperties:n minProperties:n required:Q additionalProperties:B definitions:M properties:M patternProperties:M"
     " dependencies:D enum:E type:T format:s allOf:L anyOf:L oneOf:L not:S",
     "draft-2019": "definitions:M dependencies:D",
     "draft-2020": "definitions:M dependencies:D $recursiveAnchor:a $recursiveRef:s",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .languages import DEAD
 from .strings import longer
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class Key(NamedTuple):
-    """A name that has been read: which known one it is, which patterns are found in it, of which "names" atoms the schema
-    is satisfied, and, where it is told apart from others, the name itself.
+    """A name that has been read: which known one it is, which patterns are found in it, of which "names" atoms the
+    schema is satisfied, and, where it is told apart from others, the name itself.
     """
 
     name: str | None
@@ -57,7 +57,7 @@ class Name:
         """Before the first character."""
         said = plan.name_text(members, plan.ways(members)) if plan.naming else None
         text = None if not plan.tracked else 0 if plans.writing else b""
-        return plans.place(Name, plan, members, 0, 0, (0,) * len(plan.automata), said, text)  # type: ignore[no-any-return]
+        return plans.place(Name, plan, members, 0, 0, (0,) * len(plan.automata), said, text)
 
     def feed(self, byte: int) -> Name | None:
         """After one more byte."""
@@ -80,7 +80,7 @@ class Name:
             if said is None:
                 return None
         text = longer(self.text, byte)
-        return self.plans.place(Name, plan, self.members, known, allowed, found, said, text)  # type: ignore[no-any-return]
+        return self.plans.place(Name, plan, self.members, known, allowed, found, said, text)
 
     def any_character(self) -> Name | None:
         """Where each character leads: known where it can only be a name that nothing is asked of."""
@@ -92,7 +92,7 @@ class Name:
             else:
                 plain = free and self.said.any_character() is not None
                 self._any = self.feed(0x61) if plain else None
-        return self._any  # type: ignore[return-value]
+        return cast("Name | None", self._any)
 
     def cuts(self) -> Iterable[int]:
         """Where what bytes lead to may change."""

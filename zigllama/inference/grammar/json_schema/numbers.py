@@ -2,8 +2,8 @@
 
 Any spelling of JSON is accepted when not writing: what has been read is kept, and looked at when the number ends. When
 writing, a number of which something is asked has no exponent, no minus before a zero, and at most as many digits as
-matter; then each beginning can be checked: what "17" may become is 17, 17.0 .. 17.99, 170 .. 179.99 and so on, ranges that
-must meet the bounds, and contain a multiple. Beginnings of which the same may become are one place.
+matter; then each beginning can be checked: what "17" may become is 17, 17.0 .. 17.99, 170 .. 179.99 and so on, ranges
+that must meet the bounds, and contain a multiple. Beginnings of which the same may become are one place.
 """
 
 from __future__ import annotations
@@ -78,20 +78,20 @@ class Span:
         for f, wanted in way.literals:
             sort, argument = f.atom[0], f.atom[1]
             if sort == "multiple":
-                (steps if wanted else not_steps).append(argument)  # type: ignore[arg-type]
+                (steps if wanted else not_steps).append(argument)
             elif sort == "numbers":
-                values = set(argument)  # type: ignore[call-overload]
+                values = set(argument)
                 if not wanted:
                     excluded |= values
                 else:
                     numbers = values if numbers is None else numbers & values
             elif wanted:
                 bound = (argument, sort == "gt")
-                least = bound if least is None or bound > least else least  # type: ignore[assignment,operator]
+                least = bound if least is None or bound > least else least
             else:  # not v >= x: v < x; not v > x: v <= x
                 bound = (argument, sort == "ge")
-                if most is None or argument < most[0] or (argument == most[0] and bound[1]):  # type: ignore[operator]
-                    most = bound  # type: ignore[assignment]
+                if most is None or argument < most[0] or (argument == most[0] and bound[1]):
+                    most = bound
         self.texts: Texts | None = None
         self.least = self.most = 0
         if numbers is not None:
@@ -205,10 +205,10 @@ def _holds(f: Formula, value: Decimal) -> bool:
     """Whether an atom is true of a number."""
     sort, argument = f.atom[0], f.atom[1]
     if sort == "multiple":
-        return is_multiple(value, argument)  # type: ignore[arg-type]
+        return is_multiple(value, argument)
     if sort == "numbers":
-        return value in argument  # type: ignore[operator]
-    return bool(value >= argument if sort == "ge" else value > argument)  # type: ignore[operator]
+        return value in argument
+    return bool(value >= argument if sort == "ge" else value > argument)
 
 
 class NumberPlan:

@@ -1,13 +1,14 @@
 """Objects: which properties may come, in any order, and when the object may end.
 
-Names that the schemas mention are *known* to the plan; the rest are told apart only by the patterns found in them. A known
-name never comes twice. Nor does any other, except when writing, where its coming twice could change no answer.
+Names that the schemas mention are *known* to the plan; the rest are told apart only by the patterns found in them. A
+known name never comes twice. Nor does any other, except when writing, where its coming twice could change no answer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from .arrays import folded
 from .formula import Formula, Truth, Way, atoms_of, evaluate
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 PATTERNS = 5  # up to so many, all combinations of them are looked at to see which names are possible
 
 
+T = TypeVar("T")
+
+
 class Members(NamedTuple):
     """What is kept of the properties so far.
 
     seen      known names that have come
     others    other names that have come, where it matters that they do not come again
-    count     how many, or the plan's cap
+    n         how many, or the plan's cap
     failed    numbers of the atoms "properties" and "names" that are false
     open      of each "unevaluated" atom: sets of covers, one of which must count for each
     identity  of each property, where the object's own is asked for
@@ -36,26 +40,26 @@ class Members(NamedTuple):
 
     seen: frozenset[str]
     others: frozenset[object] | None
-    count: int
+    n: int
     failed: frozenset[int]
     open: tuple[frozenset[frozenset[int]], ...]
     identity: frozenset[object] | None
 
 
 class Facts:
-    """What a way asks of names and their number: those that must come, those that must not, how many at least and most."""
+    """What a way asks of names and their number: those that must come, that must not, how many at least and most."""
 
     __slots__ = ("barred", "least", "most", "names", "wanted")
 
     def __init__(self, way: Way) -> None:
         self.wanted = way.wanted
         has = [(f.atom[1], want) for f, want in way.literals if f.atom[0] == "has"]
-        self.names: frozenset[str] = frozenset(name for name, want in has if want)  # type: ignore[misc]
-        self.barred: frozenset[str] = frozenset(name for name, want in has if not want)  # type: ignore[misc]
+        self.names: frozenset[str] = frozenset(name for name, want in has if want)
+        self.barred: frozenset[str] = frozenset(name for name, want in has if not want)
         self.least, self.most = 0, None
         for f, want in way.literals:
             if f.atom[0] == "count":
-                n: int = f.atom[1]  # type: ignore[assignment]
+                n: int = f.atom[1]
                 if want:
                     self.least = max(self.least, n)
                 else:
@@ -74,17 +78,17 @@ class ObjectPlan:
         self.mappings = [f for f in self.atoms if f.atom[0] == "properties"]
         self.unevaluated = [f for f in self.atoms if f.atom[0] == "unevaluated"]
         self.naming = [f for f in self.atoms if f.atom[0] == "names"]
-        counts: list[int] = [f.atom[1] for f in self.atoms if f.atom[0] == "count"]  # type: ignore[misc]
+        counts: list[int] = [f.atom[1] for f in self.atoms if f.atom[0] == "count"]
         self.cap = max(counts, default=0)
-        known: set[str] = {f.atom[1] for f in self.atoms if f.atom[0] == "has"}  # type: ignore[misc]
+        known: set[str] = {f.atom[1] for f in self.atoms if f.atom[0] == "has"}
         patterns: dict[str, None] = {}
         self.named: dict[Formula, dict[str, Schema]] = {}
         for f in self.mappings:
-            self.named[f] = dict(f.atom[1])  # type: ignore[call-overload]
+            self.named[f] = dict(f.atom[1])
             known.update(self.named[f])
-            patterns.update(dict.fromkeys(source for source, _ in f.atom[2]))  # type: ignore[attr-defined]
+            patterns.update(dict.fromkeys(source for source, _ in f.atom[2]))
         for f in self.unevaluated:
-            for cover, _ in f.atom[2]:  # type: ignore[attr-defined]
+            for cover, _ in f.atom[2]:
                 known.update(cover.names)
                 patterns.update(dict.fromkeys(cover.patterns))
         self.known = {name.encode(): name for name in sorted(known) if name.isascii() or _encodable(name)}
@@ -118,10 +122,10 @@ class ObjectPlan:
         none = self.none()
         return any(self.possible(none, w) and self.reachable(none, w) for w in self.valued.ways)
 
-    def _kept(self, key: Any, make: Any) -> Any:
+    def _kept(self, key: Any, make: Callable[[], T]) -> T:
         """What has been found before; nothing is kept while it is still being found out what can be finished."""
         if key in self._cache:
-            return self._cache[key]
+            return cast(T, self._cache[key])
         made = make()
         if not self.plans.asking:
             self._cache[key] = made
@@ -134,7 +138,7 @@ class ObjectPlan:
         sort = f.atom[0]
         found: Truth
         if sort == "count":
-            found = m.count >= f.atom[1] or (False if ended else None)  # type: ignore[operator]
+            found = m.n >= f.atom[1] or (False if ended else None)
         elif sort == "has":
             found = f.atom[1] in m.seen or (False if ended else None)
         elif sort == "unevaluated":
@@ -153,7 +157,7 @@ class ObjectPlan:
         for open_to in m.open[self.unevaluated.index(f)]:
             best: Truth = False
             for i in open_to:
-                value = evaluate(covers[i][1], lambda g: self.truth(m, g, ended, assumed))  # type: ignore[index]
+                value = evaluate(covers[i][1], lambda g: self.truth(m, g, ended, assumed))
                 if value:
                     best = True
                     break
@@ -182,7 +186,7 @@ class ObjectPlan:
 
     def ways(self, m: Members) -> list[Way]:
         """The ways that are still open and can be gone to their end."""
-        return self._kept(  # type: ignore[no-any-return]
+        return self._kept(
             ("ways", m), lambda: [w for w in self.valued.ways if self.possible(m, w) and self.reachable(m, w)]
         )
 
@@ -192,8 +196,8 @@ class ObjectPlan:
             return self._last[2]  # asked for name by name: the same again and again
         facts = self.facts[id(way)]
         names = facts.names - m.seen
-        need = max(len(names), facts.least - m.count)
-        found = names, need, None if facts.most is None else facts.most - m.count
+        need = max(len(names), facts.least - m.n)
+        found = names, need, None if facts.most is None else facts.most - m.n
         self._last = (m, way, found)
         return found
 
@@ -215,15 +219,15 @@ class ObjectPlan:
 
     def matches(self, name: str) -> tuple[bool, ...]:
         """Which patterns are found in a known name."""
-        return self._kept(("matches", name), lambda: tuple(_found(language, name) for language in self.languages))  # type: ignore[no-any-return]
+        return self._kept(("matches", name), lambda: tuple(_found(language, name) for language in self.languages))
 
     def named_so(self, name: str) -> tuple[bool, ...]:
         """Of each "names" atom, whether a known name satisfies its schema."""
 
         def look() -> tuple[bool, ...]:
-            return tuple(self.plans.satisfies(f.atom[1], name) for f in self.naming)  # type: ignore[arg-type]
+            return tuple(self.plans.satisfies(f.atom[1], name) for f in self.naming)
 
-        return self._kept(("named", name), look) if self.naming else ()  # type: ignore[no-any-return]
+        return self._kept(("named", name), look) if self.naming else ()
 
     def open_to(self, m: Members, name: str | None, ways: list[Way]) -> list[Way]:
         """The ways on which a name may come next: there is room for it beside those that are needed, and it is not
@@ -232,7 +236,7 @@ class ObjectPlan:
         found = []
         so = self.named_so(name) if name is not None else ()
         for way in ways:
-            names, need, room = self.missing(m, way)
+            names, _need, room = self.missing(m, way)
             if room is not None and (room < 1 or (name not in names and room - 1 < len(names))):
                 continue
             facts = self.facts[id(way)]
@@ -277,7 +281,7 @@ class ObjectPlan:
             ]
             return Texts(names), self.free(m, ways)
 
-        return self._kept(("next", m), look)  # type: ignore[no-any-return]
+        return self._kept(("next", m), look)
 
     def name_text(self, m: Members, ways: list[Way]) -> Any:
         """What the "names" atoms ask of the next name (a listener), or None where no name is possible."""
@@ -304,7 +308,7 @@ class ObjectPlan:
         for f in self.mappings:
             if f.number in m.failed:
                 continue
-            mine = [s for source, s in f.atom[2] if source in there]  # type: ignore[attr-defined]
+            mine = [s for source, s in f.atom[2] if source in there]
             if name is not None and name in self.named[f]:
                 mine.append(self.named[f][name])
             if not mine and f.atom[3] is not None:
@@ -313,19 +317,19 @@ class ObjectPlan:
         placed: list[list[int]] = []
         for f in self.unevaluated:
             here = []
-            for i, (cover, _) in enumerate(f.atom[2]):  # type: ignore[arg-type]
+            for i, (cover, _) in enumerate(f.atom[2]):
                 assert isinstance(cover, NameCover)
                 if cover.everything or name in cover.names or not there.isdisjoint(cover.patterns):
                     here.append(i)
             placed.append(here)
-            found.append((f, f.atom[1]))  # type: ignore[arg-type]
+            found.append((f, f.atom[1]))
         return found, placed
 
     def value_plan(self, m: Members, name: str | None, matches: tuple[bool, ...], ways: list[Way]) -> Plan:
         """The plan of a property's value, for some ways."""
         key = ("value", m.failed, m.open and m, name, matches, tuple(map(id, ways)))
         if key in self._cache:
-            return self._cache[key]  # type: ignore[no-any-return]
+            return cast("Plan", self._cache[key])
         asked, placed = self.asked(m, name, matches)
         schemas = tuple(sorted({s for _, s in asked}, key=lambda s: s.number))
         index = {s: i for i, s in enumerate(schemas)}
@@ -341,15 +345,16 @@ class ObjectPlan:
                 else:
                     covers = f.atom[2]
                     here = placed[self.unevaluated.index(f)]
-                    if not any(
-                        evaluate(covers[i][1], lambda g: self.truth(m, g, False, wanted)) is not False  # type: ignore[index]
-                        for i in here
-                    ):
+                    if not any(self._may_count(m, covers[i][1], wanted) for i in here):
                         must.add(index[schema])
             goal[(frozenset(must), frozenset())] = None
         plan = self.plans.plan(schemas, tuple(goal), self.identity)
         self._cache[key] = plan
         return plan
+
+    def _may_count(self, m: Members, path: Formula, wanted: dict[Formula, bool]) -> bool:
+        """Whether a cover may still count, if a way is gone."""
+        return evaluate(path, lambda g: self.truth(m, g, False, wanted)) is not False
 
     def plan_of(self, m: Members, key: Key) -> Plan:
         """The plan of the value that comes after a name."""
@@ -367,13 +372,13 @@ class ObjectPlan:
         still_open = []
         for number, f in enumerate(self.unevaluated):
             sets = m.open[number]
-            if not satisfied[f.atom[1]]:  # type: ignore[index]
+            if not satisfied[f.atom[1]]:
                 sets = sets | {frozenset(placed[number])}
             still_open.append(sets)
         after = Members(
             m.seen if key.name is None else m.seen | {key.name},
             m.others if m.others is None or key.name is not None else m.others | {key.text},
-            min(m.count + 1, self.cap),
+            min(m.n + 1, self.cap),
             frozenset(failed),
             tuple(still_open),
             None if m.identity is None else m.identity | {(key.name or key.text, result.identity)},

@@ -1,15 +1,16 @@
 """Plans: which schemas are asked about a value, and what must come of it; the beginning of a value; the whole document.
 
-While a value is read, several schemas may be asked about it: those that its properties' schemas, `allOf` branches and so on
-come down to. A plan names them, and a *goal*: the combinations of answers that what is around can still use. A value that
-could only end in other answers is not begun, and one that comes to it is dead at once.
+While a value is read, several schemas may be asked about it: those that its properties' schemas, `allOf` branches and
+so on come down to. A plan names them, and a *goal*: the combinations of answers that what is around can still use. A
+value that could only end in other answers is not begun, and one that comes to it is dead at once.
 
     goal    ((must be satisfied, must not be), ...): indices into the schemas; one of the pairs must hold
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from zigllama.errors import EmptyLanguage, GrammarBudget
 
@@ -26,6 +27,7 @@ from .strings import Quoted, TextPlan
 from .transducer import SPACE, TOKENS, Action, Go, Pop, Push, Result
 
 Goal = tuple[tuple[frozenset[int], frozenset[int]], ...]
+T = TypeVar("T")
 ANYTHING: Goal = ((frozenset(), frozenset()),)
 FIRST = {ord("{"): "object", ord("["): "array", ord('"'): "string", ord("-"): "number"}
 FIRST |= {ord("t"): "true", ord("f"): "false", ord("n"): "null"} | {ord(d): "number" for d in "0123456789"}
@@ -128,13 +130,11 @@ class Plan:
 class Literal:
     """Within true, false or null."""
 
-    __slots__ = ("at", "number", "result", "word")
+    __slots__ = ("_plans", "at", "number", "result", "word")
 
     def __init__(self, plans: Plans, number: int, word: bytes, at: int, result: Result) -> None:
         self.number, self.word, self.at, self.result = number, word, at, result
         self._plans = plans
-
-    __slots__ += ("_plans",)
 
     def act(self, byte: int) -> Action | None:
         """What a byte does."""
@@ -216,7 +216,7 @@ class Plans:
             return spaces
         return spaces - 1 if spaces else None
 
-    def place(self, sort: Any, *key: Any) -> Any:
+    def place(self, sort: Callable[..., T], *key: Any) -> T:
         """The place of a sort with these members: the same ones, the same place."""
         whole = (sort, *key)
         found = self._places.get(whole)
@@ -226,7 +226,7 @@ class Plans:
                 raise GrammarBudget("places in the document", number, PLACES)
             found = self._places[whole] = sort(self, number, *key)
             self.places.append(found)
-        return found
+        return cast(T, found)
 
     def plan(
         self, schemas: tuple[Schema, ...], goal: Goal, identity: bool, excluded: frozenset[Any] = frozenset()
@@ -263,8 +263,8 @@ class Plans:
         return self.plan((), ANYTHING, identity)
 
     def alive(self, plan: Plan) -> bool:
-        """Whether a value can be finished under a plan. A plan within itself is no help to it: what needs another of its
-        kind for ever is never finished. What was found false only because of that is not kept.
+        """Whether a value can be finished under a plan. A plan within itself is no help to it: what needs another of
+        its kind for ever is never finished. What was found false only because of that is not kept.
         """
         if plan._alive is not None:
             return plan._alive

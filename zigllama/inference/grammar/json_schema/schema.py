@@ -1,8 +1,8 @@
 """A schema as formulas: for each kind of value, what must hold of it, keyword by keyword.
 
-`Schemas.formula(schema, kind)` is made when it is first asked for: a property that no document has got to is never looked
-at. In-place applicators (allOf, not, $ref ...) are worked in; those that go down (properties, items ...) become atoms that
-name the schemas below, so that recursion costs nothing.
+`Schemas.formula(schema, kind)` is made when it is first asked for: a property that no document has got to is never
+looked at. In-place applicators (allOf, not, $ref ...) are worked in; those that go down (properties, items ...) become
+atoms that name the schemas below, so that recursion costs nothing.
 
 Atoms, by the kind of value that they speak of:
 
@@ -128,7 +128,7 @@ class Schemas:
         return Reader(self, schema, kind, covers).read()
 
     def expression(self, source: str, pointer: str, keyword: str) -> Language:
-        """The language of texts in which a regular expression is found. Raises UnsupportedSchema for one that is none."""
+        """The language of texts in which a regular expression is found. Raises UnsupportedSchema."""
         found = self._languages.get(source)
         if found is None:
             found = self._languages[source] = found_in(source, pointer, keyword)

@@ -8,7 +8,7 @@ the end. `Said` is the listener of a string value, in names.py there is the one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .formats import format_language
 from .formula import Formula, Way, atoms_of, evaluate
@@ -23,8 +23,17 @@ HEX = {ord(c): int(c, 16) for c in "0123456789abcdefABCDEF"}
 
 # UTF-8 as an automaton: state -> [(lowest, highest, next)], 0 between characters
 UTF8 = {
-    0: ((0x20, 0x7F, 0), (0xC2, 0xDF, 1), (0xE0, 0xE0, 4), (0xE1, 0xEC, 2), (0xED, 0xED, 5), (0xEE, 0xEF, 2))
-    + ((0xF0, 0xF0, 6), (0xF1, 0xF3, 3), (0xF4, 0xF4, 7)),
+    0: (
+        (32, 127, 0),
+        (194, 223, 1),
+        (224, 224, 4),
+        (225, 236, 2),
+        (237, 237, 5),
+        (238, 239, 2),
+        (240, 240, 6),
+        (241, 243, 3),
+        (244, 244, 7),
+    ),
     1: ((0x80, 0xBF, 0),),
     2: ((0x80, 0xBF, 1),),
     3: ((0x80, 0xBF, 2),),
@@ -78,7 +87,7 @@ class Quoted:
 
     __slots__ = ("_plain", "escape", "listener", "number", "plans")
 
-    def __init__(self, plans: Plans, number: int, listener: Listener, escape: tuple[object, ...]) -> None:
+    def __init__(self, plans: Plans, number: int, listener: Listener, escape: tuple[Any, ...]) -> None:
         self.plans, self.number, self.listener, self.escape = plans, number, listener, escape
 
     def _at(self, listener: Listener | None, *escape: object) -> Action | None:
@@ -109,7 +118,7 @@ class Quoted:
             return self._between(byte)
         kind = escape[0]
         if kind == "utf8":
-            state = utf8_step(escape[1], byte)  # type: ignore[arg-type]
+            state = utf8_step(escape[1], byte)
             if state == DEAD:
                 return None
             uniform = self.listener.any_character()
@@ -120,12 +129,12 @@ class Quoted:
         if kind == "\\":
             return self._escaped(byte)
         if kind == "u":
-            return self._digit(byte, escape[1])  # type: ignore[arg-type]
+            return self._digit(byte, escape[1])
         if kind == "pair":
             return self._at(self.listener, "pair\\", escape[1]) if byte == 0x5C else None
         if kind == "pair\\":
             return self._at(self.listener, "pairu", escape[1], "") if byte == 0x75 else None
-        return self._second(byte, escape[1], escape[2])  # type: ignore[arg-type]
+        return self._second(byte, escape[1], escape[2])
 
     def _between(self, byte: int) -> Action | None:
         listener = self.listener
@@ -240,14 +249,14 @@ class Acceptor:
             sort, argument = f.atom[0], f.atom[1]
             if sort == "length":
                 if wanted:
-                    least = max(least, argument)  # type: ignore[call-overload]
+                    least = max(least, argument)
                 else:
-                    most = argument - 1 if most is None else min(most, argument - 1)  # type: ignore[operator]
+                    most = argument - 1 if most is None else min(most, argument - 1)
             elif sort == "texts":
                 if wanted:
-                    texts = set(argument) if texts is None else texts & set(argument)  # type: ignore[call-overload]
+                    texts = set(argument) if texts is None else texts & set(argument)
                 else:
-                    excluded |= set(argument)  # type: ignore[call-overload]
+                    excluded |= set(argument)
             else:
                 members.append((language_of(plans, f), wanted))
         self.empty = most is not None and least > most
@@ -296,11 +305,11 @@ def language_of(plans: Plans, f: Formula) -> Language:
         return plans.schemas.expression(str(argument), "", "pattern")
     if sort == "format":
         return format_language(str(argument))
-    return Texts([t.encode() for t in argument if _encodable(t)])  # type: ignore[attr-defined]
+    return Texts([t.encode() for t in argument if _encodable(t)])
 
 
 class TextPlan:
-    """What is to be kept of a string: the ways in which it may still satisfy, and the atoms whose truth is asked for."""
+    """What is to be kept of a string: the ways in which it may still satisfy, the atoms whose truth is asked for."""
 
     def __init__(self, plans: Plans, valued: Valued) -> None:
         self.plans, self.valued = plans, valued
@@ -312,7 +321,7 @@ class TextPlan:
         open_formulas = [] if valued.fixed is not None else list(valued.formulas)
         self.asked = atoms_of(open_formulas + residues)
         self.languages = [None if f.atom[0] == "length" else language_of(plans, f) for f in self.asked]
-        lengths = [int(f.atom[1]) for f in self.asked if f.atom[0] == "length"]  # type: ignore[call-overload]
+        lengths = [int(f.atom[1]) for f in self.asked if f.atom[0] == "length"]
         self.cap = max([a.cap for _, a in self.ways] + lengths + [0])
         self.identity = valued.plan.identity
         exactly = not plans.writing or all(a.finite for _, a in self.ways)
@@ -337,7 +346,7 @@ class TextPlan:
 
 
 class Said:
-    """A string's text so far: the state of each way (None: it has failed), how many characters (no more than it matters),
+    """A string's text so far: the state of each way (None: it has failed), how many characters (as far as it matters),
     and of each atom that is asked for the state of its language.
     """
 
@@ -389,7 +398,7 @@ class Said:
             for (_, acceptor), state in zip(self.plan.ways, self.states, strict=True):
                 plain = plain and (state is None or acceptor.both is None)
             self._any = self.feed(0x61) if plain else None
-        return self._any  # type: ignore[return-value]
+        return cast("Said | None", self._any)
 
     def cuts(self) -> Iterable[int]:
         """Where what bytes lead to may change."""
@@ -408,7 +417,7 @@ class Said:
         """The result, if the string may end here."""
         plan, valued = self.plan, self.plan.valued
         known = {
-            f: self.count >= f.atom[1] if language is None else q != DEAD and language.finished(q)  # type: ignore[operator]
+            f: self.count >= f.atom[1] if language is None else q != DEAD and language.finished(q)
             for f, language, q in zip(plan.asked, plan.languages, self.asked, strict=True)
         }
         good = False

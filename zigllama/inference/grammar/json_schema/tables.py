@@ -1,10 +1,12 @@
 """What places say, as numbers: the rows that core/json_schema.c asks for, one at a time, and keeps.
 
-A place tells where, among the 256 bytes, what it does may change (`cuts`), so that each run of bytes is asked about once.
+A place tells where, among the 256 bytes, what it does may change (`cuts`), so that each run of bytes is asked about
+once.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -49,7 +51,7 @@ class Tables:
         row: list[int] = []
         pairs: dict[tuple[int, int], int] = {}
         bounds = sorted({0, BYTES, *at.cuts()})
-        for low, end in zip(bounds, bounds[1:], strict=False):
+        for low, end in itertools.pairwise(bounds):
             match at.act(low):
                 case None:
                     entry = NONE

@@ -17,8 +17,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from zigllama.errors import GrammarBudget
-
-from ..machine import DEAD, LIMIT_BYTES
+from zigllama.inference.grammar.machine import DEAD, LIMIT_BYTES
 
 SPACE = b" \t\n\r"  # what JSON calls whitespace
 TOKENS = tuple(
@@ -29,7 +28,7 @@ BYTES_PER_STATE = 400  # of a state in Python, about
 
 
 class Result(NamedTuple):
-    """What a value turned out to be: which of the schemas asked about it it satisfies; what it is, where that is asked."""
+    """What a value turned out to be: which of the schemas asked about it are satisfied, and what it is."""
 
     satisfied: tuple[bool, ...]
     identity: object

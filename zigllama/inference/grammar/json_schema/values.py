@@ -46,7 +46,7 @@ def exact(value: Decimal) -> Fraction:
 
 def is_multiple(value: Decimal, step: Fraction) -> bool:
     """Whether value / step is an integer; for huge exponents too, without working the number out."""
-    sign, digits, exponent = value.as_tuple()
+    _sign, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)
     mantissa = int("".join(map(str, digits)) or "0")
     if mantissa == 0:
@@ -58,7 +58,7 @@ def is_multiple(value: Decimal, step: Fraction) -> bool:
         return scaled * pow(10, exponent, step.numerator) % step.numerator == 0
     if -exponent > scaled.bit_length():  # less than one
         return False
-    return scaled % (10**-exponent * step.numerator) == 0
+    return bool(scaled % (10**-exponent * step.numerator) == 0)
 
 
 def kind_of(value: Json, pointer: str = "") -> str:
