@@ -86,8 +86,8 @@ class Grammar:
 
     @classmethod
     def from_json_schema(cls, schema: Any, **options: Any) -> Self:
-        """Of a JSON Schema: a dictionary, a boolean, JSON text, or a class with `model_json_schema` (pydantic's). Options
-        are those of `zigllama.inference.grammar.json_schema.Options`.
+        """Of a JSON Schema: a dictionary, a boolean, JSON text, or a class with `model_json_schema` (pydantic's).
+        Options are those of `zigllama.inference.grammar.json_schema.Options`.
         """
         if hasattr(schema, "model_json_schema"):
             schema = schema.model_json_schema()
