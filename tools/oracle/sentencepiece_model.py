@@ -33,11 +33,6 @@ def _numbers(**fields: int) -> bytes:
     return b"".join(_varint(int(name[1:]) * 8) + _varint(value) for name, value in fields.items())
 
 
-def _piece(text: bytes, kind: int) -> bytes:
-    """User-defined pieces have spaces in a GGUF file, for they are cut out of a text as it stands."""
-    return text.replace(b" ", "\u2581".encode()) if kind == 4 else text
-
-
 def model(path: str | Path) -> bytes:
     """The model's bytes. Raises ValueError for a user-defined piece with a space."""
     fields = gguf.GGUFReader(path).fields
