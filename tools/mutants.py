@@ -67,6 +67,8 @@ SUITES = {
     "core/quantize": ["quantize_plain", "quantize_iq"],
     "core/step": ["program", "attention", "state"],
     "core/strings": ["strings"],
+    "core/grammar": ["grammar"],
+    "core/json_schema": ["json_schema"],
     "core/threadpool": ["pool", "core"],
     "core/unigram": ["unigram"],
     "core/weight": ["linear", "bounds", "numa", "experts"],

@@ -68,7 +68,8 @@ static void test_sums(void) {
         }
     }
     int64_t used, n_states;
-    CHECK(zl_machine_limit(m, 0, 0, &used, &n_states) == ZL_OK && n_states < 60 && used > 0, "%lld states", (long long)n_states);
+    CHECK(zl_machine_limit(m, 0, 0, &used, &n_states) == ZL_OK && n_states < 60, "%lld states", (long long)n_states);
+    CHECK(used >= n_states * (6 * 4 + 16), "%lld bytes for %lld states", (long long)used, (long long)n_states);
     /* a stack per bracket that is open: bounded by memory */
     CHECK(zl_machine_limit(m, used + 20000, 0, &used, &n_states) == ZL_OK, "limit");
     static uint8_t deep[100000];
@@ -82,6 +83,48 @@ static void test_sums(void) {
     CHECK(zl_machine_read(m, start, deep, 4000, &n_read, &after) == ZL_OK && n_read == 4000, "after a step that was given up");
     zl_machine_free(m);
     zl_machine_free(NULL);
+    for (int64_t most = 1; most < 60; most++) { /* given up at every point of a step, and gone on with */
+        CHECK(zl_pushdown_new(&r, &m) == ZL_OK && zl_machine_limit(m, 0, most, &used, &n_states) == ZL_OK, "new");
+        int status = zl_machine_read(m, start, (const uint8_t *)"((a", 3, &n_read, &after);
+        CHECK(status == ZL_OK || status == ZL_E_BUDGET, "%d", status);
+        CHECK(zl_machine_limit(m, 0, 1 << 20, &used, &n_states) == ZL_OK, "limit");
+        CHECK(zl_machine_read(m, start, (const uint8_t *)"((a)*a)+a", 9, &n_read, &after) == ZL_OK && n_read == 9 && m->finished(m, after), "%d", (int)most);
+        CHECK(zl_machine_read(m, start, (const uint8_t *)"((a)*a))", 8, &n_read, &after) == ZL_OK && n_read == 7, "%d", (int)most);
+        zl_machine_free(m);
+    }
+}
+
+/* 0 -f-> 1*     0 -a-> 2 -f-> 3 -'!'-> 4*     f  5 -a-> 6* -a-> 6     0 -c-> 7 -b-> 9*     0 -c-> 8*     0 -d-> 7     2 -g-> 3     g  10 -e-> 9*
+ * One node on two stacks, two rules that are called at once; and states of the same items, of which one is finished. */
+static void test_twofold(void) {
+    static const int32_t edges[] = {0, 4, 4, 4, 5, 5, 6, 7, 8, 8, 8, 9}, to[] = {2, 7, 8, 7, 4, 6, 6, 9, 9};
+    static const int32_t calls[] = {0, 1, 1, 3, 3, 3, 3, 3, 3, 3, 3, 3};
+    static const uint8_t bytes[] = "accd!aabe", ends[] = {0, 1, 0, 0, 1, 0, 1, 0, 1, 1, 0};
+    static const int32_t rules[] = {0, 0, 1}, back[] = {1, 3, 3}, node[] = {5, 10}, group[] = {0, 1};
+    uint8_t classes[256];
+    for (int b = 0; b < 256; b++) classes[b] = (uint8_t)b;
+    zl_pushdown_rules r = {.n_nodes = 11, .edge_first = edges, .edge_low = bytes, .edge_high = bytes, .edge_next = to, .call_first = calls,
+                           .call_rule = rules, .call_next = back, .final = ends, .n_rules = 2, .rule_node = node, .rule_group = group,
+                           .start = 0, .n_classes = 256, .class_of = classes};
+    zl_machine *m;
+    CHECK(zl_pushdown_new(&r, &m) == ZL_OK, "new");
+    static const char *const texts[] = {"", "a", "aa", "aaa", "aa!", "a!", "aaaa!", "c", "d", "cb", "db", "cbb", "aa!!", "ae!", "aee", "e"};
+    static const int read[] = {0, 1, 2, 3, 3, 1, 5, 1, 1, 2, 2, 2, 3, 3, 2, 0}, whole[] = {0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 0};
+    for (int most = 0; most < 30; most++) {
+        int64_t n_read, used, n_states;
+        int32_t after;
+        if (most) { /* a step that was given up leaves nothing behind */
+            CHECK(zl_pushdown_new(&r, &m) == ZL_OK && zl_machine_limit(m, 0, most, &used, &n_states) == ZL_OK, "new");
+            int status = zl_machine_read(m, m->start, (const uint8_t *)"a", 1, &n_read, &after);
+            CHECK(status == ZL_OK || status == ZL_E_BUDGET, "%d", status);
+            CHECK(zl_machine_limit(m, 0, 1 << 20, &used, &n_states) == ZL_OK, "limit");
+        }
+        for (int i = 0; i < 16; i++) {
+            CHECK(zl_machine_read(m, m->start, (const uint8_t *)texts[i], (int64_t)strlen(texts[i]), &n_read, &after) == ZL_OK, "read");
+            CHECK(n_read == read[i] && m->finished(m, after) == whole[i], "%s: %d", texts[i], (int)n_read);
+        }
+        zl_machine_free(m);
+    }
 }
 
 static void test_refused(void) {
@@ -169,7 +212,7 @@ static zl_machine *random_table(void) {
         default:
             for (int b = 0; b < 256; b++) t->to[s][b] = (int32_t)below(9) - 1;
         }
-        for (int i = (int)below(3); i > 0; i--) t->to[s][(uint8_t)"abAB1 \"\\"[below(8)]] = (int32_t)below(9) - 1;
+        for (int i = (int)below(3); i > 0; i--) t->to[s][(uint8_t)"abAB1 \"\\\xc3\xdf\xe2"[below(11)]] = (int32_t)below(9) - 1;
     }
     return &t->base;
 }
@@ -179,7 +222,7 @@ static void test_masks(void) {
     static int64_t offsets[TOKENS + 1];
     static uint32_t mask[(TOKENS + 31) / 32];
     static const char *const parts[] = {"a", "b", "z", "A", "B", "1", "_", " ", ".", "\"", "\\", "\n", "\x7f", "\xc3\xa9", "\xe2\x82\xac", "\xed\x9f\xbf",
-                                        "\xf0\x9f\x98\x80", "\xc3", "\xa9", "\xe0\x80\x80", "\xff", "abab", "aaaaaaaaaaaaaaaaaa"};
+                                        "\xf0\x9f\x98\x80", "\xc3", "\xa9", "\xe0\x80\x80", "\xff", "\xdf\xbf", "abab", "aaaaaaaaaaaaaaaa"};
     for (int round = 0; round < 40; round++) {
         int64_t at = 0;
         for (int i = 0; i < TOKENS; i++) {
@@ -257,6 +300,7 @@ static void test_forced(void) {
 int selftest_grammar(zl_ctx *ctx) {
     (void)ctx;
     test_sums();
+    test_twofold();
     test_refused();
     test_masks();
     test_forced();

@@ -11,7 +11,7 @@ static uint32_t below(uint32_t n) { /* xorshift64 */
 }
 
 enum { GO, PUSH, POP, OVER };
-static int32_t entry(int32_t n, int kind) { return n << 2 | kind; }
+static int32_t entry(int32_t n, int kind) { return n * 4 + kind; }
 
 /* ---- numbers in lists: all items of a list are numbers, or all are lists of numbers ---------------------------------------------- */
 

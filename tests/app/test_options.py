@@ -108,3 +108,36 @@ def test_a_name_is_pulled_on_first_use(
     assert capsys.readouterr() == ("", "")
     (tmp_path / "tiny-parts").write_bytes(b"GGUF")  # a file of that name is
     assert model_path(parsed("tiny-parts")) == Path("tiny-parts")
+
+
+# --- constraints ------------------------------------------------------------------------------------------------------
+
+
+def test_constraints(tmp_path: Path) -> None:
+    files = {"g.gbnf": "gbnf", "g.ebnf": "ebnf", "g.cfg": "cfg", "g.XSD": "xsd", "g.json": "json_schema", "g": "gbnf"}
+    for name, keyword in files.items():
+        (tmp_path / name).write_text(f"text of {name} é", "utf-8")
+        given = generation_options(parsed("m.gguf", "--grammar-file", str(tmp_path / name)))
+        assert given == {keyword: f"text of {name} é"}
+    schema, file = '{"type": "object"}', str(tmp_path / "g.json")
+    for words, expected in {
+        ("-j", schema): {"json_schema": schema},
+        ("--json-schema", " true "): {"json_schema": " true "},
+        ("--json-schema", file): {"json_schema": "text of g.json é"},
+        ("-jf", file): {"json_schema": "text of g.json é"},
+        ("--grammar", 'root ::= "a"'): {"gbnf": 'root ::= "a"'},
+        ("--regex", "a+"): {"regex": "a+"},
+        ("--xsd", " <x/>"): {"xsd": " <x/>"},
+        ("--xsd", str(tmp_path / "g.XSD")): {"xsd": "text of g.XSD é"},
+    }.items():
+        assert generation_options(parsed("m.gguf", *words)) == expected, words
+
+
+def test_one_constraint_and_files_that_are_text(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not allowed with"):
+        parsed("m.gguf", "--regex", "a", "--grammar", "b")
+    (tmp_path / "latin").write_bytes(b"ab\xff")
+    with pytest.raises(UsageError, match=r"not UTF-8 text \(byte 2\)"):
+        generation_options(parsed("m.gguf", "--grammar-file", str(tmp_path / "latin")))
+    with pytest.raises(FileNotFoundError):
+        generation_options(parsed("m.gguf", "-j", str(tmp_path / "none.json")))
