@@ -37,9 +37,8 @@ _KEYWORDS = {
     "content": "contentMediaType:s contentEncoding:s contentSchema:S",
     "draft-4": "id:s $schema:s title:s description:s default:* multipleOf:p maximum:u exclusiveMaximum:b minimum:u"
     " exclusiveMinimum:b maxLength:n minLength:n pattern:x additionalItems:B items:I maxItems:n minItems:n"
-    " uniqueItems:b maxProperties:n minProperties:n required:Q additionalProperties:B definitions:M"
-    " properties:M patternProperties:M"
-    " dependencies:D enum:E type:T format:s allOf:L anyOf:L oneOf:L not:S",
+    " uniqueItems:b maxProperties:n minProperties:n required:Q additionalProperties:B definitions:M properties:M"
+    " patternProperties:M dependencies:D enum:E type:T format:s allOf:L anyOf:L oneOf:L not:S",
     "draft-2019": "definitions:M dependencies:D",
     "draft-2020": "definitions:M dependencies:D $recursiveAnchor:a $recursiveRef:s",
 }

@@ -113,7 +113,8 @@ class Span:
             int(s * unit) if (s * unit).denominator == 1 else 0
             for s in (_common([s, Fraction(self.step, unit)]) for s in not_steps)
         ]
-        self.digits = max([digits, *(v.adjusted() + 2 for v in bounds)])
+        # No more digits in all than a double tells apart: whoever reads the number as one must see the same multiple.
+        self.digits = max([1, digits - self.decimals, *(v.adjusted() + 2 for v in bounds)])
         top = 10**self.digits * unit - 1
         self.least, self.most = -top, top
         if least is not None:

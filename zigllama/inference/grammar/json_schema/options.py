@@ -22,8 +22,8 @@ class Options:
                 that are needed, whitespace is bounded, no state is made that could not be finished. False: any spelling
                 that JSON has is accepted
     whitespace  when writing: how many characters of it may stand between two tokens
-    digits      when writing: how many digits a number with bounds may have before the point, unless its bounds have
-    more depth       how deep schemas and values in them may be nested
+    digits      when writing: how many digits a number that something is asked of may have, unless its bounds have more
+    depth       how deep schemas and values in them may be nested
     in_place    how many schemas may stand in place of one another (through $ref, allOf and so on)
     """
 
@@ -32,6 +32,6 @@ class Options:
     formats: bool = False
     writing: bool = True
     whitespace: int = 24
-    digits: int = 18
+    digits: int = 15
     depth: int = 200
     in_place: int = 80
