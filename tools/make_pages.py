@@ -1,4 +1,4 @@
-"""Bring docs/layer1-*.md to layer5-*.md up to date: run their code, put what it prints beneath it, draw the pictures.
+"""Bring the pages of docs/ listed here up to date: run their code, put what it prints beneath it, draw the pictures.
 
     python tools/make_pages.py              all pages and pictures (SmolLM2 must be in the cache)
     python tools/make_pages.py layer3       pages and pictures whose name begins so
@@ -25,6 +25,7 @@ PAGES = {
     "layer3": "layer3-primitives.md",
     "layer4": "layer4-attention.md",
     "layer5": "layer5-architectures.md",
+    "notations": "notations.md",
 }
 NEED_MODEL = ("layer1", "layer4", "layer5")  # pages, and pictures of their names, for which SmolLM2 is needed
 

@@ -95,5 +95,5 @@ def test_a_page_whose_code_fails_is_told() -> None:
     assert renewed("```python\nx = 1\n```\n\n```text\nold\n```\n") == "```python\nx = 1\n```\n"
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         renewed("```python\n1 / 0\n```\n")
-    assert set(PAGES) == {f"layer{n}" for n in range(1, 6)}
+    assert set(PAGES) == {*(f"layer{n}" for n in range(1, 6)), "notations"}
     assert make_pages.DOCS.name == "docs"
