@@ -160,6 +160,7 @@ WRONG = [
     (CFG, "S -> 'a' T", "no rule 'T'", 1, 10),
     (CFG, "S -> a T", "no rule 'T'", 1, 8),
     (CFG, "S a", "an arrow", 1, 3),
+    (CFG, "S -> 'a' \\\n 'b' T", "no rule 'T'", 2, 6),
     (CFG, "S -> 'a' [0.5]", "weight", 1, 10),
     (CFG, "S -> 'a' NP[NUM=sg]", "features", 1, 10),
     (CFG, "S -> 'a", "not closed", 1, 6),
