@@ -38,10 +38,10 @@ def language(rules: Mapping[str, Expr], start: str) -> set[bytes]:
             return out
         if isinstance(e, Automaton):
             return {t for t in TEXTS if _accepts(e, t)}
-        item, out, times = derived(e.item), {b""}, 0
+        repeated, out, times = derived(e.item), {b""}, 0
         found = set(out) if e.lo == 0 else set()
         while out and times < (e.lo + SHORT + 1 if e.hi is None else e.hi):
-            out, times = joined(out, item), times + 1
+            out, times = joined(out, repeated), times + 1
             found |= out if times >= e.lo else set()
         return found
 
@@ -70,7 +70,8 @@ def random_expression(rng: random.Random, names: list[str], depth: int = 3) -> E
     if kind < 0.5:
         return Ref(rng.choice(names))
     if kind < 0.55:
-        return rng.choice([Bytes(((0x61, 0x62),)), Chars(((0x62, 0x63),)), Chars(()), Alt(())])
+        odd: list[Expr] = [Bytes(((0x61, 0x62),)), Chars(((0x62, 0x63),)), Chars(()), Alt(())]
+        return rng.choice(odd)
     if kind < 0.6:
         n = rng.randint(1, 3)
         edges = tuple(tuple((c, c, rng.randrange(n)) for c in LETTERS if rng.random() < 0.5) for _ in range(n))

@@ -10,6 +10,7 @@ same sequence. What one refuses and the other does not is a difference too, but 
 from __future__ import annotations
 
 import argparse
+import bisect
 import random
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Bring docs/layer1-*.md to layer5-*.md up to date: run their code, put what it prints beneath it, draw the pictures.
+"""Bring the pages of docs/ listed here up to date: run their code, put what it prints beneath it, draw the pictures.
 
     python tools/make_pages.py              all pages and pictures (SmolLM2 and what tools/fetch_vocabularies.py
                                             fetches must be in the cache)
@@ -28,6 +28,7 @@ PAGES = {
     "layer5": "layer5-architectures.md",
     "layer5-tokenizers": "layer5-tokenizers.md",
     "layer5-templates": "layer5-templates.md",
+    "notations": "notations.md",
 }
 NEED_MODEL = ("layer1", "layer4", "layer5")  # pages, and pictures of their names, for which SmolLM2 is needed
 NEED_VOCABULARIES = ("layer5-tokenizers", "layer5-lattice")  # and those for which llama.cpp's vocabularies are

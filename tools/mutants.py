@@ -60,6 +60,7 @@ SUITES = {
     "core/ops_experts": ["experts"],
     "core/ops_linear": ["linear", "bounds", "blas"],
     "core/ops_rows": ["rows"],
+    "core/scan": ["scan"],
     "core/ops_state": ["state"],
     "core/probe": ["probe"],
     "core/program": ["program", "bounds", "experts"],
@@ -67,6 +68,7 @@ SUITES = {
     "core/step": ["program", "attention", "state"],
     "core/strings": ["strings"],
     "core/grammar": ["grammar"],
+    "core/json_schema": ["json_schema"],
     "core/threadpool": ["pool", "core"],
     "core/unigram": ["unigram"],
     "core/weight": ["linear", "bounds", "numa", "experts"],
@@ -86,6 +88,7 @@ SUITES = {
     "kernels/quantize_low": ["quantize_low"],
     "kernels/quantize_weighted": ["quantize_iq"],
     "kernels/quantize": ["quantize_plain", "quantize_iq"],
+    "kernels/rows_scan": ["scan"],
     "kernels/rows": ["rows"],
     "kernels/state": ["state"],
     "kernels/simd": ["rows", "linear", "attention"],
@@ -94,6 +97,7 @@ SUITES = {
 # Those that call kernels. What no kernel can break need not run again, nor with other numbers of threads.
 KERNEL_SUITES = [
     "rows",
+    "scan",
     "state",
     "linear",
     "dequantize",

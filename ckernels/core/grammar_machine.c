@@ -63,6 +63,7 @@ int zl_machine_fail(const zl_machine *m) {
     if (m->over == ZL_OVER_BYTES)
         return zl_fail(ZL_E_BUDGET, "bytes of memory: %lld of %lld", (long long)m->bytes, (long long)m->limit);
     if (m->over == ZL_OVER_WORK) return zl_fail(ZL_E_BUDGET, "steps: %lld of %lld", (long long)m->work, (long long)m->work_limit);
+    if (m->over == ZL_OVER_ASKED) return zl_fail(ZL_E_BUDGET, "places: %d of %d", m->n_states, m->n_states);
     return zl_fail(ZL_E_MEMORY, "a grammar's machine of %lld bytes needs more", (long long)m->bytes);
 }
 

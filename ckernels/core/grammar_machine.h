@@ -23,7 +23,7 @@
 
 enum { ZL_DEAD = -1, ZL_BUDGET = -2, ZL_UNKNOWN = -3, ZL_MIXED = -4 };
 enum { ZL_N_UNIFORM = 4 };
-enum { ZL_OVER_BYTES = 1, ZL_OVER_WORK = 2, ZL_OVER_MEMORY = 3 }; /* the last: malloc failed */
+enum { ZL_OVER_BYTES = 1, ZL_OVER_WORK = 2, ZL_OVER_MEMORY = 3, ZL_OVER_ASKED = 4 }; /* 3: malloc failed; 4: who was asked for a row gave none */
 
 struct zl_machine {
     int32_t (*step)(zl_machine *m, int32_t state, uint8_t byte); /* a state, ZL_DEAD or ZL_BUDGET; never called with ZL_DEAD        */

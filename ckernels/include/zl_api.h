@@ -388,6 +388,18 @@ typedef struct {
 } zl_pushdown_rules;
 int zl_pushdown_new(const zl_pushdown_rules *rules, zl_machine **out);
 
+/* A JSON Schema, core/json_schema.c: places within a value, and who is asked about them (`who` is passed on). Each gives 0, or anything else for
+ * what went wrong there, which is ZL_E_BUDGET here. */
+typedef struct {
+    void *who;
+    /* What each byte does at a place, and what the value is if it ended there: -> row [257], pairs [256][2]; see the file. */
+    int (*row)(void *who, int32_t place, int32_t *row, int32_t *pairs);
+    /* Where it goes on when the value that `frame` waits for has ended so: -> *place, or -1. */
+    int (*after)(void *who, int32_t frame, int32_t result, int32_t *place);
+    int32_t first, last;       /* the place before the document, and the one after its value                           */
+} zl_json_schema;
+int zl_json_schema_new(const zl_json_schema *ask, zl_machine **out);
+
 /* The tokens of a vocabulary as tries, core/grammar_mask.c. Token i is data[offsets[i] .. offsets[i + 1]); one without bytes is never allowed,
  * but for `ends`, which are where a text may end. */
 enum { ZL_LONGEST_RUN = 32 }; /* characters of a token that is looked for by how many it has */

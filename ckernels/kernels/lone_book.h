@@ -139,7 +139,7 @@ ZL_INLINE void turned(const int32_t *x, int32_t *to) {
 }
 /* sum += magnitudes times x, turned, of columns i, 4 + i, 8 + i, 12 + i; signs: bytes 0 and 1, 2 and 3 have the signs of 8 columns each. */
 ZL_INLINE vi turned_product(vi sum, __m512i magnitudes, __m512i signs, int32_t x, int i) {
-    const __mmask64 minus = _mm512_test_epi8_mask(signs, _mm512_set1_epi32(0x10011001 << i));
+    const __mmask64 minus = _mm512_test_epi8_mask(signs, _mm512_set1_epi32((int)(0x10011001u << i)));
     return (vi)_mm512_dpbusd_epi32((__m512i)sum, magnitudes, (__m512i)negated_where(minus, (vb)vi_set1(x)));
 }
 /* Bytes a, a, b, b of each row. */

@@ -104,6 +104,32 @@ static void products(int f) {
     zl_weight_free(w);
 }
 
+/* ---- a row of logits: all of these over 262,144, near a normal distribution as logits are. One pass that reads the row is the measure ---- */
+
+static void row_passes(void) {
+    enum { V = 262144 };
+    float *x = need(4 * V), *w = need(4 * V), *y = need(4 * V), least;
+    int32_t *ids = need(4 * V);
+    int64_t n, last;
+    zl_row_sums sums;
+    zl_row_spread spread;
+    for (int i = 0; i < V; i++) {
+        x[i] = 0;
+        for (int j = 0; j < 12; j++) x[i] += (float)(next() >> 8) / 4194304.0f - 2; /* deviation 4 */
+    }
+    zl_op top = {.code = ZL_OP_TOP_K, .in = {0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {1, 2, -1, -1}, .ip = {128}};
+    zl_tensor t[] = {rows(x, 1, V), rows(need(512), 1, 128), rows(need(512), 1, 128)};
+    zl_step step = {.n_rows = 1, .n_seq = 1};
+    begin(), zl_ctx_kernels(ctx)->row_best(V, x), end("scan: one pass that reads");
+    must(zl_run(ctx, &top, 1, t, 3, &step));
+    begin(), must(zl_run(ctx, &top, 1, t, 3, &step)), end("scan: top_k 128");
+    begin(), must(zl_row_moments(ctx, V, x, &spread)), end("scan: moments");
+    begin(), must(zl_row_weights(ctx, V, x, w, &sums)), end("scan: weights");
+    begin(), must(zl_row_cut(ctx, V, x, w, ZL_CUT_MASS, 0.95, &least, &last)), end("scan: cut");
+    begin(), must(zl_row_keep(ctx, V, x, least, last, y, &n)), end("scan: keep");
+    begin(), must(zl_row_gather(ctx, V, y, ids, V, &n)), end("scan: gather");
+}
+
 /* ---- row by row ------------------------------------------------------------------------------------------------------------------ */
 
 static void row_ops(void) {
@@ -131,6 +157,7 @@ static void row_ops(void) {
     must(zl_run(ctx, &top, 1, t, 3, &step));
     end("top_k");
 
+    row_passes();
     int8_t *q = need(T * C);
     float *d = need(T * C / 8);
     int16_t *s = need(T * C / 8);

@@ -21,7 +21,7 @@ static const struct {
     {"rows", selftest_rows, KERNELS}, {"scan", selftest_scan, KERNELS}, {"linear", selftest_linear, KERNELS}, {"attention", selftest_attention, KERNELS}, {"bounds", selftest_bounds, KERNELS},
     {"experts", selftest_experts, KERNELS}, {"state", selftest_state, KERNELS},
     {"dequantize", selftest_dequantize, KERNELS}, {"wide", selftest_wide, KERNELS}, {"blas", selftest_blas, CORE}, {"strings", selftest_strings, ALONE}, {"grammar", selftest_grammar, ALONE}, {"unigram", selftest_unigram, ALONE},
-    {"words", selftest_words, ALONE}, {"pairs", selftest_pairs, ALONE},
+    {"json_schema", selftest_json_schema, ALONE}, {"words", selftest_words, ALONE}, {"pairs", selftest_pairs, ALONE},
     {"probe", selftest_probe, CORE}, {"numa", selftest_numa, CORE},
     {"quantize_iq", selftest_quantize_iq, KERNELS}, {"quantize_k", selftest_quantize_k, KERNELS},
     {"quantize_plain", selftest_quantize_plain, KERNELS}, {"quantize_low", selftest_quantize_low, KERNELS},

@@ -194,9 +194,9 @@ def test_mirostat_is_steered_to_its_target() -> None:
         sampler = AdvancedSampler(SamplingParams(mirostat_mode=version, mirostat_tau=4.0, temperature=1.0, seed=2))
         for i in range(2000):
             sampler(x, [], i)
-        (stage,) = sampler.stages
-        assert isinstance(stage, stages.Mirostat)
-        assert abs(np.mean(stage.surprises[200:]) - 4.0) < 0.1
+        (last,) = sampler.stages
+        assert isinstance(last, stages.Mirostat)
+        assert abs(np.mean(last.surprises[200:]) - 4.0) < 0.1
     flat = stages.Mirostat(1, 3.0, 0.1)
     assert flat.k(np.zeros(50), 1000) == 1000 and flat.k(np.zeros(1), 1) == 1
     assert flat.k(np.log([0.7, 0.2, 0.1]) * 50, 1000) == 1
@@ -237,13 +237,13 @@ def test_the_tape_s_best_are_enough_and_mask_comes_first(scans: list[RowScan]) -
         tokens = set()
         for scan in scans:
             for best in (None, (values[0], ids[0])):
-                sampler = AdvancedSampler(SamplingParams(seed=1, **options), scan=scan)  # type: ignore[arg-type]
+                sampler = AdvancedSampler(SamplingParams(seed=1, **options), scan=scan)
                 tokens |= {sampler(x, [], 3, best, mask)}
         assert len(tokens) == 1 and ok[tokens.pop()]
     nothing = np.zeros(282, np.uint32)
-    for options in ({}, {"temperature": 0.0}):
+    for params in (SamplingParams(seed=1), SamplingParams(seed=1, temperature=0.0)):
         with pytest.raises(NonFinite):
-            AdvancedSampler(SamplingParams(seed=1, **options))(x, [], 3, None, nothing)
+            AdvancedSampler(params)(x, [], 3, None, nothing)
 
 
 def test_a_processor_sees_the_row_itself() -> None:

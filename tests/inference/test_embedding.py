@@ -94,7 +94,7 @@ def test_op_by_op_and_by_the_twins(path: Path, monkeypatch: pytest.MonkeyPatch) 
         np.testing.assert_array_equal(m.embed(TEXTS[:6]), want)
     with Model(path, backend="reference") as m:
         # Variants round differently, and where a value lies between two steps of int8 the activation takes either: one
-        # part in 127 of its block's largest. Rows of length 1 are then a few thousandths apart, in all directions alike.
+        # part in 127 of its block's largest. Rows of length 1 are then some thousandths apart, in all directions alike.
         assert np.linalg.norm(m.embed(TEXTS[:6]) - want, axis=1).max() < 0.02
 
 

@@ -170,11 +170,11 @@ def test_what_is_refused(model: zl.Model) -> None:
         ({"num_beams": 2, "lookup": True}, "lookup"),
     ):
         with pytest.raises(InvalidArgument, match=said):
-            model.generate(PROMPT, **options)  # type: ignore[call-overload]
+            model.generate(PROMPT, **options)
     ids = {i: float("-inf") for i in range(3, model.spec.n_vocab)}
     for way in ({"num_beams": 5}, {"penalty_alpha": 0.5, "top_k": 5}):
         with pytest.raises(InvalidArgument, match="only"):
-            model.generate(PROMPT, max_tokens=3, logit_bias=ids, ignore_eos=True, **way)  # type: ignore[call-overload]
+            model.generate(PROMPT, max_tokens=3, logit_bias=ids, ignore_eos=True, **way)
 
 
 def test_the_reference_backend_does_the_same(path: Path, model: zl.Model) -> None:

@@ -99,5 +99,6 @@ def test_a_page_whose_code_fails_is_told() -> None:
     assert renewed("```python\nx = 1\n```\n\n```text\nold\n```\n") == "```python\nx = 1\n```\n"
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         renewed("```python\n1 / 0\n```\n")
-    assert set(PAGES) == {f"layer{n}" for n in range(1, 6)} | {"layer5-tokenizers", "layer5-templates"}
+    more = {"layer5-tokenizers", "layer5-templates", "notations"}
+    assert set(PAGES) == {f"layer{n}" for n in range(1, 6)} | more
     assert make_pages.DOCS.name == "docs"

@@ -1,7 +1,8 @@
 """The vocabulary of a GGUF file in the library `sentencepiece`: the same pieces, scores and types, as its own model.
 
 A protocol buffer by hand (zigllama/models/conversion/sentencepiece_file.py has the fields). Only for `llama` files,
-whose model is SentencePiece's BPE.
+whose model is SentencePiece's BPE, and not for those with user-defined pieces of spaces (Gemma's): what they were in
+the model's own file, and how it found them, cannot be told from a GGUF file; llama_vocabulary.py is their oracle.
 """
 
 from __future__ import annotations
@@ -32,13 +33,8 @@ def _numbers(**fields: int) -> bytes:
     return b"".join(_varint(int(name[1:]) * 8) + _varint(value) for name, value in fields.items())
 
 
-def _piece(text: bytes, kind: int) -> bytes:
-    """User-defined pieces have spaces in a GGUF file, for they are cut out of a text as it stands."""
-    return text.replace(b" ", "\u2581".encode()) if kind == 4 else text
-
-
 def model(path: str | Path) -> bytes:
-    """The model's bytes."""
+    """The model's bytes. Raises ValueError for a user-defined piece with a space."""
     fields = gguf.GGUFReader(path).fields
 
     def values(name: str) -> list[Any]:
@@ -48,6 +44,9 @@ def model(path: str | Path) -> bytes:
     def flag(name: str, default: bool) -> int:
         return int(values(name)[0][0]) if "tokenizer.ggml." + name in fields else int(default)
 
+    for token, kind in zip(values("tokens"), values("token_type"), strict=True):
+        if int(kind[0]) == 4 and b" " in bytes(token):
+            raise ValueError(f"{path}: user-defined piece {bytes(token)!r} has a space; compare with llama.cpp")
     pieces = [
         _message(
             1, _message(1, bytes(token)) + b"\x15" + struct.pack("<f", float(score[0])) + _numbers(_3=int(kind[0]))

@@ -74,9 +74,8 @@ def _raise(status: int) -> NoReturn:
         raise errors.OutOfMemory(found[1], int(found[2])) if found else errors.OutOfMemory(text, 0)
     if status == lib.ZL_E_BUDGET:
         found = re.fullmatch(r"(.*): (\d+) of (\d+)", text)
-        raise (
-            errors.GrammarBudget(found[1], int(found[2]), int(found[3])) if found else errors.GrammarBudget(text, 0, 0)
-        )
+        what, have, limit = found.groups() if found else (text, 0, 0)
+        raise errors.GrammarBudget(what, int(have), int(limit))
     if status == lib.ZL_E_ISA:
         name = text.partition("'")[2].rstrip("'")
         known = tuple(isa for isa, _ in isa_variants())
@@ -485,9 +484,6 @@ class NativeProgram:
                 self._arrays.clear()
 
 
-# --- plain products --------------------------------------------------------------------------------------------------
-
-
 def matmul(ctx: NativeContext | None, a: F32, b: F32) -> F32:
     """a (M, K) @ b (K, N) in float32 by tiles and vectors; without a context by the scalar loop. Raises ShapeError."""
     a, b = np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b, np.float32)
@@ -497,7 +493,7 @@ def matmul(ctx: NativeContext | None, a: F32, b: F32) -> F32:
     call = (*a.shape, b.shape[1], *(ffi.from_buffer("float[]", m) for m in (a, b, out)))
     if ctx is None:
         check(lib.zl_matmul_scalar(*call))
-    else:
-        with ctx.using() as pointer:
-            check(lib.zl_matmul(pointer, *call))
+        return out
+    with ctx.using() as pointer:
+        check(lib.zl_matmul(pointer, *call))
     return out

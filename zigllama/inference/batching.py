@@ -30,9 +30,10 @@ import numpy as np
 
 from zigllama.errors import ClosedError, OutOfMemory
 from zigllama.foundation.runtime import F32, I32, Step
+from zigllama.inference.advanced_sampling import Mask
 from zigllama.inference.engine import Engine
 from zigllama.inference.images import rows_between
-from zigllama.inference.request import Mask, Request
+from zigllama.inference.request import Request
 from zigllama.inference.sampling import Best
 from zigllama.inference.turns import Turns, TurnTaking
 

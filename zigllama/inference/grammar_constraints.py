@@ -87,19 +87,12 @@ class Grammar:
     @classmethod
     def from_json_schema(cls, schema: Any, **options: Any) -> Self:
         """Of a JSON Schema: a dictionary, a boolean, JSON text, or a class with `model_json_schema` (pydantic's).
-        Options: those of grammar/json_schema/options.py."""
+        Options are those of `zigllama.inference.grammar.json_schema.Options`.
+        """
         if hasattr(schema, "model_json_schema"):
             schema = schema.model_json_schema()
-        front = _front_end("json_schema")
-        chosen = front.Options(**options)
-        plans = front.read(schema, chosen)
-        return cls(
-            front.native(plans),
-            lambda: front.twin(plans),
-            what="the schema",
-            check=json.loads,
-            wide=lambda document: front.accepts(schema, document, chosen),
-        )
+        made = _front_end("json_schema").compile_schema(schema, **options)
+        return cls(made.native(), made.twin, what="the schema", check=made.check, wide=made.accepts)
 
     @classmethod
     def from_json(cls) -> Self:

@@ -41,7 +41,7 @@ SPACE = "\u2581"
 RAW_SPACE = SPACE.encode()
 WORD_CACHE = 1 << 15  # words whose ids are remembered
 LONGEST_CACHED = 128  # bytes
-BLOCK = 1 << 18  # bytes that are looked through at a time for cuts; pieces of a word that are spelt in bytes
+BLOCK = 1 << 16  # bytes that are looked through at a time for cuts; pieces of a word that are spelt in bytes
 
 
 class SentencePieceEncoder(TextEncoder):
@@ -180,8 +180,8 @@ class SentencePieceEncoder(TextEncoder):
         yield text[begin:]
 
     def _encode_word(self, word: bytes) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Ids, and the byte of the word after each. What is no token is given by its bytes, or where there are none of those
-        as the unknown token, a run of it once."""
+        """Ids, and the byte of the word after each. What is no token is given by its bytes; where no byte has a token,
+        as the unknown one, a run of it once."""
         if word in self._pieces:
             return np.array([self._pieces[word]], np.int32), np.array([len(word)], np.int32)
         index = self._spaced or self.vocabulary.index
@@ -192,7 +192,9 @@ class SentencePieceEncoder(TextEncoder):
         if self.unknown is not None and not self._falls_back:
             last = np.append((ids[:-1] >= 0) | (ids[1:] >= 0), True)  # of a run of unknown ones
             return np.where(ids < 0, np.int32(self.unknown), ids)[last], ends[last]
-        data, found, found_ends, begin = np.frombuffer(word, np.uint8), [], [], 0
+        data, begin, n = np.frombuffer(word, np.uint8), 0, 0
+        of_bytes = int(np.diff(ends, prepend=np.int32(0))[ids < 0].sum())
+        found, found_ends = (np.empty(int((ids >= 0).sum()) + of_bytes, np.int32) for _ in range(2))
         for first in range(0, len(ids), BLOCK):  # a few at a time: what it takes is many times as long
             some, its_ends = ids[first : first + BLOCK], ends[first : first + BLOCK]
             lengths = np.diff(its_ends, prepend=np.int32(begin))
@@ -207,10 +209,10 @@ class SentencePieceEncoder(TextEncoder):
                 piece = word[ends[i - 1] if i else 0 : ends[i]]
                 raise BadMetadata(PREFIX + "tokens", f"no token for byte 0x{word[k]:02X}, and none for {piece!r}")
             places = np.flatnonzero(wanted)
-            found.append(made[places])
-            found_ends.append((begin + 1 + places).astype(np.int32))
-            begin = int(its_ends[-1])
-        return np.concatenate(found), np.concatenate(found_ends)
+            found[n : n + len(places)] = made[places]
+            found_ends[n : n + len(places)] = begin + 1 + places
+            begin, n = int(its_ends[-1]), n + len(places)
+        return found, found_ends
 
     def piece(self, i: int, kind: int) -> bytes:
         """The bytes of token `i`, which has type `kind`."""

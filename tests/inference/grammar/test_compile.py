@@ -104,7 +104,7 @@ def test_grammars_without_any_text(e: Expr) -> None:
 
 
 def test_what_derives_nothing_is_left_out() -> None:
-    rules = {
+    rules: dict[str, Expr] = {
         "s": Alt((Seq((A, Ref("never"))), Seq((A, Repeat(Ref("never"), 0, None))))),
         "never": Seq((A, Ref("never"))),
     }

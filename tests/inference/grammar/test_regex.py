@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from compare_regexes import differences
 
-from zigllama.errors import EmptyLanguage, GrammarError, InvalidArgument, UnknownName, UnsupportedSyntax
+from zigllama.errors import EmptyLanguage, GrammarBudget, GrammarError, InvalidArgument, UnknownName, UnsupportedSyntax
 from zigllama.inference.grammar import dfa, regex
 from zigllama.inference.grammar.ir import Automaton
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 
 
 @pytest.mark.parametrize("search", [False, True])
@@ -20,6 +24,23 @@ def test_random_patterns_match_what_re_matches(search: bool) -> None:
     found, compared, matched, large = differences(100, 1 + search, search)
     assert not found, found[:3]
     assert compared > 600 and 0.2 < matched / compared < 0.9 and large <= 2
+
+
+def test_random_patterns_of_ecma_match_what_node_matches() -> None:
+    cases = json.loads((GOLDEN / "regex_ecma.json").read_text("utf-8"))["cases"]
+    texts = large = 0
+    for pattern, flags, tried, verdicts in cases:
+        try:
+            a = regex.automaton(pattern, "ecma", flags)
+        except EmptyLanguage:
+            a = dfa.NOTHING
+        except GrammarBudget:
+            large += 1
+            continue
+        for text, verdict in zip(tried, verdicts, strict=True):
+            assert dfa.accepts(a, text.encode()) == (verdict == "1"), (pattern, flags, text)
+            texts += 1
+    assert texts > 2500 and large <= 4
 
 
 def matches(pattern: str, text: str, **how: object) -> bool:

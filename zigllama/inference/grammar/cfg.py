@@ -30,8 +30,9 @@ class _Reader:
     """Goes through the lines: first for the names, then for what they stand for."""
 
     def __init__(self, text: str) -> None:
-        # A continued line becomes one line; blanks keep columns where they were.
-        self.s = Scanner(re.sub(r"\\[ \t]*\r?\n", lambda m: " " * len(m[0]), text))
+        # A continued line becomes one line.
+        joined = re.sub(r"\\[ \t]*\r?\n", lambda m: " " * len(m[0]), text)
+        self.s = Scanner(joined, shown=text)
         self.found = Definitions(self.s)
         self.heads: dict[str, list[Any]] = {}
         self.first: dict[str, int] = {}

@@ -19,7 +19,7 @@ import re
 from functools import partial
 from typing import Any
 
-from zigllama.errors import GrammarError, UnknownName
+from zigllama.errors import UnknownName
 from zigllama.models.code_point_sets import complement, union
 
 from .dfa import determinise, difference, is_empty
@@ -27,7 +27,34 @@ from .ir import Alt, Chars, Expr, Ref, Repeat, Rules, Seq
 from .notation import Builder, Definitions, Scanner, alt, repeat, seq
 
 NOTATIONS = ("iso", "w3c")
+NAME = re.compile(r"[^\W\d][\w.-]*")
 MAX_EXPANDED = 20_000  # nodes of an exception, its rules put in the place of their names
+
+
+def _end_of_comment(text: str, at: int) -> int:
+    """Where the comment that begins here ends, -1 where it does not; those of ISO may hold others."""
+    if text.startswith("/*", at):
+        end = text.find("*/", at + 2)
+        return end + 2 if end >= 0 else -1
+    depth = 0
+    for mark in re.compile(r"\(\*|\*\)").finditer(text, at):
+        depth += 1 if mark[0] == "(*" else -1
+        if depth == 0:
+            return mark.end()
+    return -1
+
+
+def _past_comments(text: str, at: int) -> int:
+    """Where blanks and comments of either notation end; a comment that is not closed is not past."""
+    while at < len(text):
+        end = _end_of_comment(text, at) if text[at : at + 2] in ("(*", "/*") else -1
+        if end >= 0:
+            at = end
+        elif text[at].isspace():
+            at += 1
+        else:
+            break
+    return at
 
 
 class _Minus:
@@ -85,10 +112,10 @@ class _Reader:
             return (alt if isinstance(e, Alt) else seq)(made, e.span)  # type: ignore[no-any-return]
         return Repeat(self.resolved(e.item), e.lo, e.hi, e.span) if isinstance(e, Repeat) else e
 
-    def automaton(self, e: _Except) -> Expr:
-        """The automaton of an exception."""
-        budget = [MAX_EXPANDED]
-        sides = [self.expanded(side, (), budget, e.begin) for side in (e.of, e.without)]
+    def automaton(self, e: _Except, within: tuple[str, ...] = (), budget: list[int] | None = None) -> Expr:
+        """The automaton of an exception; the rest as `expanded` has it."""
+        left = [MAX_EXPANDED] if budget is None else budget
+        sides = [self.expanded(side, within, left, e.begin) for side in (e.of, e.without)]
         if isinstance(sides[0], Chars) and isinstance(sides[1], Chars):
             return Chars(complement(union(complement(union(sides[0].ranges)), sides[1].ranges)), (e.begin, e.begin + 1))
         found = difference(*(determinise(side) for side in sides))
@@ -103,7 +130,7 @@ class _Reader:
             why = f"its rules, written out, are more than {MAX_EXPANDED} expressions"
             raise self.s.unsupported("this exception", why, begin)
         if isinstance(e, _Except):
-            return self.automaton(e)
+            return self.automaton(e, within, budget)
         if isinstance(e, Ref):
             if e.name in within or len(within) > 100:
                 why = f"the rule {e.name!r:.60} needs itself, and what would be left of it no rules can say"
@@ -129,19 +156,12 @@ class _Iso(_Reader):
         """Past blanks and comments, which may hold comments."""
         while True:
             self.s.run(str.isspace)
-            begin = self.s.at
-            if self.s.peek(3) in ("(*)", "(*") or not self.s.take("(*"):
+            if self.s.peek(2) != "(*" or self.s.peek(3) == "(*)":
                 return
-            depth = 1
-            while depth:
-                if self.s.ended:
-                    raise self.s.error("a comment is not closed", begin)
-                depth += 1 if self.s.take("(*") else -1 if self.s.take("*)") else self.skip()
-
-    def skip(self) -> int:
-        """Past one character of a comment."""
-        self.s.at += 1
-        return 0
+            end = _end_of_comment(self.s.text, self.s.at)
+            if end < 0:
+                raise self.s.error("a comment is not closed")
+            self.s.at = end
 
     def name(self) -> str:
         """A name; its blanks are one each."""
@@ -261,7 +281,8 @@ class _W3c(_Reader):
 
     def begins_rule(self) -> bool:
         """Whether a name and `::=` stand here."""
-        return re.compile(r"[^\W\d][\w.-]*\s*(/\*.*?\*/\s*)*::=", re.DOTALL).match(self.s.text, self.s.at) is not None
+        name = NAME.match(self.s.text, self.s.at)
+        return name is not None and self.s.text.startswith("::=", _past_comments(self.s.text, name.end()))
 
     def body(self) -> None:
         """What a rule stands for, up to the next."""
@@ -345,12 +366,11 @@ class _W3c(_Reader):
 
 def notation_of(text: str) -> str:
     """`iso` or `w3c`, by what stands behind the first name. Raises GrammarError where neither does."""
-    bare = re.sub(r"\(\*(?!\)).*?\*\)|/\*.*?\*/", " ", text[:100_000], flags=re.DOTALL)
-    found = re.match(r"\s*(?:\[\d+[a-z]?\])?\s*[^\W\d][\w \t\n.-]*?\s*(::=|=)", bare)
+    at = _past_comments(text, 0)
+    found = re.compile(r"(?:\[\d+[a-z]?\]\s*)?[^\W\d][\w \t\n.-]*(::=|=)").match(text, at)
     if not found:
-        raise GrammarError(
-            "the grammar: it begins with no rule: `name = ... ;` (ISO 14977) or `name ::= ...` (W3C) is expected", 1, 1
-        )
+        why = "it begins with no rule: `name = ... ;` (ISO 14977) or `name ::= ...` (W3C) is expected"
+        raise Scanner(text, at=at).error(why)
     return "w3c" if found[1] == "::=" else "iso"
 
 

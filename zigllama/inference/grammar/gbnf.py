@@ -160,7 +160,7 @@ class _Reader:
         self.s.take("!")
         self.s.need("<")
         text = self.s.upto(">", "a token")
-        why = "a grammar is one of bytes, whatever vocabulary writes them; write the token's text as a literal"
+        why = "a grammar is one of bytes; write the token's text as a literal"
         raise self.s.unsupported(f"the token {self.s.text[begin : self.s.at]!r:.60}" if text else "a token", why, begin)
 
 

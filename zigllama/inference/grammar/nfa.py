@@ -96,11 +96,11 @@ class Nfa:
                       READ set, next              FORK (node, ...)                START, END next
                       AHEAD negated, first node of its own, next                  BEHIND negated, number, next
     behinds       the first nodes of what looks behind look for, each with any text before it; one of a lower number
-    does
-                  not depend on one of a higher
-    first         where the expression itself begins symbols       after `classify`: the classes of symbols, each as a
-    set; a READ's set is then one of numbers of classes trees         dfa.py's: the bytes of the symbols, by what the
-    classes lead to of_bytes      whether a symbol is a byte, and not a character
+                  does not depend on one of a higher
+    first         where the expression itself begins
+    symbols       after `classify`: the classes of symbols, each as a set; a READ's set is then one of their numbers
+    trees         dfa.py's: the bytes of the symbols, by what the classes lead to
+    of_bytes      whether a symbol is a byte, and not a character
     """
 
     def __init__(self, e: Any, limit: int = MAX_NODES) -> None:

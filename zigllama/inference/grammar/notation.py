@@ -76,12 +76,14 @@ def repeat(item: Any, lo: int, hi: int | None, span: Span = None) -> Any:
 class Scanner:
     """A text and how far it has been read.
 
-    what   what errors call the text: "the grammar"
+    what    what errors call the text: "the grammar"
+    shown   the text as its author has it, in which places are counted, where it is another (of the same length)
     """
 
     text: str
     what: str = "the grammar"
     at: int = 0
+    shown: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.text) > MAX_TEXT:
@@ -89,7 +91,8 @@ class Scanner:
 
     def place(self, at: int | None = None) -> tuple[int, int]:
         """Line and column, from 1, of a character."""
-        before = self.text[: self.at if at is None else at]
+        text = self.text if self.shown is None else self.shown
+        before = text[: self.at if at is None else at]
         return before.count("\n") + 1, len(before) - before.rfind("\n")
 
     def error(self, reason: str, at: int | None = None) -> GrammarError:

@@ -1,8 +1,9 @@
 """Regular expressions: which texts match, as rules for a grammar (ir.py) or as a deterministic automaton (dfa.py).
 
-    rules("^[a-z]+$")                                     ECMA-262 with the flag u, found anywhere: JSON Schema's
-    `pattern` rules(r"\\w+", syntax="python")                        Python's re, the whole text: re.fullmatch
-    rules("a.c", flags="s", search=False)                 the whole text, `.` being any character
+    rules("[a-z]+")                         ECMA-262 with the flag u, the whole text
+    automaton("^[a-z]+$")                   found anywhere, which is JSON Schema's `pattern`
+    rules(r"\\w+", syntax="python")         Python's re, the whole text: re.fullmatch
+    rules("a.c", flags="s", search=True)    found anywhere, `.` being any character
 
 A text is one in UTF-8. Anchors and looks (ahead, behind, negated, at word boundaries) are all honoured: where they
 stand elsewhere than at an end, the expression becomes an automaton, made whole and trimmed, so that no way is offered
@@ -88,8 +89,10 @@ def _anchored(e: Any, anywhere: bool) -> Expr | None:
     return alt(out)  # type: ignore[no-any-return]
 
 
-def rules(pattern: str, syntax: str = "ecma", flags: str = "", search: bool | None = None) -> Rules:
-    """The texts that match, as rules; arguments and errors are `expression`'s."""
+def rules(pattern: str, syntax: str = "ecma", flags: str = "", search: bool = False) -> Rules:
+    """The texts that match as a whole, as rules for a grammar; with `search` those in which the pattern is found. The
+    rest is as `expression` has it.
+    """
     return Rules({"root": expression(pattern, syntax, flags, search)}, "root", "the regular expression", pattern)
 
 

@@ -1,0 +1,224 @@
+/* json_schema.c - the machine of a JSON Schema: places within a value, and a stack of the values around it.
+ *
+ * What a byte does at a place is Python's to say (zigllama/inference/grammar/json_schema): there the schema's keywords are understood. Here it is asked once
+ * per place, and once per end of a value, and kept; the twin is transducer.py. A place is a number; what is asked of it is a row:
+ *
+ *      row [256]     of each byte  GO p      to place p, within the same value
+ *                                  PUSH i    into a value within: to place child[i], while place frame[i] waits below it
+ *                                  POP r     out of the value, with result r: to after(frame, r)
+ *                                  OVER r    the same, but the byte is for the place after (a number ends before what follows it)
+ *                                  -1        no text goes on so
+ *      row [256]     the result if the value may have ended here without a further byte, else -1
+ *
+ * An entry is n << 2 | kind. A state is (place, stack); a stack is (frame, the stack below). Both are interned in tables of
+ * open addressing, so that the same state is the same number:
+ *
+ *      place  stack              stack 4:  frame 17, below 2          {"a": [1, 2
+ *      93     4                        2:  frame 5,  below -1         ^     ^  ^ place 93
+ *                                                                     |     frame 17
+ *                                                                     frame 5
+ *
+ * What it is not: it knows no schema and no JSON.
+ */
+#include "grammar_machine.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { GO, PUSH, POP, OVER };
+enum { ROW = 257, NONE = -1, EMPTY = -1, FIRST_SLOTS = 256 };
+
+/* Pairs of numbers, each pair once: its index is its name. */
+typedef struct {
+    int32_t n;
+    int32_t *pairs; /* [n][2] */
+    int64_t pairs_bytes;
+    int32_t *slots; /* [n_slots] index of a pair, or EMPTY; n_slots a power of two, at most half full */
+    int64_t slots_bytes, n_slots;
+} table;
+
+/* Results of ends: (frame, result) -> place. */
+typedef struct {
+    table keys;
+    int32_t *place; /* [keys.n] NONE: none goes on so */
+    int64_t place_bytes;
+} ends;
+
+typedef struct {
+    zl_machine base;
+    zl_json_schema ask;
+    table states, stacks, pushes; /* (place, stack) (frame, below) (child, frame) */
+    ends after;
+    int32_t *row_of; /* [n_places] row of a place, or EMPTY */
+    int64_t row_of_bytes;
+    int32_t n_places, n_rows;
+    int32_t *rows; /* [n_rows][ROW] */
+    int64_t rows_bytes;
+} schema;
+
+static inline uint32_t hash(int32_t a, int32_t b) {
+    uint64_t x = ((uint64_t)(uint32_t)a << 32 | (uint32_t)b) * 0x9e3779b97f4a7c15u;
+    return (uint32_t)(x >> 32) ^ (uint32_t)x;
+}
+
+/* The slots of a table, twice as many. */
+static int rehash(zl_machine *m, table *t) {
+    int64_t n = t->n_slots ? t->n_slots * 2 : FIRST_SLOTS;
+    if (zl_machine_grow(m, &t->slots, &t->slots_bytes, n * (int64_t)sizeof *t->slots)) return -1;
+    t->n_slots = n;
+    for (int64_t i = 0; i < n; i++) t->slots[i] = EMPTY;
+    for (int32_t i = 0; i < t->n; i++) {
+        uint32_t at = hash(t->pairs[2 * i], t->pairs[2 * i + 1]) & (uint32_t)(n - 1);
+        while (t->slots[at] != EMPTY) at = (at + 1) & (uint32_t)(n - 1);
+        t->slots[at] = i;
+    }
+    return 0;
+}
+
+/* The index of a pair, which is entered if it is new: *fresh says so. ZL_BUDGET: no room. */
+static int32_t intern(zl_machine *m, table *t, int32_t a, int32_t b, int *fresh) {
+    *fresh = 0;
+    if (2 * (int64_t)t->n >= t->n_slots && rehash(m, t)) return ZL_BUDGET;
+    uint32_t at = hash(a, b) & (uint32_t)(t->n_slots - 1);
+    for (; t->slots[at] != EMPTY; at = (at + 1) & (uint32_t)(t->n_slots - 1)) {
+        const int32_t *pair = t->pairs + 2 * (int64_t)t->slots[at];
+        if (pair[0] == a && pair[1] == b) return t->slots[at];
+    }
+    if (zl_machine_grow(m, &t->pairs, &t->pairs_bytes, 2 * ((int64_t)t->n + 1) * (int64_t)sizeof *t->pairs)) return ZL_BUDGET;
+    t->pairs[2 * (int64_t)t->n] = a;
+    t->pairs[2 * (int64_t)t->n + 1] = b;
+    t->slots[at] = t->n;
+    *fresh = 1;
+    return t->n++;
+}
+
+static int32_t state_of(schema *s, int32_t place, int32_t stack) {
+    int fresh;
+    int32_t found = intern(&s->base, &s->states, place, stack, &fresh);
+    s->base.n_states = s->states.n;
+    return found;
+}
+
+/* What Python answered is what went wrong there, or not what this file says: fails closed. */
+static int refuse(schema *s) {
+    s->base.over = ZL_OVER_ASKED;
+    return -1;
+}
+
+/* The row of a place, asked for if it is new; NULL with `over` set. Valid until the next is asked for. */
+static const int32_t *row_at(schema *s, int32_t place) {
+    zl_machine *m = &s->base;
+    if (place >= s->n_places) {
+        if (zl_machine_grow(m, &s->row_of, &s->row_of_bytes, ((int64_t)place + 1) * (int64_t)sizeof *s->row_of)) return NULL;
+        int32_t room = (int32_t)(s->row_of_bytes / (int64_t)sizeof *s->row_of);
+        for (int32_t i = s->n_places; i < room; i++) s->row_of[i] = EMPTY;
+        s->n_places = room;
+    }
+    if (s->row_of[place] != EMPTY) return s->rows + (int64_t)s->row_of[place] * ROW;
+    if (zl_machine_grow(m, &s->rows, &s->rows_bytes, ((int64_t)s->n_rows + 1) * ROW * (int64_t)sizeof *s->rows)) return NULL;
+    int32_t *row = s->rows + (int64_t)s->n_rows * ROW, pairs[512];
+    if (s->ask.row(s->ask.who, place, row, pairs)) {
+        refuse(s);
+        return NULL;
+    }
+    for (int b = 0; b < ROW; b++) {
+        int32_t n = row[b] >> 2, kind = row[b] & 3;
+        if (row[b] == NONE || b == 256) continue;
+        if (row[b] < 0 || (kind == PUSH && (n > 255 || pairs[2 * n] < 0 || pairs[2 * n + 1] < 0))) {
+            refuse(s);
+            return NULL;
+        }
+        if (kind != PUSH) continue;
+        int fresh;
+        int32_t push = intern(m, &s->pushes, pairs[2 * n], pairs[2 * n + 1], &fresh);
+        if (push < 0) return NULL;
+        row[b] = push << 2 | PUSH;
+    }
+    s->row_of[place] = s->n_rows++;
+    return row;
+}
+
+/* The place after a result, for the frame that waited for it; NONE: there is none; ZL_BUDGET. */
+static int32_t place_after(schema *s, int32_t frame, int32_t result) {
+    int fresh;
+    int32_t i = intern(&s->base, &s->after.keys, frame, result, &fresh);
+    if (i < 0) return ZL_BUDGET;
+    if (!fresh) return s->after.place[i];
+    int32_t place = NONE;
+    if (zl_machine_grow(&s->base, &s->after.place, &s->after.place_bytes, ((int64_t)i + 1) * (int64_t)sizeof place) ||
+        ((s->ask.after(s->ask.who, frame, result, &place) || place < NONE) && refuse(s))) {
+        s->after.keys.n--; /* not known after all: its slot is the one to be cleared */
+        for (int64_t at = 0; at < s->after.keys.n_slots; at++)
+            if (s->after.keys.slots[at] == i) s->after.keys.slots[at] = EMPTY;
+        return ZL_BUDGET;
+    }
+    return s->after.place[i] = place;
+}
+
+static int32_t step(zl_machine *m, int32_t state, uint8_t byte) {
+    schema *s = (schema *)m;
+    int32_t place = s->states.pairs[2 * (int64_t)state], stack = s->states.pairs[2 * (int64_t)state + 1];
+    for (;;) {
+        const int32_t *row = row_at(s, place);
+        if (!row) return ZL_BUDGET;
+        int32_t entry = row[byte], n = entry >> 2;
+        if (entry == NONE) return ZL_DEAD;
+        if ((entry & 3) == GO) return state_of(s, n, stack);
+        if ((entry & 3) == PUSH) {
+            int fresh;
+            const int32_t *push = s->pushes.pairs + 2 * (int64_t)n;
+            int32_t child = push[0], above = intern(m, &s->stacks, push[1], stack, &fresh);
+            return above < 0 ? ZL_BUDGET : state_of(s, child, above);
+        }
+        if (stack < 0) return refuse(s), ZL_BUDGET; /* an end without a beginning */
+        int32_t frame = s->stacks.pairs[2 * (int64_t)stack];
+        stack = s->stacks.pairs[2 * (int64_t)stack + 1];
+        place = place_after(s, frame, n);
+        if (place == ZL_BUDGET) return ZL_BUDGET;
+        if (place == NONE) return ZL_DEAD;
+        if ((entry & 3) == POP) return state_of(s, place, stack);
+    }
+}
+
+/* At the place after the document's value; or in that value, where it may end and its end leads there. */
+static int finished(zl_machine *m, int32_t state) {
+    schema *s = (schema *)m;
+    int32_t place = s->states.pairs[2 * (int64_t)state], stack = s->states.pairs[2 * (int64_t)state + 1];
+    if (stack < 0) return place == s->ask.last;
+    if (s->stacks.pairs[2 * (int64_t)stack + 1] >= 0) return 0;
+    const int32_t *row = row_at(s, place);
+    if (!row || row[256] < 0) return 0;
+    return place_after(s, s->stacks.pairs[2 * (int64_t)stack], row[256]) == s->ask.last;
+}
+
+static void release_table(table *t) {
+    free(t->pairs);
+    free(t->slots);
+}
+
+static void release(zl_machine *m) {
+    schema *s = (schema *)m;
+    release_table(&s->states);
+    release_table(&s->stacks);
+    release_table(&s->pushes);
+    release_table(&s->after.keys);
+    free(s->after.place);
+    free(s->row_of);
+    free(s->rows);
+}
+
+int zl_json_schema_new(const zl_json_schema *ask, zl_machine **out) {
+    if (!ask || !out || !ask->row || !ask->after) return zl_fail(ZL_E_ARG, "json_schema: a null pointer");
+    if (ask->first < 0 || ask->last < 0) return zl_fail(ZL_E_BOUNDS, "json_schema: places %d and %d", ask->first, ask->last);
+    schema *s = calloc(1, sizeof *s);
+    if (!s) return zl_fail(ZL_E_MEMORY, "json_schema: %zu bytes", sizeof *s);
+    zl_machine_init(&s->base, step, finished, release, NULL, 256);
+    s->ask = *ask;
+    s->base.start = state_of(s, ask->first, NONE);
+    if (s->base.start < 0) {
+        int status = zl_machine_fail(&s->base);
+        zl_machine_free(&s->base);
+        return status;
+    }
+    *out = &s->base;
+    return ZL_OK;
+}

@@ -1,0 +1,351 @@
+"""Arrays: which items may come, how many, and when it may end.
+
+What is kept of an array that is being read (`Items`): how many items there were, as far as that matters; which of the
+atoms have failed; how many items satisfied each `contains`; the items themselves, where no two may be equal; and, for
+`unevaluatedItems`, which items nothing but the adjacent keywords could have evaluated, and which of those.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from .formula import Formula, Truth, Way, atoms_of, evaluate
+from .nodes import ItemCover, Schema
+from .transducer import SPACE, TOKENS, Action, Go, Pop, Result
+
+if TYPE_CHECKING:
+    from .plans import Plan, Plans, Valued
+
+FINGERPRINTS = 127
+
+
+class Items(NamedTuple):
+    """What is kept of the items so far.
+
+    n         how many, or the plan's cap
+    failed    numbers of the atoms "items" and "unique" that are false
+    hits      of each "contains" schema how many items satisfied it, or the plan's cap
+    seen      the identities of all items (for "unique" and for the array's own identity), None: not kept
+    open      of each "unevaluated" atom: sets of covers, one of which must count for each
+    """
+
+    n: int
+    failed: frozenset[int]
+    hits: tuple[int, ...]
+    seen: tuple[object, ...] | None
+    open: tuple[frozenset[frozenset[int]], ...]
+
+
+class ArrayPlan:
+    """What is to be kept of an array, and what may come next in it."""
+
+    def __init__(self, plans: Plans, valued: Valued) -> None:
+        self.plans, self.valued = plans, valued
+        residues = [f for way in valued.ways for f, _ in way.residues]
+        literals = [f for way in valued.ways for f, _ in way.literals]
+        self.atoms = atoms_of([*valued.formulas, *literals, *residues])
+        self.identity = valued.plan.identity
+        sorts = {sort: [f for f in self.atoms if f.atom[0] == sort] for sort in ("items", "contains", "unevaluated")}
+        self.sequences, self.unevaluated = sorts["items"], sorts["unevaluated"]
+        self.contained: list[Schema] = list(dict.fromkeys(f.atom[1] for f in sorts["contains"]))
+        self.unique = next((f for f in self.atoms if f.atom[0] == "unique"), None)
+        counts: list[int] = [f.atom[1] for f in self.atoms if f.atom[0] == "count"]
+        positions = [len(f.atom[1]) for f in self.sequences]
+        positions += [c.first for f in self.unevaluated for c, _ in f.atom[2]]
+        hits: list[int] = [f.atom[2] for f in sorts["contains"]]
+        self.hit_cap = max(hits, default=0)
+        self.cap = max([*counts, *positions, 0])
+        self.positions = max([*positions, 0])  # from there on all items are alike
+        self._known: dict[Any, Any] = {}
+
+    def none(self) -> Items:
+        """Before the first item."""
+        seen = () if self.unique is not None or self.identity else None
+        empty: frozenset[frozenset[int]] = frozenset()
+        return Items(0, frozenset(), (0,) * len(self.contained), seen, (empty,) * len(self.unevaluated))
+
+    def begin(self) -> Within:
+        """After the opening bracket."""
+        return self.plans.place(Within, self, self.none(), "first", self.plans.spaces)
+
+    # --- what is true -------------------------------------------------------------------------------------------------
+
+    def truth(self, items: Items, f: Formula, ended: bool, assumed: dict[Formula, bool] | None = None) -> Truth:
+        """Whether an atom is true: of the whole array, or as far as it is known."""
+        sort = f.atom[0]
+        unknown: Truth = ended or None
+        if sort == "count":
+            found: Truth = items.n >= f.atom[1] or (False if ended else None)
+        elif sort == "contains":
+            hits = items.hits[self.contained.index(f.atom[1])]
+            found = hits >= f.atom[2] or (False if ended else None)
+        elif sort == "unevaluated":
+            found = self._covered(items, f, ended, assumed)
+            found = unknown if found else found
+        else:
+            found = False if f.number in items.failed else unknown
+        if found is None and assumed is not None:
+            return assumed.get(f)
+        return found
+
+    def _covered(self, items: Items, f: Formula, ended: bool, assumed: dict[Formula, bool] | None) -> Truth:
+        """Whether each item that must have been evaluated by others has been, or may have been."""
+        covers = f.atom[2]
+        found: Truth = True
+        for open_to in items.open[self.unevaluated.index(f)]:
+            best: Truth = False
+            for i in open_to:
+                path = covers[i][1]
+                value = evaluate(path, lambda g: self.truth(items, g, ended, assumed))
+                if value:
+                    best = True
+                    break
+                best = None if value is None else best
+            if best is False:
+                return False
+            found = None if best is None else found
+        return found
+
+    def answers(self, items: Items) -> Result | None:
+        """The result, if the array may end here."""
+        satisfied = tuple(evaluate(f, lambda g: self.truth(items, g, True)) is True for f in self.valued.formulas)
+        if not self.valued.plan.allows(satisfied):
+            return None
+        identity = folded(("a", *items.seen), self.plans.writing) if self.identity and items.seen is not None else None
+        return None if identity in self.valued.plan.excluded else Result(satisfied, identity)
+
+    def possible(self, items: Items, way: Way) -> bool:
+        """Whether a way is still open, as far as what has been read goes."""
+        wanted = way.wanted
+        for f, want in way.literals:
+            now = self.truth(items, f, False)
+            if now is not None and now is not want:
+                return False
+        return all(
+            evaluate(f, lambda g: self.truth(items, g, False, wanted)) in (None, want) for f, want in way.residues
+        )
+
+    def ways(self, items: Items) -> list[Way]:
+        """The ways that are still open and can be gone to their end."""
+        key = ("ways", items)
+        if key not in self._known:
+            self._known[key] = [w for w in self.valued.ways if self.possible(items, w) and self.reachable(items, w)]
+        return cast(list[Way], self._known[key])
+
+    def _room(self, items: Items, way: Way) -> tuple[int, int | None]:
+        """How many more items a way needs, and how many it can have."""
+        need, room = 0, None
+        for f, want in way.literals:
+            if f.atom[0] == "count":
+                left = f.atom[1] - items.n
+                if want:
+                    need = max(need, left)
+                else:
+                    room = left - 1 if room is None else min(room, left - 1)
+            elif f.atom[0] == "contains" and want:
+                hits = items.hits[self.contained.index(f.atom[1])]
+                need = max(need, f.atom[2] - hits)
+        return need, room
+
+    def reachable(self, items: Items, way: Way) -> bool:
+        """Whether the items that a way still needs can come."""
+        need, room = self._room(items, way)
+        if room is not None and need > room:
+            return False
+        if self.unique is not None and need > 1 and way.wanted.get(self.unique):
+            size = self.next_plan(items, [way]).size()
+            if size is not None and need > size and items.n >= self.positions:
+                return False
+        # position by position, as long as the items' schemas differ
+        last = max(self.positions, items.n)
+        for position in range(items.n, min(items.n + need - 1, last) + 1):
+            if not self.next_plan(items._replace(n=position), [way]).alive():
+                return False
+        return True
+
+    # --- the next item ------------------------------------------------------------------------------------------------
+
+    def asked(self, items: Items) -> tuple[list[tuple[Formula, Schema]], list[list[int]]]:
+        """The schemas that are asked about the next item, each with the atom that asks; of each "unevaluated" atom the
+        covers that hold of the item by its position.
+        """
+        found: list[tuple[Formula, Schema]] = []
+        for f in self.sequences:
+            if f.number in items.failed:
+                continue
+            first, rest = f.atom[1], f.atom[2]
+            schema = first[items.n] if items.n < len(first) else rest
+            if schema is not None:
+                found.append((f, schema))
+        found += [(f, f.atom[1]) for f in self.atoms if f.atom[0] == "contains"]
+        placed: list[list[int]] = []
+        for f in self.unevaluated:
+            here = []
+            for i, (cover, _) in enumerate(f.atom[2]):
+                assert isinstance(cover, ItemCover)
+                if cover.first < 0 or items.n < cover.first:
+                    here.append(i)
+                elif cover.schema is not None:
+                    found.append((f, cover.schema))
+            placed.append(here)
+            found.append((f, f.atom[1]))
+        return found, placed
+
+    def next_plan(self, items: Items, ways: list[Way]) -> Plan:
+        """The plan of the next item, for some ways."""
+        key = ("plan", items, tuple(map(id, ways)))
+        if key in self._known:
+            return cast("Plan", self._known[key])
+        asked, placed = self.asked(items)
+        schemas = tuple(sorted({s for _, s in asked}, key=lambda s: s.number))
+        index = {s: i for i, s in enumerate(schemas)}
+        goal: dict[tuple[frozenset[int], frozenset[int]], None] = {}
+        for way in ways:
+            wanted = way.wanted
+            must: set[int] = set()
+            must_not: set[int] = set()
+            _, room = self._room(items, way)
+            for f, schema in asked:
+                want = wanted.get(f)
+                if want is None:
+                    continue
+                sort = f.atom[0]
+                if sort == "items" and want:
+                    must.add(index[schema])
+                elif sort == "contains":
+                    left = f.atom[2] - items.hits[self.contained.index(schema)]
+                    if not want and left == 1:
+                        must_not.add(index[schema])
+                    elif want and room is not None and left >= room:
+                        must.add(index[schema])
+                elif sort == "unevaluated" and want and schema is f.atom[1]:
+                    number = self.unevaluated.index(f)
+                    covers = f.atom[2]
+                    maybe = [i for i in placed[number] if self._may_count(items, covers[i][1], wanted)]
+                    holds = any(c.schema is not None and self._may_count(items, path, wanted) for c, path in covers)
+                    if not maybe and not holds:
+                        must.add(index[schema])
+            if not must & must_not:
+                goal[(frozenset(must), frozenset(must_not))] = None
+        excluded: frozenset[object] = frozenset()
+        if items.seen and self.unique is not None and all(way.wanted.get(self.unique) for way in ways):
+            excluded = frozenset(items.seen)
+        plan = self.plans.plan(schemas, tuple(goal), items.seen is not None, excluded)
+        self._known[key] = plan
+        return plan
+
+    def _may_count(self, items: Items, path: Formula, wanted: dict[Formula, bool]) -> bool:
+        """Whether a cover may still count, if a way is gone."""
+        return evaluate(path, lambda g: self.truth(items, g, False, wanted)) is not False
+
+    def add(self, items: Items, plan: Plan, result: Result) -> Items | None:
+        """With one more item; None where no way is left."""
+        satisfied = dict(zip(plan.schemas, result.satisfied, strict=True))
+        asked, placed = self.asked(items)
+        failed = set(items.failed)
+        failed.update(f.number for f, s in asked if f.atom[0] == "items" and not satisfied[s])
+        hits = tuple(min(n + satisfied[s], self.hit_cap) for n, s in zip(items.hits, self.contained, strict=True))
+        seen = items.seen
+        if seen is not None:
+            if self.unique is not None and result.identity in seen:
+                failed.add(self.unique.number)
+            seen = (*seen, result.identity)
+            if not self.identity and self.unique is not None and self.unique.number in failed:
+                seen = None
+        still_open = []
+        for number, f in enumerate(self.unevaluated):
+            sets = items.open[number]
+            if not satisfied[f.atom[1]]:
+                here = set(placed[number])
+                for i, (cover, _) in enumerate(f.atom[2]):
+                    if cover.schema is not None and satisfied[cover.schema]:
+                        here.add(i)
+                sets = sets | {frozenset(here)}
+            still_open.append(sets)
+        after = Items(min(items.n + 1, self.cap), frozenset(failed), hits, seen, tuple(still_open))
+        return after if self.ways(after) else None
+
+    def can_end(self, items: Items) -> bool:
+        """Whether the array may end here."""
+        return self.answers(items) is not None
+
+    def can_go_on(self, items: Items) -> bool:
+        """Whether another item may come."""
+        ways = self.ways(items)
+        ways = [w for w in ways if (room := self._room(items, w)[1]) is None or room > 0]
+        return bool(ways) and self.next_plan(items, ways).alive()
+
+    def item_plan(self, items: Items) -> Plan:
+        """The plan of an item that comes here."""
+        ways = [w for w in self.ways(items) if (room := self._room(items, w)[1]) is None or room > 0]
+        return self.next_plan(items, ways)
+
+    def can_finish(self) -> bool:
+        """Whether there is an array."""
+        none = self.none()
+        return any(self.possible(none, w) and self.reachable(none, w) for w in self.valued.ways)
+
+
+def folded(identity: tuple[Any, ...], writing: bool) -> tuple[object, ...]:
+    """An array's or object's identity; when writing a number of FINGERPRINTS, as a string's is then."""
+    if not writing:
+        return identity
+    total = 0
+    if identity[0] == "o":
+        for member in identity[1]:
+            total += _number(member)
+    else:
+        for item in identity[1:]:
+            total = total * 31 + _number(item) + 1
+    return (identity[0], total % FINGERPRINTS)
+
+
+def _number(identity: object) -> int:
+    return zlib.crc32(repr(identity).encode())
+
+
+class Within:
+    """Between the tokens of an array. `phase`: "first" (after the bracket), "item" (one must come), "comma" (after),
+    "waits" (for the end of one).
+    """
+
+    __slots__ = ("items", "number", "phase", "plan", "plans", "spaces")
+
+    def __init__(self, plans: Plans, number: int, plan: ArrayPlan, items: Items, phase: str, spaces: int) -> None:
+        self.plans, self.number, self.plan = plans, number, plan
+        self.items, self.phase, self.spaces = items, phase, spaces
+
+    def act(self, byte: int) -> Action | None:
+        """What a byte does."""
+        plan, phase = self.plan, self.phase
+        if byte in SPACE:
+            left = self.plans.fewer(self.spaces)
+            return None if left is None else Go(self.plans.place(Within, plan, self.items, phase, left))
+        if byte == 0x5D and phase in ("first", "comma"):
+            result = plan.answers(self.items)
+            return None if result is None else Pop(result)
+        if phase == "comma":
+            if byte == 0x2C and plan.can_go_on(self.items):
+                return Go(self.plans.place(Within, plan, self.items, "item", self.plans.spaces))
+            return None
+        if phase in ("first", "item") and plan.can_go_on(self.items):
+            frame = self.plans.place(Within, plan, self.items, "waits", 0)
+            return plan.item_plan(self.items).begin(byte, frame)
+        return None
+
+    def cuts(self) -> tuple[int, ...]:
+        """Where what bytes do may change."""
+        return TOKENS
+
+    def after(self, result: object) -> Within | None:
+        """An item has ended."""
+        assert isinstance(result, Result)
+        items = self.plan.add(self.items, self.plan.item_plan(self.items), result)
+        if items is None:
+            return None
+        return self.plans.place(Within, self.plan, items, "comma", self.plans.spaces)
+
+    def ended(self) -> None:
+        """An array ends with its bracket."""
+        return

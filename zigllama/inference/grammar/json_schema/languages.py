@@ -1,0 +1,253 @@
+"""Sets of strings as automata over UTF-8: expressions, finite sets, and what is in some of them and not in others.
+
+A language has states from 0 on, 0 the first; `row(state)` lists where bytes lead as (lowest, highest, next), `step`
+is one byte of it (DEAD where it leads nowhere), `finished` says whether the string may end. States are made when
+asked for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
+
+from zigllama.errors import EmptyLanguage, GrammarBudget, GrammarError, UnsupportedSchema
+from zigllama.inference.grammar import dfa, regex
+from zigllama.inference.grammar.ir import ANY_CHAR, Repeat
+
+DEAD = -1
+MOST_STATES = 4_000  # of a product that is searched for a string
+MOST_LENGTH = 4_000  # characters up to which lengths are told apart in such a search
+Row = Sequence[tuple[int, int, int]]
+
+
+class Language(Protocol):
+    """See above."""
+
+    def row(self, state: int) -> Row:
+        """Where which bytes lead."""
+
+    def step(self, state: int, byte: int) -> int:
+        """The state after a byte, or DEAD."""
+
+    def finished(self, state: int) -> bool:
+        """Whether the string may end here."""
+
+
+@lru_cache(maxsize=512)
+def _expression(source: str) -> Language:
+    try:
+        return dfa.lazy(regex.expression(source))
+    except EmptyLanguage:
+        return Texts([])
+
+
+def found_in(source: str, pointer: str, keyword: str) -> Language:
+    """All strings in which an ECMA-262 expression is found. Raises UnsupportedSchema for one that is not regular."""
+    try:
+        return _expression(source)
+    except GrammarBudget:
+        raise
+    except GrammarError as error:
+        raise UnsupportedSchema(pointer, keyword, f"{source!r:.80}: {error}") from None
+
+
+@lru_cache(maxsize=1)
+def every_text() -> Language:
+    """All strings: what is UTF-8."""
+    return dfa.lazy(Repeat(ANY_CHAR, 0, None))
+
+
+class Texts:
+    """A finite set of strings, sorted: a state is a range of them with how many bytes all of them share."""
+
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        self.texts = sorted(set(texts))
+        self._states: list[tuple[int, int, int]] = [(0, len(self.texts), 0)]
+        self._known: dict[tuple[int, int, int], int] = {self._states[0]: 0}
+        self._rows: dict[int, Row] = {}
+
+    def row(self, state: int) -> Row:
+        """Where which bytes lead."""
+        found = self._rows.get(state)
+        if found is None:
+            lo, hi, depth = self._states[state]
+            made = []
+            if lo < hi and len(self.texts[lo]) == depth:
+                lo += 1
+            while lo < hi:
+                byte = self.texts[lo][depth]
+                bound = self.texts[lo][:depth] + bytes((byte + 1,)) if byte < 255 else None
+                end = hi if bound is None else bisect_left(self.texts, bound, lo, hi)
+                key = (lo, end, depth + 1)
+                if key not in self._known:
+                    self._known[key] = len(self._states)
+                    self._states.append(key)
+                made.append((byte, byte, self._known[key]))
+                lo = end
+            found = self._rows[state] = made
+        return found
+
+    def step(self, state: int, byte: int) -> int:
+        """The state after a byte, or DEAD."""
+        for lo, _, after in self.row(state):
+            if lo == byte:
+                return after
+        return DEAD
+
+    def finished(self, state: int) -> bool:
+        """Whether a string of the set ends here."""
+        lo, hi, depth = self._states[state]
+        return lo < hi and len(self.texts[lo]) == depth
+
+    def text(self, state: int) -> bytes:
+        """The string of the set that ends here."""
+        return self.texts[self._states[state][0]]
+
+    def contains(self, text: bytes) -> bool:
+        """Whether it is one of them."""
+        i = bisect_left(self.texts, text)
+        return i < len(self.texts) and self.texts[i] == text
+
+
+State = tuple[int, ...]
+
+
+class Both:
+    """Strings that are in some languages and not in others, of `least` to `most` characters.
+
+    A state is a state of each language. It is only stepped into while a string can still be completed, which is
+    looked for among the states of all languages together; where those are more than MOST_STATES it is taken for
+    granted.
+    """
+
+    def __init__(self, members: Sequence[tuple[Language, bool]], least: int = 0, most: int | None = None) -> None:
+        self.least, self.most = least, most
+        self.members = list(members)
+        if not any(wanted for _, wanted in self.members):
+            self.members.append((every_text(), True))
+        self.start: State = (0,) * len(self.members)
+        self._edges: dict[State, list[tuple[int, int, State]]] = {}
+        self._lengths: dict[State, int] | None = None
+        self._live: dict[State, bool] = {}
+        self._searched = False
+        self.bounded = least > 0 or most is not None
+
+    def step(self, state: State, byte: int) -> State | None:
+        """The state after a byte; None where no string goes on so. Whether it can be completed: `live`."""
+        after = []
+        for (language, wanted), q in zip(self.members, state, strict=True):
+            q = language.step(q, byte) if q != DEAD else DEAD
+            if q == DEAD and wanted:
+                return None
+            after.append(q)
+        return tuple(after)
+
+    def possible(self, state: State) -> bool:
+        """Whether no language that must be satisfied has failed already."""
+        return all(q != DEAD or not wanted for (_, wanted), q in zip(self.members, state, strict=True))
+
+    def finished(self, state: State, count: int) -> bool:
+        """Whether the string may end here, being of `count` characters."""
+        if count < self.least or (self.most is not None and count > self.most):
+            return False
+        return self._final(state)
+
+    def _final(self, state: State) -> bool:
+        return all(
+            (q != DEAD and language.finished(q)) == wanted
+            for (language, wanted), q in zip(self.members, state, strict=True)
+        )
+
+    def edges(self, state: State) -> list[tuple[int, int, State]]:
+        """Where ranges of bytes lead."""
+        found = self._edges.get(state)
+        if found is None:
+            rows = [language.row(q) if q != DEAD else () for (language, _), q in zip(self.members, state, strict=True)]
+            if len(rows) == 1:
+                found = [(lo, hi, (after,)) for lo, hi, after in rows[0]]
+            else:
+                cuts = sorted({cut for row in rows for lo, hi, _ in row for cut in (lo, hi + 1)})
+                found = []
+                for lo, end in itertools.pairwise(cuts):
+                    after = self.step(state, lo)
+                    if after is not None:
+                        found.append((lo, end - 1, after))
+            self._edges[state] = found
+        return found
+
+    def live(self, state: State, count: int) -> bool:
+        """Whether a string can still be completed from here."""
+        if not self.bounded:
+            known = self._live.get(state)
+            return self._search(state) if known is None else known
+        if self.most is not None and count > self.most:
+            return False
+        lengths = self._all_lengths()
+        if lengths is None:
+            return True
+        span = lengths.get(state, 0) >> max(0, self.least - count)
+        if self.most is not None:
+            span &= (1 << (self.most - max(count, self.least) + 1)) - 1 if self.most >= self.least else 0
+        return span != 0
+
+    def _search(self, state: State) -> bool:
+        """A walk from a state to one where a string may end."""
+        came: dict[State, State | None] = {state: None}
+        todo = [state]
+        while todo:
+            at = todo.pop()
+            if self._live.get(at) or self._final(at):
+                back: State | None = at
+                while back is not None:
+                    self._live[back] = True
+                    back = came[back]
+                return True
+            if at in self._live:
+                continue
+            if len(came) > MOST_STATES:
+                return True
+            for _, _, after in reversed(self.edges(at)):
+                if after not in came:
+                    came[after] = at
+                    todo.append(after)
+        for at in came:
+            self._live[at] = False
+        return False
+
+    def _all_lengths(self) -> dict[State, int] | None:
+        """Of each state a number whose bit n says that n more characters may complete a string; None: too many states.
+        The highest bit stands for all lengths from there on.
+        """
+        if self._searched:
+            return self._lengths
+        self._searched = True
+        top = (self.most if self.most is not None else self.least) + 1
+        if top > MOST_LENGTH:
+            return None
+        order: list[State] = [self.start]
+        seen = {self.start}
+        before: dict[State, list[tuple[State, int]]] = {}
+        for at in order:
+            for lo, _, after in self.edges(at):
+                before.setdefault(after, []).append((at, 0 if 0x80 <= lo <= 0xBF else 1))
+                if after not in seen:
+                    seen.add(after)
+                    order.append(after)
+            if len(order) > MOST_STATES:
+                return None
+        keep, high = (1 << top) - 1, 1 << top
+        lengths = {at: int(self._final(at)) for at in order}
+        todo = [at for at in order if lengths[at]]
+        while todo:
+            at = todo.pop()
+            for other, more in before.get(at, ()):
+                moved = lengths[at] << more
+                moved = (moved & keep) | (high if moved >> top else 0)
+                if moved | lengths[other] != lengths[other]:
+                    lengths[other] |= moved
+                    todo.append(other)
+        self._lengths = lengths
+        return lengths

@@ -1,0 +1,130 @@
+"""Names of properties, while they are being read: which known ones they may become, and what is found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from .languages import DEAD
+from .strings import longer
+from .transducer import Result
+
+if TYPE_CHECKING:
+    from .objects import Members, ObjectPlan
+    from .plans import Plans
+
+
+class Key(NamedTuple):
+    """A name that has been read: which known one it is, which patterns are found in it, of which "names" atoms the
+    schema is satisfied, and, where it is told apart from others, the name itself.
+    """
+
+    name: str | None
+    matches: tuple[bool, ...]
+    named: tuple[bool, ...]
+    text: bytes | int | None
+
+
+class Name:
+    """The listener of a name (strings.py).
+
+    known     state among all known names, to say at the end which it is; DEAD: none
+    allowed   state among those that may come
+    found     of each pattern the state of its language, and of all text
+    said      the listener of what "names" atoms ask, or None
+    """
+
+    __slots__ = ("_any", "allowed", "found", "known", "members", "number", "plan", "plans", "said", "text")
+
+    def __init__(
+        self,
+        plans: Plans,
+        number: int,
+        plan: ObjectPlan,
+        members: Members,
+        known: int,
+        allowed: int,
+        found: tuple[int, ...],
+        said: Any,
+        text: bytes | int | None,
+    ) -> None:
+        self.plans, self.number, self.plan, self.members = plans, number, plan, members
+        self.known, self.allowed, self.found, self.said, self.text = known, allowed, found, said, text
+        self._any: Name | bool | None = False
+
+    @staticmethod
+    def first(plans: Plans, plan: ObjectPlan, members: Members) -> Name:
+        """Before the first character."""
+        said = plan.name_text(members, plan.ways(members)) if plan.naming else None
+        text = None if not plan.tracked else 0 if plans.writing else b""
+        return plans.place(Name, plan, members, 0, 0, (0,) * len(plan.automata), said, text)
+
+    def feed(self, byte: int) -> Name | None:
+        """After one more byte."""
+        plan = self.plan
+        names, free = plan.next_names(self.members)
+        allowed = names.step(self.allowed, byte) if self.allowed != DEAD else DEAD
+        if allowed == DEAD and not free:
+            return None
+        known = plan.trie.step(self.known, byte) if self.known != DEAD else DEAD
+        found = tuple(
+            language.step(q, byte) if q != DEAD else DEAD for language, q in zip(plan.automata, self.found, strict=True)
+        )
+        if allowed == DEAD and isinstance(free, list):
+            state = (*found, known)
+            if not any(both.live(state, 0) for both in free if both.possible(state)):
+                return None
+        said = None
+        if self.said is not None:
+            said = self.said.feed(byte)
+            if said is None:
+                return None
+        text = longer(self.text, byte)
+        return self.plans.place(Name, plan, self.members, known, allowed, found, said, text)
+
+    def any_character(self) -> Name | None:
+        """Where each character leads: known where it can only be a name that nothing is asked of."""
+        if self._any is False:
+            plan = self.plan
+            free = self.known == DEAD and not plan.languages and self.text is None
+            if self.said is None:
+                self._any = self if free else None
+            else:
+                plain = free and self.said.any_character() is not None
+                self._any = self.feed(0x61) if plain else None
+        return cast("Name | None", self._any)
+
+    def cuts(self) -> Iterable[int]:
+        """Where what bytes lead to may change."""
+        if self.text is not None:
+            return range(256)
+        plan = self.plan
+        names, _ = plan.next_names(self.members)
+        followed = [*zip(plan.automata, self.found, strict=True), (plan.trie, self.known), (names, self.allowed)]
+        found = {c for rows, q in followed if q != DEAD for low, high, _ in rows.row(q) for c in (low, high + 1)}
+        if self.said is not None:
+            found.update(self.said.cuts())
+        return found
+
+    def close(self) -> Key | None:
+        """The name, if it may end here."""
+        plan, members = self.plan, self.members
+        named: tuple[bool, ...] = ()
+        if self.said is not None:
+            result: Result | None = self.said.close()
+            if result is None:
+                return None
+            named = result.satisfied
+        matches = tuple(
+            q != DEAD and language.finished(q) for language, q in zip(plan.languages, self.found, strict=False)
+        )
+        if self.known != DEAD and plan.trie.finished(self.known):
+            names, _ = plan.next_names(members)
+            if self.allowed == DEAD or not names.finished(self.allowed):
+                return None
+            return Key(plan.known[plan.trie.text(self.known)], matches, named, None)
+        if members.others is not None and self.text in members.others:
+            return None
+        if not plan.allowed(members, None, matches, plan.ways(members)):
+            return None
+        return Key(None, matches, named, self.text)

@@ -1,0 +1,331 @@
+"""Numbers: bounds, multiples and sets, exactly, while the digits come.
+
+Any spelling of JSON is accepted when not writing: what has been read is kept, and looked at when the number ends. When
+writing, a number of which something is asked has no exponent, no minus before a zero, and at most as many digits as
+matter; then each beginning can be checked: what "17" may become is 17, 17.0 .. 17.99, 170 .. 179.99 and so on, ranges
+that must meet the bounds, and contain a multiple. Beginnings of which the same may become are one place.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from .formula import Formula, Way, atoms_of, evaluate
+from .languages import DEAD, Texts
+from .transducer import Action, Go, Over, Result
+from .values import exact, is_multiple, normal
+
+if TYPE_CHECKING:
+    from .plans import Plans, Valued
+
+# The spelling: phase -> {what may come: phase}; a number may end in "0", "1", ".1" and "e1"
+DIGIT = frozenset(b"0123456789")
+NONZERO = frozenset(b"123456789")
+ENDS = frozenset(("0", "1", ".1", "e1"))
+DIGITS = tuple(sorted({c for b in b"+-.eE0123456789" for c in (b, b + 1)}))
+SIGNS = tuple(sorted({c for b in b"+-.eE0" for c in (b, b + 1)} | {0x3A}))
+SLACK = 6  # decimals that a number may have beyond those of its bounds
+FINGERPRINTS = 127  # when writing, numbers that must differ are told apart by one of so many
+ENUMERATED = 512  # numbers that are looked at one by one
+
+
+def next_phase(phase: str, byte: int) -> str | None:
+    """The spelling's automaton: "" "-" "0" "1" (digits) "." ".1" "e" "e+" "e1"."""
+    if byte in DIGIT:
+        if phase in ("", "-"):
+            return "1" if byte in NONZERO else "0"
+        if phase == "0":
+            return None
+        return "1" if phase == "1" else ".1" if phase in (".", ".1") else "e1"
+    if byte == 0x2D:
+        return "-" if phase == "" else "e+" if phase == "e" else None
+    if byte == 0x2B:
+        return "e+" if phase == "e" else None
+    if byte == 0x2E:
+        return "." if phase in ("0", "1") else None
+    if byte in b"eE":
+        return "e" if phase in ("0", "1", ".1") else None
+    return None
+
+
+def spelled(value: Decimal) -> str:
+    """A number in digits, as few as it can have."""
+    text = format(normal(value), "f")
+    return "0" if text in ("-0", "0") else text
+
+
+def _decimals(value: Decimal) -> int:
+    exponent = normal(value).as_tuple().exponent
+    assert isinstance(exponent, int)
+    return max(0, -exponent)
+
+
+class Span:
+    """One way for a number, as integers in units of 10^-decimals: from `least` to `most`, multiples of `step`, not
+    multiples of any of `not_steps`, none of `excluded`; or one of `texts`.
+    """
+
+    def __init__(self, way: Way, digits: int, barred: list[Decimal]) -> None:
+        least: tuple[Decimal, bool] | None = None  # bound, whether itself excluded
+        most: tuple[Decimal, bool] | None = None
+        steps: list[Fraction] = []
+        not_steps: list[Fraction] = []
+        numbers: set[Decimal] | None = None
+        excluded: set[Decimal] = set(barred)
+        for f, wanted in way.literals:
+            sort, argument = f.atom[0], f.atom[1]
+            if sort == "multiple":
+                (steps if wanted else not_steps).append(argument)
+            elif sort == "numbers":
+                values = set(argument)
+                if not wanted:
+                    excluded |= values
+                else:
+                    numbers = values if numbers is None else numbers & values
+            elif wanted:
+                bound = (argument, sort == "gt")
+                least = bound if least is None or bound > least else least
+            else:  # not v >= x: v < x; not v > x: v <= x
+                bound = (argument, sort == "ge")
+                if most is None or argument < most[0] or (argument == most[0] and bound[1]):
+                    most = bound
+        self.texts: Texts | None = None
+        self.least = self.most = 0
+        if numbers is not None:
+            kept = [v for v in numbers - excluded if all(_holds(f, v) is wanted for f, wanted in way.literals)]
+            self.texts = Texts([spelled(v).encode() for v in kept])
+            self.empty, self.decimals = not kept, 0
+            return
+        bounds = [b[0] for b in (least, most) if b is not None]
+        if steps:
+            step = _common(steps)
+            self.decimals = next(d for d in range(10**6) if (step * 10**d).denominator == 1)
+        else:
+            step = Fraction(1)
+            self.decimals = max([_decimals(v) for v in (*bounds, *excluded)], default=0) + SLACK
+        unit = self.unit = 10**self.decimals
+        self.stepped = bool(steps)
+        self.step = int(step * unit) if steps else 1
+        self.not_steps = [
+            int(s * unit) if (s * unit).denominator == 1 else 0
+            for s in (_common([s, Fraction(self.step, unit)]) for s in not_steps)
+        ]
+        # No more digits in all than a double tells apart: whoever reads the number as one must see the same multiple.
+        self.digits = max([1, digits - self.decimals, *(v.adjusted() + 2 for v in bounds)])
+        top = 10**self.digits * unit - 1
+        self.least, self.most = -top, top
+        if least is not None:
+            scaled = exact(least[0]) * unit
+            self.least = max(self.least, math.floor(scaled) + 1 if least[1] else math.ceil(scaled))
+        if most is not None:
+            scaled = exact(most[0]) * unit
+            self.most = min(self.most, math.ceil(scaled) - 1 if most[1] else math.floor(scaled))
+        self.excluded = tuple(sorted(int(exact(v) * unit) for v in excluded if (exact(v) * unit).denominator == 1))
+        self.empty = not self.any_in(self.least, self.most)
+
+    def size(self) -> int | None:
+        """How many numbers there are; None: many."""
+        if self.texts is not None:
+            return len(self.texts.texts)
+        count = (self.most - self.least) // self.step + 1
+        if count > ENUMERATED or not self.stepped:
+            return None
+        return sum(self.any_in(v, v) for v in range(self.least, self.most + 1))
+
+    def any_in(self, low: int, high: int) -> bool:
+        """Whether an allowed number lies in a range."""
+        low, high = max(low, self.least), min(high, self.most)
+        first = -(-low // self.step) * self.step
+        if first > high:
+            return False
+        count = (high - first) // self.step + 1
+        if not self.excluded and not self.not_steps:
+            return True
+        if count > ENUMERATED + len(self.excluded):
+            return not any(s and self.step % s == 0 for s in self.not_steps)
+        return any(
+            v not in self.excluded and not any(s and v % s == 0 for s in self.not_steps)
+            for v in range(first, high + 1, self.step)
+        )
+
+    def ranges(self, text: str) -> list[tuple[int, int]]:
+        """What a beginning may become: ranges in units, by how many digits more come before the point; with a minus the
+        numbers without it.
+        """
+        negative, body = text.startswith("-"), text.lstrip("-")
+        if not body:
+            return [(1, 10**self.digits * self.unit - 1)]
+        whole, point, fraction = body.partition(".")
+        if point:
+            if len(fraction) > self.decimals or not self.decimals:
+                return []
+            size = 10 ** (self.decimals - len(fraction))
+            base = int(whole + fraction) * size
+            return [(max(base, 1) if negative else base, base + size - 1)]
+        more = 0 if whole == "0" else self.digits - len(whole)
+        found = []
+        for j in range(more + 1):
+            size = 10**j * self.unit
+            base = int(whole) * size
+            found.append((max(base, 1) if negative else base, base + size - 1))
+        return found
+
+    def beginning(self, text: str) -> tuple[Any, ...] | None:
+        """What a beginning may become, the same for those that may become the same; None where that is nothing."""
+        negative = text.startswith("-")
+        found: list[Any] = []
+        alive = False
+        for low, high in self.ranges(text):
+            if negative:
+                low, high = -high, -low
+            if not self.any_in(low, high):
+                found.append(None)
+                continue
+            alive = True
+            rests = tuple(low % s if s else 0 for s in (self.step, *self.not_steps))
+            inside = tuple(v - low for v in self.excluded if low <= v <= high)
+            found.append((max(0, self.least - low), min(high - low, self.most - low), rests, inside))
+        return tuple(found) if alive else None
+
+
+def _common(steps: list[Fraction]) -> Fraction:
+    """The least number that is a multiple of all."""
+    found = steps[0]
+    for step in steps[1:]:
+        found = Fraction(
+            math.lcm(found.numerator * step.denominator, step.numerator * found.denominator),
+            found.denominator * step.denominator,
+        )
+    return found
+
+
+def _holds(f: Formula, value: Decimal) -> bool:
+    """Whether an atom is true of a number."""
+    sort, argument = f.atom[0], f.atom[1]
+    if sort == "multiple":
+        return is_multiple(value, argument)
+    if sort == "numbers":
+        return value in argument
+    return bool(value >= argument if sort == "ge" else value > argument)
+
+
+class NumberPlan:
+    """What is to be kept of a number."""
+
+    def __init__(self, plans: Plans, valued: Valued) -> None:
+        self.plans, self.valued = plans, valued
+        self.asked = atoms_of(valued.formulas)
+        self.identity = valued.plan.identity
+        self.free = not self.asked and not self.identity
+        self.excluded = valued.plan.excluded
+        barred = [i[1] for i in self.excluded if i[0] == "n" and isinstance(i[1], Decimal)]
+        made = [] if self.free else [Span(way, plans.options.digits, barred) for way in valued.ways]
+        self.spans = [span for span in made if not span.empty]
+        self.exactly = valued.fixed is None or (self.identity and (not plans.writing or self.size() is not None))
+        self._same: dict[Any, str] = {}
+
+    def can_finish(self) -> bool:
+        """Whether there is a number."""
+        return self.free or bool(self.spans)
+
+    def size(self) -> int | None:
+        """How many numbers there are; None: many."""
+        sizes = [span.size() for span in self.spans]
+        return None if self.free or None in sizes else sum(n for n in sizes if n is not None)
+
+    def print_of(self, text: str) -> Any:
+        """A number's identity: what it is, or when writing a fingerprint of its text, which has no zeros at the end of
+        its fraction then."""
+        if self.exactly:
+            return ("n", normal(Decimal(text)))
+        found = 0
+        for c in text:
+            found = (found * 10 + int(c) if c.isdigit() else found * 7 + 64) % FINGERPRINTS
+        return ("n", found)
+
+    def begin(self, byte: int) -> Digits | None:
+        """After the first byte."""
+        return self.at("", "", byte)
+
+    def at(self, phase: str, text: str, byte: int) -> Digits | None:
+        """After one more byte."""
+        after = next_phase(phase, byte)
+        if after is None:
+            return None
+        if self.free:
+            return self.plans.place(Digits, self, after, None)
+        text += chr(byte)
+        if not self.plans.writing:
+            return self.plans.place(Digits, self, after, text)
+        if after.startswith("e"):
+            return None
+        key: list[Any] = [after, self.result(text) if after in ENDS else None]
+        for span in self.spans:
+            if span.texts is not None:
+                state = 0
+                for each in text.encode():
+                    state = span.texts.step(state, each) if state != DEAD else DEAD
+                key.append(None if state == DEAD else state)
+            else:
+                key.append(span.beginning(text))
+        if not any(key[2:]) and 0 not in key[2:]:
+            return None
+        if not self.exactly:
+            if self.identity:
+                idle = text[-1] == "0" and "." in text
+                if idle and all(len(text.partition(".")[2]) >= span.decimals for span in self.spans):
+                    return None
+                key += [self.print_of(text), idle]
+            text = self._same.setdefault(tuple(key), text)
+        return self.plans.place(Digits, self, after, text)
+
+    def result(self, text: str | None) -> Result | None:
+        """The result, if a number of this text satisfies."""
+        if text is None:
+            return Result(tuple(f.number == 1 for f in self.valued.formulas), None)
+        try:
+            value = Decimal(text)
+        except InvalidOperation:  # an exponent of more than 18 digits
+            return None
+        known = {f: _holds(f, value) for f in self.asked}
+        satisfied = tuple(evaluate(f, known.get) is True for f in self.valued.formulas)
+        if not self.valued.plan.allows(satisfied):
+            return None
+        if not self.identity:
+            return Result(satisfied, None)
+        if not self.exactly and ("." in text and text.endswith("0")):
+            return None
+        identity = self.print_of(text)
+        return None if identity in self.excluded else Result(satisfied, identity)
+
+
+class Digits:
+    """Within a number: the phase of its spelling and what has been read, where that matters."""
+
+    __slots__ = ("number", "phase", "plan", "plans", "text")
+
+    def __init__(self, plans: Plans, number: int, plan: NumberPlan, phase: str, text: str | None) -> None:
+        self.plans, self.number, self.plan, self.phase, self.text = plans, number, plan, phase, text
+
+    def act(self, byte: int) -> Action | None:
+        """What a byte does."""
+        if byte in b"0123456789+-.eE":
+            after = self.plan.at(self.phase, self.text or "", byte)
+            return None if after is None else Go(after)
+        result = self.ended()
+        return None if result is None else Over(result)
+
+    def cuts(self) -> tuple[int, ...]:
+        """Where what bytes do may change."""
+        return SIGNS if self.plan.free else DIGITS
+
+    def after(self, result: object) -> None:
+        """Nothing is within a number."""
+        raise AssertionError(result)
+
+    def ended(self) -> Result | None:
+        """The result, if it may end here."""
+        return self.plan.result(self.text) if self.phase in ENDS else None

@@ -1,0 +1,465 @@
+"""Objects: which properties may come, in any order, and when the object may end.
+
+Names that the schemas mention are *known* to the plan; the rest are told apart only by the patterns found in them. A
+known name never comes twice. Nor does any other, except when writing, where its coming twice could change no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+from .arrays import folded
+from .formula import Formula, Truth, Way, atoms_of, evaluate
+from .languages import DEAD, Both, Texts, every_text
+from .names import Key, Name
+from .nodes import NameCover, Schema
+from .strings import Quoted
+from .transducer import SPACE, TOKENS, Action, Go, Pop, Push, Result
+
+if TYPE_CHECKING:
+    from .plans import Plan, Plans, Valued
+
+PATTERNS = 5  # up to so many, all combinations of them are looked at to see which names are possible
+
+
+T = TypeVar("T")
+
+
+class Members(NamedTuple):
+    """What is kept of the properties so far.
+
+    seen      known names that have come
+    others    other names that have come, where it matters that they do not come again
+    n         how many, or the plan's cap
+    failed    numbers of the atoms "properties" and "names" that are false
+    open      of each "unevaluated" atom: sets of covers, one of which must count for each
+    identity  of each property, where the object's own is asked for
+    """
+
+    seen: frozenset[str]
+    others: frozenset[object] | None
+    n: int
+    failed: frozenset[int]
+    open: tuple[frozenset[frozenset[int]], ...]
+    identity: frozenset[object] | None
+
+
+class Facts:
+    """What a way asks of names and their number: those that must come, that must not, how many at least and most."""
+
+    __slots__ = ("barred", "least", "most", "names", "wanted")
+
+    def __init__(self, way: Way) -> None:
+        self.wanted = way.wanted
+        has = [(f.atom[1], want) for f, want in way.literals if f.atom[0] == "has"]
+        self.names: frozenset[str] = frozenset(name for name, want in has if want)
+        self.barred: frozenset[str] = frozenset(name for name, want in has if not want)
+        self.least, self.most = 0, None
+        for f, want in way.literals:
+            if f.atom[0] == "count":
+                n: int = f.atom[1]
+                if want:
+                    self.least = max(self.least, n)
+                else:
+                    self.most = n - 1 if self.most is None else min(self.most, n - 1)
+
+
+class ObjectPlan:
+    """What is to be kept of an object, and what may come next in it."""
+
+    def __init__(self, plans: Plans, valued: Valued) -> None:
+        self.plans, self.valued = plans, valued
+        residues = [f for way in valued.ways for f, _ in way.residues]
+        literals = [f for way in valued.ways for f, _ in way.literals]
+        self.atoms = atoms_of([*valued.formulas, *literals, *residues])
+        self.identity = valued.plan.identity
+        self.mappings = [f for f in self.atoms if f.atom[0] == "properties"]
+        self.unevaluated = [f for f in self.atoms if f.atom[0] == "unevaluated"]
+        self.naming = [f for f in self.atoms if f.atom[0] == "names"]
+        counts: list[int] = [f.atom[1] for f in self.atoms if f.atom[0] == "count"]
+        self.cap = max(counts, default=0)
+        known: set[str] = {f.atom[1] for f in self.atoms if f.atom[0] == "has"}
+        patterns: dict[str, None] = {}
+        self.named: dict[Formula, dict[str, Schema]] = {}
+        for f in self.mappings:
+            self.named[f] = dict(f.atom[1])
+            known.update(self.named[f])
+            patterns.update(dict.fromkeys(source for source, _ in f.atom[2]))
+        for f in self.unevaluated:
+            for cover, _ in f.atom[2]:
+                known.update(cover.names)
+                patterns.update(dict.fromkeys(cover.patterns))
+        self.known = {name.encode(): name for name in sorted(known) if name.isascii() or _encodable(name)}
+        self.trie = Texts(list(self.known))
+        self.patterns = list(patterns)
+        self.languages = [plans.schemas.expression(source, "", "patternProperties") for source in self.patterns]
+        self.automata = [*self.languages, every_text()] if self.languages else []
+        self.tracked = (
+            not plans.writing
+            or self.identity
+            or bool(counts)
+            or valued.fixed is None
+            or any(way.residues or any(not want for _, want in way.literals) for way in valued.ways)
+        )
+        self.facts = {id(way): Facts(way) for way in valued.ways}
+        self._cache: dict[Any, Any] = {}
+        self._last: tuple[Members, Way, tuple[frozenset[str], int, int | None]] | None = None
+
+    def none(self) -> Members:
+        """Before the first property."""
+        empty: frozenset[Any] = frozenset()
+        others = empty if self.tracked else None
+        return Members(empty, others, 0, empty, (empty,) * len(self.unevaluated), empty if self.identity else None)
+
+    def begin(self) -> Inside:
+        """After the opening brace."""
+        return self.plans.place(Inside, self, self.none(), "first", None, self.plans.spaces)
+
+    def can_finish(self) -> bool:
+        """Whether there is an object."""
+        none = self.none()
+        return any(self.possible(none, w) and self.reachable(none, w) for w in self.valued.ways)
+
+    def _kept(self, key: Any, make: Callable[[], T]) -> T:
+        """What has been found before; nothing is kept while it is still being found out what can be finished."""
+        if key in self._cache:
+            return cast(T, self._cache[key])
+        made = make()
+        if not self.plans.asking:
+            self._cache[key] = made
+        return made
+
+    # --- what is true -------------------------------------------------------------------------------------------------
+
+    def truth(self, m: Members, f: Formula, ended: bool, assumed: dict[Formula, bool] | None = None) -> Truth:
+        """Whether an atom is true: of the whole object, or as far as it is known."""
+        sort = f.atom[0]
+        found: Truth
+        if sort == "count":
+            found = m.n >= f.atom[1] or (False if ended else None)
+        elif sort == "has":
+            found = f.atom[1] in m.seen or (False if ended else None)
+        elif sort == "unevaluated":
+            found = self._covered(m, f, ended, assumed)
+            found = (ended or None) if found else found
+        else:
+            found = False if f.number in m.failed else ended or None
+        if found is None and assumed is not None:
+            return assumed.get(f)
+        return found
+
+    def _covered(self, m: Members, f: Formula, ended: bool, assumed: dict[Formula, bool] | None) -> Truth:
+        """Whether each property that must have been evaluated by others has been, or may have been."""
+        covers = f.atom[2]
+        found: Truth = True
+        for open_to in m.open[self.unevaluated.index(f)]:
+            best: Truth = False
+            for i in open_to:
+                value = evaluate(covers[i][1], lambda g: self.truth(m, g, ended, assumed))
+                if value:
+                    best = True
+                    break
+                best = None if value is None else best
+            if best is False:
+                return False
+            found = None if best is None else found
+        return found
+
+    def answers(self, m: Members) -> Result | None:
+        """The result, if the object may end here."""
+        satisfied = tuple(evaluate(f, lambda g: self.truth(m, g, True)) is True for f in self.valued.formulas)
+        if not self.valued.plan.allows(satisfied):
+            return None
+        identity = folded(("o", m.identity), self.plans.writing) if self.identity else None
+        return None if identity in self.valued.plan.excluded else Result(satisfied, identity)
+
+    def possible(self, m: Members, way: Way) -> bool:
+        """Whether a way is still open, as far as what has been read goes."""
+        wanted = self.facts[id(way)].wanted
+        for f, want in way.literals:
+            now = self.truth(m, f, False)
+            if now is not None and now is not want:
+                return False
+        return all(evaluate(f, lambda g: self.truth(m, g, False, wanted)) in (None, want) for f, want in way.residues)
+
+    def ways(self, m: Members) -> list[Way]:
+        """The ways that are still open and can be gone to their end."""
+        return self._kept(
+            ("ways", m), lambda: [w for w in self.valued.ways if self.possible(m, w) and self.reachable(m, w)]
+        )
+
+    def missing(self, m: Members, way: Way) -> tuple[frozenset[str], int, int | None]:
+        """Names that a way still needs, how many properties it still needs, how many it can have."""
+        if self._last is not None and self._last[0] is m and self._last[1] is way:
+            return self._last[2]  # asked for name by name: the same again and again
+        facts = self.facts[id(way)]
+        names = facts.names - m.seen
+        need = max(len(names), facts.least - m.n)
+        found = names, need, None if facts.most is None else facts.most - m.n
+        self._last = (m, way, found)
+        return found
+
+    def reachable(self, m: Members, way: Way) -> bool:
+        """Whether the properties that a way still needs can come."""
+        names, need, room = self.missing(m, way)
+        if room is not None and need > room:
+            return False
+        if not all(self.allowed(m, name, self.matches(name), [way]) for name in names):
+            return False
+        if need > len(names) and not self.free(m, [way]):
+            more = sum(
+                name not in m.seen and self.allowed(m, name, self.matches(name), [way]) for name in self.known.values()
+            )
+            return more >= need
+        return True
+
+    # --- names --------------------------------------------------------------------------------------------------------
+
+    def matches(self, name: str) -> tuple[bool, ...]:
+        """Which patterns are found in a known name."""
+        return self._kept(("matches", name), lambda: tuple(_found(language, name) for language in self.languages))
+
+    def named_so(self, name: str) -> tuple[bool, ...]:
+        """Of each "names" atom, whether a known name satisfies its schema."""
+
+        def look() -> tuple[bool, ...]:
+            return tuple(self.plans.satisfies(f.atom[1], name) for f in self.naming)
+
+        return self._kept(("named", name), look) if self.naming else ()
+
+    def open_to(self, m: Members, name: str | None, ways: list[Way]) -> list[Way]:
+        """The ways on which a name may come next: there is room for it beside those that are needed, and it is not
+        forbidden.
+        """
+        found = []
+        so = self.named_so(name) if name is not None else ()
+        for way in ways:
+            names, _need, room = self.missing(m, way)
+            if room is not None and (room < 1 or (name not in names and room - 1 < len(names))):
+                continue
+            facts = self.facts[id(way)]
+            if name in facts.barred:
+                continue
+            if any(facts.wanted.get(f) and not ok for f, ok in zip(self.naming, so, strict=False)):
+                continue
+            found.append(way)
+        return found
+
+    def allowed(self, m: Members, name: str | None, matches: tuple[bool, ...], ways: list[Way]) -> bool:
+        """Whether a property of this name may come, on one of these ways."""
+        ways = self.open_to(m, name, ways)
+        return bool(ways) and self.value_plan(m, name, matches, ways).alive()
+
+    def free(self, m: Members, ways: list[Way]) -> list[Both] | bool:
+        """Whether names that are not known may come: False, True, or the sets of those that may."""
+        if self.naming and self.name_text(m, ways) is None:
+            return False
+        if not self.languages:
+            return self.allowed(m, None, (), ways)
+        if len(self.languages) > PATTERNS:
+            return True
+        found = []
+        for matches in product((False, True), repeat=len(self.languages)):
+            if self.allowed(m, None, matches, ways):
+                members = [*zip(self.automata, (*matches, True), strict=True), (self.trie, False)]
+                both = self.plans.both(("name", self, matches), members)
+                if both.live(both.start, 0):
+                    found.append(both)
+        return found
+
+    def next_names(self, m: Members) -> tuple[Texts, list[Both] | bool]:
+        """The known names that may come next, and what other ones may."""
+
+        def look() -> tuple[Texts, list[Both] | bool]:
+            ways = self.ways(m)
+            names = [
+                raw
+                for raw, name in self.known.items()
+                if name not in m.seen and self.allowed(m, name, self.matches(name), ways)
+            ]
+            return Texts(names), self.free(m, ways)
+
+        return self._kept(("next", m), look)
+
+    def name_text(self, m: Members, ways: list[Way]) -> Any:
+        """What the "names" atoms ask of the next name (a listener), or None where no name is possible."""
+        schemas = tuple(f.atom[1] for f in self.naming)
+        goal: dict[Any, None] = {}
+        for way in ways:
+            wanted = self.facts[id(way)].wanted
+            goal[(frozenset(i for i, f in enumerate(self.naming) if wanted.get(f)), frozenset())] = None
+        if not goal:
+            return None
+        made = self.plans.plan(schemas, tuple(goal), False).of_kind("string")
+        return made.begin() if made is not None and made.can_finish() else None
+
+    # --- values -------------------------------------------------------------------------------------------------------
+
+    def asked(
+        self, m: Members, name: str | None, matches: tuple[bool, ...]
+    ) -> tuple[list[tuple[Formula, Schema]], list[list[int]]]:
+        """The schemas that are asked about a property's value, each with the atom that asks; of each "unevaluated" atom
+        the covers that hold of it.
+        """
+        found: list[tuple[Formula, Schema]] = []
+        there = {source for source, yes in zip(self.patterns, matches, strict=True) if yes}
+        for f in self.mappings:
+            if f.number in m.failed:
+                continue
+            mine = [s for source, s in f.atom[2] if source in there]
+            if name is not None and name in self.named[f]:
+                mine.append(self.named[f][name])
+            if not mine and f.atom[3] is not None:
+                mine.append(f.atom[3])
+            found += [(f, s) for s in mine]
+        placed: list[list[int]] = []
+        for f in self.unevaluated:
+            here = []
+            for i, (cover, _) in enumerate(f.atom[2]):
+                assert isinstance(cover, NameCover)
+                if cover.everything or name in cover.names or not there.isdisjoint(cover.patterns):
+                    here.append(i)
+            placed.append(here)
+            found.append((f, f.atom[1]))
+        return found, placed
+
+    def value_plan(self, m: Members, name: str | None, matches: tuple[bool, ...], ways: list[Way]) -> Plan:
+        """The plan of a property's value, for some ways."""
+        key = ("value", m.failed, m.open and m, name, matches, tuple(map(id, ways)))
+        if key in self._cache:
+            return cast("Plan", self._cache[key])
+        asked, placed = self.asked(m, name, matches)
+        schemas = tuple(sorted({s for _, s in asked}, key=lambda s: s.number))
+        index = {s: i for i, s in enumerate(schemas)}
+        goal: dict[tuple[frozenset[int], frozenset[int]], None] = {}
+        for way in ways:
+            wanted = self.facts[id(way)].wanted
+            must = set()
+            for f, schema in asked:
+                if not wanted.get(f):
+                    continue
+                if f.atom[0] == "properties":
+                    must.add(index[schema])
+                else:
+                    covers = f.atom[2]
+                    here = placed[self.unevaluated.index(f)]
+                    if not any(self._may_count(m, covers[i][1], wanted) for i in here):
+                        must.add(index[schema])
+            goal[(frozenset(must), frozenset())] = None
+        plan = self.plans.plan(schemas, tuple(goal), self.identity)
+        self._cache[key] = plan
+        return plan
+
+    def _may_count(self, m: Members, path: Formula, wanted: dict[Formula, bool]) -> bool:
+        """Whether a cover may still count, if a way is gone."""
+        return evaluate(path, lambda g: self.truth(m, g, False, wanted)) is not False
+
+    def plan_of(self, m: Members, key: Key) -> Plan:
+        """The plan of the value that comes after a name."""
+        ways = self.open_to(m, key.name, self.ways(m))
+        return self.value_plan(m, key.name, key.matches, ways)
+
+    def add(self, m: Members, key: Key, result: Result) -> Members | None:
+        """With one more property; None where no way is left."""
+        plan = self.plan_of(m, key)
+        satisfied = dict(zip(plan.schemas, result.satisfied, strict=True))
+        asked, placed = self.asked(m, key.name, key.matches)
+        failed = set(m.failed)
+        failed.update(f.number for f, s in asked if f.atom[0] == "properties" and not satisfied[s])
+        failed.update(f.number for f, ok in zip(self.naming, key.named, strict=True) if not ok)
+        still_open = []
+        for number, f in enumerate(self.unevaluated):
+            sets = m.open[number]
+            if not satisfied[f.atom[1]]:
+                sets = sets | {frozenset(placed[number])}
+            still_open.append(sets)
+        after = Members(
+            m.seen if key.name is None else m.seen | {key.name},
+            m.others if m.others is None or key.name is not None else m.others | {key.text},
+            min(m.n + 1, self.cap),
+            frozenset(failed),
+            tuple(still_open),
+            None if m.identity is None else m.identity | {(key.name or key.text, result.identity)},
+        )
+        return after if self.ways(after) else None
+
+    def can_go_on(self, m: Members) -> bool:
+        """Whether another property may come."""
+        names, free = self.next_names(m)
+        return bool(names.texts) or bool(free)
+
+
+def _encodable(text: str) -> bool:
+    return not any(0xD800 <= ord(c) < 0xE000 for c in text)
+
+
+def _found(language: Any, name: str) -> bool:
+    state = 0
+    for byte in name.encode():
+        state = language.step(state, byte)
+        if state == DEAD:
+            return False
+    return bool(language.finished(state))
+
+
+class Inside:
+    """Between the tokens of an object. `phase`: "first" (after the brace), "name" (one must come), "named" (within its
+    quotes), "colon" (after one), "value" (one must come), "waits" (for its end), "comma" (after a property).
+    """
+
+    __slots__ = ("key", "members", "number", "phase", "plan", "plans", "spaces")
+
+    def __init__(
+        self, plans: Plans, number: int, plan: ObjectPlan, members: Members, phase: str, key: Key | None, spaces: int
+    ) -> None:
+        self.plans, self.number, self.plan = plans, number, plan
+        self.members, self.phase, self.key, self.spaces = members, phase, key, spaces
+
+    def _to(self, phase: str, key: Key | None = None) -> Go:
+        return Go(self.plans.place(Inside, self.plan, self.members, phase, key, self.plans.spaces))
+
+    def act(self, byte: int) -> Action | None:
+        """What a byte does."""
+        plan, phase, m = self.plan, self.phase, self.members
+        if byte in SPACE:
+            left = self.plans.fewer(self.spaces)
+            return None if left is None else Go(self.plans.place(Inside, plan, m, phase, self.key, left))
+        if byte == 0x7D and phase in ("first", "comma"):
+            result = plan.answers(m)
+            return None if result is None else Pop(result)
+        if byte == 0x22 and phase in ("first", "name"):
+            if not plan.can_go_on(m):
+                return None
+            frame = self.plans.place(Inside, plan, m, "named", None, 0)
+            return Push(self.plans.place(Quoted, Name.first(self.plans, plan, m), ()), frame)
+        if phase == "comma":
+            return self._to("name") if byte == 0x2C and plan.can_go_on(m) else None
+        if phase == "colon":
+            return self._to("value", self.key) if byte == 0x3A else None
+        if phase == "value":
+            assert self.key is not None
+            frame = self.plans.place(Inside, plan, m, "waits", self.key, 0)
+            return plan.plan_of(m, self.key).begin(byte, frame)
+        return None
+
+    def cuts(self) -> tuple[int, ...]:
+        """Where what bytes do may change."""
+        return TOKENS
+
+    def after(self, result: object) -> Inside | None:
+        """A name or a value has ended."""
+        plan = self.plan
+        if self.phase == "named":
+            assert isinstance(result, Key)
+            return self.plans.place(Inside, plan, self.members, "colon", result, self.plans.spaces)
+        assert isinstance(result, Result) and self.key is not None
+        members = plan.add(self.members, self.key, result)
+        if members is None:
+            return None
+        return self.plans.place(Inside, plan, members, "comma", None, self.plans.spaces)
+
+    def ended(self) -> None:
+        """An object ends with its brace."""
+        return

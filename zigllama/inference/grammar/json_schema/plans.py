@@ -1,0 +1,290 @@
+"""Plans: which schemas are asked about a value, and what must come of it; the beginning of a value; the whole document.
+
+While a value is read, several schemas may be asked about it: those that its properties' schemas, `allOf` branches and
+so on come down to. A plan names them, and a *goal*: the combinations of answers that what is around can still use. A
+value that could only end in other answers is not begun, and one that comes to it is dead at once.
+
+    goal    ((must be satisfied, must not be), ...): indices into the schemas; one of the pairs must hold
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from zigllama.errors import EmptyLanguage, GrammarBudget
+
+from .arrays import ArrayPlan
+from .check import check
+from .formula import TRUE, Formula, Way, alternatives
+from .languages import Both
+from .nodes import Schema
+from .numbers import NumberPlan
+from .objects import ObjectPlan
+from .options import Json, Options
+from .schema import Schemas
+from .strings import Quoted, TextPlan
+from .transducer import SPACE, TOKENS, Action, Go, Pop, Push, Result
+
+Goal = tuple[tuple[frozenset[int], frozenset[int]], ...]
+T = TypeVar("T")
+ANYTHING: Goal = ((frozenset(), frozenset()),)
+FIRST = {ord("{"): "object", ord("["): "array", ord('"'): "string", ord("-"): "number"}
+FIRST |= {ord("t"): "true", ord("f"): "false", ord("n"): "null"} | {ord(d): "number" for d in "0123456789"}
+PATIENCE = 20_000  # plans looked at to see whether a value can be finished at all; then it is taken for granted
+NESTED = 40  # plans within one another, likewise
+PLACES = 200_000
+
+
+class Valued:
+    """What a plan says of values of one kind: the formula of each schema, the ways to the goal, and the answers, where
+    they are the same in all ways.
+    """
+
+    def __init__(self, plan: Plan, kind: str) -> None:
+        self.plan = plan
+        self.formulas: list[Formula] = [plan.plans.schemas.formula(s, kind) for s in plan.schemas]
+        ways: dict[Way, None] = {}
+        for must, must_not in plan.goal:
+            wanted = [(self.formulas[i], True) for i in must] + [(self.formulas[i], False) for i in must_not]
+            ways.update(dict.fromkeys(alternatives(wanted)))
+        self.ways = tuple(ways)
+        must, must_not = plan.goal[0] if plan.goal else ANYTHING[0]
+        known = len(plan.goal) == 1 and len(must) + len(must_not) == len(plan.schemas)
+        self.fixed = tuple(i in must for i in range(len(plan.schemas))) if known else None
+
+
+class Plan:
+    """The schemas that are asked about a value, the goal, and whether it must be known what the value is."""
+
+    def __init__(
+        self, plans: Plans, number: int, schemas: tuple[Schema, ...], goal: Goal, identity: bool, excluded: Any
+    ) -> None:
+        self.plans, self.number, self.schemas, self.goal, self.identity = plans, number, schemas, goal, identity
+        self.excluded: frozenset[tuple[Any, ...]] = excluded  # identities that the value must not have
+        self._kinds: dict[str, Any] = {}
+        self._alive: bool | None = None
+
+    def allows(self, satisfied: tuple[bool, ...]) -> bool:
+        """Whether these answers are in the goal."""
+        return any(
+            all(satisfied[i] for i in must) and not any(satisfied[i] for i in must_not) for must, must_not in self.goal
+        )
+
+    def of_kind(self, kind: str) -> Any:
+        """The plan for values of a kind; for a literal its result; None: there can be none."""
+        if kind not in self._kinds:
+            self._kinds[kind] = self._make(kind)
+        return self._kinds[kind]
+
+    def _make(self, kind: str) -> Any:
+        valued = Valued(self, kind)
+        if not valued.ways:
+            return None
+        if kind in ("true", "false", "null"):
+            satisfied = tuple(f is TRUE for f in valued.formulas)
+            identity = ("l", kind)
+            return Result(satisfied, identity) if self.allows(satisfied) and identity not in self.excluded else None
+        made = {"string": TextPlan, "number": NumberPlan, "array": ArrayPlan, "object": ObjectPlan}[kind]
+        return made(self.plans, valued)
+
+    def can_be(self, kind: str) -> bool:
+        """Whether a value of a kind can be finished."""
+        made = self.of_kind(kind)
+        return made is not None and (isinstance(made, Result) or bool(made.can_finish()))
+
+    def size(self) -> int | None:
+        """How many different values there can be; None: more than it is worth counting."""
+        if self.can_be("array") or self.can_be("object"):
+            return None
+        found = sum(self.of_kind(kind) is not None for kind in ("true", "false", "null"))
+        for kind in ("string", "number"):
+            made = self.of_kind(kind)
+            more = 0 if made is None else made.size()
+            if more is None:
+                return None
+            found += more
+        return found
+
+    def alive(self) -> bool:
+        """Whether any value can be finished."""
+        return self.plans.alive(self) if self._alive is None else self._alive
+
+    def begin(self, byte: int, frame: Any) -> Action | None:
+        """What the first byte of the value does, where `frame` waits for it."""
+        kind = FIRST.get(byte)
+        if kind is None or not self.can_be(kind):
+            return None
+        made = self.of_kind(kind)
+        plans = self.plans
+        if isinstance(made, Result):
+            return Push(plans.place(Literal, kind.encode(), 1, made), frame)
+        if kind == "string":
+            return Push(plans.place(Quoted, made.begin(), ()), frame)
+        if kind == "number":
+            child = made.begin(byte)
+            return None if child is None else Push(child, frame)
+        return Push(made.begin(), frame)
+
+
+class Literal:
+    """Within true, false or null."""
+
+    __slots__ = ("_plans", "at", "number", "result", "word")
+
+    def __init__(self, plans: Plans, number: int, word: bytes, at: int, result: Result) -> None:
+        self.number, self.word, self.at, self.result = number, word, at, result
+        self._plans = plans
+
+    def act(self, byte: int) -> Action | None:
+        """What a byte does."""
+        if byte != self.word[self.at]:
+            return None
+        if self.at + 1 == len(self.word):
+            return Pop(self.result)
+        return Go(self._plans.place(Literal, self.word, self.at + 1, self.result))
+
+    def cuts(self) -> tuple[int, ...]:
+        """Where what bytes do may change."""
+        byte = self.word[self.at]
+        return byte, byte + 1
+
+    def after(self, result: object) -> None:
+        """Nothing is within a literal."""
+        raise AssertionError(result)
+
+    def ended(self) -> None:
+        """It ends with its last letter."""
+        return
+
+
+class Document:
+    """Before the document's value, or after it; `spaces` more characters of whitespace may come (-1: any number)."""
+
+    __slots__ = ("done", "number", "plan", "plans", "spaces")
+
+    def __init__(self, plans: Plans, number: int, plan: Plan, done: bool, spaces: int) -> None:
+        self.plans, self.number, self.plan, self.done, self.spaces = plans, number, plan, done, spaces
+
+    def act(self, byte: int) -> Action | None:
+        """What a byte does."""
+        if byte in SPACE:
+            if self.done:
+                return None if self.plans.writing else Go(self)
+            after = self.plans.fewer(self.spaces)
+            return None if after is None else Go(self.plans.place(Document, self.plan, False, after))
+        return None if self.done else self.plan.begin(byte, self)
+
+    def cuts(self) -> tuple[int, ...]:
+        """Where what bytes do may change."""
+        return TOKENS
+
+    def after(self, result: object) -> Document | None:
+        """The document's value has ended."""
+        assert isinstance(result, Result)
+        return self.plans.place(Document, self.plan, True, 0) if self.plan.allows(result.satisfied) else None
+
+    def ended(self) -> None:
+        """It is no value."""
+        return
+
+
+class Plans:
+    """All plans and places of a schema."""
+
+    def __init__(self, schema: Json, options: Options) -> None:
+        self.options, self.writing = options, options.writing
+        self.schemas = Schemas(schema, options)
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._places: dict[tuple[Any, ...], Any] = {}
+        self.places: list[Any] = []
+        self._waiting: dict[int, int] = {}  # plans that are being looked at -> how deep
+        self._both: dict[tuple[Any, ...], Both] = {}
+        self._lowest = 1 << 30
+        self._patience = PATIENCE
+        self.spaces = options.whitespace if options.writing else -1
+        check(self.schemas)
+        root = self.plan((self.schemas.root,), ((frozenset((0,)), frozenset()),), False)
+        if not root.alive():
+            raise EmptyLanguage("the schema")
+        self.first = self.place(Document, root, False, self.spaces)
+        self.last = self.place(Document, root, True, 0)
+
+    def fewer(self, spaces: int) -> int | None:
+        """How many more characters of whitespace may come after one; None: none may come."""
+        if spaces < 0:
+            return spaces
+        return spaces - 1 if spaces else None
+
+    def place(self, sort: Callable[..., T], *key: Any) -> T:
+        """The place of a sort with these members: the same ones, the same place."""
+        whole = (sort, *key)
+        found = self._places.get(whole)
+        if found is None:
+            number = len(self.places)
+            if number >= PLACES:
+                raise GrammarBudget("places in the document", number, PLACES)
+            found = self._places[whole] = sort(self, number, *key)
+            self.places.append(found)
+        return cast(T, found)
+
+    def plan(
+        self, schemas: tuple[Schema, ...], goal: Goal, identity: bool, excluded: frozenset[Any] = frozenset()
+    ) -> Plan:
+        """The plan of these schemas and this goal."""
+        key = (schemas, goal, identity, excluded)
+        found = self._plans.get(key)
+        if found is None:
+            found = self._plans[key] = Plan(self, len(self._plans), schemas, goal, identity, excluded)
+        return found
+
+    @property
+    def asking(self) -> bool:
+        """Whether it is being found out what can be finished: what is false then may be true later."""
+        return bool(self._waiting)
+
+    def both(self, key: tuple[Any, ...], members: Any) -> Both:
+        """The language of a key, made once."""
+        found = self._both.get(key)
+        if found is None:
+            found = self._both[key] = Both(members)
+        return found
+
+    def satisfies(self, schema: Schema, text: str) -> bool:
+        """Whether a string satisfies a schema."""
+        made = self.plan((schema,), ANYTHING, False).of_kind("string")
+        listener = made.begin()
+        for byte in text.encode():
+            listener = listener.feed(byte)
+        return bool(listener.close().satisfied[0])
+
+    def anything(self, identity: bool) -> Plan:
+        """The plan of a value that nothing is asked about."""
+        return self.plan((), ANYTHING, identity)
+
+    def alive(self, plan: Plan) -> bool:
+        """Whether a value can be finished under a plan. A plan within itself is no help to it: what needs another of
+        its kind for ever is never finished. What was found false only because of that is not kept.
+        """
+        if plan._alive is not None:
+            return plan._alive
+        depth = len(self._waiting)
+        if plan.number in self._waiting:
+            self._lowest = min(self._lowest, self._waiting[plan.number])
+            return False
+        self._patience -= 1
+        if self._patience < 0 or depth > NESTED:
+            return True
+        self._waiting[plan.number] = depth
+        outer, self._lowest = self._lowest, 1 << 30
+        found = False
+        for kind in ("null", "true", "false", "string", "number", "array", "object"):
+            made = plan.of_kind(kind)
+            if made is not None and (isinstance(made, Result) or made.can_finish()):
+                found = True
+                break
+        del self._waiting[plan.number]
+        if found or self._lowest >= depth:
+            plan._alive = found
+        self._lowest = min(outer, self._lowest if self._lowest < depth else outer)
+        return found

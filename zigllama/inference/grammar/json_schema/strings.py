@@ -1,0 +1,437 @@
+"""Strings: which texts a schema allows, and where one stands within the quotes of JSON.
+
+Within the quotes two things are kept apart. `Quoted` reads the spelling: escapes, UTF-8, the closing quote. What the
+string says, byte by byte of its UTF-8, goes to a *listener*, which knows what may follow and what it has amounted to at
+the end. `Said` is the listener of a string value, in names.py there is the one of a property's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from .formats import format_language
+from .formula import Formula, Way, atoms_of, evaluate
+from .languages import DEAD, Both, Language, Texts
+from .transducer import Action, Go, Pop, Result
+
+if TYPE_CHECKING:
+    from .plans import Plans, Valued
+
+ESCAPES = {ord(k): ord(v) for k, v in zip('"\\/bfnrt', '"\\/\b\f\n\r\t', strict=True)}
+HEX = {ord(c): int(c, 16) for c in "0123456789abcdefABCDEF"}
+
+# UTF-8 as an automaton: state -> [(lowest, highest, next)], 0 between characters
+UTF8 = {
+    0: (
+        (32, 127, 0),
+        (194, 223, 1),
+        (224, 224, 4),
+        (225, 236, 2),
+        (237, 237, 5),
+        (238, 239, 2),
+        (240, 240, 6),
+        (241, 243, 3),
+        (244, 244, 7),
+    ),
+    1: ((0x80, 0xBF, 0),),
+    2: ((0x80, 0xBF, 1),),
+    3: ((0x80, 0xBF, 2),),
+    4: ((0xA0, 0xBF, 1),),
+    5: ((0x80, 0x9F, 1),),
+    6: ((0x90, 0xBF, 2),),
+    7: ((0x80, 0x8F, 2),),
+}
+
+FINGERPRINTS = 127
+
+CUTS = sorted(
+    {c for edges in UTF8.values() for low, high, _ in edges for c in (low, high + 1)} | {0x22, 0x23, 0x5C, 0x5D}
+)
+ESCAPE_CUTS = sorted({c for b in (*ESCAPES, ord("u")) for c in (b, b + 1)})
+HEX_CUTS = sorted({c for b in HEX for c in (b, b + 1)})
+
+
+def utf8_step(state: int, byte: int) -> int:
+    """The state after a byte, or DEAD."""
+    for lo, hi, after in UTF8[state]:
+        if lo <= byte <= hi:
+            return after
+    return DEAD
+
+
+class Listener(Protocol):
+    """What takes a string's text in."""
+
+    number: int
+
+    def feed(self, byte: int) -> Listener | None:
+        """After one more byte of the text's UTF-8; None where no string that is allowed goes on so."""
+
+    def any_character(self) -> Listener | None:
+        """Where each character leads, if all lead to the same."""
+
+    def cuts(self) -> Iterable[int]:
+        """Where, among the 256 bytes, what they lead to may change."""
+
+    def close(self) -> object | None:
+        """The result, if the string may end here."""
+
+
+class Quoted:
+    """A place within a string. `escape` is (): between characters; ("utf8", state); ("\\\\",); ("u", digits); and after
+    the first half of a pair, h: ("pair", h), ("pair\\\\", h), ("pairu", h, digits).
+
+    Where all characters are alike to the listener, digits are told apart only as far as surrogates go.
+    """
+
+    __slots__ = ("_plain", "escape", "listener", "number", "plans")
+
+    def __init__(self, plans: Plans, number: int, listener: Listener, escape: tuple[Any, ...]) -> None:
+        self.plans, self.number, self.listener, self.escape = plans, number, listener, escape
+
+    def _at(self, listener: Listener | None, *escape: object) -> Action | None:
+        return None if listener is None else Go(self.plans.place(Quoted, listener, escape))
+
+    def cuts(self) -> Iterable[int]:
+        """Where what bytes do may change."""
+        kind = self.escape[0] if self.escape else ""
+        if kind in ("", "utf8"):
+            found: set[int] = set(CUTS)
+            if self.listener.any_character() is None:
+                found.update(self.listener.cuts())
+            return found
+        return ESCAPE_CUTS if kind in ("\\", "pair", "pair\\") else HEX_CUTS
+
+    def after(self, result: object) -> None:
+        """Nothing is within a string."""
+        raise AssertionError(result)
+
+    def ended(self) -> None:
+        """A string ends with its quote."""
+        return
+
+    def act(self, byte: int) -> Action | None:
+        """What a byte does."""
+        escape = self.escape
+        if not escape:
+            return self._between(byte)
+        kind = escape[0]
+        if kind == "utf8":
+            state = utf8_step(escape[1], byte)
+            if state == DEAD:
+                return None
+            uniform = self.listener.any_character()
+            if uniform is not None:
+                return self._at(self.listener, "utf8", state) if state else self._at(uniform)
+            after = self.listener.feed(byte)
+            return self._at(after, "utf8", state) if state else self._at(after)
+        if kind == "\\":
+            return self._escaped(byte)
+        if kind == "u":
+            return self._digit(byte, escape[1])
+        if kind == "pair":
+            return self._at(self.listener, "pair\\", escape[1]) if byte == 0x5C else None
+        if kind == "pair\\":
+            return self._at(self.listener, "pairu", escape[1], "") if byte == 0x75 else None
+        return self._second(byte, escape[1], escape[2])
+
+    def _between(self, byte: int) -> Action | None:
+        listener = self.listener
+        if byte == 0x22:
+            result = listener.close()
+            return None if result is None else Pop(result)
+        if byte == 0x5C:
+            return self._at(listener, "\\") if self._escapable() else None
+        state = utf8_step(0, byte)
+        if state == DEAD:
+            return None
+        uniform = listener.any_character()
+        if state:
+            if uniform is not None:
+                return self._at(listener, "utf8", state)
+            return self._at(listener.feed(byte), "utf8", state)
+        return self._at(uniform if uniform is not None else listener.feed(byte))
+
+    def _escapable(self) -> bool:
+        """Whether something that is written with a backslash may follow."""
+        listener = self.listener
+        if not self.plans.writing or listener.any_character() is not None:
+            return listener.any_character() is not None or any(
+                listener.feed(b) is not None for b in (*range(0x80), *range(0xC2, 0xF5))
+            )
+        return any(listener.feed(b) is not None for b in (*range(0x20), *ESCAPES.values()))
+
+    def _escaped(self, byte: int) -> Action | None:
+        listener = self.listener
+        if byte in ESCAPES:
+            return self._at(self._say(ESCAPES[byte]))
+        if byte != 0x75:
+            return None
+        if self.plans.writing and listener.any_character() is None and not self._some(""):
+            return None
+        return self._at(listener, "u", "")
+
+    def _some(self, digits: str) -> bool:
+        """When writing: whether a control character that begins with these digits may follow."""
+        return any(f"{c:04x}".startswith(digits) and self.listener.feed(c) is not None for c in range(0x20))
+
+    def _say(self, code: int) -> Listener | None:
+        """The listener after a character."""
+        listener: Listener | None = self.listener.any_character()
+        if listener is not None:
+            return listener
+        listener = self.listener
+        for byte in chr(code).encode():
+            listener = listener.feed(byte)
+            if listener is None:
+                return None
+        return listener
+
+    def _digit(self, byte: int, digits: str) -> Action | None:
+        if byte not in HEX:
+            return None
+        uniform = self.listener.any_character()
+        if uniform is not None:
+            digits = _surrogate_class(digits + chr(byte).lower())
+        else:
+            digits += chr(byte).lower()
+            if self.plans.writing and not self._some(digits):
+                return None
+        if len(digits) < 4:
+            return self._at(self.listener, "u", digits)
+        code = int(digits, 16)
+        if 0xD800 <= code < 0xDC00:
+            return self._at(self.listener, "pair", code)
+        return None if 0xDC00 <= code < 0xE000 else self._at(self._say(code))
+
+    def _second(self, byte: int, high: int, digits: str) -> Action | None:
+        if byte not in HEX:
+            return None
+        digits += chr(byte).lower()
+        if self.listener.any_character() is not None:
+            digits = _surrogate_class(digits)
+        if not (digits.ljust(4, "f") >= "dc00" and digits.ljust(4, "0") <= "dfff"):
+            return None
+        if len(digits) < 4:
+            return self._at(self.listener, "pairu", high, digits)
+        return self._at(self._say(0x10000 + ((high - 0xD800) << 10) + int(digits, 16) - 0xDC00))
+
+
+def _surrogate_class(digits: str) -> str:
+    """Digits, as far as it matters whether they become half of a pair."""
+    if digits[0] != "d":
+        return "0" * len(digits)
+    if len(digits) == 1:
+        return "d"
+    second = digits[1]
+    return "d" + ("0" if second < "8" else "8" if second < "c" else "c") + "0" * (len(digits) - 2)
+
+
+def longer(text: bytes | int | None, byte: int) -> bytes | int | None:
+    """What is kept of a text after one more byte: all of it; when writing a fingerprint below FINGERPRINTS, or there
+    would be as many places as texts. Two texts of one fingerprint pass for the same then: both are not written.
+    """
+    if text is None:
+        return None
+    return (text * 31 + byte + 1) % FINGERPRINTS if isinstance(text, int) else text + bytes((byte,))
+
+
+class Acceptor:
+    """The texts of one way of satisfying a schema: a language with bounds on the number of characters."""
+
+    def __init__(self, plans: Plans, way: Way, barred: Sequence[bytes]) -> None:
+        least, most = 0, None
+        texts: set[str] | None = None
+        excluded: set[str] = set()
+        members: list[tuple[Language, bool]] = []
+        for f, wanted in way.literals:
+            sort, argument = f.atom[0], f.atom[1]
+            if sort == "length":
+                if wanted:
+                    least = max(least, argument)
+                else:
+                    most = argument - 1 if most is None else min(most, argument - 1)
+            elif sort == "texts":
+                if wanted:
+                    texts = set(argument) if texts is None else texts & set(argument)
+                else:
+                    excluded |= set(argument)
+            else:
+                members.append((language_of(plans, f), wanted))
+        self.empty = most is not None and least > most
+        self.texts: list[bytes] = []
+        self.free = texts is None and not members and not excluded
+        if texts is not None:
+            kept = [
+                t.encode()
+                for t in texts - excluded
+                if len(t) >= least
+                and (most is None or len(t) <= most)
+                and _encodable(t)
+                and t.encode() not in barred
+                and all(_is_in(language, t.encode()) == wanted for language, wanted in members)
+            ]
+            members, least, most, self.texts = [(Texts(kept), True)], 0, None, kept
+            self.empty = self.empty or not kept
+        elif excluded:
+            members.append((Texts([t.encode() for t in excluded if _encodable(t)]), False))
+        self.least, self.most = least, most
+        self.finite = texts is not None
+        self.both = None if self.free else Both(members, least, most)
+        if self.both is not None and not self.empty and not self.finite:
+            self.empty = not self.both.live(self.both.start, 0)
+        self.cap = max(least, most + 1 if most is not None else 0)
+
+
+def _encodable(text: str) -> bool:
+    """Whether it is text: not with half of a pair in it, which UTF-8 does not have."""
+    return not any(0xD800 <= ord(c) < 0xE000 for c in text)
+
+
+def _is_in(language: Language, text: bytes) -> bool:
+    state = 0
+    for byte in text:
+        state = language.step(state, byte)
+        if state == DEAD:
+            return False
+    return language.finished(state)
+
+
+def language_of(plans: Plans, f: Formula) -> Language:
+    """The language of a pattern's, a format's or a set's atom."""
+    sort, argument = f.atom[0], f.atom[1]
+    if sort == "pattern":
+        return plans.schemas.expression(str(argument), "", "pattern")
+    if sort == "format":
+        return format_language(str(argument))
+    return Texts([t.encode() for t in argument if _encodable(t)])
+
+
+class TextPlan:
+    """What is to be kept of a string: the ways in which it may still satisfy, the atoms whose truth is asked for."""
+
+    def __init__(self, plans: Plans, valued: Valued) -> None:
+        self.plans, self.valued = plans, valued
+        barred = [i[1] for i in valued.plan.excluded if i[0] == "s" and isinstance(i[1], bytes)]
+        made = [(way, Acceptor(plans, way, barred)) for way in valued.ways]
+        self.ways = [(way, acceptor) for way, acceptor in made if not acceptor.empty]
+        self.alive = bool(self.ways)
+        residues = [f for way, _ in self.ways for f, _ in way.residues]
+        open_formulas = [] if valued.fixed is not None else list(valued.formulas)
+        self.asked = atoms_of(open_formulas + residues)
+        self.languages = [None if f.atom[0] == "length" else language_of(plans, f) for f in self.asked]
+        lengths = [int(f.atom[1]) for f in self.asked if f.atom[0] == "length"]
+        self.cap = max([a.cap for _, a in self.ways] + lengths + [0])
+        self.identity = valued.plan.identity
+        exactly = not plans.writing or all(a.finite for _, a in self.ways)
+        self.nothing: bytes | int | None = None if not self.identity else b"" if exactly else 0
+        self.excluded = valued.plan.excluded
+
+    def can_finish(self) -> bool:
+        """Whether there is a string."""
+        return self.alive
+
+    def size(self) -> int | None:
+        """How many strings there are; None: many."""
+        if not all(a.finite for _, a in self.ways):
+            return None
+        return len({text for _, a in self.ways for text in a.texts})
+
+    def begin(self) -> Said:
+        """Before the first character."""
+        states = tuple(a.both.start if a.both else () for _, a in self.ways)
+        asked = tuple(0 for _ in self.asked)
+        return self.plans.place(Said, self, states, 0, asked, self.nothing)
+
+
+class Said:
+    """A string's text so far: the state of each way (None: it has failed), how many characters (as far as it matters),
+    and of each atom that is asked for the state of its language.
+    """
+
+    __slots__ = ("_any", "asked", "count", "number", "plan", "plans", "states", "text")
+
+    def __init__(
+        self,
+        plans: Plans,
+        number: int,
+        plan: TextPlan,
+        states: tuple[tuple[int, ...] | None, ...],
+        count: int,
+        asked: tuple[int, ...],
+        text: bytes | int | None,
+    ) -> None:
+        self.plans, self.number, self.plan = plans, number, plan
+        self.states, self.count, self.asked, self.text = states, count, asked, text
+        self._any: Said | bool | None = False
+
+    def feed(self, byte: int) -> Said | None:
+        """After one more byte."""
+        plan = self.plan
+        count = min(self.count + (not 0x80 <= byte <= 0xBF), plan.cap)
+        states: list[tuple[int, ...] | None] = []
+        alive = False
+        for (_, acceptor), state in zip(plan.ways, self.states, strict=True):
+            if state is not None:
+                if acceptor.both is not None:
+                    state = acceptor.both.step(state, byte)
+                    if state is not None and not acceptor.finite and not acceptor.both.live(state, count):
+                        state = None
+                elif acceptor.most is not None and count > acceptor.most:
+                    state = None
+            alive = alive or state is not None
+            states.append(state)
+        if not alive:
+            return None
+        asked = tuple(
+            0 if language is None else language.step(q, byte) if q != DEAD else DEAD
+            for language, q in zip(plan.languages, self.asked, strict=True)
+        )
+        text = longer(self.text, byte)
+        return self.plans.place(Said, plan, tuple(states), count, asked, text)
+
+    def any_character(self) -> Said | None:
+        """Where each character leads: known where only lengths matter."""
+        if self._any is False:
+            plain = self.text is None and not any(self.plan.languages)
+            for (_, acceptor), state in zip(self.plan.ways, self.states, strict=True):
+                plain = plain and (state is None or acceptor.both is None)
+            self._any = self.feed(0x61) if plain else None
+        return cast("Said | None", self._any)
+
+    def cuts(self) -> Iterable[int]:
+        """Where what bytes lead to may change."""
+        if self.text is not None:
+            return range(256)
+        found: set[int] = set()
+        for (_, acceptor), state in zip(self.plan.ways, self.states, strict=True):
+            if state is not None and acceptor.both is not None:
+                found.update(c for low, high, _ in acceptor.both.edges(state) for c in (low, high + 1))
+        for language, q in zip(self.plan.languages, self.asked, strict=True):
+            if language is not None and q != DEAD:
+                found.update(c for low, high, _ in language.row(q) for c in (low, high + 1))
+        return found
+
+    def close(self) -> Result | None:
+        """The result, if the string may end here."""
+        plan, valued = self.plan, self.plan.valued
+        known = {
+            f: self.count >= f.atom[1] if language is None else q != DEAD and language.finished(q)
+            for f, language, q in zip(plan.asked, plan.languages, self.asked, strict=True)
+        }
+        good = False
+        for (way, acceptor), state in zip(plan.ways, self.states, strict=True):
+            if state is None:
+                continue
+            ends = acceptor.both.finished(state, self.count) if acceptor.both else self.count >= acceptor.least
+            if ends and all(evaluate(f, known.get) is wanted for f, wanted in way.residues):
+                good = True
+                break
+        identity = ("s", self.text)
+        if not good or identity in plan.excluded:
+            return None
+        if valued.fixed is not None:
+            return Result(valued.fixed, identity)
+        satisfied = tuple(evaluate(f, known.get) is True for f in valued.formulas)
+        return Result(satisfied, identity) if valued.plan.allows(satisfied) else None

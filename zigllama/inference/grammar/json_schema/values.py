@@ -1,0 +1,100 @@
+"""Numbers and values of JSON, exactly: no binary fractions, `1` and `1.0` one number, `true` none."""
+
+from __future__ import annotations
+
+import json
+import math
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from fractions import Fraction
+
+from zigllama.errors import BadSchema, GrammarBudget
+
+from .options import Json
+
+EXPONENT = 6_000  # powers of ten beyond it are not worked out
+
+
+EXACTLY = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+
+
+def normal(value: Decimal) -> Decimal:
+    """The same number, always written alike, nothing rounded."""
+    return EXACTLY.normalize(value) if value else Decimal(0)
+
+
+def number(value: object) -> Decimal | None:
+    """The exact value of a number in a schema, as it is written (0.1 is a tenth); None for what is no number."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return Decimal(value)
+    if isinstance(value, float):
+        return Decimal(repr(value)) if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return value if value.is_finite() else None
+    return None
+
+
+def exact(value: Decimal) -> Fraction:
+    """The same as a fraction. Raises GrammarBudget for exponents beyond EXPONENT."""
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)
+    if abs(exponent) > EXPONENT:
+        raise GrammarBudget("digits in a number", abs(exponent), EXPONENT)
+    return Fraction(value)
+
+
+def is_multiple(value: Decimal, step: Fraction) -> bool:
+    """Whether value / step is an integer; for huge exponents too, without working the number out."""
+    _sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)
+    mantissa = int("".join(map(str, digits)) or "0")
+    if mantissa == 0:
+        return True
+    while exponent < 0 and mantissa % 10 == 0:
+        mantissa, exponent = mantissa // 10, exponent + 1
+    scaled = mantissa * step.denominator  # value / step = scaled * 10^exponent / numerator
+    if exponent >= 0:
+        return scaled * pow(10, exponent, step.numerator) % step.numerator == 0
+    if -exponent > scaled.bit_length():  # less than one
+        return False
+    return bool(scaled % (10**-exponent * step.numerator) == 0)
+
+
+def kind_of(value: Json, pointer: str = "") -> str:
+    """null, true, false, number, string, array or object. Raises BadSchema for what is none of JSON's."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, (list, tuple)):
+        return "array"
+    if isinstance(value, dict):
+        return "object"
+    if number(value) is not None:
+        return "number"
+    raise BadSchema(pointer, f"{value!r:.60} is no value of JSON")
+
+
+def parse(text: str | bytes) -> Json:
+    """A schema's text, its numbers exact, two keys alike refused. Raises BadSchema."""
+
+    def pairs(found: list[tuple[str, Json]]) -> dict[str, Json]:
+        made = dict(found)
+        if len(made) != len(found):
+            raise BadSchema("", "an object has a key twice")
+        return made
+
+    def constant(name: str) -> Json:
+        raise BadSchema("", f"{name} is no value of JSON")
+
+    try:
+        return json.loads(text, parse_float=Decimal, parse_constant=constant, object_pairs_hook=pairs)
+    except RecursionError:
+        raise GrammarBudget("levels of nested schemas", 1000, 1000) from None
+    except BadSchema:
+        raise
+    except ValueError as error:
+        raise BadSchema("", f"it is not JSON: {error}") from None
