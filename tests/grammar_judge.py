@@ -42,7 +42,7 @@ def judge(data: bytes) -> None:
     except GrammarError as e:
         refused = e
     if refused is not None and refused.line:
-        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        lines = (text.replace("\r\n", "\n").replace("\r", "\n") if kind == "gbnf" else text).split("\n")
         assert refused.line <= len(lines) and refused.column <= max(map(len, lines)) + 1, refused
     assert time.thread_time() - started < SECONDS, time.thread_time() - started
     if rules is None or kind not in ("ecma", "python"):
