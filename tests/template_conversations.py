@@ -66,6 +66,8 @@ CONVERSATIONS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]] | None
     "result of text": ([USER, CALL_AS_TEXT, RESULT, ANSWER, MORE], [TOOL], {}),
     "two calls": ([USER, CALL | {"tool_calls": CALL["tool_calls"] * 2}, RESULT, RESULT], [TOOL], {}),
     "flat tools": ([SYSTEM, USER, ANSWER, MORE], [FLAT], {}),
+    "null": ([SYSTEM, USER, ANSWER | {"content": None}, MORE], None, {}),
+    "null with a call": ([USER, CALL | {"content": None}, RESULT], [TOOL], {}),
     "variables": ([USER, ANSWER, MORE], None, MORE_VARIABLES),
     "variables and tools": ([SYSTEM, USER], [TOOL], MORE_VARIABLES),
 }

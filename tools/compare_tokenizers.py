@@ -1,136 +1,212 @@
-"""Random texts through our tokenizer and another one: every difference is printed, with the words each side cut.
+"""Random texts through our tokenizer and another one: differences are counted by kind, and shown with each side's cuts.
 
-    LLAMA_CPP_LIB_PATH=... python tools/compare_tokenizers.py llama VOCABULARY.gguf -n 100000
-    pip install tokenizers gguf;  python tools/compare_tokenizers.py tokenizers VOCABULARY.gguf -n 100000 --pre gpt-4o
+    pip install tokenizers sentencepiece gguf
+    python tools/compare_tokenizers.py tokenizers VOCABULARY.gguf --blocks 0:100 --log DIR/log.jsonl [--pre gpt-4o]
+    python tools/compare_tokenizers.py wordpiece BERT.gguf ...         against `tokenizers`, as BERT uses it
+    python tools/compare_tokenizers.py sentencepiece LLAMA.gguf ...    or a tokenizer.model, or golden.json:NAME
+    LLAMA_CPP_LIB_PATH=... python tools/compare_tokenizers.py llama VOCABULARY.gguf ...
+    python tools/compare_tokenizers.py sums --log DIR/log.jsonl        what all blocks came to
 
-The texts mix scripts, combining marks, emoji sequences, long runs of one character, control characters, digits, and the
-vocabulary's own special tokens; `--seed` makes another set. Only characters that Python's own Unicode tables know take
-part: what later versions assign is no letter for tables of 15.1. Exit code 1 for a difference.
+A block is 10,000 texts made from its number. Blocks that the log has are passed over, so a run can be ended and taken
+up again. The texts are cut out of a soup of scripts, combining marks, emoji sequences, long runs of one character,
+control characters, digits, U+FFFD and the vocabulary's own special tokens: mostly 1 to 60 characters, one in twenty up
+to 600. Only characters that Python's own Unicode tables know take part: what later versions assign is no letter for
+tables of 15.1. Exit code 1 for a difference that is of no known kind.
+
+Known kinds, and who is right: tests/models/test_tokenizer_differences.py has a text for each.
+    tie      unigram: other pieces with the same sum of scores; SentencePiece's sums are float32 from the text's start
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.models.tokenizer import Tokenizer
 
-SCRIPTS = [
-    *(
-        "etaoinshrdlu",
-        "ABCXYZ",
-        "0123456789",
-        " ",
-        " ",
-        "  ",
-        "\n",
-        "\r\n",
-        "\t",
-        "'sStTlLvVmMdDrReE",
-        ".,;:!?-_/()[]{}<>|",
-    ),
-    *(
-        '$+=^~`#@%&*"\\',
-        "\u00e9\u00fc\u00df\u017f\u0130",
-        "\u0430\u0431\u0416\u042f",
-        "\u03b1\u03a9\u03c2",
-        "\u05d0\u05e9",
-    ),
-    *(
-        "\u0639\u0631\u0628\u064b\u0651",
-        "\u0939\u093f\u0928\u094d\u0926\u0940",
-        "\u0e01\u0e34\u0e19",
-        "\u4e16\u754c\u9fa5\u9fff",
-    ),
-    *(
-        "\u3042\u30a2\u3001\u3002",
-        "\ud55c\uae00\u3131",
-        "\u0301\u0308\u20dd",
-        "\U0001f642\u200d\u2764\ufe0f\U0001f3fd",
-        "\u00bd\u2167\u0663",
-    ),
-    *(
-        "\u00a0\u0085\u2028\u3000\u200b\ufeff",
-        "\x00\x01\x1c\x7f",
-        "\u01c5\u02b0\u2c7c",
-        "\u203f\u2040\uff3f",
-        "\U00010400\U0001d400",
-    ),
-]
+BLOCK = 10_000
+SOUP = 20_000  # characters of which one soup's texts are cut
+SHOWN = 20
+SCRIPTS = (
+    *("etaoinshrdlu", "ABCXYZ", "0123456789", " ", " ", "  ", "\n", "\r\n", "\t", "'sStTlLvVmMdDrReE"),
+    *(".,;:!?-_/()[]{}<>|", '$+=^~`#@%&*"\\', "\u00e9\u00fc\u00df\u017f\u0130", "\u0430\u0431\u0416\u042f"),
+    *("\u03b1\u03a9\u03c2", "\u05d0\u05e9", "\u0639\u0631\u0628\u064b\u0651", "\u0939\u093f\u0928\u094d\u0926\u0940"),
+    *("\u0e01\u0e34\u0e19", "\u4e16\u754c\u9fa5\u9fff", "\u3042\u30a2\u3001\u3002", "\ud55c\uae00\u3131", "\u2581"),
+    *("\u0301\u0308\u20dd", "\U0001f642\u200d\u2764\ufe0f\U0001f3fd", "\U0001f1e9\U0001f1ea", "\u00bd\u2167\u0663"),
+    *("\u00a0\u0085\u2028\u3000\u200b\ufeff", "\x00\x01\x1c\x7f", "\u01c5\u02b0\u2c7c", "\u203f\u2040\uff3f", "\ufffd"),
+    *("\U00010400\U0001d400", "\u1100\u1161\u11a8", "\ufb01\u2460\ufdfa\uff76\uff9e"),
+)
 
 
-def texts(seed: int, special: list[str]) -> Iterator[str]:
-    """Random texts, the same for a seed."""
-    rng = random.Random(seed)
-    anything = [i for i in range(0x20, 0x3FFFF) if unicodedata.category(chr(i)) not in ("Cs", "Cn")]
-    while True:
+@cache
+def _known() -> str:
+    return "".join(c for i in range(0x20, 0x3FFFF) if unicodedata.category(c := chr(i)) not in ("Cs", "Cn"))
+
+
+def soup(rng: random.Random, special: list[str]) -> str:
+    """A long text of stretches that mix a few scripts each."""
+    anything, parts, n = _known(), list[str](), 0
+    while n < SOUP:
         kinds = rng.sample(SCRIPTS, rng.randint(1, 6))
-        parts = []
         for _ in range(rng.randint(1, 24)):
             pick = rng.random()
             if pick < 0.03 and special:
-                parts.append(rng.choice(special))
+                part = rng.choice(special)
             elif pick < 0.06:
-                parts.append(chr(rng.choice(anything)))
+                part = rng.choice(anything)
             elif pick < 0.12:
-                parts.append(rng.choice(rng.choice(kinds)) * rng.choice((2, 3, 4, 7, 16, 70)))
+                part = rng.choice(rng.choice(kinds)) * rng.choice((2, 3, 4, 7, 16, 70))
             else:
-                parts.append("".join(rng.choices(rng.choice(kinds), k=rng.randint(1, 6))))
-        yield "".join(parts)
+                part = "".join(rng.choices(rng.choice(kinds), k=rng.randint(1, 6)))
+            parts.append(part)
+            n += len(part)
+    return "".join(parts)
 
 
-def main() -> int:
-    """Compare."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("oracle", choices=("llama", "tokenizers"))
-    parser.add_argument("path", type=Path)
-    parser.add_argument("-n", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pre", help="another rule than the file's, on our side and that of `tokenizers`")
-    options = parser.parse_args()
-    ours = Tokenizer(options.path, options.pre)
-    other: Callable[[str], list[int]]
-    if options.oracle == "llama":
+def texts(block: int, special: list[str]) -> Iterator[str]:
+    """The texts of a block, the same for the same number."""
+    rng = random.Random(block)
+    for _ in range(BLOCK // 1000):
+        long = soup(rng, special)
+        for _ in range(1000):
+            n = int(60 * rng.random()) + 1 if rng.random() < 0.95 else int(540 * rng.random()) + 61
+            at = int(len(long) * rng.random())
+            yield long[at : at + n]
+
+
+Other = Callable[[list[str]], list[list[int]]]
+
+
+def _sentencepiece(path: str) -> tuple[Tokenizer, Other]:
+    import base64
+
+    from oracle import sentencepiece_model
+
+    from zigllama.models.conversion import vocabulary_files
+
+    if path.endswith(".gguf"):
+        ours, raw = Tokenizer(path), sentencepiece_model.model(path)
+    else:
+        if ":" in path:
+            file, _, name = path.partition(":")
+            raw = base64.b64decode(json.loads(Path(file).read_text("utf-8"))["models"][name]["model"])
+        else:
+            raw = Path(path).read_bytes()
+        words = vocabulary_files._sentencepiece(raw, "tokenizer.model")
+        ours = Tokenizer.from_metadata(words.metadata(len(words.tokens)))
+    return ours, sentencepiece_model.processor(raw).encode
+
+
+def sides(oracle: str, path: str, pre: str | None) -> tuple[Tokenizer, Other]:
+    """Our tokenizer, and the other one as a function of many texts."""
+    if oracle == "sentencepiece":
+        return _sentencepiece(path)
+    ours = Tokenizer(path, pre)
+    if oracle == "llama":
         from oracle.llama_vocabulary import LlamaVocabulary
 
-        vocabulary = LlamaVocabulary(options.path)
-        other = lambda text: vocabulary.encode(text.encode())  # noqa: E731
+        vocabulary = LlamaVocabulary(path)
+        return ours, lambda many: [vocabulary.encode(text.encode()) for text in many]
+    if oracle == "wordpiece":
+        from oracle.hf_wordpiece import tokenizer as wordpiece
+
+        assert ours.unknown_id is not None
+        theirs = wordpiece(path, ours.unknown_id)
     else:
         from oracle.hf_bpe import tokenizer
 
         from zigllama.models.pretokenizers import lookup
 
-        theirs = tokenizer(options.path, ours.pre, lookup(ours.pre).ignore_merges)
-        other = lambda text: list(theirs.encode(text, add_special_tokens=False).ids)  # noqa: E731
-    with GGUFReader(options.path) as reader:
-        raw = [bytes(t) for t in map(str.encode, map(str, reader.metadata["tokenizer.ggml.tokens"][:64]))]
-    special = [r.decode() for r in raw if r.startswith((b"<", b"["))][:16]
-    wrong = n_bytes = 0
-    spent = [0.0, 0.0]
-    for i, text in enumerate(texts(options.seed, special)):
-        if i == options.n:
-            break
-        n_bytes += len(text.encode())
+        theirs = tokenizer(path, ours.pre, lookup(ours.pre).ignore_merges)
+    return ours, lambda many: [e.ids for e in theirs.encode_batch_fast(many, add_special_tokens=False)]
+
+
+def kind_of(ours: Tokenizer, oracle: str, a: list[int], b: list[int]) -> str:
+    """Which known kind a difference is of, "" for none."""
+    if oracle == "sentencepiece" and ours.model == "t5":
+        scores = ours._vocabulary.scores
+        mine, other = (sum(float(scores[i]) for i in ids) for ids in (a, b))
+        return "tie" if abs(mine - other) <= 1e-5 * max(abs(mine), 1.0) else ""
+    return ""
+
+
+def compare(oracle: str, path: str, pre: str | None, blocks: range, log: Path | None) -> int:
+    """Compare the blocks that the log does not have; prints a line for each, and what differs."""
+    name = f"{Path(path).name} {pre or ''}".strip()
+    entries = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log and log.exists() else []
+    done = {e["block"] for e in entries if (e["oracle"], e["name"]) == (oracle, name)}
+    ours, other = sides(oracle, path, pre)
+    raw = (ours._vocabulary.tokens.raw(i) for i in range(min(64, ours.n_vocab)))
+    special = [r.decode("utf-8", "replace") for r in raw if r.startswith((b"<", b"["))][:16]
+    shown = unknown = 0
+    for block in blocks:
+        if block in done:
+            continue
+        many = list(texts(block, special))
         begin = time.process_time()
-        a = ours.encode(text, add_special=False)
+        mine = [ours.encode(text, add_special=False) for text in many]
         middle = time.process_time()
-        b = other(text)
-        spent = [spent[0] + middle - begin, spent[1] + time.process_time() - middle]
-        if a != b:
-            wrong += 1
-            if wrong <= 20:
-                print(ascii(text), "\n  ours  ", [ours.piece(j) for j in a], "\n  theirs", [ours.piece(j) for j in b])
-    print(
-        f"{options.path.name} {ours.pre} against {options.oracle}: {options.n} texts, {n_bytes / 1e6:.1f} MB, {wrong} "
-        f"differ; CPU s ours {spent[0]:.1f}, theirs {spent[1]:.1f}"
-    )
-    return 1 if wrong else 0
+        theirs = other(many)
+        end = time.process_time()
+        kinds = Counter[str]()
+        for text, a, b in zip(many, mine, theirs, strict=True):
+            if a == b:
+                continue
+            kind = kind_of(ours, oracle, a, b)
+            kinds[kind or "unknown"] += 1
+            if not kind and shown < SHOWN:
+                shown += 1
+                print(ascii(text), "\n  ours  ", [ours.piece(i) for i in a], "\n  theirs", [ours.piece(i) for i in b])
+        unknown += kinds["unknown"]
+        n_bytes = sum(len(text.encode()) for text in many)
+        entry: dict[str, Any] = {"oracle": oracle, "name": name, "block": block, "texts": len(many), "bytes": n_bytes}
+        entry |= {"differ": kinds, "ours": round(middle - begin, 2), "theirs": round(end - middle, 2)}
+        print(json.dumps(entry), flush=True)
+        if log:
+            with log.open("a", encoding="utf-8") as f:
+                f.write(json.dumps(entry) + "\n")
+    return 1 if unknown else 0
+
+
+def sums(log: Path) -> None:
+    """A line for each pair of tokenizers."""
+    found = dict[tuple[str, str], Counter[str]]()
+    for e in map(json.loads, log.read_text("utf-8").splitlines()):
+        counts = {k: e[k] for k in ("texts", "bytes", "ours", "theirs")}
+        found.setdefault((e["oracle"], e["name"]), Counter()).update(
+            counts | {f"differ: {k}": n for k, n in e["differ"].items()}
+        )
+    for (oracle, name), c in found.items():
+        differ = ", ".join(f"{n:.0f} {k}" for k, n in c.items() if k.startswith("differ")) or "none differs"
+        print(
+            f"{name:36} against {oracle:13} {c['texts']:>9,.0f} texts {c['bytes'] / 1e6:6.1f} MB  {differ}; CPU s "
+            f"ours {c['ours']:.0f}, theirs {c['theirs']:.0f}"
+        )
+
+
+def main() -> int:
+    """Compare, or add up."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("oracle", choices=("llama", "tokenizers", "wordpiece", "sentencepiece", "sums"))
+    parser.add_argument("path", nargs="?")
+    parser.add_argument("--blocks", default="0:1", help="FIRST:END, of 10,000 texts each")
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--pre", help="another rule than the file's, on our side and that of `tokenizers`")
+    options = parser.parse_args()
+    if options.oracle == "sums":
+        sums(options.log)
+        return 0
+    first, _, end = options.blocks.partition(":")
+    return compare(options.oracle, options.path, options.pre, range(int(first), int(end)), options.log)
 
 
 if __name__ == "__main__":

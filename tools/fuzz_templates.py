@@ -41,7 +41,7 @@ def main() -> None:
     found.mkdir(parents=True, exist_ok=True)
     words = options.work / "words.dict"
     words.write_text("".join('"' + "".join(f"\\x{b:02x}" for b in w.encode()) + '"\n' for w in WORDS))
-    limits = [f"-max_total_time={options.seconds}", "-max_len=1024", "-timeout=60", "-rss_limit_mb=2048"]
+    limits = [f"-max_total_time={options.seconds}", "-max_len=1024", "-timeout=7200", "-rss_limit_mb=2048"]
     places = [options.file] if options.file else [str(found), str(CORPUS)]
     atheris.Setup(
         [sys.argv[0], f"-dict={words}", f"-artifact_prefix={options.work}/", "-print_final_stats=1", *limits, *places],

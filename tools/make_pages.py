@@ -1,6 +1,7 @@
 """Bring docs/layer1-*.md to layer5-*.md up to date: run their code, put what it prints beneath it, draw the pictures.
 
-    python tools/make_pages.py              all pages and pictures (SmolLM2 must be in the cache)
+    python tools/make_pages.py              all pages and pictures (SmolLM2 and what tools/fetch_vocabularies.py
+                                            fetches must be in the cache)
     python tools/make_pages.py layer3       pages and pictures whose name begins so
 
 A page is written by hand. Its ```python blocks are run from top to bottom, in one namespace and a process of their own;
@@ -25,8 +26,11 @@ PAGES = {
     "layer3": "layer3-primitives.md",
     "layer4": "layer4-attention.md",
     "layer5": "layer5-architectures.md",
+    "layer5-tokenizers": "layer5-tokenizers.md",
+    "layer5-templates": "layer5-templates.md",
 }
 NEED_MODEL = ("layer1", "layer4", "layer5")  # pages, and pictures of their names, for which SmolLM2 is needed
+NEED_VOCABULARIES = ("layer5-tokenizers", "layer5-lattice")  # and those for which llama.cpp's vocabularies are
 
 _CODE = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 _RUN = """

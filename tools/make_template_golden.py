@@ -3,7 +3,9 @@
     python tools/fetch_vocabularies.py                                     # the folder
     python tools/make_template_golden.py CACHE/vocabularies/templates      # where transformers is installed
 
-Of each rendered text the length and the sum are kept, of each that cannot be rendered why. The clock stands still.
+Of each rendered text the length and the sum are kept, of each that cannot be rendered why. The clock stands still. The
+built-in templates are among them, as `built-in NAME`; tests/golden/tool_schemas.json is what `get_json_schema` says of
+the functions of tests/tool_functions.py.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests")]
 
 from template_conversations import CONVERSATIONS, FIXED, NOW  # noqa: E402
+from tool_functions import FUNCTIONS  # noqa: E402
 
 OUT = ROOT / "tests" / "golden" / "chat_templates.json"
+SCHEMAS = ROOT / "tests" / "golden" / "tool_schemas.json"
 
 
 class Clock:
@@ -42,8 +46,11 @@ def main() -> None:
 
     oracle.datetime = Clock
     results: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.jinja")):
-        source = path.read_bytes()
+    namespace: dict[str, Any] = {}  # the package itself is not installed where transformers is
+    exec((ROOT / "zigllama" / "models" / "built_in_templates.py").read_text("utf-8"), namespace)
+    sources = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.jinja"))}
+    sources |= {f"built-in {name}": text.encode() for name, text in namespace["BUILT_IN"].items()}
+    for stem, source in sources.items():
         rows: dict[str, Any] = {"sha256": hashlib.sha256(source).hexdigest()}
         template = oracle._compile_jinja_template(source.decode())
         for name, (messages, tools, variables) in CONVERSATIONS.items():
@@ -52,7 +59,7 @@ def main() -> None:
                 rows[name] = [len(text), hashlib.sha256(text.encode()).hexdigest()[:32]]
             except Exception as error:
                 rows[name] = f"{type(error).__name__}: {error}"
-        results[path.stem] = rows
+        results[stem] = rows
     made = {
         "oracle": "transformers",
         "version": f"{transformers.__version__} with jinja2 {jinja2.__version__}",
@@ -60,6 +67,9 @@ def main() -> None:
         "templates": results,
     }
     OUT.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    about = {k: made[k] for k in ("oracle", "version", "command")}
+    schemas = {f.__name__: oracle.get_json_schema(f) for f in FUNCTIONS}
+    SCHEMAS.write_text(json.dumps(about | {"schemas": schemas}, indent=1, ensure_ascii=False) + "\n", "utf-8")
     rendered = sum(isinstance(v, list) for r in results.values() for v in r.values())
     print(f"{len(results)} templates, {rendered} texts, {len(results) * len(CONVERSATIONS) - rendered} refusals: {OUT}")
 

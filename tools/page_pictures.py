@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from lattice_picture import lattice_picture
 
 import zigllama as zl
 from zigllama.app import svg
@@ -232,4 +233,5 @@ PICTURES: dict[str, Callable[[], str]] = {
     "layer3-rope.svg": rope_picture,
     "layer3-alibi.svg": alibi_picture,
     "layer4-attention.svg": attention_picture,
+    "layer5-lattice.svg": lattice_picture,
 }

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # what type checkers and editors see
     from zigllama.models.simple_tokenizer import SimpleTokenizer as SimpleTokenizer
     from zigllama.models.tokenizer import Tokenizer as Tokenizer
     from zigllama.models.tool_calls import parse_tool_calls as parse_tool_calls
+    from zigllama.models.tool_schemas import function_schema as function_schema
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ _HOMES = {
     "diff": "zigllama.app.diff",
     "errors": "zigllama.errors",
     "estimate": "zigllama.app.estimate:estimate",
+    "function_schema": "zigllama.models.tool_schemas:function_schema",
     "gguf": "zigllama.gguf",
     "importance": "zigllama.inference.calibration:importance",
     "kernels": "zigllama.kernels",

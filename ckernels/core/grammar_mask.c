@@ -39,6 +39,7 @@ typedef struct {
     int32_t end, first;
     uint16_t depth;
     uint8_t byte;
+    uint8_t whole; /* whether a character ends here: only then may what follows be one of a class */
 } node;
 
 typedef struct {
@@ -129,19 +130,27 @@ static int build(group *g, const token *tokens, int32_t n, int64_t n_words, int6
     for (int32_t i = 0; i < n; i++) n_nodes += tokens[i].n - (i ? common(&tokens[i - 1], &tokens[i]) : 0);
     g->nodes = calloc((size_t)n_nodes + 1, sizeof *g->nodes);
     g->ids = calloc((size_t)n + 1, sizeof *g->ids);
-    int32_t *open = calloc((size_t)deepest + 1, sizeof *open); /* the nodes from the root down to the last one */
+    int32_t *open = calloc((size_t)deepest + 1, sizeof *open + 1); /* the nodes from the root down to the last one, */
     int with_bits = n && tokens[0].group < REST;
     if (with_bits) g->bits = calloc((size_t)((ZL_LONGEST_RUN + 1) * n_words), sizeof *g->bits);
     if (!g->nodes || !g->ids || !open || (with_bits && !g->bits)) {
         free(open);
         return -1;
     }
+    uint8_t *rows = (uint8_t *)(open + deepest + 1); /* and after each of them the row of `utf8` */
     int32_t k = 0, depth = 0;
     for (int32_t i = 0; i < n; i++) {
         int32_t same = i ? common(&tokens[i - 1], &tokens[i]) : 0;
         for (; depth > same; depth--) g->nodes[open[depth - 1]].end = k;
         for (; depth < tokens[i].n; depth++) {
-            g->nodes[k] = (node){.first = i, .depth = (uint16_t)depth, .byte = tokens[i].text[depth]};
+            uint8_t row = depth ? rows[depth - 1] : 0, byte = tokens[i].text[depth];
+            if (byte >= 0x80 && tokens[i].group == TEXT) {
+                const utf8_edge *e = utf8[row];
+                while (byte < e->low || byte > e->high) e++;
+                row = e->then;
+            }
+            rows[depth] = row;
+            g->nodes[k] = (node){.first = i, .depth = (uint16_t)depth, .byte = byte, .whole = row == 0};
             open[depth] = k++;
         }
         g->ids[i] = tokens[i].id;
@@ -333,12 +342,12 @@ static int walk(zl_machine *m, const group *g, int class, int32_t i, int32_t end
             i = v->end;
             continue;
         }
-        if (next == most) {
+        if (next == most && v->whole) {
             i = v->end;
             continue;
         }
         if (most == ZL_DEAD) {
-            if (class < REST && v->end - i > FEW_NODES) {
+            if (class < REST && v->whole && v->end - i > FEW_NODES) {
                 int32_t to = uniform(m, next, class);
                 if (to == ZL_BUDGET) return to;
                 if (to == next) {
@@ -375,7 +384,7 @@ static int walk_group(zl_machine *m, const group *g, int class, int64_t n_words,
     path[0] = state;
     for (int r = 0; r < g->n_roots; r++) {
         int32_t to = next[g->root_byte[r]], i = g->root[r];
-        if (to == most) continue; /* also where both are ZL_DEAD */
+        if (to == most && (to == ZL_DEAD || g->nodes[i].whole)) continue;
         if (walk(m, g, class, i, g->nodes[i].end, most, mask, path)) return ZL_BUDGET;
     }
     return 0;

@@ -52,6 +52,9 @@ int zl_strings_check(const zl_strings *s) {
     if (s->n_slots <= s->n || (s->n_slots & (s->n_slots - 1)))
         return zl_fail(ZL_E_SHAPE, "strings: %lld slots for %lld strings: a power of two above their number is needed", (long long)s->n_slots,
                        (long long)s->n);
+    if (s->spaces && s->longest > ZL_LONGEST_PIECE)
+        return zl_fail(ZL_E_SHAPE, "strings: the longest has %lld bytes; with spaces for U+2581 at most %d are taken", (long long)s->longest,
+                       ZL_LONGEST_PIECE);
     return ZL_OK;
 }
 
@@ -63,8 +66,25 @@ static int64_t slot_of(const zl_strings *s, const uint8_t *text, int64_t n) {
     return slot;
 }
 
+/* The same for a text in which a space stands for U+2581: it is spelt out here, so that a text that is mostly spaces need not be three times
+ * as long all the while it is worked on. */
+static int32_t search_spelt(const zl_strings *s, const uint8_t *text, int64_t n) {
+    uint8_t spelt[ZL_LONGEST_PIECE];
+    int64_t m = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t wide = text[i] == ' ' ? 3 : 1;
+        if (m + wide > s->longest) return -1;
+        if (wide == 1) spelt[m] = text[i];
+        else memcpy(spelt + m, "\xe2\x96\x81", 3);
+        m += wide;
+    }
+    return s->slots[slot_of(s, spelt, m)];
+}
+
 int32_t zl_strings_search(const zl_strings *s, const uint8_t *text, int64_t n) {
-    return n > s->longest ? -1 : s->slots[slot_of(s, text, n)];
+    if (n > s->longest) return -1;
+    if (s->spaces && n && memchr(text, ' ', (size_t)n)) return search_spelt(s, text, n);
+    return s->slots[slot_of(s, text, n)];
 }
 
 int zl_strings_build(zl_strings *s, int last) {
@@ -78,6 +98,7 @@ int zl_strings_build(zl_strings *s, int last) {
                            (long long)end, (long long)s->n_bytes);
         if (end - begin - 8 > s->longest) s->longest = end - begin - 8;
     }
+    if ((status = zl_strings_check(s))) return status; /* by what is now known of the longest */
     memset(s->slots, 0xff, (size_t)s->n_slots * sizeof *s->slots);
     for (int64_t i = 0; i < s->n; i++) {
         int32_t *slot = s->slots + slot_of(s, zl_strings_text(s, i), zl_strings_length(s, i));
@@ -109,10 +130,17 @@ int zl_strings_find(const zl_strings *s, const uint8_t *text, int64_t n, const i
  *
  * Pairs that may be joined wait in a heap, as rank << 32 | first byte: the lowest rank comes first, of equal ones the leftmost. A pair
  * that has changed since is left there and passed over when it comes up: its rank, looked up again, is another one, or its left symbol
- * is gone. The heap has room for one and a half times the characters; if it is full, what is stale is thrown out, at most
- * once for so many joins as it wins places, so there are O(n log n) steps. A step looks a
- * pair up and so costs the pair's bytes, of which a token of the vocabulary has few.
+ * is gone.
+ *
+ * The heap of a short word has room for one and a half times its characters; of a long one for three quarters, for memory is then what
+ * counts. All pairs are looked through to begin with, and two thirds of the room are filled with the lowest; the highest of those is the
+ * limit, above which nothing is put in. When the heap is empty or full, all pairs are looked through again. Full: each join adds one pair
+ * at most, so joins were a third of the room; empty: each pair that was put in was joined or went with a neighbour's join, and a join
+ * takes two with it at most. So it comes to that a few times in all, and there are O(n log n) steps. A step looks a pair up and so costs the
+ * pair's bytes, of which a token of the vocabulary has few.
  */
+enum { LONG = 1024 }; /* characters */
+
 typedef struct {
     const zl_strings *s;
     const uint32_t *ranks;
@@ -121,6 +149,7 @@ typedef struct {
     int32_t n, *tag;
     uint64_t *heap;
     int64_t size, room;
+    uint64_t limit;  /* no entry above it is in the heap */
     uint8_t *joined; /* room for a pair with the separator in between */
 } merging;
 
@@ -157,21 +186,41 @@ static uint64_t pop(merging *m) {
     return top;
 }
 
-/* The pair of the symbol at `left` and the next one, if it may be joined. */
-static void offer(merging *m, int32_t left) {
+/* The entry of the symbol at `left` and the next one, UINT64_MAX if they may not be joined. */
+static uint64_t entry_of(const merging *m, int32_t left) {
     int32_t a = m->tag[left], right = left + a;
-    if (right >= m->n) return;
+    if (right >= m->n) return UINT64_MAX;
     uint32_t rank = rank_of(m, left, a, m->tag[right]);
-    if (rank != UINT32_MAX) push(m, (uint64_t)rank << 32 | (uint32_t)left);
+    return rank == UINT32_MAX ? UINT64_MAX : (uint64_t)rank << 32 | (uint32_t)left;
 }
 
+static void offer(merging *m, int32_t left) {
+    uint64_t entry = entry_of(m, left);
+    if (entry <= m->limit && entry != UINT64_MAX) push(m, entry);
+}
+
+/* Fill the heap with the lowest entries. They are gathered as their complements, so that the highest of them is on top. */
 static void offer_all(merging *m) {
-    m->size = 0;
-    for (int32_t i = 0; i < m->n; i += m->tag[i]) offer(m, i);
+    const int64_t kept = m->room - m->room / 3;
+    m->size = 0, m->limit = UINT64_MAX;
+    for (int32_t i = 0; i < m->n; i += m->tag[i]) {
+        uint64_t entry = entry_of(m, i);
+        if (entry == UINT64_MAX) continue;
+        if (m->size == kept) {
+            if (entry < ~m->heap[0]) pop(m), push(m, ~entry);
+            m->limit = ~m->heap[0];
+        } else {
+            push(m, ~entry);
+        }
+    }
+    const int64_t n = m->size;
+    for (m->size = 0; m->size < n; ) push(m, ~m->heap[m->size]); /* those before it are in the heap already */
 }
 
 static void join_all(merging *m) {
-    while (m->size) {
+    for (;;) {
+        if (!m->size && m->limit != UINT64_MAX) offer_all(m);
+        if (!m->size) return;
         uint64_t top = pop(m);
         int32_t left = (int32_t)(top & INT32_MAX), a = m->tag[left], right = left + a;
         if (a <= 0 || right >= m->n) continue;
@@ -211,7 +260,7 @@ int zl_merge(const zl_strings *s, const uint32_t *ranks, int separator, const ui
     uint64_t few[96];
     uint8_t short_pair[256];
     merging m = {.s = s, .ranks = ranks, .separator = separator, .text = text, .n = (int32_t)n, .tag = ends, .heap = few, .joined = short_pair};
-    m.room = characters + characters / 2 + 2;
+    m.room = characters <= LONG ? characters + characters / 2 + 2 : characters / 4 * 3;
     int64_t longest = n + 1 < s->longest ? n + 1 : s->longest;
     int64_t bytes = (m.room > 96 ? m.room * 8 : 0) + (longest > 256 ? longest : 0);
     uint8_t *more = bytes ? malloc((size_t)bytes) : NULL;

@@ -30,34 +30,50 @@ static int check_strings(const zl_strings *s) {
 static inline const uint8_t *text_of(const zl_strings *s, int64_t i) { return s->data + s->offsets[i] + 8; }
 static inline int64_t length_of(const zl_strings *s, int64_t i) { return s->offsets[i + 1] - s->offsets[i] - 8; }
 
+/* Up to so many pieces are sorted by insertion, in at most FEW / 2 steps each; more by counting, whose 256 counts are then at most 16 for
+ * each: the work is the input's bytes times a constant, also where every node has two children. */
+enum { FEW = 16 };
+
+/* order[lo ..] <- the pieces from[lo .. hi) by the byte at `depth`, in their order otherwise. */
+static void sort(const zl_strings *s, const int32_t *from, int32_t *order, int64_t lo, int64_t hi, int64_t depth) {
+    if (hi - lo <= FEW) {
+        for (int64_t i = lo; i < hi; i++) {
+            const int32_t piece = from[i];
+            int64_t j = i;
+            for (; j > lo && text_of(s, order[j - 1])[depth] > text_of(s, piece)[depth]; j--) order[j] = order[j - 1];
+            order[j] = piece;
+        }
+        return;
+    }
+    int64_t count[257] = {0};
+    for (int64_t i = lo; i < hi; i++) count[text_of(s, from[i])[depth] + 1]++;
+    for (int c = 0; c < 256; c++) count[c + 1] += count[c];
+    for (int64_t i = lo; i < hi; i++) order[lo + count[text_of(s, from[i])[depth]]++] = from[i];
+}
+
 /* Pieces order[lo .. hi) share their first `depth` bytes. Those that end there give *token (of equal ones the last) and go; the others are
- * sorted by their next byte, in their order otherwise, and become one child for each byte. -> the nodes so far. */
+ * sorted by their next byte, and become one child for each byte. -> the nodes so far. */
 static int64_t branch(zl_trie *t, const zl_strings *s, int32_t *order, int32_t *spare, int64_t lo, int64_t hi, int64_t depth, int32_t *token,
                       int64_t n) {
+    int64_t kept = lo;
     if (hi - lo == 1 && length_of(s, order[lo]) > depth) { /* most nodes: one piece, which goes on */
-        t->label[n] = text_of(s, order[lo])[depth];
-        t->token[n] = (int32_t)lo;
-        t->first[n] = (int32_t)hi;
-        return n + 1;
-    }
-    int64_t count[257] = {0}, kept = lo;
-    for (int64_t i = lo; i < hi; i++) {
-        if (length_of(s, order[i]) == depth) {
-            *token = order[i];
-        } else {
-            count[text_of(s, order[i])[depth] + 1]++;
-            spare[kept++] = order[i];
+        kept = hi;
+    } else {
+        for (int64_t i = lo; i < hi; i++) {
+            if (length_of(s, order[i]) == depth)
+                *token = order[i];
+            else
+                spare[kept++] = order[i];
         }
+        sort(s, spare, order, lo, kept, depth);
     }
-    for (int c = 0; c < 256; c++) {
-        if (count[c + 1]) {
-            t->label[n] = (uint8_t)c;
-            t->token[n] = (int32_t)(lo + count[c]); /* until its turn comes: where its pieces begin and end */
-            t->first[n++] = (int32_t)(lo + count[c] + count[c + 1]);
-        }
-        count[c + 1] += count[c];
+    for (int64_t i = lo, end; i < kept; i = end) {
+        const uint8_t byte = text_of(s, order[i])[depth];
+        for (end = i + 1; end < kept && text_of(s, order[end])[depth] == byte;) end++;
+        t->label[n] = byte;
+        t->token[n] = (int32_t)i; /* until its turn comes: where its pieces begin and end */
+        t->first[n++] = (int32_t)end;
     }
-    for (int64_t i = lo; i < kept; i++) order[lo + count[text_of(s, spare[i])[depth]]++] = spare[i];
     return n;
 }
 

@@ -186,6 +186,38 @@ int zl_matmul(zl_ctx *ctx, int64_t m, int64_t k, int64_t n, const float *a, cons
 /* The same by the textbook's loop, one element at a time on the calling thread: what vectors are measured against. */
 int zl_matmul_scalar(int64_t m, int64_t k, int64_t n, const float *a, const float *b, float *out);
 
+/* ---- one row of logits, directly: exact sampling from a whole vocabulary, see core/scan.c ------------------------------- */
+
+enum { ZL_MASS_ONE_BITS = 40 };
+enum zl_cut_kind {
+    ZL_CUT_MASS = 0,   /* the fewest best keys whose mass is at least `amount` times that of all             */
+    ZL_CUT_DRAW = 1,   /* up to the one at `amount` (below 1) of the way through the mass, best keys first   */
+    ZL_CUT_COUNT = 2   /* the `amount` best keys; w is NULL                                                  */
+};
+typedef struct {
+    double total;      /* sum of exp(x - best)                                                              */
+    double mean;       /* of x, each weighted by its probability                                            */
+    float best;
+    int32_t reserved;
+} zl_row_sums;
+typedef struct {
+    double mean, deviation; /* of the elements above -inf, standard deviation with their number as divisor */
+    int64_t n;
+    float best;
+    int32_t reserved;
+} zl_row_spread;
+
+/* w = exp(x - best) 2^ZL_MASS_ONE_BITS of a row x (n), n at least 1, whose best is finite. -inf weighs nothing. */
+int zl_row_weights(zl_ctx *ctx, int64_t n, const float *x, float *w, zl_row_sums *out);
+int zl_row_moments(zl_ctx *ctx, int64_t n, const float *x, zl_row_spread *out);
+/* The least of the keys that are kept, and the last id of those equal to it: greater keys are better, of equal ones lower ids. Mass is w in
+ * whole units. *least -inf: there is no mass. */
+int zl_row_cut(zl_ctx *ctx, int64_t n, const float *key, const float *w, int kind, double amount, float *least, int64_t *last);
+/* out = x where it is above `least`, or equal to it with an id up to `last`, else -inf; out may be x. *kept: how many are left. */
+int zl_row_keep(zl_ctx *ctx, int64_t n, const float *x, float least, int64_t last, float *out, int64_t *kept);
+/* ids (room) of the elements above -inf, ascending, and how many there are. */
+int zl_row_gather(zl_ctx *ctx, int64_t n, const float *x, int32_t *ids, int64_t room, int64_t *found);
+
 /* ---- the machine's ceilings, directly ----------------------------------------------------------------------------------- */
 
 /* Bytes per second at which all threads together read `bytes` of memory again and again for about so many seconds, the best pass: of what
@@ -208,6 +240,7 @@ typedef struct {
     int32_t *slots;           /* [n_slots]                                                                           */
     uint64_t key[2];          /* of the hash; from a random source, so that no file can be made of strings that collide */
     int64_t longest;          /* bytes of the longest string, set by zl_strings_build                                */
+    int spaces;               /* a space in a text that is looked up stands for U+2581; no string is longer than ZL_LONGEST_PIECE then */
 } zl_strings;
 
 /* Fill the slots. Of equal strings the first is found, with `last` the last. ZL_E_BOUNDS: offsets that descend or leave the data. */

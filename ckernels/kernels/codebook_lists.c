@@ -1,9 +1,10 @@
-/* codebook_lists.c - makes the lists of codebook_lists.h from the codebooks; 27 KB in all. */
+/* codebook_lists.c - makes the lists of codebook_lists.h from the codebooks; 27 KB in all, and 24 KB of levels. */
 #include "codebook_lists.h"
 #include "codebooks.h"
 #include <pthread.h>
 
 static zl_codebook_lists_ made[ZL_CODEBOOKS];
+static uint16_t packed[ZL_CODEBOOKS][2048];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* what element i of vector e is, as the number of its level: of -1 0 1; of 8 25 43; of 4 12 .. 52 62; of 1 3 .. 15 */
@@ -18,6 +19,7 @@ static void make(int which, int size, int levels, int n, const void *vectors) {
     to->size = size, to->levels = levels, to->vectors = vectors;
     for (int e = 0; e < n; e++) {
         int half[2] = {0, 0};
+        for (int i = 0; i < size; i++) packed[which][e] |= (uint16_t)(level_of(which, vectors, size, e, i) << i * (size == 8 ? 2 : 3));
         for (int i = size - 1; i >= 0; i--) half[i / (size / 2)] = half[i / (size / 2)] * levels + level_of(which, vectors, size, e, i);
         if (!e || to->upper[to->lists - 1] != half[1]) {
             to->upper[to->lists] = (uint16_t)half[1];
@@ -44,4 +46,9 @@ static void make_all(void) {
 const zl_codebook_lists_ *zl_codebook_lists(int which) {
     pthread_once(&once, make_all);
     return &made[which];
+}
+
+const uint16_t *zl_codebook_levels(int which) {
+    pthread_once(&once, make_all);
+    return packed[which];
 }

@@ -1,4 +1,4 @@
-/* codebook_lists.h - the codebooks as the quantisers search them: by halves of their vectors. Compiled once, for all ISA variants. */
+/* codebook_lists.h - the codebooks as the quantisers search them: by halves of their vectors; and packed. Compiled once, for all ISA variants. */
 #ifndef ZL_CODEBOOK_LISTS_H
 #define ZL_CODEBOOK_LISTS_H
 #include <stdint.h>
@@ -18,4 +18,8 @@ typedef struct {
 enum { ZL_CODEBOOK_IQ1, ZL_CODEBOOK_IQ2_XXS, ZL_CODEBOOK_IQ2_XS, ZL_CODEBOOK_IQ2_S, ZL_CODEBOOK_IQ3_XXS, ZL_CODEBOOK_IQ3_S };
 /* made at the first call, by whichever thread comes first */
 const zl_codebook_lists_ *zl_codebook_lists(int which);
+
+/* The vectors as levels: 16 bits each, element 0 in the lowest bits; two bits an element of 8, three of 4. For variants that look vectors up in
+ * registers (lone_book.h). Made in the same way. */
+const uint16_t *zl_codebook_levels(int which);
 #endif

@@ -5,7 +5,7 @@
  *      leads   the fields that are no whole words: d, dmin, upper scale bits (two bytes each), the exponent of MXFP4 (one byte)
  *      words   all other bytes of the block in the file's order, four a word
  *
- *      wide form, per 32 columns                     | codes 8 vectors | A | A2 | M | M2 |          12 vectors
+ *      wide form, per 32 columns                     | codes 8 vectors | A | A2 | M | M2 |          9, 10 or 12 vectors: what the type has
  *
  * Code vector v has byte 4 lane + j = row `lane`, column 4 v + j (as formats.h has it). Codes are signed bytes with fmt's bias (wide_bias)
  * added. A is of all 32 columns, or A and A2 of each half; M and M2 are the halves' minimums, where there are any (Q2_K).
@@ -19,7 +19,7 @@
 #include "formats.h"
 #include "linear.h"
 
-enum { WIDE = ZL_WIDE_VECTORS * VB, AT_A = 8 * VB, AT_A2 = 9 * VB, AT_M = 10 * VB, AT_M2 = 11 * VB };
+enum { AT_A = 8 * VB, AT_A2 = 9 * VB, AT_M = 10 * VB, AT_M2 = 11 * VB };
 
 /* A quant block of the file: how many blocks of 32 it is, its bytes, how many leads of how many bytes stand where, and the words. */
 typedef struct {
@@ -44,6 +44,7 @@ ZL_INLINE wide_shape wide_shape_of(const int type) {
     case ZL_TYPE_Q1_0: return (wide_shape){4, 18, 1, 2, {0, 0}, 2, 4};
     case ZL_TYPE_Q2_0: return (wide_shape){2, 18, 1, 2, {0, 0}, 2, 4};
     case ZL_TYPE_MXFP4: return (wide_shape){1, 17, 1, 1, {0, 0}, 1, 4};
+    case ZL_TYPE_Q6_K: return (wide_shape){8, 210, 0, 0, {0, 0}, 0, 0}; /* not in the file's bytes: a panel as in formats.h, for many rows of x */
     case ZL_TYPE_NVFP4: return (wide_shape){2, 36, 0, 0, {0, 0}, 0, 9};
     default: return (wide_shape){0, 0, 0, 0, {0, 0}, 0, 0};
     }
@@ -70,9 +71,12 @@ ZL_INLINE int codes_bits(const int codes) { return codes == SMALL_CODES ? 5 : co
 /* Groups of a block that have scales of their own, and minimums. */
 ZL_INLINE int wide_halves(const int type) {
     return type == ZL_TYPE_Q2_K || type == ZL_TYPE_Q3_K || type == ZL_TYPE_IQ2_XS || type == ZL_TYPE_IQ2_S || type == ZL_TYPE_IQ1_M ||
-           type == ZL_TYPE_NVFP4;
+           type == ZL_TYPE_NVFP4 || type == ZL_TYPE_Q6_K;
 }
 ZL_INLINE int wide_mins(const int type) { return type == ZL_TYPE_Q2_K; }
+/* Bytes of the wide form of 32 columns: without holes, so that a tile reads it forwards from the L2 cache. */
+ZL_INLINE int wide_bytes(const int halves, const int mins) { return (mins ? ZL_WIDE_VECTORS : halves ? 10 : 9) * VB; }
+ZL_INLINE int wide_size(const int type) { return wide_bytes(wide_halves(type), wide_mins(type)); }
 
 /* linear_wide.c, for types that wide_shape_of knows: as linear_quant, pack and unpack_row (linear.h). */
 void ZL_FN(linear_wide)(const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,

@@ -19,6 +19,7 @@ ZL_INLINE widen_ *widen_of(int type) {
     switch (type) {
     case ZL_TYPE_Q2_K: return widen_q2_k;
     case ZL_TYPE_Q3_K: return widen_q3_k;
+    case ZL_TYPE_Q6_K: return widen_q6_k;
     case ZL_TYPE_IQ1_S: return widen_iq1_s;
     case ZL_TYPE_IQ1_M: return widen_iq1_m;
     case ZL_TYPE_IQ2_XXS: return widen_iq2_xxs;
@@ -42,7 +43,7 @@ ZL_INLINE widen_ *widen_of(int type) {
 /* acc[p * N + n] += product of the widened blocks at w[p] and row n of a group of g rows, as `tile` does (linear_tile.h). */
 ZL_INLINE void wide_tile(const int codes, const int halves, const int mins, const int N, const uint8_t *const *w, int64_t blocks, const int32_t *x,
                          const int64_t g, vf *acc) {
-    const int zero = codes_bias(codes), is_signed = codes == SIGNED_CODES, span = halves ? 4 : 8;
+    const int zero = codes_bias(codes), is_signed = codes == SIGNED_CODES, span = halves ? 4 : 8, size = wide_bytes(halves, mins);
     const int run = ZL_RUN(codes_bits(codes)) < span ? ZL_RUN(codes_bits(codes)) : span;
     for (int64_t b = 0; b < blocks; b++, x += ZL_X_WORDS * g) {
         if (N > 2) KEEP_IN_MEMORY(acc);
@@ -50,7 +51,7 @@ ZL_INLINE void wide_tile(const int codes, const int halves, const int mins, cons
         vf t[PAIR * ZL_GROUP];
         UNROLL for (int v = 0; v < 8; v++) {
             vb c[PAIR];
-            UNROLL for (int p = 0; p < PAIR; p++) c[p] = vb_load(w[p] + b * WIDE + v * VB);
+            UNROLL for (int p = 0; p < PAIR; p++) c[p] = vb_load(w[p] + b * size + v * VB);
             if (v % span == 0) {
                 const int32_t *minus = x + (halves ? ZL_X_HALF + v / 4 : ZL_X_SUM) * g;
                 UNROLL for (int n = 0; n < N; n++) start[n] = zero ? times(vi_set1(minus[n]), zero) : (vi){0};
@@ -65,7 +66,7 @@ ZL_INLINE void wide_tile(const int codes, const int halves, const int mins, cons
             }
             if ((v + 1) % span) continue;
             UNROLL for (int p = 0; p < PAIR; p++) {
-                const vf a = vf_load((const float *)(const void *)(w[p] + b * WIDE + (v == 7 && halves ? AT_A2 : AT_A)));
+                const vf a = vf_load((const float *)(const void *)(w[p] + b * size + (v == 7 && halves ? AT_A2 : AT_A)));
                 UNROLL for (int n = 0; n < N; n++) {
                     const int i = p * N + n;
                     const vf whole = vi_to_vf(sum[i]);
@@ -73,7 +74,7 @@ ZL_INLINE void wide_tile(const int codes, const int halves, const int mins, cons
                     else t[i] = whole * a;
                     if (v < 7) continue;
                     UNROLL for (int h = 0; h < 2; h++) {
-                        const vf m = vf_load((const float *)(const void *)(w[p] + b * WIDE + (h ? AT_M2 : AT_M)));
+                        const vf m = vf_load((const float *)(const void *)(w[p] + b * size + (h ? AT_M2 : AT_M)));
                         if (mins) t[i] = vf_fma(m, vi_to_vf(vi_set1(x[(ZL_X_HALF + h) * g + n])), t[i]);
                     }
                     acc[i] = vf_fma(t[i], x_float(x + ZL_X_D * g + n), acc[i]);
@@ -110,22 +111,24 @@ ZL_INLINE void wide_rows(const int codes, const int halves, const int mins, cons
     store_pair(j, N, t + i, acc);
 }
 
-enum { AHEAD = 3072 }; /* as in linear_quant.c */
+enum { AHEAD = 2048 }; /* as in linear_quant.c */
 
 /* One row, codes in registers. Where an instance is called, `type` is a constant. */
 ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
     const wide_shape s = wide_shape_of(type);
-    const int bytes = s.bytes * L;
+    const int bytes = s.bytes * L, share = (bytes + s.blocks - 1) / s.blocks;
     const int64_t blocks = j->w->cols / BLOCK;
     const int32_t *x = j->x->blocks + t * blocks * ZL_X_WORDS;
     const uint8_t *w[PAIR] = {j->panel[0], j->panel[1]};
     vf acc[PAIR * ZL_GROUP];
     UNROLL for (int p = 0; p < PAIR; p++) acc[p] = vf_zero();
     for (int64_t b = 0; b < blocks; b += s.blocks) {
-        UNROLL for (int p = 0; p < PAIR; p++)
-            for (int line = 0; line < bytes; line += 64) __builtin_prefetch(w[p] + AHEAD + line);
         for (int i = 0; i < s.blocks; i++, x += ZL_X_WORDS) {
-#if defined(ZL_ISA_avx2)
+            /* A block's share of the lines: all of a quant block's at once fill the core's miss buffers, and loads then wait behind them (IQ4_XS
+             * read 14 GB/s of memory so, 31 of the cache). */
+            UNROLL for (int p = 0; p < PAIR; p++)
+                for (int line = 0; line < share; line += 64) __builtin_prefetch(w[p] + AHEAD + i * share + line);
+#if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
             if (type == ZL_TYPE_IQ2_XS || type == ZL_TYPE_IQ3_S) lone_vectors(type, w, i, x, acc);
             else lone_block(type, w, i, x, acc);
 #else
@@ -144,7 +147,7 @@ static int lone(const wide_job *j, int64_t t) {
         LONE(ZL_TYPE_Q3_K)
         LONE(ZL_TYPE_IQ4_NL)
         LONE(ZL_TYPE_IQ4_XS)
-#if defined(ZL_ISA_avx2)
+#if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
         LONE(ZL_TYPE_IQ2_XS)
         LONE(ZL_TYPE_IQ3_S)
 #endif
@@ -175,7 +178,7 @@ ZL_INLINE void wide_pairs(const int codes, const int halves, const int mins, con
     widen_ *const widen = widen_of(w->type);
     const int64_t blocks = w->cols / BLOCK;
     uint8_t *room = scratch + (w->mapped ? PAIR * w->panel_bytes : 0);
-    wide_job j = {.w = w, .wide = {room, room + blocks * WIDE}, .end = end, .half = (end - begin + 1) / 2, .x = x, .r = r};
+    wide_job j = {.w = w, .wide = {room, room + blocks * wide_bytes(halves, mins)}, .end = end, .half = (end - begin + 1) / 2, .x = x, .r = r};
     for (j.at = begin; j.at < begin + j.half; j.at++) {
         for (int p = 0; p < PAIR; p++) j.panel[p] = panel_of(w, j.at + p * j.half < end ? j.at + p * j.half : j.at, scratch + p * w->panel_bytes);
         if (t1 - t0 == 1) {
@@ -183,7 +186,7 @@ ZL_INLINE void wide_pairs(const int codes, const int halves, const int mins, con
             continue;
         }
         for (int p = 0; p < PAIR; p++)
-            for (int64_t b = 0; b < blocks; b += s.blocks) widen(j.panel[p] + b / s.blocks * s.bytes * L, j.wide[p] + b * WIDE);
+            for (int64_t b = 0; b < blocks; b += s.blocks) widen(j.panel[p] + b / s.blocks * s.bytes * L, j.wide[p] + b * wide_bytes(halves, mins));
         int64_t t = t0, i = 0;
         for (; t + ZL_GROUP <= t1; t += ZL_GROUP) wide_rows(codes, halves, mins, ZL_GROUP, &j, t, 0, ZL_GROUP);
         const int64_t g = t1 - t; /* of the last group 4, then one at a time */
@@ -231,11 +234,11 @@ void ZL_FN(pack_wide)(int type, int64_t n, int64_t k0, int64_t k, const uint8_t 
 void ZL_FN(unpack_wide)(int type, int64_t k, const uint8_t *panel, int lane, float *dst) {
     const wide_shape s = wide_shape_of(type);
     const int codes = wide_codes(type), bias = codes_bias(codes), halves = wide_halves(type);
-    uint8_t wide[8 * WIDE];
+    uint8_t wide[8 * ZL_WIDE_VECTORS * VB];
     for (int64_t b = 0; b < k / BLOCK; b += s.blocks, panel += s.bytes * L) {
         widen_of(type)(panel, wide);
         for (int j = 0; j < s.blocks; j++) {
-            const uint8_t *w = wide + j * WIDE;
+            const uint8_t *w = wide + j * wide_size(type);
             for (int i = 0; i < BLOCK; i++, dst++) {
                 const int byte = w[i / 4 * VB + 4 * lane + i % 4], u = (codes == SIGNED_CODES && !bias ? (int8_t)byte : byte) - bias;
                 float a, m;

@@ -1,4 +1,4 @@
-/* lone_iq.h - one row of x by formats whose codes number vectors of a codebook, IQ2_XS and IQ3_S, for avx2.
+/* lone_iq.h - one row of x by formats whose codes number vectors of a codebook, IQ2_XS and IQ3_S, for avx2 (for avx512: lone_book.h).
  *
  * The magnitudes of a codebook's vectors are small and unsigned, so the signs go to x: many products then fit 16 bits, no zero point is
  * needed, and nothing is widened. A gather takes 39 steps of the machine for 8 words, and loads one by one, put side by side, take 23: numbers
@@ -8,7 +8,7 @@
  *      IQ2_XS    vectors of 8 columns are loaded whole: 4 rows of 8 columns, rows 0 1 4 5 and rows 2 3 6 7, whose sums come together in order
  *
  * What stands where in a quant block is said in widen_iq.h. The order of float operations is linear.h's, as in wide_tile.
- * What it is not: a way for more rows of x (linear_wide.c), nor for variants whose panels have other than 8 rows.
+ * What it is not: a way for more rows of x (linear_wide.c).
  */
 #ifndef ZL_LONE_IQ_H
 #define ZL_LONE_IQ_H
@@ -113,14 +113,23 @@ ZL_INLINE wide_scales iq3_s_sums(const uint8_t *p, int j, const int32_t *x, vi *
     sum[0] = (vi)pairs_summed(part);
     return iq3_s_scales(p, j);
 }
+#endif
 
+#if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
 /* acc[p] += block j of the quant blocks at w[p] times x's. */
 ZL_INLINE void lone_vectors(const int type, const uint8_t *const *w, int j, const int32_t *x, vf *acc) {
+    vi sum[PAIR][2];
+#if defined(ZL_BOOK)
+    book_sums(type, book_of(type), w, j, x, sum);
+#endif
     UNROLL for (int p = 0; p < PAIR; p++) {
-        vi sum[2];
-        const wide_scales s = type == ZL_TYPE_IQ3_S ? iq3_s_sums(w[p], j, x, sum) : iq2_xs_sums(w[p], j, x, sum);
-        vf t = vi_to_vf(sum[0]) * s.a;
-        if (wide_halves(type)) t = vf_fma(vi_to_vf(sum[1]), s.a2, t);
+#if defined(ZL_BOOK)
+        const wide_scales s = type == ZL_TYPE_IQ3_S ? iq3_s_scales(w[p], j) : iq2_xs_scales(w[p], j);
+#else
+        const wide_scales s = type == ZL_TYPE_IQ3_S ? iq3_s_sums(w[p], j, x, sum[p]) : iq2_xs_sums(w[p], j, x, sum[p]);
+#endif
+        vf t = vi_to_vf(sum[p][0]) * s.a;
+        if (wide_halves(type)) t = vf_fma(vi_to_vf(sum[p][1]), s.a2, t);
         acc[p] = vf_fma(t, x_float(x + ZL_X_D), acc[p]);
     }
 }

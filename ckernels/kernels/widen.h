@@ -28,20 +28,20 @@ ZL_INLINE vu four_pairs(vu x) { x &= 255; return (x | x << 6 | x << 12 | x << 18
 /* Code vector v of block j: signed bytes c. */
 ZL_INLINE void put(const int type, uint8_t *to, int j, int v, vb c) {
     const int codes = wide_codes(type);
-    vb_store(to + j * WIDE + v * VB, codes == SIGNED_CODES ? c ^ ZL_SIGNED_ZERO : c + (uint8_t)codes_bias(codes));
+    vb_store(to + j * wide_size(type) + v * VB, codes == SIGNED_CODES ? c ^ ZL_SIGNED_ZERO : c + (uint8_t)codes_bias(codes));
 }
-ZL_INLINE void put_scale(uint8_t *to, int j, int at, vf v) { vb_store(to + j * WIDE + at, (vb)v); }
+ZL_INLINE void put_scale(const int type, uint8_t *to, int j, int at, vf v) { vb_store(to + j * wide_size(type) + at, (vb)v); }
 
 /* Scales of a block: of all of it or of its halves, and the halves' minimums, as far as the type has them. */
 typedef struct {
     vf a, a2, m, m2;
 } wide_scales;
 ZL_INLINE void put_scales(const int type, uint8_t *to, int j, wide_scales s) {
-    put_scale(to, j, AT_A, s.a);
-    if (wide_halves(type)) put_scale(to, j, AT_A2, s.a2);
+    put_scale(type, to, j, AT_A, s.a);
+    if (wide_halves(type)) put_scale(type, to, j, AT_A2, s.a2);
     if (!wide_mins(type)) return;
-    put_scale(to, j, AT_M, s.m);
-    put_scale(to, j, AT_M2, s.m2);
+    put_scale(type, to, j, AT_M, s.m);
+    put_scale(type, to, j, AT_M2, s.m2);
 }
 
 /* word `index` of a table for each lane */

@@ -4,6 +4,7 @@
 #ifndef ZL_WIDEN_IQ_H
 #define ZL_WIDEN_IQ_H
 #include "codebooks.h"
+#include "lone_book.h"
 #include "widen.h"
 
 /* Magnitudes, negative where the lowest four bits of `signs` say so. */
@@ -30,7 +31,7 @@ static void widen_iq3_xxs(const uint8_t *p, uint8_t *to) { /* words: vectors 0..
     const vf d = f16_lanes(p);
     for (int j = 0; j < 8; j++) {
         const vu s = word(T, p, 16 + j);
-        put_scale(to, j, AT_A, half_more(d, s >> 28, 0.5f));
+        put_scale(T, to, j, AT_A, half_more(d, s >> 28, 0.5f));
         for (int k = 0; k < 8; k++) {
             const vu number = word(T, p, 2 * j + k / 4) >> (8 * (k % 4)) & 255, signs = eighth_sign(s >> (7 * (k / 2)) & 127);
             put(T, to, j, k, signed_quad(gather(zl_grid_iq3_xxs, number), signs >> (4 * (k % 2))));
@@ -40,6 +41,20 @@ static void widen_iq3_xxs(const uint8_t *p, uint8_t *to) { /* words: vectors 0..
 ZL_INLINE wide_scales iq3_s_scales(const uint8_t *p, int j) {
     return (wide_scales){.a = f16_lanes(p) * floats(((word(ZL_TYPE_IQ3_S, p, 26) >> (4 * j) & 15) << 1) + 1)};
 }
+#if defined(ZL_BOOK)
+/* A quant block's codes as lone_book.h has them. */
+ZL_INLINE void put_book(const int type, const uint8_t *p, uint8_t *to) {
+    const uint16_t *book = book_of(type);
+    for (int j = 0; j < 8; j++) {
+        const book_codes c = codes_of(type, book, p, j);
+        for (int v = 0; v < 8; v++) put(type, to, j, v, negated_where(c.minus[v], c.magnitude[v]));
+    }
+}
+static void widen_iq3_s(const uint8_t *p, uint8_t *to) {
+    put_book(ZL_TYPE_IQ3_S, p, to);
+    for (int j = 0; j < 8; j++) put_scales(ZL_TYPE_IQ3_S, to, j, iq3_s_scales(p, j));
+}
+#else
 static void widen_iq3_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..15, ninth bits 16..17, signs 18..25, scales 26 */
     enum { T = ZL_TYPE_IQ3_S };
     for (int j = 0; j < 8; j++) {
@@ -51,12 +66,13 @@ static void widen_iq3_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..15
         }
     }
 }
+#endif
 static void widen_iq2_xxs(const uint8_t *p, uint8_t *to) { /* words: vectors 2 j, signs and scale 2 j + 1 */
     enum { T = ZL_TYPE_IQ2_XXS };
     const vf d = f16_lanes(p);
     for (int j = 0; j < 8; j++) {
         const vu vectors = word(T, p, 2 * j), s = word(T, p, 2 * j + 1);
-        put_scale(to, j, AT_A, half_more(d, s >> 28, 0.25f));
+        put_scale(T, to, j, AT_A, half_more(d, s >> 28, 0.25f));
         for (int k = 0; k < 4; k++) put_eight(T, to, j, k, zl_grid_iq2_xxs, vectors >> (8 * k) & 255, eighth_sign(s >> (7 * k) & 127));
     }
 }
@@ -67,6 +83,12 @@ ZL_INLINE wide_scales nibbles(const int type, const uint8_t *p, int j, int at) {
     return (wide_scales){.a = half_more(d, s & 15, 0.25f), .a2 = half_more(d, s >> 4 & 15, 0.25f)};
 }
 ZL_INLINE wide_scales iq2_xs_scales(const uint8_t *p, int j) { return nibbles(ZL_TYPE_IQ2_XS, p, j, 16); }
+#if defined(ZL_BOOK)
+static void widen_iq2_xs(const uint8_t *p, uint8_t *to) {
+    put_book(ZL_TYPE_IQ2_XS, p, to);
+    for (int j = 0; j < 8; j++) put_scales(ZL_TYPE_IQ2_XS, to, j, iq2_xs_scales(p, j));
+}
+#else
 static void widen_iq2_xs(const uint8_t *p, uint8_t *to) { /* words: two vectors with signs each 0..15, scales 16..17 */
     enum { T = ZL_TYPE_IQ2_XS };
     for (int j = 0; j < 8; j++) {
@@ -77,6 +99,7 @@ static void widen_iq2_xs(const uint8_t *p, uint8_t *to) { /* words: two vectors 
         }
     }
 }
+#endif
 static void widen_iq2_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..7, signs 8..15, upper pairs 16..17, scales 18..19 */
     enum { T = ZL_TYPE_IQ2_S };
     for (int j = 0; j < 8; j++) {
@@ -100,7 +123,7 @@ static void widen_iq1_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..7,
     const vf d = f16_lanes(p);
     for (int j = 0; j < 8; j++) {
         const vu vectors = word(T, p, j), s = word(T, p, 8 + j / 2) >> (16 * (j % 2)) & 0xffff;
-        put_scale(to, j, AT_A, d * floats(((s >> 12 & 7) << 1) + 1) * 0.125f);
+        put_scale(T, to, j, AT_A, d * floats(((s >> 12 & 7) << 1) + 1) * 0.125f);
         for (int k = 0; k < 4; k++) put_trits(T, to, j, k, (vectors >> (8 * k) & 255) | (s >> (3 * k) & 7) << 8, s >> 15);
     }
 }
@@ -112,8 +135,8 @@ static void widen_iq1_m(const uint8_t *p, uint8_t *to) { /* words: vectors 0..7,
     for (int j = 0; j < 8; j++) {
         const vu vectors = word(T, p, j), high = word(T, p, 8 + j / 2) >> (16 * (j % 2));
         const vu s = (j < 4 ? w0 : w1) >> (16 * (j / 2 % 2) + 6 * (j % 2)); /* four scales of three bits in a half word */
-        put_scale(to, j, AT_A, d * floats(((s & 7) << 1) + 1) * 0.125f);
-        put_scale(to, j, AT_A2, d * floats(((s >> 3 & 7) << 1) + 1) * 0.125f);
+        put_scale(T, to, j, AT_A, d * floats(((s & 7) << 1) + 1) * 0.125f);
+        put_scale(T, to, j, AT_A2, d * floats(((s >> 3 & 7) << 1) + 1) * 0.125f);
         for (int k = 0; k < 4; k++) {
             const vu nibble = high >> (4 * k) & 15;
             put_trits(T, to, j, k, (vectors >> (8 * k) & 255) | (nibble & 7) << 8, nibble >> 3);

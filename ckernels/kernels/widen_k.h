@@ -42,6 +42,16 @@ static void widen_q3_k(const uint8_t *p, uint8_t *to) {
     }
 }
 
+/* Q6_K as panels have it (formats.h), of which codes and scales would be picked apart anew for every eight rows of x. */
+static void widen_q6_k(const uint8_t *p, uint8_t *to) {
+    enum { T = ZL_TYPE_Q6_K };
+    for (int j = 0; j < 8; j++) {
+        const scales_ s = scales(T, p, j);
+        put_scales(T, to, j, (wide_scales){.a = s.a, .a2 = s.b});
+        for (int v = 0; v < 8; v++) put(T, to, j, v, code(T, codes_at(T, p, j), v) - (uint8_t)fmt_zero(T));
+    }
+}
+
 /* Of 32 nibbles from word `at` on code vector v: v in the low, v + 4 in the high nibbles of word v, each a number of a level. */
 ZL_INLINE vb level(const int type, const int8_t *table, const uint8_t *p, int at, int v) {
     const vu w = word(type, p, at + v % 4);
@@ -51,7 +61,7 @@ ZL_INLINE void levels_of(const int type, const int8_t *table, const uint8_t *p, 
     for (int v = 0; v < 8; v++) put(type, to, j, v, level(type, table, p, at, v));
 }
 static void widen_iq4_nl(const uint8_t *p, uint8_t *to) {
-    put_scale(to, 0, AT_A, f16_lanes(p));
+    put_scale(ZL_TYPE_IQ4_NL, to, 0, AT_A, f16_lanes(p));
     levels_of(ZL_TYPE_IQ4_NL, zl_values_iq4, p, to, 0, 0);
 }
 ZL_INLINE wide_scales iq4_xs_scales(const uint8_t *p, int j) { /* leads: d, upper scale pairs; words: scale nibbles 0, nibbles 1.. */
@@ -66,7 +76,7 @@ static void widen_iq4_xs(const uint8_t *p, uint8_t *to) {
 }
 static void widen_mxfp4(const uint8_t *p, uint8_t *to) {
     const vu e = u8_lanes(p);
-    put_scale(to, 0, AT_A, vf_select((vi)e < 2, vi_bits((vi)((e + 1) * 0x00200000u)), vi_bits((vi)((e - 1) << 23)))); /* 2^(e - 128) */
+    put_scale(ZL_TYPE_MXFP4, to, 0, AT_A, vf_select((vi)e < 2, vi_bits((vi)((e + 1) * 0x00200000u)), vi_bits((vi)((e - 1) << 23)))); /* 2^(e - 128) */
     levels_of(ZL_TYPE_MXFP4, zl_values_fp4, p, to, 0, 0);
 }
 static void widen_nvfp4(const uint8_t *p, uint8_t *to) { /* words: scales 0, nibbles of 16 values 1 + 2 g, 2 + 2 g */
@@ -75,7 +85,7 @@ static void widen_nvfp4(const uint8_t *p, uint8_t *to) { /* words: scales 0, nib
         const vu x = word(T, p, 0) >> (8 * g) & 255, e = x >> 3 & 15, m = x & 7;
         vf d = vf_select((vi)e == 0, floats(m) * vf_set1(0x1p-10f), floats(m + 8) * vi_bits((vi)((e + 116) << 23)));
         d = vf_select((vi)x == 127, vf_zero(), d);
-        put_scale(to, g / 2, g % 2 ? AT_A2 : AT_A, d);
+        put_scale(T, to, g / 2, g % 2 ? AT_A2 : AT_A, d);
         for (int v = 0; v < 2; v++) {
             const vu w = word(T, p, 1 + 2 * g + v);
             put(T, to, g / 2, 4 * (g % 2) + v, lookup(zl_values_fp4, w & 0x0f0f0f0fu));
@@ -93,7 +103,7 @@ static void widen_tq1_0(const uint8_t *p, uint8_t *to) { /* words: five trits 0.
     enum { T = ZL_TYPE_TQ1_0 };
     static const uint8_t power[5] = {1, 3, 9, 27, 81};
     const vf d = f16_lanes(p);
-    for (int j = 0; j < 8; j++) put_scale(to, j, AT_A, d);
+    for (int j = 0; j < 8; j++) put_scale(T, to, j, AT_A, d);
     for (int t = 0; t < 5; t++) {
         for (int v = 0; v < 8; v++) put(T, to, t, v, trits_of(word(T, p, v), power[t]));
         for (int v = 0; v < 4; v++) put(T, to, 5 + t / 2, 4 * (t % 2) + v, trits_of(word(T, p, 8 + v), power[t]));
@@ -103,19 +113,19 @@ static void widen_tq1_0(const uint8_t *p, uint8_t *to) { /* words: five trits 0.
 static void widen_tq2_0(const uint8_t *p, uint8_t *to) {
     enum { T = ZL_TYPE_TQ2_0 };
     for (int j = 0; j < 8; j++) {
-        put_scale(to, j, AT_A, f16_lanes(p));
+        put_scale(T, to, j, AT_A, f16_lanes(p));
         for (int v = 0; v < 8; v++) put(T, to, j, v, (vb)(word(T, p, 8 * (j / 4) + v) >> (2 * (j % 4)) & 0x03030303u) - 1);
     }
 }
 static void widen_q1_0(const uint8_t *p, uint8_t *to) {
     for (int j = 0; j < 4; j++) {
-        put_scale(to, j, AT_A, f16_lanes(p));
+        put_scale(ZL_TYPE_Q1_0, to, j, AT_A, f16_lanes(p));
         for (int v = 0; v < 8; v++) put(ZL_TYPE_Q1_0, to, j, v, (vb)(four_bits(word(ZL_TYPE_Q1_0, p, j) >> (4 * v)) << 1) - 1);
     }
 }
 static void widen_q2_0(const uint8_t *p, uint8_t *to) {
     for (int j = 0; j < 2; j++) {
-        put_scale(to, j, AT_A, f16_lanes(p));
+        put_scale(ZL_TYPE_Q2_0, to, j, AT_A, f16_lanes(p));
         for (int v = 0; v < 8; v++) put(ZL_TYPE_Q2_0, to, j, v, (vb)four_pairs(word(ZL_TYPE_Q2_0, p, 2 * j + v / 4) >> (8 * (v % 4))) - 1);
     }
 }

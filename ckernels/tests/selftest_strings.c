@@ -89,6 +89,60 @@ static int64_t merge_slowly(const zl_strings *s, const uint32_t *by, int separat
     }
 }
 
+/* A text with spaces for U+2581 is looked up and merged as the one that spells them out. */
+static void test_spaces(void) {
+    static uint8_t text[MAX_WORD], spelt[3 * MAX_WORD];
+    static int32_t ends[3 * MAX_WORD], want[3 * MAX_WORD];
+    for (int round = 0; round < 100; round++) {
+        zl_strings s = start();
+        for (int i = (int)below(60); i > 0; i--) {
+            int64_t n = 0;
+            for (int k = 1 + (int)below(5); k > 0; k--) {
+                if (below(2)) memcpy(spelt + n, "\xe2\x96\x81", 3), n += 3;
+                else spelt[n++] = (uint8_t)('a' + below(2));
+            }
+            add(&s, spelt, n);
+        }
+        finish(&s, 0);
+        zl_strings spaced = s;
+        spaced.spaces = 1;
+        for (int word = 0; word < 20; word++) {
+            const int64_t n = random_text(text, word ? 12 : MAX_WORD, 2);
+            int64_t m = 0, n_want, n_ends;
+            for (int64_t i = 0; i < n; i++) {
+                if (below(2)) text[i] = ' ';
+                if (text[i] != ' ') spelt[m++] = text[i];
+                else memcpy(spelt + m, "\xe2\x96\x81", 3), m += 3;
+            }
+            int32_t found, same, end = (int32_t)n, spelt_end = (int32_t)m;
+            CHECK(zl_strings_find(&spaced, text, n, &end, 1, &found) == ZL_OK && zl_strings_find(&s, spelt, m, &spelt_end, 1, &same) == ZL_OK &&
+                      found == same, "round %d word %d: string %d, want %d", round, word, found, same);
+            CHECK(zl_merge(&spaced, NULL, -1, text, n, ends, &n_ends) == ZL_OK && zl_merge(&s, NULL, -1, spelt, m, want, &n_want) == ZL_OK, "merge");
+            CHECK(n_ends == n_want, "round %d word %d: %lld symbols, want %lld", round, word, (long long)n_ends, (long long)n_want);
+            for (int64_t i = 0, k = 0, at = 0; k < n_ends && n_ends == n_want; k++) {
+                for (; i < ends[k]; i++) at += text[i] == ' ' ? 3 : 1;
+                CHECK(at == want[k], "round %d word %d: symbol %lld ends at %lld, want %d", round, word, (long long)k, (long long)at, want[k]);
+            }
+        }
+    }
+    /* a string as long as may be, of spaces alone and with a letter that leaves no room for a space; one that is longer is refused */
+    static uint8_t longest[ZL_LONGEST_PIECE + 1];
+    zl_strings s = start();
+    for (int i = 0; i < ZL_LONGEST_PIECE - 1; i += 3) memcpy(longest + i, "\xe2\x96\x81", 3);
+    longest[ZL_LONGEST_PIECE - 1] = 'a';
+    add(&s, longest, ZL_LONGEST_PIECE);
+    s.spaces = 1;
+    finish(&s, 0);
+    memset(text, ' ', 400), text[341] = 'a';
+    int32_t found[2], ends_of[2] = {342, 342 + 58};
+    CHECK(zl_strings_find(&s, text, 400, ends_of, 2, found) == ZL_OK && found[0] == 0 && found[1] == -1, "the longest string");
+    text[341] = ' ';
+    CHECK(zl_strings_find(&s, text, 400, ends_of, 1, found) == ZL_OK && found[0] == -1, "no room for the last space");
+    add(&s, longest, ZL_LONGEST_PIECE + 1);
+    s.n_slots = 4;
+    CHECK(zl_strings_build(&s, 0) == ZL_E_SHAPE, "a string that is too long");
+}
+
 static void test_doubling(const zl_strings *s, int separator, const uint8_t *text, int32_t *ends, int32_t *want) {
     for (int64_t n = MAX_WORD - 3, n_ends; n <= MAX_WORD; n++) {
         CHECK(zl_merge(s, NULL, separator, text, n, ends, &n_ends) == ZL_OK, "merge");
@@ -114,7 +168,8 @@ static void test_merge(void) {
         }
         finish(&s, 0);
         for (int word = 0; word < 12; word++) {
-            int64_t n = random_text(text, word < 10 ? 30 : 200, 2), n_ends = -1;
+            const int most = word < 10 ? 30 : round % 100 == word ? MAX_WORD : 200; /* some are long: the heap is filled several times */
+            int64_t n = random_text(text, most, 2), n_ends = -1;
             for (int64_t i = 0; word % 3 == 0 && i < n; i++)
                 if (!below(6)) text[i] = (uint8_t[]){0x80, 0x81, 0xc3, 0xbf}[below(4)]; /* continuation bytes stay with what is before */
             const uint32_t *by = round % 4 < 2 ? NULL : ranks;
@@ -181,6 +236,7 @@ int selftest_strings(zl_ctx *ctx) {
     failures = 0;
     test_index();
     test_merge();
+    test_spaces();
     test_errors();
     return failures;
 }

@@ -68,6 +68,8 @@ class FakeModel:
             timings={"prefill_s": 0.1, "decode_s": 0.1, "prefill_tps": 50.0, "decode_tps": 20.0},
             truncated=False,
             seed=7,
+            logprobs=None,
+            explain=None,
             fingerprint="isa=generic",
         )
 

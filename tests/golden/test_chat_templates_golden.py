@@ -16,6 +16,7 @@ from template_conversations import CONVERSATIONS, FIXED, NOW
 from zigllama.app.catalogue import cache_dir
 from zigllama.errors import TemplateError
 from zigllama.models import template_filters
+from zigllama.models.built_in_templates import BUILT_IN
 from zigllama.models.template_sandbox import Sandbox
 
 GOLDEN = json.loads((Path(__file__).parent / "chat_templates.json").read_text("utf-8"))
@@ -40,6 +41,14 @@ WHY = {
     "Conversation roles must alternate": "the model has no tools, and it says so",
     "Object of type generator is not JSON serializable": "it makes JSON of a generator",
     "This model only supports single tool-calls": "the model calls one tool at a time, and it says so",
+    "argument of type 'NoneType' is not iterable": "it takes no content of None",
+    'can only concatenate str (not "NoneType") to str': "it takes no content of None",
+    "'None' has no attribute 'split'": "it takes no content of None",
+    "Assistant message must have a string or a list": "it takes no content of None, and says so",
+    "object of type 'NoneType' has no len()": "it takes no content of None",
+    "unsupported operand type(s) for +: 'NoneType' and 'str'": "it takes no content of None",
+    "None has no element 0": "it takes no content of None",
+    "has no place for tools": "a built-in template without tools, and it says so",
 }
 
 
@@ -53,9 +62,12 @@ class Clock:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_as_transformers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = cache_dir() / "vocabularies" / "templates" / f"{name}.jinja"
-    if not path.is_file():
+    if name.startswith("built-in "):
+        source = BUILT_IN[name.removeprefix("built-in ")].encode()
+    elif path.is_file():
+        source = path.read_bytes()
+    else:
         pytest.skip("llama.cpp's vocabularies are not in the cache; tools/fetch_vocabularies.py fetches them")
-    source = path.read_bytes()
     assert hashlib.sha256(source).hexdigest() == TEMPLATES[name]["sha256"]
     monkeypatch.setattr(template_filters, "datetime", Clock)
     sandbox = Sandbox()
@@ -77,4 +89,4 @@ def test_every_refusal_has_its_reason() -> None:
     used = {part for part in WHY for r in refusals if part in r}
     assert [r for r in refusals if not any(part in r for part in WHY)] == [] and used == set(WHY)
     never = [n for n, rows in TEMPLATES.items() if all(isinstance(rows[c], str) for c in CONVERSATIONS)]
-    assert never == [] and len(TEMPLATES) == 70
+    assert never == [] and len(TEMPLATES) == 70 + len(BUILT_IN)

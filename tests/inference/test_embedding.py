@@ -93,7 +93,9 @@ def test_op_by_op_and_by_the_twins(path: Path, monkeypatch: pytest.MonkeyPatch) 
     with Model(path, n_threads=2) as m:
         np.testing.assert_array_equal(m.embed(TEXTS[:6]), want)
     with Model(path, backend="reference") as m:
-        np.testing.assert_allclose(m.embed(TEXTS[:6]), want, rtol=0, atol=2e-3)
+        # Variants round differently, and where a value lies between two steps of int8 the activation takes either: one
+        # part in 127 of its block's largest. Rows of length 1 are then a few thousandths apart, in all directions alike.
+        assert np.linalg.norm(m.embed(TEXTS[:6]) - want, axis=1).max() < 0.02
 
 
 def test_a_decoders_long_text_is_read_in_chunks(small_model: Small) -> None:

@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import zigllama as zl
 from zigllama import errors
 from zigllama.foundation.native_grammar import pushdown_machine
 from zigllama.inference import grammar_constraints
-from zigllama.inference.generation import only
 from zigllama.inference.grammar.compile import compile_rules
 from zigllama.inference.grammar.ir import Alt, Bytes, Chars, Expr, Literal, Repeat, Rules, Seq
 from zigllama.inference.grammar.mask import ids_of
@@ -102,6 +100,26 @@ def test_penalties_and_bias_do_not_bring_back_what_is_not_allowed(model: Model) 
     letter = model.tokenizer.encode("a", add_special=False)[0]
     r = model.generate("abc", grammar=g, logit_bias={letter: 1000.0}, repeat_penalty=1.5, top_k=0, **OPTIONS)
     assert len(r.text) == 20 and r.text.isdigit()
+
+
+def test_with_other_ways_to_choose(model: Model) -> None:
+    g = grammar(ANIMAL)
+    for options in (
+        {"mirostat_mode": 2},
+        {"top_k": 0, "typical_p": 0.5},
+        {"guidance_scale": 1.5, "negative_prompt": "dry"},
+    ):
+        r = model.generate("the cat", grammar=g, **OPTIONS | options)
+        assert g.accepts(r.text), options
+        asked = model.generate("the cat", grammar=g, forced=False, **OPTIONS | options)
+        assert asked.token_ids == r.token_ids, options
+    r = model.generate("the cat", grammar=g, logprobs=True, explain=True, **OPTIONS)
+    assert r.logprobs is not None and [p.token_id for p in r.logprobs] == r.token_ids
+    assert r.explain is not None and len(r.explain) == len(r.token_ids)
+    assert r.token_ids == model.generate("the cat", grammar=g, **OPTIONS).token_ids
+    for refused in ({"num_beams": 2}, {"penalty_alpha": 0.5}):
+        with pytest.raises(errors.InvalidArgument, match=f"{next(iter(refused))} with a grammar"):
+            model.generate("the cat", grammar=g, **refused)
 
 
 # --- forced runs ------------------------------------------------------------------------------------------------------
@@ -307,13 +325,6 @@ def test_any_json() -> None:
         assert not g.accepts(text), text
     assert not g.machine.finished(g.machine.read(g.machine.start, b"{")[1])
     assert g.machine.read(g.machine.start, b"{" + b" " * 60)[0] == 25  # white space has an end when writing
-
-
-def test_a_mask_is_what_is_left_of_logits() -> None:
-    logits = np.arange(70, dtype=np.float32)
-    mask = np.array([1 << 3, 1 << 31, 1 << 5], np.uint32)
-    out = only(logits, mask)
-    assert np.flatnonzero(np.isfinite(out)).tolist() == [3, 63, 69] and out[63] == 63
 
 
 def test_pieces_of_tokenizers(small_model: Small, model: Model) -> None:

@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 
 from zigllama.errors import InvalidArgument
 from zigllama.foundation.runtime import F32, Step
-from zigllama.inference import sampling
+from zigllama.inference.advanced_sampling import AdvancedSampler as Sampler
+from zigllama.inference.advanced_sampling import among_best
+from zigllama.inference.candidates import Candidates
 from zigllama.inference.generation import Stopper
-from zigllama.inference.sampling import Sampler, SamplingParams, split_keywords
+from zigllama.inference.row_scan import RowScan
+from zigllama.inference.sampling import SamplingParams, split_keywords
+from zigllama.inference.stages import chain
 from zigllama.neural_primitives.softmax import top_k
 
 OFF: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
@@ -26,8 +30,11 @@ def logits_of(probabilities: list[float]) -> F32:
 
 def kept(x: F32, p: SamplingParams) -> npt.NDArray[Any]:
     """Ids that top-k, top-p and min-p leave, by falling logit."""
-    ids, values = sampling.largest(x, p.top_k)
-    return ids[: sampling.kept(values, p)]
+    c = Candidates.of_row(x, RowScan())
+    for stage in chain(p):
+        c = stage(c)
+    assert c.ids is not None
+    return c.ids
 
 
 def test_kept_sets_by_hand() -> None:
@@ -134,7 +141,7 @@ def test_the_best_give_the_token_that_all_give(data: st.DataObject) -> None:
     values, ids = top_k.ref(x[None], Step.of_rows(1), k=min(n, 128))
     sampler = Sampler(params)
     assert sampler(x, history, 7, (values[0], ids[0])) == sampler(x, history, 7)
-    found = sampling.among_best((values[0], ids[0]), None, n, SamplingParams(top_k=40))
+    found = among_best((values[0], ids[0]), None, n, 40)
     assert found is not None  # the usual case does not fall back on the whole row
 
 

@@ -135,6 +135,21 @@ def test_what_users_write_is_no_control_token(name: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("at", range(3))
+def test_null_is_no_text(name: str, at: int) -> None:
+    """A content of None, or none at all, is an empty one: nowhere is the word None."""
+    turns = [dict(m) for m in TURNS]
+    turns[at]["content"] = ""
+    want = chat(name).render_chat([SYSTEM, *turns])
+    turns[at]["content"] = None  # type: ignore[assignment]
+    assert chat(name).render_chat([SYSTEM, *turns]) == want and "None" not in want.text
+    del turns[at]["content"]
+    assert chat(name).render_chat([SYSTEM, *turns]) == want
+    nothing = {"role": "system", "content": None}
+    assert "None" not in chat(name).render_chat([nothing, *TURNS]).text
+
+
 def test_qwen_with_tools() -> None:
     call = {"function": {"name": "f", "arguments": {"x": 1}}}
     messages: list[dict[str, Any]] = [

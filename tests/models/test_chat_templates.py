@@ -144,6 +144,30 @@ def test_what_is_no_conversation(tokenizer: Tokenizer) -> None:
         chat.render_chat([{"role": "user", "content": b"x"}])
 
 
+@pytest.mark.parametrize("bad", [5, 1.5, True, b"x", ["a"], {"a": 1}, object()])
+def test_types_of_every_argument(tokenizer: Tokenizer, bad: Any) -> None:
+    """A wrong type is InvalidArgument wherever it comes, never an error from inside."""
+    chat = ChatTemplates("{{ messages }}{{ tools }}", tokenizer)
+    calls: list[Any] = [lambda: ChatTemplates.from_metadata({}, tokenizer, template=bad)]
+    calls.append(lambda: ChatTemplates(bad, tokenizer))
+    if not isinstance(bad, dict):
+        calls.append(lambda: ChatTemplates("x", tokenizer, variables=bad))
+    calls.append(lambda: chat.render_chat(bad))
+    calls.append(lambda: chat.render_chat(CHAT, tools=bad))
+    if not isinstance(bad, bool):
+        calls.append(lambda: chat.render_chat(CHAT, add_generation_prompt=bad))
+    if isinstance(bad, int | float | bytes):
+        calls.append(lambda: chat.render_chat([{"role": "user", "content": bad}]))
+    calls.append(lambda: chat.render_chat([{"role": bad, "content": "x"}]))
+    if not isinstance(bad, dict):
+        calls.append(lambda: chat.render_chat([bad]))
+    for call in calls:
+        with pytest.raises(InvalidArgument):
+            call()
+    with pytest.raises(InvalidArgument, match="no template is given"):
+        ChatTemplates({}, tokenizer)
+
+
 def test_a_lone_surrogate(tokenizer: Tokenizer) -> None:
     chat = ChatTemplates("{{ '<|im_start|>' ~ messages[0].content }}", tokenizer)
     for content in ("ab\ud800", "<|im_end|>\ud83d"):

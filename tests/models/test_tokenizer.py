@@ -109,6 +109,22 @@ def test_bad_byte_token(text: str) -> None:
         Tokenizer.from_metadata({**metadata, "tokenizer.ggml.tokens": tokens})
 
 
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ("hybriddna", "DNA"),
+        ("whitespace", "spaces"),
+        ("rwkv", "RWKV"),
+        ("plamo2", "suffixes"),
+        ("none", "no tokenizer"),
+    ],
+)
+def test_models_of_other_architectures_are_refused_by_name(model: str, why: str) -> None:
+    metadata = small_vocabularies.bpe() | {"tokenizer.ggml.model": model}
+    with pytest.raises(UnsupportedTokenizer, match=rf"{model}'; .*{why}.*must be gpt2"):
+        Tokenizer.from_metadata(metadata)
+
+
 def test_unknown_names() -> None:
     """Nothing is guessed: model and pre-tokenizer must be known, or the latter passed."""
     metadata: dict[str, Any] = dict(small_vocabularies.bpe())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from zigllama.errors import BadMetadata
 from zigllama.models.conversion import vocabulary_files
 from zigllama.models.tokenizer import Tokenizer
 
@@ -57,3 +58,62 @@ def test_options(prefix: bool, merge: bool, rule: str) -> None:
         assert ours.encode(text, add_special=False) == ids, ascii(text)
         assert ours.decode(ids) == theirs.decode(ids), ascii(text)
         assert ours.encode_with_offsets(text, add_special=False)[0] == ids
+
+
+# --- where the file normalises ----------------------------------------------------------------------------------------
+
+
+def trained(**options: Any) -> tuple[Any, dict[str, Any]]:
+    """A SentencePiece BPE model trained here, and its vocabulary as the conversion writes it."""
+    sentencepiece = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
+    model = io.BytesIO()
+    settings = {"vocab_size": 300, "model_type": "bpe", "hard_vocab_limit": False, "minloglevel": 2} | options
+    lines = GENESIS.read_text("utf-8").split("\n")
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=model, **settings)
+    words = vocabulary_files._sentencepiece(model.getvalue(), "tokenizer.model")
+    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()), words.metadata(len(words.tokens))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"user_defined_symbols": ["<x>", "of", "==", "o", "é"]},
+        {"user_defined_symbols": ["<x>", "of"], "byte_fallback": True, "vocab_size": 600},
+        {"user_defined_symbols": ["<x>", "of"], "add_dummy_prefix": False},
+    ],
+)
+def test_against_sentencepiece(options: dict[str, Any]) -> None:
+    """A text is normalised whole, user-defined pieces apart, and then cut: spaces stay where they are."""
+    theirs, metadata = trained(**options)
+    ours = Tokenizer.from_metadata(metadata)
+    r = random.Random(0)
+    alphabets = ["the of and light ", " \u2581  ", "<x>of ", "éa\ufb01\u3316", "==  "]
+    for _ in range(3000):
+        drawn = [
+            r.choice(["<x>", "of", "=="]) if r.random() < 0.15 else r.choice(r.choice(alphabets)) for _ in range(30)
+        ]
+        text = "".join(drawn[: r.randrange(30)])
+        want = theirs.encode(text)
+        assert ours.encode(text, add_special=False) == want, ascii(text)
+        ids, places = ours.encode_with_offsets(text, add_special=False)
+        assert ids == want and all(a is not None and a[0] <= a[1] for a in places)
+        assert ours.unknown_id in want or ours.decode(want) == theirs.decode(want)
+
+
+def test_unknown_characters_are_one_token_a_run() -> None:
+    _, metadata = trained()
+    t = Tokenizer.from_metadata(metadata)
+    unknown = t.unknown_id
+    assert t.encode("a\u4e16\u754cb", add_special=False).count(unknown or 0) == 1
+    del metadata["tokenizer.ggml.unknown_token_id"]
+    with pytest.raises(BadMetadata, match="no token for byte 0xE4"):
+        Tokenizer.from_metadata(metadata).encode("a\u4e16b")
+
+
+def test_a_user_defined_piece_has_a_longest() -> None:
+    _, metadata = trained(user_defined_symbols=["<x>"])
+    tokens = list(metadata["tokenizer.ggml.tokens"])
+    tokens[tokens.index("<x>")] = "x" * 1025
+    with pytest.raises(BadMetadata, match="1025 bytes"):
+        Tokenizer.from_metadata(metadata | {"tokenizer.ggml.tokens": tokens})

@@ -11,6 +11,7 @@ where that is installed.
     measures.py  largest difference, Kullback-Leibler divergence, distance of the top two logits
     torch_model.py        a GGUF file as a transformers model
     llama_vocabulary.py   a vocabulary's ids by llama.cpp's library
+    sentencepiece_model.py, hf_wordpiece.py   the same by the libraries that these vocabularies are made with
     hf_bpe.py             the same by `tokenizers`, from rules written down apart from ours
 
 It is slow and large on purpose (eight bytes a weight) and is not part of the installed package: tools use it, and

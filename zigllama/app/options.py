@@ -129,6 +129,24 @@ SAMPLING: tuple[tuple[tuple[str, ...], str, type, str], ...] = (
     (("--top-k",), "top_k", int, "only the k likeliest tokens; 0 is off"),
     (("--top-p",), "top_p", float, "only the likeliest tokens that together have this probability; 1 is off"),
     (("--min-p",), "min_p", float, "only tokens at least this likely relative to the likeliest; 0 is off"),
+    (("--typical", "--typical-p"), "typical_p", float, "only tokens about as surprising as expected; 1 is off"),
+    (("--tfs", "--tfs-z"), "tfs_z", float, "cuts the flat tail of the distribution; 1 is off"),
+    (("--top-nsigma", "--top-n-sigma"), "top_n_sigma", float, "only logits within X deviations of the best; 0 is off"),
+    (("--xtc-probability",), "xtc_probability", float, "how often the likeliest tokens are left out; 0 is off"),
+    (("--xtc-threshold",), "xtc_threshold", float, "which tokens those are: at least this likely (default 0.1)"),
+    (("--dynatemp-range",), "dynatemp_range", float, "temperature within +-X, by the entropy; 0 is off"),
+    (("--dynatemp-exp",), "dynatemp_exponent", float, "how steeply it follows the entropy (default 1)"),
+    (("--mirostat",), "mirostat_mode", int, "1 or 2: hold the surprise near --mirostat-ent; 0 is off"),
+    (("--mirostat-ent",), "mirostat_tau", float, "that surprise, in bits per token (default 5)"),
+    (("--mirostat-lr",), "mirostat_eta", float, "how fast it is steered to (default 0.1)"),
+    (("--dry-multiplier",), "dry_multiplier", float, "taken off what would continue a repetition; 0 is off"),
+    (("--dry-base",), "dry_base", float, "grows by this factor per repeated token (default 1.75)"),
+    (("--dry-allowed-length",), "dry_allowed_length", int, "repetitions up to this length are free (default 2)"),
+    (("--dry-penalty-last-n",), "dry_last_n", int, "how many tokens are searched; -1 (the default) is all"),
+    (("--penalty-alpha",), "penalty_alpha", float, "contrastive search among --top-k candidates; 0 is off"),
+    (("--guidance-scale", "--cfg-scale"), "guidance_scale", float, "away from --negative-prompt; 1 is off"),
+    (("--num-beams",), "num_beams", int, "beam search; 1 is off"),
+    (("--top-logprobs",), "top_logprobs", int, "with --json, log-probabilities of the N likeliest of each step"),
     (("--repeat-penalty",), "repeat_penalty", float, "divides the logits of recent tokens; 1 is off"),
     (("--repeat-last-n",), "repeat_last_n", int, "how many tokens count as recent; -1 is the whole context"),
     (("--presence-penalty",), "presence_penalty", float, "taken off the logits of tokens that occurred; 0 is off"),
@@ -146,6 +164,10 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
     stop = "stop before this text; may be repeated"
     add("-r", "--reverse-prompt", "--stop", dest="stop", action="append", metavar="TEXT", help=stop)
     add("--ignore-eos", action="store_true", help="go on after an end-of-text token")
+    breaker = "no repetition goes across this text (default: \\n : \" *); 'none': there is none; may be repeated"
+    add("--dry-sequence-breaker", dest="dry_sequence_breakers", action="append", metavar="TEXT", help=breaker)
+    add("--negative-prompt", "--cfg-negative-prompt", metavar="TEXT", help="what --guidance-scale leads away from")
+    add("--explain", action="store_true", default=None, help="with --json, what each stage kept, per step")
     bias = "add to a token's logit, as 15043+1; may be repeated"
     add("-l", "--logit-bias", action="append", metavar="ID(+/-)X", help=bias)
     add_constraints(parser)
@@ -153,12 +175,15 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
 
 def generation_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `Model.generate` that the flags give."""
-    names = ["max_tokens", "stop", *(keyword for _, keyword, _, _ in SAMPLING)]
+    names = ["max_tokens", "stop", "negative_prompt", "explain", *(keyword for _, keyword, _, _ in SAMPLING)]
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if options.get("seed") == -1:
         options["seed"] = None
     if options.get("max_tokens") == -1:
         options["max_tokens"] = None
+    if args.dry_sequence_breakers:  # the first one given clears the default list, as in llama.cpp
+        given = [text for text in args.dry_sequence_breakers if text != "none"]
+        options["dry_sequence_breakers"] = [text.replace("\\n", "\n") for text in given]
     if args.ignore_eos:
         options["ignore_eos"] = True
     if args.logit_bias:

@@ -47,6 +47,17 @@ class StringIndex:
         record.key = [int.from_bytes(secret[:8], "little"), int.from_bytes(secret[8:], "little")]
         check(lib.zl_strings_build(record, last))
 
+    def with_spaces(self) -> StringIndex | None:
+        """The same index for texts in which a space stands for U+2581: they are a third as long where they are mostly
+        spaces. None where a string is too long for that."""
+        if self.record.longest > lib.ZL_LONGEST_PIECE:
+            return None
+        spaced = StringIndex.__new__(StringIndex)
+        spaced.strings, spaced._slots, spaced._keep = self.strings, self._slots, self._keep
+        spaced.record = ffi.new("zl_strings *", self.record[0])
+        spaced.record.spaces = 1
+        return spaced
+
     def find(self, text: bytes) -> int | None:
         """The number of the string that equals `text`, None where there is none."""
         found = ffi.new("int32_t *")

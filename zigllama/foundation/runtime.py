@@ -52,6 +52,7 @@ class Step:
     masks       per wanted row None or a bit mask over the vocabulary of the tokens allowed (uint32 words), or None for
                 no masks
     best        whether the best of each wanted row are wanted too, where the forward pass ends with `top_k`
+    hidden      whether the hidden states of the wanted rows are wanted too
     """
 
     tokens: I32
@@ -65,6 +66,7 @@ class Step:
     masks: list[npt.NDArray[np.uint32] | None] | None = None
     n_seq: int = 1
     best: bool = True
+    hidden: bool = False
     runtime: Any = None  # set by a runtime's `bind`; None means reference
 
     @property

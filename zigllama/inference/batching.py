@@ -101,8 +101,9 @@ class BatchProcessor:
                 step.out_rows = np.array(rows, np.int32)
             step.best = any(r.chooses for r, _ in turns)
             step.masks = masks
+            step.hidden = any(r.wants_hidden for r, _ in turns)
             logits = self.engine.run(step)
-            best = self.engine.best
+            best, hidden = self.engine.best, self.engine.hidden_rows
             self._pace = time.perf_counter() - began
         except BaseException as error:
             for (r, _), start in zip(turns, starts, strict=True):
@@ -121,6 +122,7 @@ class BatchProcessor:
         for (r, tokens), n, start in zip(turns, wanted, starts, strict=True):
             mine = slice(at, at + n)
             few = None if best is None else (best[0][mine], best[1][mine])
+            r.hidden_rows = None if hidden is None else hidden[mine]
             self._hand_over(r, tokens, start, logits[mine] if all(fine[mine]) else None, few)
             at += n
 
@@ -221,21 +223,28 @@ class BatchProcessor:
 
     def _enter(self) -> None:
         """Let in who waited longest, while there is a place and room for all that he may need."""
-        while self.waiting and len(self.active) < self.max_batch:
+        while self.waiting and len(self.active) + len(self.waiting[0].members) < self.max_batch:
             r = self.waiting[0]
+            together = [r, *r.members]
             try:
-                if r.sequence is None:
-                    r.sequence = self.cache.add(r.reserve)
-                else:
-                    self.cache.reserve(r.sequence, r.reserve)
-                r.cached = r.sequence.length
+                for x in together:
+                    x.cache = self.cache
+                    if x.sequence is None:
+                        x.sequence = self.cache.add(x.reserve)
+                    else:
+                        self.cache.reserve(x.sequence, x.reserve)
+                    x.cached = x.sequence.length
             except OutOfMemory as error:
+                for x in together:
+                    if x.owned and x.sequence is not None:
+                        self.cache.remove(x.sequence)
+                        x.sequence = None
                 if self.active:
                     return  # somebody will leave
                 r.fail(error)
             with self._lock:
                 self.waiting.popleft()
-                self.active.append(r)
+                self.active.extend(together)
             if r.error is not None:
                 self._leave()
 
@@ -243,7 +252,7 @@ class BatchProcessor:
         """Who ended, was cancelled or is too late goes, and gives back what was his; then his reader knows."""
         now = time.monotonic()
         for r in [*self.active, *self.waiting]:
-            if not r.ended and r.cancelled:
+            if r.leader is None and not r.ended and r.cancelled:
                 r.stop("cancelled")
             elif not r.ended and r.deadline is not None and now >= r.deadline:
                 r.stop("deadline")
@@ -260,6 +269,7 @@ class BatchProcessor:
             self._tell(r)
 
     def _tell(self, r: Request) -> None:
+        r = r.leader or r
         with self._lock:
             r.changed.notify_all()
         if r.listener is not None:

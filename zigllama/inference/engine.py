@@ -63,6 +63,8 @@ class Engine:
         self.lock = Turnstile()
         self.pid = os.getpid()
         self._program: TapeProgram | None = None
+        self._hidden_program: TapeProgram | None = None  # the same, which keeps the hidden states of the wanted rows
+        self.hidden_rows: F32 | None = None
         self._native_step: Any = None
         self.best: tuple[F32, I32] | None = None
         # called after each step of the tape with the program and the nanoseconds that the step took, or None
@@ -96,13 +98,15 @@ class Engine:
         ForkedContext, and what the ops raise.
 
         Where step.best, `best` then holds the values and ids (R, BEST) of each row's largest logits, best first, found
-        by the last op of the tape; None in the reference runtime, whose sampler sorts.
+        by the last op of the tape; None in the reference runtime, whose sampler sorts. Where step.hidden, `hidden_rows`
+        holds the normalised hidden states (R, C) that they were made of.
         """
         with self.lock:
             self.check()
-            self.best = None
+            self.best = self.hidden_rows = None
             if self.context is None:
-                logits: F32 = self.decoder.forward(step, self.cache)
+                self.hidden_rows = self.decoder.wanted_rows(step, self.cache)
+                logits: F32 = self.decoder.logits(self.hidden_rows)
                 return logits
             if self.mode == "eager":
                 return self._eager(step, None)
@@ -112,6 +116,7 @@ class Engine:
             if self.watch is not None:
                 self.watch(step, program, time.perf_counter_ns() - start)
             logits, values, ids = (program.result(i, step.n_out) for i in range(3))
+            self.hidden_rows = program.result(3, step.n_out) if step.hidden else None
             self.best = (values, ids.view(np.int32)) if step.best else None
             return logits
 
@@ -133,19 +138,32 @@ class Engine:
 
     def _prepare(self, step: Step) -> TapeProgram:
         """The program, and the step as C reads it in `_native_step`."""
-        if self._program is None:
-            self._program = TapeProgram(record(self._forward, FUSIONS), self.context, CHUNK)
+        program = self._hidden_program if step.hidden else self._program
+        if program is None:
+            program = TapeProgram(
+                record(self._forward_hidden if step.hidden else self._forward, FUSIONS), self.context, CHUNK
+            )
+            if step.hidden:
+                self._hidden_program = program
+            else:
+                self._program = program
         if self._native_step is None:
             assert self.context is not None
             self._native_step = self.context.make_step(step)
         else:
             self._native_step.update(step)
-        return self._program
+        return program
 
     def _forward(self, step: Step) -> tuple[Any, Any, Any]:
         """Logits, and the best of them with their ids."""
         logits = self.decoder.forward(step, self.cache)
         return logits, *top_k(logits, step, k=min(BEST, self.decoder.spec.n_vocab))
+
+    def _forward_hidden(self, step: Step) -> tuple[Any, ...]:
+        """The same, and the hidden states."""
+        hidden = self.decoder.wanted_rows(step, self.cache)
+        logits = self.decoder.logits(hidden)
+        return logits, *top_k(logits, step, k=min(BEST, self.decoder.spec.n_vocab)), hidden
 
     def hidden(self, step: Step, cache: ModelKVCache, observer: Observer) -> F32:
         """The stream after the last layer, normalised, (T, C), of a step of any cache of this model: run op by op, each
@@ -168,9 +186,9 @@ class Engine:
 
     def _eager(self, step: Step, observer: Observer | None) -> F32:
         bound = EagerRuntime(self.context, step, observer).bind()
-        if step.best:
-            logits, values, ids = self._forward(bound)
-            self.best = values.array, top_k_ids(ids)
+        if step.best or step.hidden:
+            logits, values, ids, hidden = self._forward_hidden(bound)
+            self.best, self.hidden_rows = (values.array, top_k_ids(ids)), hidden.array
         else:
             logits = self.decoder.forward(bound, self.cache)
         array: F32 = logits.array
@@ -207,8 +225,9 @@ class Engine:
         with self.lock:
             if not self.closed:
                 self.closed = True
-                if self._program is not None:
-                    self._program.close()
+                for program in (self._program, self._hidden_program):
+                    if program is not None:
+                        program.close()
                 if self.context is not None:
                     self.context.close()
 

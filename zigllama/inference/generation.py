@@ -6,17 +6,19 @@ model, and for how many at once, is batching.py's business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from zigllama.errors import InvalidArgument
 from zigllama.foundation.runtime import F32
-from zigllama.inference.sampling import Best, Sampler, SamplingParams
+from zigllama.inference.advanced_sampling import AdvancedSampler, Kept, Mask, TokenLogprobs
+from zigllama.inference.penalties import breaker_tokens
+from zigllama.inference.row_scan import RowScan
+from zigllama.inference.sampling import Best, SamplingParams
 from zigllama.models.tokenizer import StreamDecoder, Tokenizer
+from zigllama.models.tool_call_parts import ParsedAnswer, ToolCall
 
 if TYPE_CHECKING:
     from zigllama.inference.grammar_constraints import GrammarConstraint
@@ -40,6 +42,9 @@ class Result:
     timings         prefill_s, decode_s, prefill_tps, decode_tps (seconds; tokens per second)
     truncated       whether the prompt was cut: never, unless asked for
     fingerprint     what the bits depend on: ISA variant, cache type, how float weights are computed, BLAS library
+    read            how calls are read out of the ids of an answer; of a chat with tools only
+    logprobs        with logprobs=True or top_logprobs=n: per token its log-probability, and the n likeliest
+    explain         with explain=True: per step, the end token's included, what each stage of the sampler kept
     """
 
     text: str
@@ -51,12 +56,28 @@ class Result:
     fingerprint: str
     sampling: SamplingParams = field(repr=False)
     seed: int = 0
+    read: Callable[[Sequence[int]], ParsedAnswer] | None = field(default=None, repr=False, compare=False)
+    logprobs: list[TokenLogprobs] | None = field(default=None, repr=False)
+    explain: list[list[Kept]] | None = field(default=None, repr=False)
 
+    @cached_property
+    def answer(self) -> ParsedAnswer:
+        """The text without tool calls, and the calls."""
+        return ParsedAnswer(self.text) if self.read is None else self.read(self.token_ids)
 
-def only(logits: F32, mask: npt.NDArray[np.uint32]) -> F32:
-    """A row of logits (V,) with -inf for the tokens that a mask does not allow."""
-    bits = np.unpackbits(mask.view(np.uint8), count=len(logits), bitorder="little")
-    return np.where(bits, logits, np.float32(-np.inf))
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of tools that the model asks for; none where the chat was given no tools. Of an answer that was cut
+        (finish_reason "length") those that are complete."""
+        return self.answer.calls
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as a message, to go on with: {"role": "assistant", "content": .., "tool_calls": [..]}."""
+        if not self.tool_calls:
+            return {"role": "assistant", "content": self.text}
+        calls = [c.message() for c in self.tool_calls]
+        return {"role": "assistant", "content": self.answer.text, "tool_calls": calls}
 
 
 class Stopper:
@@ -95,6 +116,7 @@ class TextGenerator:
 
     max_tokens   None: until the context of `n_ctx` positions is full
     ignore_eos   go on past end tokens
+    scan         who passes over whole rows of logits, see AdvancedSampler
     constraint   what it must look like: it ends where nothing may follow, and is looked at once more when it is whole
 
     Raises InvalidArgument; `take` and `accept` also NoTokenAllowed, GrammarBudget, GrammarRefused.
@@ -109,12 +131,14 @@ class TextGenerator:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        scan: RowScan | None = None,
         constraint: GrammarConstraint | None = None,
     ) -> None:
         if max_tokens is not None and max_tokens < 0:
             raise InvalidArgument(f"max_tokens is {max_tokens}, want >= 0 or None")
         self.n_ctx, self.max_tokens, self.ignore_eos = n_ctx, max_tokens, ignore_eos
-        self.sampler = Sampler(params)
+        breakers = breaker_tokens(tokenizer, params.dry_sequence_breakers) if params.dry_multiplier else None
+        self.sampler = AdvancedSampler(params, scan=scan, breakers=breakers)
         self.constraint = constraint
         self.token_ids: list[int] = []
         self.finish_reason: str | None = None
@@ -127,18 +151,30 @@ class TextGenerator:
         """What was written so far."""
         return "".join(self._pieces)
 
-    def take(self, logits: F32, history: Sequence[int], best: Best = None) -> list[Event]:
+    @property
+    def logprobs(self) -> list[TokenLogprobs] | None:
+        """Those of `token_ids`, where they are asked for."""
+        p = self.sampler.params
+        return self.sampler.logprobs[: len(self.token_ids)] if p.logprobs or p.top_logprobs else None
+
+    @property
+    def explained(self) -> list[list[Kept]] | None:
+        """What each stage kept, per step, where it is asked for."""
+        return self.sampler.explained if self.sampler.params.explain else None
+
+    def take(self, logits: F32, history: Sequence[int], best: Best = None, mask: Mask = None) -> list[Event]:
         """What follows `history`, by its logits (V,): a token at most. It is in `token_ids`, unless it says end.
 
-        `best`: the largest logits with their ids, where they are known; see Sampler.
+        `best`: the largest logits with their ids, where they are known; `mask`: the tokens that are allowed. See
+        AdvancedSampler.
         """
         if self.max_tokens is not None and len(self.token_ids) >= self.max_tokens:
             return self.end("length")
         if self.constraint is not None:
             if self.constraint.complete:
                 return self.end("stop")
-            logits = only(logits, self.constraint.allowed()[0])
-        return self.accept(self.sampler(logits, history, len(history), best), history)
+            mask = self.constraint.allowed()[0]
+        return self.accept(self.sampler(logits, history, len(history), best, mask), history)
 
     @property
     def end_ids(self) -> frozenset[int]:

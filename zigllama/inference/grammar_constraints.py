@@ -38,6 +38,7 @@ from zigllama.inference.grammar.json_rules import json_rules
 from zigllama.inference.grammar.machine import DEAD, Machine
 from zigllama.inference.grammar.mask import mask_of
 from zigllama.inference.grammar.pushdown import Pushdown
+from zigllama.inference.sampling import SamplingParams
 from zigllama.models.tokenizer import Tokenizer
 
 U32 = npt.NDArray[np.uint32]
@@ -393,3 +394,12 @@ class GrammarConstraint:
         """The same after another beginning."""
         machine = self.grammar.machine
         return machine.finished(place.state) and bool(np.all(machine.next_states(place.state) == DEAD))
+
+
+def constraint_of(
+    given: Mapping[str, Any], tokenizer: Tokenizer, params: SamplingParams, *, ignore_eos: bool, forced: bool
+) -> GrammarConstraint:
+    """Of the keywords of `generate`. No runs are forced where each token's logits are asked for, or where what was
+    chosen steers what is chosen next. Raises as `grammar_of`."""
+    asked = params.logprobs or params.top_logprobs or params.explain or params.mirostat_mode
+    return GrammarConstraint(grammar_of(given), tokenizer, ignore_eos=ignore_eos, forced=forced and not asked)

@@ -12,7 +12,7 @@ What it is not: it runs no vision tower (vision.py) and renders no chat (models/
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from zigllama.errors import InvalidArgument, NonFinite, PlaceholderMismatch, Sha
 from zigllama.foundation.runtime import F32
 from zigllama.models.image_parts import PLACEHOLDER
 from zigllama.models.tokenizer import Tokenizer
+from zigllama.models.tool_call_parts import ParsedAnswer
 
 if TYPE_CHECKING:  # who sends no images does not wait for it
     from zigllama.inference.vision import ImageRows, Vision
@@ -31,10 +32,11 @@ Runs = tuple[tuple[int, F32], ...]  # (position of the first row, rows (N, C)), 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids, -1 for every row of an image, and those rows."""
+    """Token ids, -1 for every row of an image, and those rows. `read`: how tool calls are read out of what follows."""
 
     ids: list[int]
     images: Runs = ()
+    read: Callable[[Sequence[int]], ParsedAnswer] | None = None
 
 
 def split_text(text: str, tokenizer: Tokenizer) -> list[int]:

@@ -19,19 +19,20 @@ from zigllama.inference.batching import BatchProcessor
 from zigllama.inference.embedding import Embedder, choose_pooling, cut, normalized, pool, pooling_of
 from zigllama.inference.engine import CHUNK, Engine, choose_compute
 from zigllama.inference.generation import Event, Result, TextGenerator
+from zigllama.inference.guided import writing
 from zigllama.inference.images import Prompt, split_text, stood_in, with_images
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.model_info import model_info
 from zigllama.inference.request import Reading, Writing
-from zigllama.inference.sampling import CONSTRAINTS, split_keywords
+from zigllama.inference.row_scan import RowScan
 from zigllama.inference.scoring import Score, score
 from zigllama.inference.streaming import Handle, StreamingGenerator, agenerate
+from zigllama.inference.text_options import text_generator
 from zigllama.models.decoder import Decoder
 from zigllama.models.gguf import GGUFLoader
 from zigllama.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from zigllama.inference.grammar_constraints import GrammarConstraint
     from zigllama.inference.vision import Vision
     from zigllama.models.chat_templates import ChatTemplates, RenderedChat
 
@@ -203,7 +204,7 @@ class Model:
     def render_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
         add_generation_prompt: bool = True,
         template: str | None = None,
         **variables: Any,
@@ -211,7 +212,7 @@ class Model:
         """The file's template (or one passed, by name or as text) over messages: `.text` and `.ids`.
 
         `variables` are what the template reads besides (enable_thinking, documents). What users write never becomes a
-        control token. Raises TemplateMissing, UnknownName, TemplateError, TemplateLimit.
+        control token. Raises TemplateMissing, UnknownName, TemplateError, TemplateLimit, InvalidArgument.
         """
         from zigllama.models.chat_templates import ChatTemplates  # jinja2 is only loaded when a chat needs it
 
@@ -251,10 +252,14 @@ class Model:
 
     def _scan(self, prompt: Prompt, see: Callable[[int, F32], None], first: int) -> None:
         if prompt.ids:
-            rows = min(CHUNK, max(16, LOGITS_BYTES // 4 // self.spec.n_vocab))
-            request = Reading(prompt.ids, see, self.n_ctx, rows, first, prompt.images)
+            request = Reading(prompt.ids, see, self.n_ctx, self._rows_of_logits, first, prompt.images)
             self.scheduler.submit(request, alone=True)
             self.scheduler.finish(request)
+
+    @property
+    def _rows_of_logits(self) -> int:
+        """Of a step that wants the logits of all its rows."""
+        return min(CHUNK, max(16, LOGITS_BYTES // 4 // self.spec.n_vocab))
 
     def score(self, text: str | Sequence[int]) -> Score:
         """How likely the model finds a text: `.logprobs` (natural log, float32) of every token after the first, given
@@ -337,38 +342,9 @@ class Model:
         self._ids([i for i in ids if i != -1])
         return with_images(ids, images, self.vision, self.tokenizer)
 
-    def generator(
-        self,
-        *,
-        max_tokens: int | None = None,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
-        forced: bool = True,
-        **sampling: Any,
-    ) -> TextGenerator:
-        """A TextGenerator with these options. Raises TypeError for an unknown keyword, InvalidArgument for a bad
-        value, and what `Grammar` raises."""
-        constraint = self._constraint(sampling, ignore_eos, forced)
-        params = split_keywords(sampling)
-        stop = [stop] if isinstance(stop, str) else list(stop)
-        return TextGenerator(
-            self.tokenizer,
-            params,
-            self.n_ctx,
-            max_tokens=max_tokens,
-            stop=stop,
-            ignore_eos=ignore_eos,
-            constraint=constraint,
-        )
-
-    def _constraint(self, options: dict[str, Any], ignore_eos: bool, forced: bool) -> GrammarConstraint | None:
-        """Of the keywords that say what an answer must look like, which are taken out of the options."""
-        given = {name: options.pop(name) for name in CONSTRAINTS if name in options}
-        if all(value is None for value in given.values()):
-            return None
-        from zigllama.inference.grammar_constraints import GrammarConstraint, grammar_of
-
-        return GrammarConstraint(grammar_of(given), self.tokenizer, ignore_eos=ignore_eos, forced=forced)
+    def generator(self, **options: Any) -> TextGenerator:
+        """A TextGenerator with options of `generate`; see text_options.py. Raises as `text_generator`."""
+        return text_generator(self.tokenizer, self.n_ctx, RowScan(self.engine.context), **options)
 
     def request(
         self,
@@ -386,10 +362,15 @@ class Model:
         self._want_causal("a continuation")
         generator = self.generator(**options)
         made = prompt if isinstance(prompt, Prompt) else self.prompt(prompt, images)
-        return Writing(
+        negative = generator.sampler.params.negative_prompt
+        return writing(
             made.ids,
             generator,
+            self._rows_of_logits,
+            None if negative is None else self.prompt_ids(negative),
+            self.scheduler.max_batch,
             images=made.images,
+            read=made.read,
             fingerprint=self.fingerprint,
             lookup=lookup,
             deadline=deadline,
@@ -398,13 +379,17 @@ class Model:
         )
 
     @overload
-    def generate(self, prompt: str | Sequence[int], *, stream: Literal[False] = False, **options: Any) -> Result: ...
+    def generate(
+        self, prompt: str | Sequence[int] | Prompt, *, stream: Literal[False] = False, **options: Any
+    ) -> Result: ...
 
     @overload
-    def generate(self, prompt: str | Sequence[int], *, stream: Literal[True], **options: Any) -> StreamingGenerator: ...
+    def generate(
+        self, prompt: str | Sequence[int] | Prompt, *, stream: Literal[True], **options: Any
+    ) -> StreamingGenerator: ...
 
     def generate(
-        self, prompt: str | Sequence[int], *, stream: bool = False, **options: Any
+        self, prompt: str | Sequence[int] | Prompt, *, stream: bool = False, **options: Any
     ) -> Result | StreamingGenerator:
         """Continue a prompt. Options: max_tokens, stop, ignore_eos, the keywords of SamplingParams, and
 
@@ -425,8 +410,7 @@ class Model:
         return events if stream else events.run()
 
     def submit(self, prompt: str | Sequence[int], **options: Any) -> Handle:
-        """Continue a prompt while the caller does something else: `handle.result()`, `handle.cancel()`, or iterate over
-        its events. Options and errors as in `generate`."""
+        """Continue a prompt meanwhile: `handle.result()`, `handle.cancel()`, or its events. As `generate` otherwise."""
         request = self.request(prompt, **options)
         self.scheduler.submit(request)
         return Handle(self.scheduler, request)
@@ -463,14 +447,17 @@ class Model:
             raise InvalidArgument("agenerate gives events as they come: stream can only be True")
         return agenerate(self.scheduler, self.request(prompt, **options))
 
-    def chat(self, messages: str | Sequence[Mapping[str, Any]], **options: Any) -> Result:
-        """Answer messages (or one user's message as text), without keeping state. A message's content may be a list of
-        parts, images among them (models/image_parts.py). Options as in `generate`."""
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        chat = self.render_chat(messages)
-        result: Result = self.generate(chat.ids, images=chat.images or None, **options)
-        return result
+    def chat(
+        self, messages: str | Sequence[Mapping[str, Any]], tools: Any = None, template: Any = None, **options: Any
+    ) -> Any:
+        """Answer messages (or one user's message as text), without keeping state: a Result, or events with stream=True.
+
+        A content may be a list of parts, images among them (models/image_parts.py). `tools`: schemas or functions
+        (tool_schemas.py); what the model asks for is `result.tool_calls`. `template` as in `render_chat`, a mapping
+        `template_variables` is what it reads besides. Options and errors as in `generate` and `render_chat`."""
+        from zigllama.inference.chat_prompt import chat_prompt
+
+        return self.generate(chat_prompt(self, messages, tools, template, options), **options)
 
     def session(self, *, system: str | None = None) -> Any:
         """A conversation that keeps its place in the cache. See Session."""

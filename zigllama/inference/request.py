@@ -18,23 +18,21 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from zigllama.errors import ContextOverflow, InvalidArgument
 from zigllama.foundation.runtime import F32
+from zigllama.inference.advanced_sampling import Mask
 from zigllama.inference.generation import Event, Result, TextGenerator
 from zigllama.inference.images import Runs, check_tokens
-from zigllama.inference.kv_cache import CachedSequence
+from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.prefix_tree import Key
 from zigllama.inference.prompt_lookup import PromptLookup
 from zigllama.inference.sampling import Best
+from zigllama.models.tool_call_parts import ParsedAnswer
 from zigllama.transformers.interfaces import PAGE
 
 if TYPE_CHECKING:
     from zigllama.inference.grammar_constraints import Place
 
-Mask = npt.NDArray[np.uint32] | None  # bits over the vocabulary
 BUFFER = 32  # events that may wait for a reader before the sequence pauses
 
 
@@ -52,6 +50,9 @@ class Request:
 
     reading_most = 512  # rows of a chunk
     chooses = False  # whether it chooses tokens: then the best of its rows are looked for
+    wants_hidden = False  # whether it wants the hidden states of its rows too, in `hidden_rows` when they are taken
+    members: Sequence[Request] = ()  # requests that come and go with it (lanes.py)
+    leader: Request | None = None  # whose member it is
 
     def __init__(
         self,
@@ -80,6 +81,8 @@ class Request:
         self.ended = False  # nothing more is to be run
         self.error: BaseException | None = None
         self.cached = 0
+        self.cache: ModelKVCache  # set when it is let in
+        self.hidden_rows: F32 | None = None
         # what a reader sees, under the scheduler's lock
         self.events: deque[Event] = deque()
         self.done = False
@@ -164,12 +167,13 @@ class Writing(Request):
         *,
         fingerprint: str,
         lookup: bool | int = False,
+        read: Callable[[Sequence[int]], ParsedAnswer] | None = None,
         **options: Any,
     ) -> None:
         n_ctx, most = generator.n_ctx, generator.max_tokens
         reserve = n_ctx if most is None else len(tokens) + most
         super().__init__(tokens, n_ctx, reserve=reserve, **options)
-        self.generator, self.fingerprint = generator, fingerprint
+        self.generator, self.fingerprint, self.read = generator, fingerprint, read
         self.result: Result | None = None
         self._lookup = PromptLookup(*(() if lookup is True else (lookup,))) if lookup is not False else None
         self._places: list[Place] = []  # where the text would stand after each token of a draft
@@ -212,12 +216,16 @@ class Writing(Request):
         """The last of a prompt; all rows of a draft."""
         return n - self.n_due + 1 if n >= self.n_due else 0
 
+    def begin(self) -> None:
+        """The prompt is read: the first token is being chosen."""
+        self._first = self._first or time.monotonic()
+
     def take(self, logits: F32, n: int, best: Best) -> int:
         """Each row gives a token; the next row counts if it was fed that token."""
         assert self.sequence is not None
         fed = self.sequence.tokens  # of which the last n were run now
         right = n - len(logits)
-        self._first = self._first or time.monotonic()
+        self.begin()
         for i, row in enumerate(logits):
             right += 1
             few = None if best is None else (best[0][i], best[1][i])
@@ -299,6 +307,9 @@ class Writing(Request):
             fingerprint=self.fingerprint,
             sampling=self.generator.sampler.params,
             seed=self.generator.sampler.seed,
+            read=self.read,
+            logprobs=self.generator.logprobs,
+            explain=self.generator.explained,
         )
 
 

@@ -12,8 +12,9 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from zigllama.errors import ClosedError, SessionBusy, SessionFileError
+from zigllama.errors import ClosedError, InvalidArgument, SessionBusy, SessionFileError
 from zigllama.foundation.byte_source import StrPath
+from zigllama.inference.chat_prompt import chat_prompt
 from zigllama.inference.generation import Event, Result
 from zigllama.inference.images import Runs, as_rows, same_until
 from zigllama.inference.prefix_tree import common_prefix
@@ -38,6 +39,9 @@ class Session:
         with model.engine.lock:
             self._sequence = model.engine.cache.add()
         self._images: Runs = ()  # of what the sequence holds
+        self._tools: Any = None
+        self._template: Any = None
+        self.result: Result | None = None  # of the last turn
         self._closed, self._busy = False, threading.Lock()
 
     @overload
@@ -47,9 +51,12 @@ class Session:
     def chat(self, text: Content, *, stream: Literal[True], **options: Any) -> Iterator[Event]: ...
 
     def chat(self, text: Content, *, stream: bool = False, **options: Any) -> Result | Iterator[Event]:
-        """Say something, a text or a list of parts with images among them (models/image_parts.py); the answer. Options
-        as in `Model.generate`. Raises ContextOverflow, with the conversation as it was; SessionBusy while another
-        answer is being written."""
+        """Say something, a text or a list of parts with images among them (models/image_parts.py); the answer.
+
+        A list of messages (they have a role) goes as it is: what the tools said that `result.tool_calls` asked for,
+        [{"role": "tool", "name": .., "content": ..}]. Options as in `Model.chat`; `tools` and `template` that a turn
+        is given hold for the next ones. A stream's result is `s.result` once it has ended. Raises ContextOverflow, with
+        the conversation as it was; SessionBusy while another answer is being written."""
         self.model.engine.check()
         if self._closed:
             raise ClosedError("the session is closed")
@@ -65,17 +72,28 @@ class Session:
 
     def _turn(self, text: Content, options: dict[str, Any]) -> Generator[Event, None, Result]:
         with self._exclusive():
-            messages = [*self.messages, {"role": "user", "content": self._read(text)}]
-            chat = self.model.render_chat(messages)
-            request = self.model.request(chat.ids, sequence=self._sequence, images=chat.images or None, **options)
+            messages = [*self.messages, *self._said(text)]
+            tools = options.pop("tools", self._tools)
+            template = options.pop("template", self._template)
+            prompt = chat_prompt(self.model, messages, tools, template, options)
+            request = self.model.request(prompt, sequence=self._sequence, **options)
             ids, same = request.tokens, same_until(self._images, request.images)
             common = min(common_prefix(self._sequence.tokens, ids), len(ids) - 1)  # the last row's logits are wanted
             with self.model.engine.lock:  # to 0 where a window has moved on
                 self.model.engine.cache.truncate(self._sequence, common if same is None else min(common, same))
             self._images = request.images
             result = yield from StreamingGenerator(self.model.scheduler, request)
-            self.messages = [*messages, {"role": "assistant", "content": result.text}]
+            self.messages, self.result = [*messages, result.message], result
+            self._tools, self._template = tools, template
             return result
+
+    def _said(self, text: Content) -> list[dict[str, Any]]:
+        """What is said as messages. Raises InvalidArgument."""
+        if not isinstance(text, str) and not isinstance(text, Sequence):
+            raise InvalidArgument(f"a text, parts or messages are said, not {type(text).__name__}")
+        if text and not isinstance(text, str) and all(isinstance(m, Mapping) and "role" in m for m in text):
+            return [{**m, "content": self._read(m.get("content") or "")} for m in text]
+        return [{"role": "user", "content": self._read(text)}]
 
     def _read(self, text: Content) -> Content:
         """With the rows of its images in place of the images, so that each goes through the tower once."""
@@ -93,7 +111,7 @@ class Session:
         OutOfMemory when there is no slot left to hold its pages meanwhile.
         """
         with self._exclusive():
-            if self._images or not all(isinstance(m["content"], str) for m in self.messages):
+            if self._images or not all(isinstance(m.get("content"), str) for m in self.messages):
                 raise SessionFileError(os.fspath(path), "a conversation with images or other parts cannot be saved")
             cache, lock = self.model.engine.cache, self.model.engine.lock
             with lock:

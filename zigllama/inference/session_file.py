@@ -24,7 +24,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,7 @@ class Head:
     fingerprint: str
     cache_type: str
     n_tokens: int
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
 
 
 def model_digest(reader: GGUFReader) -> str:
@@ -194,7 +194,9 @@ def _parse(text: bytes, path: str) -> Head:
     except (ValueError, TypeError, RecursionError) as e:
         raise SessionFileError(path, f"its head cannot be read: {str(e)[:100]}") from None
     texts = isinstance(head.messages, list) and all(
-        isinstance(m, dict) and set(m) == {"role", "content"} and all(isinstance(v, str) for v in m.values())
+        isinstance(m, dict)
+        and {"role", "content"} <= set(m) <= {"role", "content", "tool_calls", "tool_call_id", "name"}
+        and all(isinstance(v, list if k == "tool_calls" else str) for k, v in m.items())
         for m in head.messages
     )
     names = all(isinstance(v, str) for v in (head.model, head.fingerprint, head.cache_type))

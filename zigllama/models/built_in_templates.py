@@ -23,7 +23,7 @@ SPLIT = """\
 
 CHATML = """\
 {% for message in messages %}
-{{ '<|im_start|>' ~ message.role ~ '\\n' ~ message.content ~ '<|im_end|>\\n' }}
+{{ '<|im_start|>' ~ message.role ~ '\\n' ~ (message.content or '') ~ '<|im_end|>\\n' }}
 {%- endfor %}
 {% if add_generation_prompt %}
 {{ '<|im_start|>assistant\\n' }}
@@ -36,9 +36,9 @@ LLAMA_2 = (
 {% for message in turns %}
 {% if message.role == 'user' %}
 {% set head = '<<SYS>>\\n' ~ system ~ '\\n<</SYS>>\\n\\n' if loop.first and system is not none else '' %}
-{{ bos_token ~ '[INST] ' ~ head ~ message.content | trim ~ ' [/INST]' }}
+{{ bos_token ~ '[INST] ' ~ head ~ (message.content or '') | trim ~ ' [/INST]' }}
 {%- elif message.role == 'assistant' %}
-{{ ' ' ~ message.content | trim ~ ' ' ~ eos_token }}
+{{ ' ' ~ (message.content or '') | trim ~ ' ' ~ eos_token }}
 {%- else %}
 REFUSE
 {%- endif %}
@@ -49,7 +49,7 @@ REFUSE
 LLAMA_3 = """\
 {{ bos_token }}
 {%- for message in messages %}
-{{ '<|start_header_id|>' ~ message.role ~ '<|end_header_id|>\\n\\n' ~ message.content | trim ~ '<|eot_id|>' }}
+{{ '<|start_header_id|>' ~ message.role ~ '<|end_header_id|>\\n\\n' ~ (message.content or '') | trim ~ '<|eot_id|>' }}
 {%- endfor %}
 {% if add_generation_prompt %}
 {{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
@@ -67,9 +67,9 @@ ALPACA = (
 {%- endif %}
 {% for message in turns %}
 {% if message.role == 'user' %}
-{{ '\\n\\n### Instruction:\\n' ~ message.content }}
+{{ '\\n\\n### Instruction:\\n' ~ (message.content or '') }}
 {%- elif message.role == 'assistant' %}
-{{ '\\n\\n### Response:\\n' ~ message.content ~ eos_token }}
+{{ '\\n\\n### Response:\\n' ~ (message.content or '') ~ eos_token }}
 {%- else %}
 REFUSE
 {%- endif %}
@@ -92,9 +92,9 @@ VICUNA = (
 {%- endif %}
 {% for message in turns %}
 {% if message.role == 'user' %}
-{{ 'USER: ' ~ message.content ~ ' ' }}
+{{ 'USER: ' ~ (message.content or '') ~ ' ' }}
 {%- elif message.role == 'assistant' %}
-{{ 'ASSISTANT: ' ~ message.content ~ eos_token }}
+{{ 'ASSISTANT: ' ~ (message.content or '') ~ eos_token }}
 {%- else %}
 REFUSE
 {%- endif %}
@@ -108,7 +108,7 @@ REFUSE
 ZEPHYR = """\
 {% for message in messages %}
 {% if message.role in ['system', 'user', 'assistant'] %}
-{{ '<|' ~ message.role ~ '|>\\n' ~ message.content ~ eos_token ~ '\\n' }}
+{{ '<|' ~ message.role ~ '|>\\n' ~ (message.content or '') ~ eos_token ~ '\\n' }}
 {%- else %}
 REFUSE
 {%- endif %}
@@ -124,9 +124,10 @@ MISTRAL = (
 {{ bos_token }}
 {%- for message in turns %}
 {% if message.role == 'user' %}
-{{ '[INST] ' ~ (system ~ '\\n\\n' if loop.first and system is not none else '') ~ message.content ~ ' [/INST]' }}
+{% set head = system ~ '\\n\\n' if loop.first and system is not none else '' %}
+{{ '[INST] ' ~ head ~ (message.content or '') ~ ' [/INST]' }}
 {%- elif message.role == 'assistant' %}
-{{ ' ' ~ message.content ~ eos_token }}
+{{ ' ' ~ (message.content or '') ~ eos_token }}
 {%- else %}
 REFUSE
 {%- endif %}
@@ -146,7 +147,7 @@ REFUSE
 {%- if loop.first and system is not none %}
 {{ system | trim ~ '\\n\\n' }}
 {%- endif %}
-{{ message.content | trim ~ '<end_of_turn>\\n' }}
+{{ (message.content or '') | trim ~ '<end_of_turn>\\n' }}
 {%- endfor %}
 {% if add_generation_prompt %}
 {{ '<start_of_turn>model\\n' }}
@@ -158,7 +159,7 @@ PHI_3 = """\
 {{ bos_token }}
 {%- for message in messages %}
 {% if message.role in ['system', 'user', 'assistant'] %}
-{{ '<|' ~ message.role ~ '|>\\n' ~ message.content ~ '<|end|>\\n' }}
+{{ '<|' ~ message.role ~ '|>\\n' ~ (message.content or '') ~ '<|end|>\\n' }}
 {%- else %}
 REFUSE
 {%- endif %}
@@ -187,12 +188,12 @@ QWEN = (
 {%- for message in turns %}
 {% if message.role == 'tool' %}
 {{ '<|im_start|>user' if loop.previtem is not defined or loop.previtem.role != 'tool' }}
-{{- '\\n<tool_response>\\n' ~ message.content ~ '\\n</tool_response>' }}
+{{- '\\n<tool_response>\\n' ~ (message.content or '') ~ '\\n</tool_response>' }}
 {{- '<|im_end|>\\n' if loop.nextitem is not defined or loop.nextitem.role != 'tool' }}
 {%- else %}
 {{ '<|im_start|>' ~ message.role }}
 {%- if message.content or not message.tool_calls %}
-{{ '\\n' ~ message.content }}
+{{ '\\n' ~ (message.content or '') }}
 {%- endif %}
 {% for call in message.tool_calls or [] %}
 {% set call = call.function or call %}
@@ -214,9 +215,9 @@ DEEPSEEK = (
 {{ bos_token ~ (system or '') }}
 {%- for message in turns %}
 {% if message.role == 'user' %}
-{{ '<｜User｜>' ~ message.content }}
+{{ '<｜User｜>' ~ (message.content or '') }}
 {%- elif message.role == 'assistant' %}
-{{ '<｜Assistant｜>' ~ message.content ~ '<｜end▁of▁sentence｜>' }}
+{{ '<｜Assistant｜>' ~ (message.content or '') ~ '<｜end▁of▁sentence｜>' }}
 {%- else %}
 REFUSE
 {%- endif %}
@@ -232,7 +233,7 @@ COMMAND_R = """\
 {{ bos_token }}
 {%- for message in messages %}
 {% if message.role in tokens %}
-{{ '<|START_OF_TURN_TOKEN|>' ~ tokens[message.role] ~ message.content | trim ~ '<|END_OF_TURN_TOKEN|>' }}
+{{ '<|START_OF_TURN_TOKEN|>' ~ tokens[message.role] ~ (message.content or '') | trim ~ '<|END_OF_TURN_TOKEN|>' }}
 {%- else %}
 REFUSE
 {%- endif %}

@@ -10,7 +10,7 @@ when the control tokens have been cut out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Self
 
@@ -19,6 +19,9 @@ from zigllama.models.built_in_templates import BUILT_IN, built_in
 from zigllama.models.image_parts import PLACEHOLDER, flattened, taken_out
 from zigllama.models.template_sandbox import Sandbox
 from zigllama.models.tokenizer import Tokenizer
+from zigllama.models.tool_call_parts import ParsedAnswer
+from zigllama.models.tool_calls import format_of, parse_tool_calls
+from zigllama.models.tool_schemas import as_schemas
 
 KEY = "tokenizer.chat_template"  # and KEY.NAME for further ones
 
@@ -27,12 +30,14 @@ KEY = "tokenizer.chat_template"  # and KEY.NAME for further ones
 class RenderedChat:
     """A rendered conversation: its text, and its token ids, to be used as they are (nothing is added).
 
-    `images`: those of its messages, in order; each stands as `<image>` in the text and as -1 among the ids.
+    `images`: those of its messages, in order; each stands as `<image>` in the text and as -1 among the ids. `read`:
+    where there are tools, and the template writes calls in a known form, how they are read out of an answer's ids.
     """
 
     text: str
     ids: list[int]
     images: tuple[Any, ...] = ()
+    read: Callable[[Sequence[int]], ParsedAnswer] | None = field(default=None, repr=False, compare=False)
 
 
 class ChatTemplates:
@@ -42,13 +47,18 @@ class ChatTemplates:
                  given
     variables    what templates may read besides: bos_token, eos_token
 
-    Raises TemplateError for a template that does not compile, TemplateLimit for one that is too long.
+    Raises TemplateError for a template that does not compile, TemplateLimit for one that is too long, InvalidArgument.
     """
 
     def __init__(
         self, source: str | Mapping[str, str], tokenizer: Tokenizer, variables: Mapping[str, str] | None = None
     ) -> None:
         sources = {"default": source} if isinstance(source, str) else source
+        for what, given in (("a template's source", sources), ("variables", variables or {})):
+            if not isinstance(given, Mapping) or not all(isinstance(s, str) for s in (*given, *given.values())):
+                raise InvalidArgument(f"{what}: want texts by name, found {given!r:.100}")
+        if not sources:
+            raise InvalidArgument("no template is given")
         self.tokenizer = tokenizer
         self._variables = dict(variables or {})
         self._sandbox = Sandbox()
@@ -64,8 +74,10 @@ class ChatTemplates:
     def from_metadata(cls, metadata: Mapping[str, Any], tokenizer: Tokenizer, template: str | None = None) -> Self:
         """The file's templates; or `template`: one of the file's by name, a built-in one by name, or Jinja text.
 
-        Raises TemplateMissing, UnknownName for a name that neither has, TemplateError.
+        Raises TemplateMissing, UnknownName for a name that neither has, TemplateError, InvalidArgument.
         """
+        if not isinstance(template, str | None):
+            raise InvalidArgument(f"a template is a name or Jinja text, not {type(template).__name__}")
         own = {"default" if k == KEY else k[len(KEY) + 1 :]: v for k, v in metadata.items() if _is_template(k)}
         for name, text in own.items():
             if not isinstance(text, str):
@@ -93,22 +105,21 @@ class ChatTemplates:
         self,
         /,
         messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
         add_generation_prompt: bool = True,
         **variables: Any,
     ) -> RenderedChat:
         """Messages -> text and ids.
 
         messages     {"role": .., "content": ..}; what else a template reads of them (tool_calls, name) is passed on. A
-                     content is a text, or a list of parts, some of which may be images (image_parts.py)
-        tools        schemas of functions, as JSON has them
+                     content is a text, None, or a list of parts, some of which may be images (image_parts.py)
+        tools        schemas of functions, as JSON has them, or Python functions (tool_schemas.py)
         variables    what this template reads besides: enable_thinking, documents, date_string
 
         Raises TemplateError (with the template's own words where it refuses), TemplateLimit, InvalidArgument.
         """
-        for m in messages:
-            if not isinstance(m, Mapping) or not isinstance(m.get("role"), str):
-                raise InvalidArgument(f"a message is a mapping with a role and a content, found {m!r:.100}")
+        _check(messages, add_generation_prompt)
+        tools = as_schemas(tools)
         messages, images = taken_out(messages)
         marker = _unused(messages, tools, variables)
         guard = _Guard([*self.tokenizer.control_texts, *([PLACEHOLDER] if images else [])], marker)
@@ -125,11 +136,43 @@ class ChatTemplates:
             return self._sandbox.render_bounded(template, {**seen, "messages": shown}, marker)
 
         marked = _rendered(render, guard(messages), len(images))
+        read = self._reader(marked.replace(marker, ""), tools)
         if not images:
-            return RenderedChat(marked.replace(marker, ""), self.tokenizer.encode_template(marked, marker))
+            return RenderedChat(marked.replace(marker, ""), self.tokenizer.encode_template(marked, marker), (), read)
         first, *rest = (self.tokenizer.encode_template(piece, marker) for piece in marked.split(PLACEHOLDER))
         ids = first + [i for piece in rest for i in (-1, *piece)]
-        return RenderedChat(marked.replace(marker, ""), ids, tuple(images))
+        return RenderedChat(marked.replace(marker, ""), ids, tuple(images), read)
+
+    def _reader(self, prompt: str, tools: list[Any] | None) -> Callable[[Sequence[int]], ParsedAnswer] | None:
+        """How the calls of an answer are read; None where there are none. The tags may be control tokens."""
+        form = format_of(self.sources[self.chosen(tools)]) if tools else None
+        if form is None:
+            return None
+
+        def read(ids: Sequence[int]) -> ParsedAnswer:
+            made = parse_tool_calls(self.tokenizer.decode(ids, special=True), format=form, tools=tools, prompt=prompt)
+            if not made.calls:
+                return ParsedAnswer(self.tokenizer.decode(ids))
+            said = made.text
+            for text in self.tokenizer.control_texts:
+                said = said.replace(text, "") if text else said
+            return ParsedAnswer(said.strip(), made.calls)
+
+        return read
+
+
+def _check(messages: Any, add_generation_prompt: Any) -> None:
+    """Raise InvalidArgument for what is no conversation."""
+    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
+        raise InvalidArgument(f"messages are a list of mappings, not {type(messages).__name__}")
+    for m in messages:
+        if not isinstance(m, Mapping) or not isinstance(m.get("role"), str):
+            raise InvalidArgument(f"a message is a mapping with a role and a content, found {m!r:.100}")
+        if not isinstance(m.get("content"), str | list | tuple | Mapping | None):
+            kind = type(m["content"]).__name__
+            raise InvalidArgument(f"the content of a message is a text, a list of parts or None, not {kind}")
+    if not isinstance(add_generation_prompt, bool):
+        raise InvalidArgument(f"add_generation_prompt is True or False, not {add_generation_prompt!r:.100}")
 
 
 def _rendered(render: Callable[[list[Any]], str], messages: list[Any], n_images: int) -> str:

@@ -51,7 +51,11 @@ class Decoder:
 
     def forward(self, step: Step, cache: Cache) -> Any:
         """Logits (R, V) of the rows step.out_rows."""
-        return self.logits(self.output_norm(gather(self._stream(step, cache), step)))
+        return self.logits(self.wanted_rows(step, cache))
+
+    def wanted_rows(self, step: Step, cache: Cache) -> Any:
+        """`hidden` of the rows step.out_rows: (R, C)."""
+        return self.output_norm(gather(self._stream(step, cache), step))
 
     def _stream(self, step: Step, cache: Cache) -> Any:
         """The stream after the last block: (T, C)."""

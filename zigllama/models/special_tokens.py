@@ -5,20 +5,27 @@
 Longest tokens go first, over the whole text, whatever stands further left: the order that llama.cpp and others use.
 User-defined tokens are always found. Control tokens (`<|im_start|>`) are found only where the caller says that the
 text may contain them: text that a person typed must not be able to end a turn.
+
+Some take the white space beside them with them: Phi 3's after them, RoBERTa's `<mask>` before it (vocabulary.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 PREFIX_LENGTH = 4
+WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
 class SpecialTokens:
     """Finds some tokens in texts."""
 
-    def __init__(self, tokens: Sequence[tuple[bytes, int]]) -> None:
-        """`tokens`: texts with their ids. One that is empty or not UTF-8 cannot be found in a text."""
+    def __init__(
+        self, tokens: Sequence[tuple[bytes, int]], before: Set[int] = frozenset(), after: Set[int] = frozenset()
+    ) -> None:
+        """`tokens`: texts with their ids. One that is empty or not UTF-8 cannot be found in a text. `before`, `after`:
+        those that take the white space there."""
+        self._before, self._after = before, after
         self._ids: dict[str, int] = {}
         for raw, i in tokens:
             try:
@@ -27,6 +34,7 @@ class SpecialTokens:
                 continue
             if text:
                 self._ids[text] = i
+        self._texts = {i: text for text, i in self._ids.items()}
         # Gemma has thousands of <unusedN>: tokens that begin alike are looked for together first.
         self._groups: dict[str, list[str]] = {}
         for text in self._ids:
@@ -37,8 +45,33 @@ class SpecialTokens:
         """What is looked for."""
         return list(self._ids)
 
-    def partition(self, text: str) -> list[str | int]:
-        """The text's parts in order: an id for each token found, a string for what lies between."""
+    def partition(self, text: str, skip: str = "") -> list[str | int]:
+        """The text's parts in order: an id for each token found, a string for what lies between, without the white
+        space, and the characters `skip`, that a token takes."""
+        return [part for part, _, _ in self.places(text, skip)]
+
+    def places(self, text: str, skip: str = "") -> list[tuple[str | int, int, int]]:
+        """`partition`, and where each part begins and ends in the text, in characters. What a token takes is its."""
+        parts = self._parts(text)
+        made, at, white = list[tuple[str | int, int, int]](), 0, WHITE + skip
+        for i, part in enumerate(parts):
+            if isinstance(part, int):
+                n = len(self._texts[part])
+                made.append((part, made[-1][2] if made else 0, at + n))
+                at += n
+                continue
+            begin, end = 0, len(part)
+            if i and parts[i - 1] in self._after:
+                begin = end - len(part.lstrip(white))
+                made[-1] = (*made[-1][:2], at + begin)
+            if i + 1 < len(parts) and parts[i + 1] in self._before:
+                end = max(begin, len(part.rstrip(white)))
+            if begin < end:
+                made.append((part[begin:end], at + begin, at + end))
+            at += len(part)
+        return made
+
+    def _parts(self, text: str) -> list[str | int]:
         present = [t for prefix, group in self._groups.items() if prefix in text for t in group if t in text]
         if not present:
             return [text] if text else []

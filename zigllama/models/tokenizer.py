@@ -29,6 +29,16 @@ from .tokenizer_wordpiece import WordPieceEncoder
 from .unicode_forms import normalized, with_origin
 from .vocabulary import BYTE, CONTROL, PREFIX, UNKNOWN, USER_DEFINED, Vocabulary
 
+TWO_SEPARATORS = ("roberta-bpe", "jina-v1-en", "jina-v2-code")  # pairs as RoBERTa has them, if a file does not say
+NOT_READ = {  # models of tokenizers that files of other architectures name
+    "hybriddna": "byte-level BPE beside words of DNA of one length, for models of genomes",
+    "whitespace": "whole words between spaces, without merges",
+    "rwkv": "a greedy search in RWKV's own list of words",
+    "plamo2": "a search from the text's end by a table of suffixes, PLaMo 2's",
+    "none": "the file says that it has no tokenizer: use token ids",
+    "no_vocab": "the file says that it has no tokenizer: use token ids",
+}
+
 
 class Tokenizer:
     """The tokenizer of a GGUF file; one with a vocabulary and no weights is enough.
@@ -59,7 +69,8 @@ class Tokenizer:
         self.model = str(metadata.get(PREFIX + "model", ""))
         if self.model not in ("gpt2", "gemma4", "llama", "bert", "t5"):
             known = "gpt2 or gemma4 (BPE), llama (SentencePiece BPE), t5 (unigram) or bert (WordPiece)"
-            hint = f"`tokenizer.ggml.model` must be {known}"
+            why = f"{NOT_READ[self.model]}; " if self.model in NOT_READ else ""
+            hint = f"{why}`tokenizer.ggml.model` must be {known}"
             raise UnsupportedTokenizer(self.model or "(none)", hint)
         vocabulary = self._vocabulary = Vocabulary(metadata)
         self.pre = str(metadata.get(PREFIX + "pre", "")) if pre is None else pre
@@ -85,7 +96,8 @@ class Tokenizer:
             unknown = vocabulary.special_id("unknown", 2)
             self._encoder = UnigramEncoder(vocabulary, unknown, vocabulary.flag("add_space_prefix", False))
         else:
-            self._encoder = SentencePieceEncoder(vocabulary, vocabulary.flag("add_space_prefix", True))
+            given = vocabulary.special_id("unknown")  # what is in no vocabulary is an error where none is named
+            self._encoder = SentencePieceEncoder(vocabulary, vocabulary.flag("add_space_prefix", True), given)
             add_bos, bos, eos, unknown = True, 1, 2, 0  # LLaMA's, where the file does not say
         form = str(vocabulary.metadata.get(PREFIX + "normalizer.form", ""))
         if form not in ("", "NFC"):
@@ -101,6 +113,8 @@ class Tokenizer:
             vocabulary.special_id(name)  # checked now, used when the ends are asked for
         self.add_bos = vocabulary.flag("add_bos_token", add_bos) and self.bos_id is not None
         self.add_eos = vocabulary.flag("add_eos_token", add_eos) and self.eos_id is not None
+        self.separator_id = vocabulary.special_id("seperator")  # so the key is spelt
+        self.add_separator = vocabulary.flag("add_sep_token", self.pre in TWO_SEPARATORS)
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -122,7 +136,7 @@ class Tokenizer:
     def _special(self, *kinds: int) -> SpecialTokens:
         raw = self._vocabulary.tokens.raw
         found = np.flatnonzero(np.isin(self._vocabulary.effective_types, kinds))
-        return SpecialTokens([(raw(i), i) for i in found.tolist()])
+        return SpecialTokens([(raw(i), i) for i in found.tolist()], *self._vocabulary.takes_space(self.pre))
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Token ids of a text.
@@ -155,8 +169,8 @@ class Tokenizer:
         Bytes, not characters, for a token may be part of one. Places ascend; None is that of what was put around the
         text. A space that was put before the text is in a token's bytes and not in its place; a character that
         normalisation makes several tokens of is the place of the last of them, the others' are empty; what it removes
-        belongs to the token before. So the places of a byte-level vocabulary's tokens, one after the other, are the
-        text.
+        belongs to the token before, and white space that a special token takes is its. So the places of a byte-level
+        vocabulary's tokens, one after the other, are the text.
         """
         _check_text(text)
         ids, places = list[int](), list[Span | None]()
@@ -164,12 +178,11 @@ class Tokenizer:
             ids, places = [self.bos_id], [None]
         special = self._all_special if parse_special else self._user_defined
         after_special, at = True, 0
-        for part in special.partition(text):
+        for part, begin, end in special.places(text):
+            n = len(text[begin:end].encode())
             if isinstance(part, int):
-                n = len(self._vocabulary.tokens.raw(part))
                 found, spans = [part], [(0, n)]
             else:
-                n = len(part.encode())
                 found, spans = self._part_with_offsets(part, after_special)
             ids += found
             places += [(at + a, at + b) for a, b in spans]
@@ -189,6 +202,25 @@ class Tokenizer:
         text, origin = with_origin(text, "NFC")
         ids, spans = self._encoder.encode_with_offsets(text, after_special)
         return ids, [(int(origin[a]), int(origin[b])) for a, b in spans]
+
+    def encode_pair(self, first: str, second: str, parse_special: bool = False) -> tuple[list[int], list[int]]:
+        """Two texts as one, for models that judge pairs: a question and a passage. Ids, and the segment of each.
+
+            BERT      [CLS] first [SEP] second [SEP]              segments 0 up to the first [SEP], 1 behind it
+            RoBERTa   <s> first </s></s> second </s>              segments all 0: it has one
+
+        Between them stands EOS, where the file ends texts with it, and the separator, where `add_sep_token` says so.
+        Raises UnsupportedTokenizer where neither does; InvalidArgument as `encode`.
+        """
+        eos = [self.eos_id] if self.add_eos else []
+        separator = [self.eos_id if self.separator_id is None else self.separator_id] if self.add_separator else []
+        between = [i for i in (*eos, *separator) if i is not None]
+        if not between:
+            raise UnsupportedTokenizer("pair", "the file puts nothing between two texts (add_eos_token, add_sep_token)")
+        begin = [self.bos_id] if self.add_bos and self.bos_id is not None else []
+        head = begin + self.encode(first, False, parse_special) + between
+        tail = self.encode(second, False, parse_special) + (between[:1] if self.add_eos else [])
+        return head + tail, [0] * len(head) + [int(self.model == "bert")] * len(tail)
 
     def infill_ids(self) -> tuple[int, int, int]:
         """The tokens before a prefix, a suffix and the middle in an infilling prompt. Raises UnsupportedTokenizer."""
@@ -216,7 +248,7 @@ class Tokenizer:
         _check_text(text.replace(marker, "") if marker else text)
         ids: list[int] = []
         after_special = True
-        for part in self._control.partition(text):
+        for part in self._control.partition(text, marker):
             for piece in [part] if isinstance(part, int) else self._user_defined.partition(part.replace(marker, "")):
                 ids += [piece] if isinstance(piece, int) else self._encode_part(piece, after_special)
                 after_special = isinstance(piece, int)

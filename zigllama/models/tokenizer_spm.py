@@ -5,37 +5,56 @@
 Two neighbouring pieces may be joined if the result is a token; the pair whose token has the highest score goes first,
 of equal ones the leftmost. A character that is no token becomes the tokens of its UTF-8 bytes, `<0xE4>` and so on.
 
+A vocabulary without such tokens that names an unknown one has that, a run of them one.
+
+User-defined tokens are cut out of the text first, and what lies between is a text of its own, as in llama.cpp. Where a
+file has a map of characters or merges spaces, which llama.cpp does for unigram models only, it is SentencePiece's rule:
+the whole text is normalised, those tokens apart, and then cut, so that "a  <x>" keeps the space before <x>.
+
 There is no pre-tokenizer: the whole text is one word. To be fast all the same, the text is cut where no join can ever
 reach across: before a \u2581 (U+2581) that follows a byte which, in no token, stands before one. The ids are the same.
+Spaces are not spelt out where the index can read them as U+2581: ten megabytes of spaces stay ten.
 
 Source: T. Kudo and J. Richardson, "SentencePiece", 2018.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from zigllama.errors import BadMetadata
+from zigllama.foundation.native_strings import StringIndex
+from zigllama.foundation.native_unigram import LONGEST_PIECE, PieceTrie
 
 from .space_normalizer import SpaceNormalizer
 from .text_encoder import Span, TextEncoder, places
-from .vocabulary import BYTE, NORMAL, PREFIX, UNUSED, Vocabulary
+from .vocabulary import BYTE, CONTROL, NORMAL, PREFIX, UNKNOWN, UNUSED, USER_DEFINED, Vocabulary
 
 SPACE = "\u2581"
 RAW_SPACE = SPACE.encode()
 WORD_CACHE = 1 << 15  # words whose ids are remembered
 LONGEST_CACHED = 128  # bytes
+BLOCK = 1 << 18  # bytes that are looked through at a time for cuts; pieces of a word that are spelt in bytes
 
 
 class SentencePieceEncoder(TextEncoder):
     """Text to ids and ids to bytes by scores. Special tokens and the ends of a text are tokenizer.py's matter."""
 
-    def __init__(self, vocabulary: Vocabulary, add_space_prefix: bool) -> None:
-        self.vocabulary, self.add_space_prefix = vocabulary, add_space_prefix
+    def __init__(self, vocabulary: Vocabulary, add_space_prefix: bool, unknown: int | None = None) -> None:
+        self.vocabulary, self.add_space_prefix, self.unknown = vocabulary, add_space_prefix, unknown
         self._normalizer = SpaceNormalizer(vocabulary)
+        if not self._normalizer.trivial and (kept := self._kept()):
+            self.cut_out, self.restarts = (), (CONTROL, UNKNOWN)
+            self._pieces = {vocabulary.tokens.raw(i): i for i in kept}
+            self._normalizer = SpaceNormalizer(vocabulary, PieceTrie(vocabulary.tokens, np.array(kept)))
+            self._cut = re.compile(b"|".join(map(re.escape, sorted(self._pieces, key=len, reverse=True))))
         self.merge_spaces = self._normalizer.merge_spaces
         self.strip = add_space_prefix or self.merge_spaces
         self._words: dict[bytes, list[int]] = {}
@@ -50,42 +69,53 @@ class SentencePieceEncoder(TextEncoder):
         return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
     @cached_property
-    def _joinable(self) -> frozenset[int]:
-        """Bytes that stand right before a U+2581 inside some token."""
+    def _joinable(self) -> npt.NDArray[np.bool_]:
+        """Whether each byte stands right before a U+2581 inside some token, bool (256,); a space does where the last
+        byte of U+2581 does."""
         tokens = self.vocabulary.tokens
         data = tokens.data
-        if len(data) < 4:
-            return frozenset()
-        at = np.flatnonzero((data[:-2] == 0xE2) & (data[1:-1] == 0x96) & (data[2:] == 0x81))
-        first = np.zeros(len(data) + 1, bool)
-        first[tokens.starts] = True
-        inside = at[~first[at]]
-        return frozenset(np.unique(data[inside - 1]).tolist())
+        found = np.zeros(256, bool)
+        if len(data) >= 4:
+            at = np.flatnonzero((data[:-2] == 0xE2) & (data[1:-1] == 0x96) & (data[2:] == 0x81))
+            first = np.zeros(len(data) + 1, bool)
+            first[tokens.starts] = True
+            found[data[at[~first[at]] - 1]] = True
+        found[0x20] |= found[RAW_SPACE[-1]]
+        return found
 
     @cached_property
-    def _byte_ids(self) -> list[int | None]:
-        """Token of each byte: `<0xHH>`, else the byte itself as text."""
+    def _spaced(self) -> StringIndex | None:
+        """The index that reads a space as U+2581. None where U+2581 is no token, so that a space may be three ids."""
+        index = self.vocabulary.index
+        return index.with_spaces() if RAW_SPACE in index else None
+
+    @cached_property
+    def _byte_ids(self) -> npt.NDArray[np.int32]:
+        """Token of each byte, int32 (256,): `<0xHH>`, else the byte itself as text; -1 for none."""
         find = self.vocabulary.index.find
-        return [find(bytes((b,))) if (i := find(b"<0x%02X>" % b)) is None else i for b in range(256)]
+        ids = (find(bytes((b,))) if (i := find(b"<0x%02X>" % b)) is None else i for b in range(256))
+        return np.array([-1 if i is None else i for i in ids], np.int32)
 
     def encode(self, text: str, after_special: bool) -> list[int]:
         """Ids of a text without special tokens. Raises `BadMetadata` if a byte is needed that has no token."""
         prefix = self.add_space_prefix and after_special
-        if self._normalizer.trivial:
-            raw = (" " + text if prefix else text).replace(" ", SPACE).encode()
-        else:
+        if not self._normalizer.trivial:
             raw = self._normalizer.apply(text.encode(), prefix)[0].tobytes()
+        elif self._spaced is not None:
+            raw = (b" " if prefix else b"") + text.encode()
+        else:
+            raw = (" " + text if prefix else text).replace(" ", SPACE).encode()
         ids: list[int] = []
         words = self._words
-        for word in self._split(raw):
+        for word in self._parts(raw):
             found = words.get(word)
             if found is None:
-                found = self._encode_word(word)
+                found = self._encode_word(word)[0].tolist()
                 if len(word) <= LONGEST_CACHED:
                     if len(words) >= WORD_CACHE:
                         words.clear()
                     words[word] = found
-            ids += found
+            ids += found[1:] if self._joins(ids, found) else found
         return ids
 
     def encode_with_offsets(self, text: str, after_special: bool) -> tuple[list[int], list[Span]]:
@@ -94,53 +124,93 @@ class SentencePieceEncoder(TextEncoder):
             text.encode(), self.add_space_prefix and after_special, with_origin=True
         )
         ids, ends, at = list[int](), list[int](), 0
-        for word in self._split(normalized.tobytes()):
-            found, found_ends = self._encode_word_with_ends(word)
-            ids += found
-            ends += [at + end for end in found_ends]
+        for word in self._parts(normalized.tobytes()):
+            found, found_ends = self._encode_word(word)
+            if self._joins(ids, found[:1].tolist()):
+                ids.pop()
+                ends.pop()
+            ids += found.tolist()
+            ends += (found_ends + at).tolist()
             at += len(word)
         assert origin is not None  # it was asked for
         return ids, places(np.array(ends, np.int32), origin)
 
-    def _split(self, text: bytes) -> list[bytes]:
-        joinable = self._joinable
-        first, *rest = text.split(RAW_SPACE)
-        words: list[bytes] = []
-        current = [first]
-        last = first[-1] if first else None  # the byte before the next U+2581; None: the text begins there
-        for part in rest:
-            if last is not None and last not in joinable:
-                words.append(b"".join(current))
-                current = []
-            current += (RAW_SPACE, part)
-            last = part[-1] if part else RAW_SPACE[-1]
-        words.append(b"".join(current))
-        return words
+    _cut: re.Pattern[bytes] | None = None  # finds user-defined tokens in a normalised text
+    _pieces: Mapping[bytes, int] = MappingProxyType({})  # and which they are
 
-    def _encode_word(self, word: bytes) -> list[int]:
-        return self._encode_word_with_ends(word)[0]
+    @cached_property
+    def _falls_back(self) -> bool:
+        """Whether there are tokens of bytes."""
+        return any(self.vocabulary.index.find(b"<0x%02X>" % b) is not None for b in range(256))
 
-    def _encode_word_with_ends(self, word: bytes) -> tuple[list[int], list[int]]:
-        index = self.vocabulary.index
+    def _joins(self, ids: list[int], found: list[int]) -> bool:
+        """Whether a run of unknown characters goes on from one word to the next."""
+        return self.unknown is not None and ids[-1:] == found[:1] == [self.unknown] and not self._falls_back
+
+    def _kept(self) -> list[int]:
+        """User-defined tokens that a text can hold."""
+        tokens = self.vocabulary.tokens
+        found = np.flatnonzero((self.vocabulary.types == USER_DEFINED) & (tokens.lengths > 0))
+        long = found[tokens.lengths[found] > LONGEST_PIECE]
+        if len(long):
+            reason = f"token {long[0]} has {tokens.lengths[long[0]]} bytes, a user-defined one at most {LONGEST_PIECE}"
+            raise BadMetadata(PREFIX + "tokens", reason)
+        return list(found.tolist())
+
+    def _parts(self, text: bytes) -> Iterator[bytes]:
+        """A normalised text as user-defined tokens and words."""
+        if self._cut is None:
+            return self._split(text)
+        edges = [0, *(e for m in self._cut.finditer(text) for e in m.span()), len(text)]
+        parts = [text[a:b] for a, b in pairwise(edges)]  # between tokens, a token, between tokens, ..
+        return (w for i, part in enumerate(parts) for w in ([part] if i % 2 else self._split(part)) if w)
+
+    def _split(self, text: bytes) -> Iterator[bytes]:
+        """The words of a normalised text: no join reaches across their ends."""
+        data, begin = np.frombuffer(text, np.uint8), 0
+        for first in range(0, len(text), BLOCK):
+            block = data[first : first + BLOCK + 2]  # U+2581 may end beyond
+            spaces, n = block[:BLOCK] == 0x20, min(BLOCK, max(0, len(block) - 2))
+            spaces[:n] |= (block[:n] == 0xE2) & (block[1 : n + 1] == 0x96) & (block[2 : n + 2] == 0x81)
+            at = first + np.flatnonzero(spaces)
+            at = at[at > 0]
+            for cut in at[~self._joinable[data[at - 1]]].tolist():
+                yield text[begin:cut]
+                begin = cut
+        yield text[begin:]
+
+    def _encode_word(self, word: bytes) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Ids, and the byte of the word after each. What is no token is given by its bytes, or where there are none of those
+        as the unknown token, a run of it once."""
+        if word in self._pieces:
+            return np.array([self._pieces[word]], np.int32), np.array([len(word)], np.int32)
+        index = self._spaced or self.vocabulary.index
         ends = index.merge(word, ranks=self._ranks)
         ids = index.find_pieces(word, ends)
         if (ids >= 0).all():
-            return ids.tolist(), ends.tolist()
-        found, found_ends = list[int](), list[int]()
-        begins = [0, *ends[:-1].tolist()]
-        for i, begin, end in zip(ids.tolist(), begins, ends.tolist(), strict=True):
-            if i >= 0:
-                found.append(i)
-                found_ends.append(end)
-                continue
-            piece = word[begin:end]
-            for k, byte in enumerate(piece, begin + 1):  # a single character: what was joined is a token
-                of_byte = self._byte_ids[byte]
-                if of_byte is None:
-                    raise BadMetadata(PREFIX + "tokens", f"no token for byte 0x{byte:02X}, and none for {piece!r}")
-                found.append(of_byte)
-                found_ends.append(k)
-        return found, found_ends
+            return ids, ends
+        if self.unknown is not None and not self._falls_back:
+            last = np.append((ids[:-1] >= 0) | (ids[1:] >= 0), True)  # of a run of unknown ones
+            return np.where(ids < 0, np.int32(self.unknown), ids)[last], ends[last]
+        data, found, found_ends, begin = np.frombuffer(word, np.uint8), [], [], 0
+        for first in range(0, len(ids), BLOCK):  # a few at a time: what it takes is many times as long
+            some, its_ends = ids[first : first + BLOCK], ends[first : first + BLOCK]
+            lengths = np.diff(its_ends, prepend=np.int32(begin))
+            # A piece that is a token is one id, at its last byte; of another one each byte is.
+            wanted = np.repeat(some < 0, lengths)
+            wanted[its_ends - begin - 1] = True
+            made = np.where(np.repeat(some < 0, lengths), self._byte_ids[data[begin : its_ends[-1]]], 0)
+            made[its_ends[some >= 0] - begin - 1] = some[some >= 0]
+            if (made < 0).any():
+                k = begin + int(np.argmax(made < 0))
+                i = first + int(np.searchsorted(its_ends, k, "right"))
+                piece = word[ends[i - 1] if i else 0 : ends[i]]
+                raise BadMetadata(PREFIX + "tokens", f"no token for byte 0x{word[k]:02X}, and none for {piece!r}")
+            places = np.flatnonzero(wanted)
+            found.append(made[places])
+            found_ends.append((begin + 1 + places).astype(np.int32))
+            begin = int(its_ends[-1])
+        return np.concatenate(found), np.concatenate(found_ends)
 
     def piece(self, i: int, kind: int) -> bytes:
         """The bytes of token `i`, which has type `kind`."""

@@ -47,6 +47,11 @@ OLD_FIM_KEYS = {"fim_pre": "prefix", "fim_suf": "suffix", "fim_mid": "middle"}
 ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")  # Harmony's frame is part of the text
 
 
+# Tokens that take white space with them, which no file says: all of Phi 3's but these take what follows.
+PHI_3 = ("<|user|>", "<|assistant|>", "<|end|>", "<|placeholder1|>")
+PHI_3_PLAIN = ("<unk>", "<s>", "<|endoftext|>")
+
+
 class Vocabulary:
     """Tokens and what the metadata says about them. Raises `BadMetadata` for what does not fit together."""
 
@@ -195,6 +200,15 @@ class Vocabulary:
             ends.discard(texts_of_ends[b"</s>"])
             types[texts_of_ends[b"</s>"]] = NORMAL
         return frozenset(ends), types
+
+    def takes_space(self, pre: str) -> tuple[frozenset[int], frozenset[int]]:
+        """Control tokens that take the white space before them, and those that take what follows, by their texts:
+        `<mask>` of RoBERTa and XLM-R, ModernBERT's `[MASK]`; of a vocabulary with Phi 3's turns all but PHI_3_PLAIN."""
+        before = self.find(["<mask>", *(["[MASK]"] if pre == "modern-bert" else [])])
+        control = np.flatnonzero(np.isin(self.effective_types, (CONTROL, UNKNOWN)))
+        is_phi_3 = self.metadata.get(PREFIX + "model") == "llama" and len(self.find(PHI_3)) == len(PHI_3)
+        after = set(control.tolist()) - set(self.find(PHI_3_PLAIN)) if is_phi_3 else set[int]()
+        return frozenset(before) & frozenset(control.tolist()), frozenset(after)
 
     eos: int | None = None  # set by the tokenizer, whose family has its own defaults
 
