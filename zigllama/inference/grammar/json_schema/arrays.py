@@ -334,6 +334,10 @@ class Within:
             return plan.item_plan(self.items).begin(byte, frame)
         return None
 
+    def like(self) -> Within:
+        """The place before any whitespace, where all but whitespace does the same."""
+        return self.plans.place(Within, self.plan, self.items, self.phase, self.plans.spaces)
+
     def cuts(self) -> tuple[int, ...]:
         """Where what bytes do may change."""
         return TOKENS

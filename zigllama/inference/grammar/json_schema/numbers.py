@@ -318,6 +318,10 @@ class Digits:
         result = self.ended()
         return None if result is None else Over(result)
 
+    def like(self) -> None:
+        """No other place is known where all but whitespace does the same."""
+        return
+
     def cuts(self) -> tuple[int, ...]:
         """Where what bytes do may change."""
         return SIGNS if self.plan.free else DIGITS

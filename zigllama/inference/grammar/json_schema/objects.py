@@ -444,6 +444,10 @@ class Inside:
             return plan.plan_of(m, self.key).begin(byte, frame)
         return None
 
+    def like(self) -> Inside:
+        """The place before any whitespace, where all but whitespace does the same."""
+        return self.plans.place(Inside, self.plan, self.members, self.phase, self.key, self.plans.spaces)
+
     def cuts(self) -> tuple[int, ...]:
         """Where what bytes do may change."""
         return TOKENS

@@ -144,6 +144,10 @@ class Literal:
             return Pop(self.result)
         return Go(self._plans.place(Literal, self.word, self.at + 1, self.result))
 
+    def like(self) -> None:
+        """No other place is known where all but whitespace does the same."""
+        return
+
     def cuts(self) -> tuple[int, ...]:
         """Where what bytes do may change."""
         byte = self.word[self.at]
@@ -174,6 +178,10 @@ class Document:
             after = self.plans.fewer(self.spaces)
             return None if after is None else Go(self.plans.place(Document, self.plan, False, after))
         return None if self.done else self.plan.begin(byte, self)
+
+    def like(self) -> None:
+        """No other place is known where all but whitespace does the same."""
+        return
 
     def cuts(self) -> tuple[int, ...]:
         """Where what bytes do may change."""

@@ -93,6 +93,10 @@ class Quoted:
     def _at(self, listener: Listener | None, *escape: object) -> Action | None:
         return None if listener is None else Go(self.plans.place(Quoted, listener, escape))
 
+    def like(self) -> None:
+        """No other place is known where all but whitespace does the same."""
+        return
+
     def cuts(self) -> Iterable[int]:
         """Where what bytes do may change."""
         kind = self.escape[0] if self.escape else ""

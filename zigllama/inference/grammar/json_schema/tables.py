@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Protocol
 
-from .transducer import Go, Over, Place, Pop, Push
+from .transducer import SPACE, Go, Over, Place, Pop, Push
 
 GO, PUSH, POP, OVER = range(4)
 NONE = -1
@@ -22,6 +22,9 @@ class Cut(Place, Protocol):
 
     def cuts(self) -> Iterable[int]:
         """Bytes that may do something else than the one before them."""
+
+    def like(self) -> Cut | None:
+        """Another place, where all but whitespace does the same; None: no other is known."""
 
 
 class Book(Protocol):
@@ -37,6 +40,7 @@ class Tables:
         self.book = book
         self.results: list[object] = []
         self._numbers: dict[object, int] = {}
+        self._kept: dict[int, tuple[list[int], list[int]]] = {}  # rows of places that others are like
 
     def _result(self, result: object) -> int:
         found = self._numbers.get(result)
@@ -48,6 +52,24 @@ class Tables:
     def row(self, place: int) -> tuple[list[int], list[int]]:
         """257 entries, and the pairs (child, frame) that those of kind PUSH are indices of, one after the other."""
         at = self.book.places[place]
+        other = at.like()
+        if other is None:
+            return self._row(at)
+        if other.number not in self._kept:
+            self._kept[other.number] = self._row(other)
+        row, pairs = self._kept[other.number]
+        if other is not at:
+            row = row.copy()
+            for byte in SPACE:
+                match at.act(byte):
+                    case Go(to):
+                        row[byte] = to.number << 2 | GO
+                    case action:
+                        assert action is None, "whitespace only leads on"
+                        row[byte] = NONE
+        return row, pairs
+
+    def _row(self, at: Cut) -> tuple[list[int], list[int]]:
         row: list[int] = []
         pairs: dict[tuple[int, int], int] = {}
         bounds = sorted({0, BYTES, *at.cuts()})
