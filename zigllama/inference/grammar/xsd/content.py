@@ -14,7 +14,7 @@ from zigllama.inference.grammar.ir import EMPTY, Alt, Automaton, Expr, Literal, 
 
 from .attributes import ANY_ORDER, Attribute, Attributes, any_order, attributes_of, written
 from .reader import XSD, Name, Node
-from .simple import MAX_LEVELS, Simple, SimpleTypes, built_in
+from .simple import MAX_LEVELS, Simple, SimpleTypes, built_in, normalised
 from .spelling import IN_TEXT, MIXED, SOME_SPACE, SPACE, escaped, prologue
 
 GLOBALS = ("element", "attribute", "simpleType", "complexType", "group", "attributeGroup", "notation")
@@ -127,9 +127,10 @@ class Schema:
         """The type, or what is left of it where a value is fixed. A default must be a value, and changes nothing."""
         for name in ("fixed", "default"):
             if name in node.attributes:
-                literal = self.simple.literal(kind, node.attributes[name], node)
-                if name == "fixed":
-                    return replace(kind, texts=determinise(literal))
+                self.simple.literal(kind, node.attributes[name], node)
+                if name == "fixed":  # in this spelling, whatever else means the same
+                    text = normalised(node.attributes[name], kind.white)
+                    return replace(kind, texts=determinise(Literal(text.encode())))
         return kind
 
     # --- elements ---

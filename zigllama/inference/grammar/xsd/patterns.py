@@ -26,7 +26,8 @@ START: Set = (
 INSIDE: Set = union(START, ((0x2D, 0x2E), (0x30, 0x39), (0xB7, 0xB7)))
 # What some edition allows: the fifth's tables, and letters that only earlier ones list
 ANY_START: Set = union(START, category("L"), category("Nl"), ((0x37F, 0x1FFF), (0x200C, 0x200D)), ((0x2070, 0x218F),),
-                       ((0x2C00, 0x2FEF), (0x3001, 0xD7FF)), ((0xF900, 0xFDCF), (0xFDF0, 0xFFFD), (0x10000, 0xEFFFF)))  # fmt: skip
+                       ((0x2C00, 0x2FEF), (0x3001, 0xD7FF)),
+                       ((0xF900, 0xFDCF), (0xFDF0, 0xFFFD), (0x10000, 0xEFFFF)))  # fmt: skip
 ANY_INSIDE: Set = union(ANY_START, INSIDE, category("M"), category("Nd"), ((0x203F, 0x2040),), category("Lm"))
 SPACE: Set = ((0x9, 0xA), (0xD, 0xD), (0x20, 0x20))
 WORD: Set = complement(union(category("P"), category("Z"), category("C")))
@@ -139,7 +140,10 @@ class XsdReader(Reader):
             chars = {"i": (START, ANY_START), "c": (INSIDE, ANY_INSIDE)}[c.lower()][0 if small else 1]
             return Member(complement(chars) if c.isupper() else chars)
         if c in "dDsSwW":
-            chars = {"d": category("Nd"), "s": SPACE, "w": WORD}[c.lower()]
+            # symbols belong to \w, and some validators think they do not
+            small = self.wide if c.isupper() else not self.wide
+            word = intersection(WORD, complement(category("S"))) if small else WORD
+            chars = {"d": category("Nd"), "s": SPACE, "w": word}[c.lower()]
             return Member(complement(chars) if c.isupper() else chars)
         if c in "pP":
             self.s.need("{")
