@@ -36,7 +36,7 @@ from zigllama.inference.grammar.explaining import Explanation, said_of
 from zigllama.inference.grammar.ir import Rules
 from zigllama.inference.grammar.json_rules import json_rules
 from zigllama.inference.grammar.machine import DEAD, Machine
-from zigllama.inference.grammar.mask import mask_of
+from zigllama.inference.grammar.mask import ids_of, mask_of
 from zigllama.inference.grammar.pushdown import Pushdown
 from zigllama.inference.sampling import SamplingParams
 from zigllama.models.tokenizer import Tokenizer
@@ -44,6 +44,7 @@ from zigllama.models.tokenizer import Tokenizer
 U32 = npt.NDArray[np.uint32]
 KEPT_MASKS = 512  # per vocabulary and grammar: 16 MB with 262,144 tokens
 KEPT_GRAMMARS = 16
+BLANKS, WHITE = 24, b" \t\n\r"
 
 
 class Grammar:
@@ -52,6 +53,8 @@ class Grammar:
     machine       reads bytes, in C
     make_twin     makes the same machine in Python, which a finished answer is read with once more
     check         what else a finished answer must pass: raises ValueError
+    blanks        white space is no more than this at a stretch while anything else may follow: a model that writes
+                  nothing else would never end. None: as much as the machine allows
     wide          what `accepts` asks in place of the machine, which writes texts and need not know all their spellings
 
     Made by the `from_` functions, which raise GrammarError for a text that cannot be read, UnsupportedSyntax and
@@ -66,8 +69,9 @@ class Grammar:
         what: str = "the grammar",
         check: Callable[[str], object] | None = None,
         wide: Callable[[bytes], bool] | None = None,
+        blanks: int | None = None,
     ) -> None:
-        self.machine, self.what = machine, what
+        self.machine, self.what, self.blanks = machine, what, blanks
         self._make_twin, self._check, self._wide = make_twin, check, wide
         self._kept: WeakKeyDictionary[TokenTable, Kept] = WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -87,17 +91,20 @@ class Grammar:
     @classmethod
     def from_json_schema(cls, schema: Any, **options: Any) -> Self:
         """Of a JSON Schema: a dictionary, a boolean, JSON text, or a class with `model_json_schema` (pydantic's).
-        Options are those of `zigllama.inference.grammar.json_schema.Options`.
+        Options are those of `zigllama.inference.grammar.json_schema.Options`; `whitespace` is counted here, since a
+        machine that counts has so many times the states.
         """
         if hasattr(schema, "model_json_schema"):
             schema = schema.model_json_schema()
-        made = _front_end("json_schema").compile_schema(schema, **options)
-        return cls(made.native(), made.twin, what="the schema", check=made.check, wide=made.accepts)
+        blanks = options.pop("whitespace", BLANKS)
+        made = _front_end("json_schema").compile_schema(schema, **options, whitespace=-1)
+        return cls(made.native(), made.twin, what="the schema", check=made.check, wide=made.accepts, blanks=blanks)
 
     @classmethod
     def from_json(cls) -> Self:
         """Any JSON text (RFC 8259)."""
         made = cls.from_rules(json_rules(), json.loads)
+        made.blanks = BLANKS
         made._wide = lambda document: machines.accepts(Pushdown(compile_rules(json_rules(writing=False))), document)
         return made
 
@@ -253,6 +260,11 @@ class TokenTable:
             return table
 
     @cached_property
+    def blank(self) -> U32:
+        """A mask of the tokens that are nothing but white space."""
+        return mask_of((i for i, p in enumerate(self.pieces) if p and not p.strip(WHITE)), len(self.pieces))
+
+    @cached_property
     def _sorted(self) -> list[bytes]:
         return sorted(p for p in set(self.pieces) if p)
 
@@ -276,10 +288,11 @@ class Kept:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a text stands: the machine's state, and how many bytes were written."""
+    """Where a text stands: the state, how many bytes were written, and how many of the last are white space."""
 
     state: int
     written: int = 0
+    blanks: int = 0
 
 
 class GrammarConstraint:
@@ -322,6 +335,11 @@ class GrammarConstraint:
 
     def _plain(self, at: Place) -> tuple[U32, int, int]:
         mask, n, first = self.grammar.mask(self._table, at.state)
+        if self.grammar.blanks is not None and at.blanks >= self.grammar.blanks and n > 1:
+            fewer = mask & ~self._table.blank
+            if fewer.any():
+                left = ids_of(fewer)
+                mask, n, first = fewer, min(2, len(left)), left[0]
         if self._open is not None and self.grammar.machine.finished(at.state):
             mask = mask & ~self._open
             ids = np.flatnonzero(mask)
@@ -367,7 +385,10 @@ class GrammarConstraint:
         if not piece:
             return None
         n, state = self.grammar.machine.read(place.state, piece)
-        return Place(state, place.written + n) if n == len(piece) else None
+        if n < len(piece):
+            return None
+        last = len(piece) - len(piece.rstrip(WHITE))
+        return Place(state, place.written + n, last + (place.blanks if last == n else 0))
 
     def accept(self, token: int) -> None:
         """This token was written. An end token changes nothing. Raises InvalidArgument for one that is not allowed."""

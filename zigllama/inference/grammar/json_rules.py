@@ -1,7 +1,7 @@
 """Any JSON text, as rules (RFC 8259).
 
-For writing, white space is bounded: a model that writes nothing else would never end; and there is none around the
-whole text, which ends with its value. Nesting is not limited.
+For writing there is no white space around the whole text, which ends with its value. Within it there may be any; who
+writes bounds it (grammar_constraints.py). Nesting is not limited.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from functools import cache
 
 from .ir import MAX_CODE_POINT, Alt, Bytes, Chars, Expr, Literal, Ref, Repeat, Rules, Seq, optional
 
-SPACES = 24  # at a place, when writing
 DIGIT, HEX = Bytes(((0x30, 0x39),)), Bytes(((0x30, 0x39), (0x41, 0x46), (0x61, 0x66)))
 
 
@@ -51,8 +50,8 @@ def _listed(open_: bytes, item: Expr, close: bytes, ws: Expr) -> Expr:
 
 @cache
 def json_rules(writing: bool = True) -> Rules:
-    """Rules of any JSON text; `writing`: with bounded white space."""
-    ws = Repeat(Bytes(((0x09, 0x0A), (0x0D, 0x0D), (0x20, 0x20))), 0, SPACES if writing else None)
+    """Rules of any JSON text; `writing`: without white space around it."""
+    ws = Repeat(Bytes(((0x09, 0x0A), (0x0D, 0x0D), (0x20, 0x20))), 0, None)
     value = Alt(
         (
             Ref("object"),
