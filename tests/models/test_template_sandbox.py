@@ -211,8 +211,8 @@ FLOODS = [
     "{{ 'a' in range(100000) }}",
     "{% set l = ['aaaa'] * 20000 %}{{ l | sort(attribute='0.' * 5000 ~ '0') | length }}",
     "{% set l = ['aaaa'] * 20000 %}{{ l | sort(false, false, '0.' * 5000 ~ '0') | length }}",
-    "{% set l = ['aaaa'] * 20000 %}{{ l | map(attribute='0.' * 90 ~ '0') | list | length }}",
-    "{% set l = ['aaaa'] * 20000 %}{{ l | join('', attribute='0.' * 90 ~ '0') | length }}",
+    "{% set l = ['aaaa'] * 90000 %}{{ l | map(attribute='0.' * 90 ~ '0') | list | length }}",
+    "{% set l = ['aaaa'] * 90000 %}{{ l | join('', attribute='0.' * 90 ~ '0') | length }}",
     "{{ messages | map(attribute='00.' * 1000000) | list }}",
     "{{ messages | selectattr('00.' * 1000000) | list }}",
 ]

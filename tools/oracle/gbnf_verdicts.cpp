@@ -1,4 +1,4 @@
-// Asks llama.cpp's own grammar code about texts: for tools/make_gbnf_golden.py, which compiles and feeds it.
+// Asks llama.cpp's own grammar code about texts: for tools/compare_gbnf.py, which compiles and feeds it.
 //
 // stdin, every string as its length in decimal, a newline, its bytes:
 //     number of grammars; per grammar: its text, number of texts, the texts

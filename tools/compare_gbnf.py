@@ -1,12 +1,13 @@
 """Make tests/golden/grammars_gbnf.json: what llama.cpp's own grammar code says of grammars and texts; compare its
 shipped files.
 
-    python tools/make_gbnf_golden.py --source LLAMA_CPP --library FOLDER_OF_LIBLLAMA [--version VERSION] [--random 60]
+    python tools/compare_gbnf.py --source LLAMA_CPP --library FOLDER_OF_LIBLLAMA [--version VERSION] [--random 60]
 
 Compiles tools/oracle/gbnf_verdicts.cpp against llama.cpp's headers and library. The grammars are those of
 tests/gbnf_samples.py and random ones (tests/notation_samples.py). Besides, every grammars/*.gbnf of the source is read
 here as it is, and its verdicts on texts that its machine writes, and on changed ones, are compared: differences are
-printed, and end with exit code 1. Of those files nothing is kept.
+printed, and end with exit code 1. Of those files nothing is kept. zigllama proposes texts here; what is said of them is
+llama.cpp's alone.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def main() -> int:
         about = {
             "oracle": "llama.cpp",
             "version": options.version,
-            "command": "python tools/make_gbnf_golden.py --source LLAMA_CPP --library FOLDER_OF_LIBLLAMA",
+            "command": "python tools/compare_gbnf.py --source LLAMA_CPP --library FOLDER_OF_LIBLLAMA",
             "cases": [
                 {"grammar": g, "texts": t, "said": s, "random": i >= len(GRAMMARS)}
                 for i, ((g, t), s) in enumerate(zip(cases, said, strict=True))
