@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,11 @@ def test_a_stream_stops_when_its_reader_goes(llama: Path) -> None:
 def test_deadlines(llama: Path) -> None:
     with Model(llama, n_threads=1, n_ctx=1024, max_batch=1) as m:
         forever: dict[str, Any] = {"temperature": 0.0, "ignore_eos": True}
-        late = m.generate(TEXT[:4], deadline=0.05, **forever)
+
+        def slow(ids: Sequence[int], logits: F32) -> None:  # a quick machine would fill the context in 50 ms
+            time.sleep(0.001)
+
+        late = m.generate(TEXT[:4], deadline=0.2, logits_processor=slow, **forever)
         assert late.finish_reason == "deadline" and 0 < len(late.token_ids) < 1020
         paused = iter(m.submit(TEXT[:4], deadline=0.3, **forever))
         next(paused)
