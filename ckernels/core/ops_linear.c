@@ -78,7 +78,9 @@ static int64_t forms_bytes(int forms, int64_t rows, int64_t k) {
 }
 
 /* Whether many rows of x are multiplied in the common form of formats_wide.h; Q6_K is by some variants. */
-static int is_widened(const zl_weight *w) { return zl_format_of(w->type)->multiplied == ZL_WIDENED || w->type == ZL_TYPE_Q6_K; }
+static int is_widened(const zl_weight *w) {
+    return zl_format_of(w->type)->multiplied == ZL_WIDENED || (w->type == ZL_TYPE_Q6_K && w->k->widens_q6_k);
+}
 
 static int64_t quant_scratch(const zl_weight *w) {
     const int lanes = w->k->lanes;

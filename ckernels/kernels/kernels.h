@@ -24,6 +24,7 @@ typedef struct zl_kernels {
     int group; /* ZL_GROUP of simd_int.h: rows of quantised x interleaved, see linear.h */
     int float_group; /* the same of x for float weights                                  */
     int bf16;  /* it has the instruction for products in bf16                             */
+    int widens_q6_k; /* ZL_WIDENS_Q6_K of simd_int.h                                      */
 #define ZL_MEMBER(ret, name, args) ret (*name) args;
     ZL_KERNELS(ZL_MEMBER)
 #undef ZL_MEMBER

@@ -96,16 +96,7 @@ ZL_INLINE void pairs(const int fmt, const struct zl_weight *w, int64_t begin, in
     }
 }
 
-/* Q6_K's codes and scales take as long to pick apart as to multiply by eight rows of x; from some rows on the pair is widened once, where the
- * common form has no drawback: with avx2 codes of 6 bits go two quads without widening, those of the common form one. */
-ZL_INLINE int widened_first(const int fmt, int64_t rows) {
-#if defined(ZL_ISA_avx512)
-    return fmt == ZL_TYPE_Q6_K && rows > 2 * ZL_GROUP;
-#else
-    (void)fmt, (void)rows;
-    return 0;
-#endif
-}
+ZL_INLINE int widened_first(const int fmt, int64_t rows) { return ZL_WIDENS_Q6_K && fmt == ZL_TYPE_Q6_K && rows > 2 * ZL_GROUP; }
 
 #define FORMAT(fmt) case fmt: pairs(fmt, w, begin, end, t0, t1, x, r, scratch); return;
 void ZL_FN(linear_quant)(const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,

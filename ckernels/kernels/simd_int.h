@@ -43,6 +43,14 @@
 #define ZL_GROUP 4
 #endif
 
+/* Q6_K's codes and scales take as long to pick apart as to multiply by eight rows of x: with many rows a pair of panels is widened once
+ * (formats_wide.h), where the common form has no drawback. With avx2 6-bit codes go two quads without widening, those of the common form one. */
+#if defined(ZL_ISA_avx512)
+#define ZL_WIDENS_Q6_K 1
+#else
+#define ZL_WIDENS_Q6_K 0
+#endif
+
 /* quad(row, n, N): an activation quad of row n of N, whose words are side by side at `row`, in the form that mac() takes with the same n, N.
  * mul/mac: a partial sum begun at `start`, or continued. fold: adds the partial sum to `sum`, int32 lanes. Where partial sums are
  * 16 bits wide, mul cannot take the start in and fold adds; elsewhere the partial sum has it already and fold does nothing.

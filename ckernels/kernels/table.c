@@ -14,6 +14,7 @@ const zl_kernels ZL_CAT(zl_kernels, ZL_ISA) = {
     .lanes = L,
     .group = ZL_GROUP,
     .float_group = ZL_FLOAT_GROUP,
+    .widens_q6_k = ZL_WIDENS_Q6_K,
 #if defined(ZL_ISA_avx512bf16)
     .bf16 = 1,
 #endif
