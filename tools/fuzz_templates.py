@@ -26,12 +26,20 @@ def load() -> Judge:
     return judge
 
 
+def seeds() -> list[bytes]:
+    """The built-in templates."""
+    from zigllama.models.built_in_templates import BUILT_IN
+
+    return [source.encode() for source in BUILT_IN.values()]
+
+
 TARGET = Target(
     corpus="templates",
     modules=("zigllama.models", "jinja2"),
     load=load,
     words=tuple(w.encode() for w in WORDS),
     max_len=2048,
+    seeds=seeds,
 )
 
 if __name__ == "__main__":

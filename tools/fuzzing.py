@@ -3,6 +3,7 @@ the library in C compiled for it, the dictionary, the committed corpus.
 
     pip install atheris                                                     # and clang, for coverage in C
     python tools/fuzz_templates.py build build/editable --work DIR          # C, compiled for the fuzzer
+    python tools/fuzz_templates.py seed --work DIR                          # real inputs into DIR/corpus, to begin with
     python tools/fuzz_run.py --work DIR -- python tools/fuzz_templates.py run --work DIR
     python tools/fuzz_templates.py run --work DIR FILE                      # repeats a finding: crash-*
     python tools/fuzz_templates.py replay --work DIR [--sanitizer address]  # all inputs so far, once
@@ -17,6 +18,7 @@ Python's branches count as coverage.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.machinery
 import importlib.util
 import os
@@ -57,6 +59,7 @@ class Target:
     load        imports and gives the judge, which raises for what is wrong
     words       of its dictionary
     max_len     bytes of an input
+    seeds       real inputs
     mutator     how an input is changed, of (input, most bytes, seed); None: as libFuzzer does
     """
 
@@ -65,6 +68,7 @@ class Target:
     load: Callable[[], Judge]
     words: tuple[bytes, ...]
     max_len: int
+    seeds: Callable[[], Iterable[bytes]] = tuple
     mutator: Mutator | None = None
 
     @property
@@ -176,7 +180,7 @@ def fuzz(target: Target, work: Path, sanitizer: str, arguments: list[str]) -> No
 def main(targets: Mapping[str, Target], what: str | None) -> int:
     """The command line of a tool, whose docstring is `what`."""
     parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=("build", "run", "replay", "merge", "child"))
+    parser.add_argument("verb", choices=("build", "seed", "run", "replay", "merge", "child"))
     parser.add_argument("files", nargs="*", help="build: meson's folder; run: inputs to repeat; child: libFuzzer's own")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--target", choices=tuple(targets), default=next(iter(targets)))
@@ -188,6 +192,9 @@ def main(targets: Mapping[str, Target], what: str | None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     if a.verb == "build":
         build(Path(a.files[0]).resolve(), work)
+    elif a.verb == "seed":
+        for data in {data[: target.max_len] for data in target.seeds()}:
+            (found / hashlib.sha1(data).hexdigest()).write_bytes(data)
     elif a.verb == "merge":
         same = ["--work", str(work), "--target", a.target, "--sanitizer", a.sanitizer]
         child = launcher(work, sys.argv[0], "child", *same)

@@ -181,6 +181,23 @@ def test_what_cannot_be_kept_to_is_refused_at_once(schema: Any, pointer: str, ke
     assert (caught.value.pointer, caught.value.keyword) == (pointer, keyword)
 
 
+def test_exactly_one_of_an_integer_and_a_bound_has_no_dead_end() -> None:
+    """Ten digits and more had no room left for the fraction without which both hold."""
+    schema = {"oneOf": [{"type": "integer"}, {"minimum": 2}], "type": "number"}
+    made = compile_schema(schema)
+    for machine in (made.native(), made.twin()):
+        for digit in b"13":  # with the most digits that are allowed each time
+            state = machine.start
+            for _ in range(40):
+                if machine.finished(state):
+                    break
+                after = [s for s in (machine.step(state, b) for b in bytes([digit]) + b".5") if s != DEAD]
+                assert after
+                state = after[0]
+            assert machine.finished(state)
+    assert made.accepts(b"3.5") and made.accepts(b"1") and not made.accepts(b"3") and not made.accepts(b"1.5")
+
+
 def test_an_unknown_format_is_refused_where_formats_are_asserted() -> None:
     schema = {"properties": {"a": {"format": "colour"}}}
     compile_schema(schema)
