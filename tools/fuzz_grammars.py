@@ -26,8 +26,9 @@ WORDS = {
         <xs:enumeration <xs:pattern <xs:length <xs:minLength <xs:maxLength <xs:totalDigits <xs:fractionDigits
         <xs:minInclusive <xs:maxExclusive <xs:whiteSpace value=" use="required" default=" fixed=" mixed="true"
         nillable="true" abstract="true" targetNamespace=" elementFormDefault="qualified" xs:decimal xs:date xs:dateTime
-        xs:duration xs:boolean xs:double xs:float xs:hexBinary xs:base64Binary xs:anyURI xs:token xs:NMTOKENS xs:language
-        xs:gYear <!DOCTYPE <!ENTITY &a; &#x10FFFF; &lt; <![CDATA[ ]]> <!-- --> <?xml \\i \\c \\p{IsGreek} [a-z-[aeiou]]""",
+        xs:duration xs:boolean xs:double xs:float xs:hexBinary xs:base64Binary xs:anyURI xs:token xs:NMTOKENS
+        xs:language xs:gYear <!DOCTYPE <!ENTITY &a; &#x10FFFF; &lt; <![CDATA[ ]]> <!-- --> <?xml \\i \\c \\p{IsGreek}
+        [a-z-[aeiou]]""",
     "json_schema": """{ } [ ] : , " \\ true false null 1e400 -0 1000000000 0.1 "$ref":" # #/$defs/a "$defs":{ "$id":"
         "$anchor":" "$dynamicRef":" "$dynamicAnchor":" "$schema":" "type":" string number integer object array boolean
         "enum":[ "const": "properties":{ "patternProperties":{ "additionalProperties": "unevaluatedProperties":
@@ -37,14 +38,17 @@ WORDS = {
         "multipleOf": "minLength": "maxLength": "pattern":" "format":" date-time email uri uuid ipv6 "allOf":[ "anyOf":[
         "oneOf":[ "not": "if": "then": "else": "definitions":{ "dependencies":{ http://json-schema.org/draft-07/schema#
         https://json-schema.org/draft/2020-12/schema""",
-    "regex": r"""( ) [ ] { } ? * + . | {0,1000000000} {2,} {,3} [a-z] [^a] \d \w \s \p{L} \P{Script=Greek} \b \B \A \Z (?:
-        (?= (?! (?<= (?<! (?i) (?i: (?s-m: (?P<a> (?P=a) (?<n> \k<n> \1 \u{1F600} \uD83D\uDE00 \x41 \N{DRAGON} ^ $ (?>
-        ++ [[] []] [^] \cA""",
+    "regex": r"""( ) [ ] { } ? * + . | {0,1000000000} {2,} {,3} [a-z] [^a] \d \w \s \p{L} \P{Script=Greek} \b \B \A \Z
+        (?: (?= (?! (?<= (?<! (?i) (?i: (?s-m: (?P<a> (?P=a) (?<n> \k<n> \1 \u{1F600} \uD83D\uDE00 \x41 \N{DRAGON} ^ $
+        (?> ++ [[] []] [^] \cA""",
     "notation": r"""::= -> → ε | ( ) [ ] { } (* *) (/ /) (: :) /* */ wfc: ? * + . , ; - 2* {0,1000000000} {2,} {,3} "a"
         'b' root S [a-z] [^a] #x41 #x10FFFF <[1]> !<a> \x41 \u0041 \n""",
 }
 KINDS = {
-    **{"xsd": "xsd", "ecma": "regex", "python": "regex", "json_schema": "json_schema"},
+    "xsd": "xsd",
+    "ecma": "regex",
+    "python": "regex",
+    "json_schema": "json_schema",
     **dict.fromkeys(("gbnf", "iso", "w3c", "cfg"), "notation"),
 }
 
@@ -57,7 +61,7 @@ def load(kind: str) -> Judge:
 
 
 def seeds(kind: str) -> Iterator[bytes]:
-    """What the tests read: golden files, what writes random grammars, and the suite of JSON Schema where it is cached."""
+    """What the tests read: golden files, what writes random grammars, the cached suite of JSON Schema."""
     from notation_samples import as_cfg, as_gbnf, as_iso, as_w3c, random_rules
     from regex_samples import sample
 
