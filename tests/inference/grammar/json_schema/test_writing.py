@@ -12,7 +12,7 @@ import pytest
 
 from zigllama.errors import BadSchema, EmptyLanguage, GrammarBudget, UnsupportedSchema
 from zigllama.inference.grammar.json_schema import compile_schema
-from zigllama.inference.grammar.machine import DEAD, Machine
+from zigllama.inference.grammar.machine import DEAD, Machine, run
 
 SPACES = b" \t\n\r"
 TREE = {
@@ -196,6 +196,16 @@ def test_exactly_one_of_an_integer_and_a_bound_has_no_dead_end() -> None:
                 state = after[0]
             assert machine.finished(state)
     assert made.accepts(b"3.5") and made.accepts(b"1") and not made.accepts(b"3") and not made.accepts(b"1.5")
+
+
+@pytest.mark.parametrize("step", [3, 9, 11, 7])
+def test_multiples_on_both_sides_of_zero(step: int) -> None:
+    """1 and -2 are alike modulo 3, and so are 10, 100 ..; but a digit more makes one larger and the other smaller."""
+    made = compile_schema({"type": "integer", "multipleOf": step})
+    for machine in (made.native(), made.twin()):
+        for value in sorted(range(-150, 151), key=lambda v: str(v)[::-1]):
+            n, state = run(machine, str(value).encode())
+            assert n == len(str(value)) and machine.finished(state) == (value % step == 0), value
 
 
 def test_an_unknown_format_is_refused_where_formats_are_asserted() -> None:
