@@ -155,6 +155,7 @@ def test_a_dead_end_is_not_begun(schema: Any, begun: str, refused: str) -> None:
         {"type": "array", "minItems": 3, "uniqueItems": True, "items": {"enum": [1, 2]}},
         {"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#"}}},
         {"not": {}},
+        {"type": "string", "oneOf": [{"maxLength": 1}, {"maxLength": 1}]},
         {"allOf": [{"type": "string"}, {"type": "null"}]},
     ],
     ids=lambda s: json.dumps(s)[:60],

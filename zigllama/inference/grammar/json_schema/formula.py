@@ -10,6 +10,7 @@ is, a *residue*: it is evaluated, but nothing is planned for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -86,8 +87,12 @@ class Formulas:
         return self._make("not", (item,))
 
     def one_of(self, items: Iterable[Formula]) -> Formula:
-        """True where exactly one is."""
+        """True where exactly one is; one that is there twice is none of them."""
         rest = [item for item in items if item is not FALSE]
+        twice = {item.number for item, n in Counter(rest).items() if n > 1 and item is not TRUE}
+        if twice:
+            never = self.any_of({item.number: item for item in rest if item.number in twice}.values())
+            return self.all_of((self.one_of(i for i in rest if i.number not in twice), self.negation(never)))
         sure = sum(item is TRUE for item in rest)
         if sure > 1:
             return FALSE
