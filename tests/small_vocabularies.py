@@ -1,4 +1,4 @@
-"""Two vocabularies of a few hundred entries that really tokenise: byte-level BPE and SentencePiece.
+"""Vocabularies of a few hundred entries that really tokenise: byte-level BPE, SentencePiece and WordPiece.
 
 Merges come from a list of words, each spelt from its first letter on ("t h", "th e"): short, deterministic, and every
 longer piece can be reached from shorter ones, as both algorithms need.
@@ -85,4 +85,22 @@ def spm() -> dict[str, Value]:
         "tokenizer.ggml.add_bos_token": True,
         "tokenizer.ggml.add_eos_token": False,
         "tokenizer.ggml.add_space_prefix": False,
+    }
+
+
+def wordpiece() -> dict[str, Value]:
+    """Metadata of a WordPiece vocabulary (`bert`) of the words, and of letters as beginnings and within words."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789\u00e9\u4e16.,;:!?"
+    begin = [f"\u2581{word}" for word in dict.fromkeys([*map(str.lower, WORDS), *letters])]
+    tokens = [*specials, *begin, *letters]
+    return {
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [CONTROL, UNKNOWN, CONTROL, CONTROL] + [NORMAL] * (len(tokens) - 4),
+        "tokenizer.ggml.unknown_token_id": 1,
+        "tokenizer.ggml.cls_token_id": 2,
+        "tokenizer.ggml.seperator_token_id": 3,
+        "tokenizer.ggml.normalizer.lowercase": True,
     }

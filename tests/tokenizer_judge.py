@@ -1,9 +1,9 @@
 """Is a vocabulary handled as it should be, and a text by it, whatever both are? For the fuzzer and for the replay of
 its corpus (tools/fuzz_tokenizers.py).
 
-The bytes are a vocabulary of one of the families, options, and a text, in that order (`Source` reads them; at their end
-all is zero). Then: a typed error where the vocabulary is none; else ids that are tokens, the same from every call that
-makes them and from the twin; places that ascend; a stream that decodes as the whole does; and the text back, where
+The bytes are a vocabulary of one of the families with its options (`Source` reads them; at their end all is zero), and
+a text. Then: a typed error where the vocabulary is none; else ids that are tokens, the same from every call that makes
+them and from the twin; places that ascend; a stream that decodes as the whole does; and the text back, where
 decoding is defined.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from zigllama.models.tokenizer_spm import SentencePieceEncoder
 from zigllama.models.tokenizer_unigram import UNKNOWN_PENALTY, USER_DEFINED_SCORE, UnigramEncoder
 
 SECONDS = 2.0  # of CPU; a fuzzer's instruments slow everything down
+LONGEST = 4096  # bytes that are repeated
+TWIN_LONGEST, STREAM_LONGEST = 300, 64  # characters, since the textbook takes quadratic time; ids, one call each
 P = "tokenizer.ggml."
 FAMILIES = ("gpt2", "llama", "t5", "bert")
 PRES = sorted({rule: name for name, rule in PRE_TOKENIZERS.items()}.values())  # one name for each rule
@@ -131,20 +133,63 @@ def vocabulary(s: Source) -> dict[str, Any]:
     return metadata
 
 
+def divided(data: bytes) -> tuple[bytes, bytes]:
+    """The bytes of a vocabulary, how many being said by the first two, and those of a text."""
+    n = 2 + int.from_bytes(data[:2], "little")
+    return data[2:n], data[n:]
+
+
+def joined(words: bytes, text: bytes) -> bytes:
+    """The inverse."""
+    return len(words).to_bytes(2, "little") + words + text
+
+
+@lru_cache(64)
+def tokenizer(words: bytes) -> tuple[dict[str, Any], Tokenizer | None]:
+    """Metadata and the tokenizer of it, if there is one. It is kept: a fuzzer tries many texts on each."""
+    metadata = vocabulary(Source(words))
+    try:
+        made = Tokenizer.from_metadata(metadata)
+        made._encoder.encode("x", False)  # its tables are made, whatever is cut out of a text
+    except ZigllamaError:
+        return metadata, None
+    return metadata, made
+
+
+def expanded(raw: bytes) -> bytes:
+    """0xFE, n, k: what stands before, the last k of it n times more. Long texts have short inputs so."""
+    head, *rest = raw.split(b"\xfe")
+    out = bytearray(head)
+    for part in rest:
+        if len(part) >= 2 and out:
+            out += (out[-1 - part[1] % 32 :] * (part[0] % 128))[: max(0, LONGEST - len(out))]
+        out += part[2:]
+    return bytes(out)
+
+
+def warm() -> None:
+    """Make the tables that a process makes once: of each rule that cuts texts, of normal forms, of maps of characters.
+    They would count as time of the input that asks for them first."""
+    for number in range(len(PRES)):
+        tokenizer(bytes([0, number]))[1].encode("e\u0301 1")  # type: ignore[union-attr]
+    for family in range(len(FAMILIES)):
+        for flags in (1 << 12, 1 << 13 | 1 << 14, 1 << 13, 1 << 10):
+            words = bytes([family, 0, flags & 255, flags >> 8])
+            if (made := tokenizer(words)[1]) is not None:
+                made.encode("e\u0301 1")
+
+
 def judge(data: bytes) -> None:
     """Raises AssertionError, or what the code let through."""
-    begin = time.thread_time()
-    s = Source(data)
-    metadata = vocabulary(s)
-    try:
-        t = Tokenizer.from_metadata(metadata)
-    except ZigllamaError:
+    words, text_bytes = divided(data)
+    metadata, t = tokenizer(words)
+    if t is None:
         return
-    parse = bool(s.number(2))
-    raw = data[s.at :]
+    parse = bool(text_bytes[:1] and text_bytes[0] & 1)
+    raw = expanded(text_bytes[1:])
     text = raw.decode("utf-8", "surrogateescape" if parse and len(raw) % 8 == 0 else "replace")
+    begin = time.thread_time()
     try:
-        t._encoder.encode("x", False)  # its tables are made, whatever is cut out of the text
         ids = t.encode(text, parse_special=parse)
     except InvalidArgument:
         assert any("\ud800" <= c <= "\udfff" for c in text)
@@ -152,7 +197,7 @@ def judge(data: bytes) -> None:
     except BadMetadata:
         return
     _judge_ids(t, metadata, text, ids, parse)
-    if metadata[P + "model"] != "bert":
+    if metadata[P + "model"] != "bert" and len(text) <= TWIN_LONGEST:
         _judge_twin(t, metadata, text)
     took = time.thread_time() - begin
     assert took < SECONDS, took
@@ -165,9 +210,9 @@ def _judge_ids(t: Tokenizer, metadata: dict[str, Any], text: str, ids: list[int]
     inside = [p for p in places if p is not None]
     n = len(text.encode())
     assert all(0 <= a <= b <= n for a, b in inside) and all(a[1] <= b[0] for a, b in pairwise(inside)), inside
-    for special in (False, True):
-        stream = StreamDecoder(t, special, start=True)
-        assert "".join(map(stream.push, ids)) + stream.flush() == t.decode(ids, special)
+    some = ids[:STREAM_LONGEST]
+    stream = StreamDecoder(t, parse, start=True)
+    assert "".join(map(stream.push, some)) + stream.flush() == t.decode(some, parse)
     plain = t.encode(text, add_special=False)
     kinds = {int(t._vocabulary.effective_types[i]) for i in plain}
     tokens, family = set(metadata[P + "tokens"]), metadata[P + "model"]

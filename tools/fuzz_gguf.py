@@ -15,18 +15,16 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from fuzzing import CORPUS as ALL
+from fuzzing import dictionary, launcher
 
-ROOT = Path(__file__).parent.parent
-CORPUS = ROOT / "tests" / "corpus" / "gguf"
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
+CORPUS = ALL / "gguf"
 MAX_LEN = 2048
 REPORT_EVERY = 50_000  # executions between two notes of the child
 MEMORY_EVERY = 256  # tracing every allocation takes several times as long, so only some executions are
@@ -64,18 +62,12 @@ def fuzz(arguments: list[str]) -> None:
 
 def child(work: Path, *arguments: str) -> list[str]:
     """The command line of a child."""
-    words = work / "words.dict"
-    words.write_text("".join('"' + "".join(f"\\x{b:02x}" for b in w) + '"\n' for w in WORDS))
     # The limits of libFuzzer are nets for what never ends: its clock runs on while the process is held, and atheris
     # itself keeps some 130 bytes of every execution. The judge measures CPU time and the heap of each.
     limits = ["-timeout=300", "-rss_limit_mb=8192"]
-    common = [f"-max_len={MAX_LEN}", f"-dict={words}", f"-artifact_prefix={work}/", *limits]
-    # A merge starts itself again by its first argument, so that has to be a program.
-    launcher = work / "child"
-    line = shlex.join([sys.executable, str(Path(__file__).resolve()), "child", str(launcher.resolve())])
-    launcher.write_text(f'#!/bin/sh\nexec {line} "$@"\n')
-    launcher.chmod(0o755)
-    return [str(launcher.resolve()), *common, *arguments]
+    common = [f"-max_len={MAX_LEN}", f"-dict={dictionary(work, WORDS)}", f"-artifact_prefix={work}/", *limits]
+    program = str(launcher(work, __file__, "child", str((work / "child").resolve())))
+    return [program, *common, *arguments]
 
 
 # --- the parent: when to stop -----------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ SCRIPT = Path(__file__).resolve().parent.parent / "encode_memory.py"
 PEAK = 16  # bytes for each of the text's
 
 
-@pytest.mark.parametrize("name", ["letter", "spaces", "marks", "english"])
-@pytest.mark.parametrize("vocabulary", ["small:bpe", "small:spm"])
+@pytest.mark.parametrize("name", ["letter", "spaces", "marks", "nul", "english"])
+@pytest.mark.parametrize("vocabulary", ["small:bpe", "small:spm", "golden:rules", "small:wordpiece"])
 def test_peak(vocabulary: str, name: str) -> None:
     n = 2_000_000
     command = [sys.executable, str(SCRIPT), vocabulary, name, str(n)]

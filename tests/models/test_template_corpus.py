@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from template_judge import judge
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "templates"
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # Jinja decodes texts as Python does
 def test_the_corpus() -> None:
     files = sorted(CORPUS.iterdir())
     assert len(files) > 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tokenizer_judge import FAMILIES, Source, judge, vocabulary
+from tokenizer_judge import FAMILIES, divided, judge, tokenizer
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "tokenizers"
 
@@ -16,6 +16,6 @@ def test_the_corpus() -> None:
     families = set[object]()
     for path in files:
         data = path.read_bytes()
-        families.add(vocabulary(Source(data))["tokenizer.ggml.model"])
+        families.add(tokenizer(divided(data)[0])[0]["tokenizer.ggml.model"])
         judge(data)
     assert families == set(FAMILIES)

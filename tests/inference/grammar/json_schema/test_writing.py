@@ -12,7 +12,7 @@ import pytest
 
 from zigllama.errors import BadSchema, EmptyLanguage, GrammarBudget, UnsupportedSchema
 from zigllama.inference.grammar.json_schema import compile_schema
-from zigllama.inference.grammar.machine import DEAD, Machine
+from zigllama.inference.grammar.machine import DEAD, Machine, run
 
 SPACES = b" \t\n\r"
 TREE = {
@@ -155,6 +155,7 @@ def test_a_dead_end_is_not_begun(schema: Any, begun: str, refused: str) -> None:
         {"type": "array", "minItems": 3, "uniqueItems": True, "items": {"enum": [1, 2]}},
         {"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#"}}},
         {"not": {}},
+        {"type": "string", "oneOf": [{"maxLength": 1}, {"maxLength": 1}]},
         {"allOf": [{"type": "string"}, {"type": "null"}]},
     ],
     ids=lambda s: json.dumps(s)[:60],
@@ -179,6 +180,33 @@ def test_what_cannot_be_kept_to_is_refused_at_once(schema: Any, pointer: str, ke
     with pytest.raises(UnsupportedSchema) as caught:
         compile_schema(schema)
     assert (caught.value.pointer, caught.value.keyword) == (pointer, keyword)
+
+
+def test_exactly_one_of_an_integer_and_a_bound_has_no_dead_end() -> None:
+    """Ten digits and more had no room left for the fraction without which both hold."""
+    schema = {"oneOf": [{"type": "integer"}, {"minimum": 2}], "type": "number"}
+    made = compile_schema(schema)
+    for machine in (made.native(), made.twin()):
+        for digit in b"13":  # with the most digits that are allowed each time
+            state = machine.start
+            for _ in range(40):
+                if machine.finished(state):
+                    break
+                after = [s for s in (machine.step(state, b) for b in bytes([digit]) + b".5") if s != DEAD]
+                assert after
+                state = after[0]
+            assert machine.finished(state)
+    assert made.accepts(b"3.5") and made.accepts(b"1") and not made.accepts(b"3") and not made.accepts(b"1.5")
+
+
+@pytest.mark.parametrize("step", [3, 9, 11, 7])
+def test_multiples_on_both_sides_of_zero(step: int) -> None:
+    """1 and -2 are alike modulo 3, and so are 10, 100 ..; but a digit more makes one larger and the other smaller."""
+    made = compile_schema({"type": "integer", "multipleOf": step})
+    for machine in (made.native(), made.twin()):
+        for value in sorted(range(-150, 151), key=lambda v: str(v)[::-1]):
+            n, state = run(machine, str(value).encode())
+            assert n == len(str(value)) and machine.finished(state) == (value % step == 0), value
 
 
 def test_an_unknown_format_is_refused_where_formats_are_asserted() -> None:

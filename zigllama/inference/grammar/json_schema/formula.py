@@ -10,11 +10,13 @@ is, a *residue*: it is evaluated, but nothing is planned for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 WAYS = 48  # at most so many alternatives
 BRANCHES = 24  # a disjunction of more members is kept as a residue
+EXCLUSIVE = 4  # of exactly one of more members, those that must be false are only evaluated
 
 Truth = bool | None
 
@@ -85,8 +87,12 @@ class Formulas:
         return self._make("not", (item,))
 
     def one_of(self, items: Iterable[Formula]) -> Formula:
-        """True where exactly one is."""
+        """True where exactly one is; one that is there twice is none of them."""
         rest = [item for item in items if item is not FALSE]
+        twice = {item.number for item, n in Counter(rest).items() if n > 1 and item is not TRUE}
+        if twice:
+            never = self.any_of({item.number: item for item in rest if item.number in twice}.values())
+            return self.all_of((self.one_of(i for i in rest if i.number not in twice), self.negation(never)))
         sure = sum(item is TRUE for item in rest)
         if sure > 1:
             return FALSE
@@ -166,8 +172,8 @@ def alternatives(wanted: Iterable[tuple[Formula, bool]]) -> tuple[Way, ...]:
     for, and the end of the value, where all is evaluated).
     """
     found: dict[Way, None] = {}
-    # what is still to be looked at; literals; residues; disjunctions to branch on
-    stack: list[tuple[Wanted, dict[Formula, bool], dict[tuple[Formula, bool], None], list[Wanted]]] = [
+    # what is still to be looked at; literals; residues; disjunctions to branch on, of choices of which each is a few
+    stack: list[tuple[Wanted, dict[Formula, bool], dict[tuple[Formula, bool], None], list[list[Wanted]]]] = [
         (list(wanted), {}, {}, [])
     ]
     budget = WAYS * 4
@@ -186,13 +192,13 @@ def alternatives(wanted: Iterable[tuple[Formula, bool]]) -> tuple[Way, ...]:
             elif op == "one":
                 if want and len(f.items) <= BRANCHES:
                     residues[(f, True)] = None
-                    branches.append([(item, True) for item in f.items])
+                    branches.append([_only(item, f.items) for item in f.items])
                 else:
                     residues[(f, want)] = None
             elif (op == "and") is want:
                 todo.extend((item, want) for item in f.items)
             elif len(f.items) <= (BRANCHES if want else 3):
-                branches.append([(item, want) for item in f.items])
+                branches.append([[(item, want)] for item in f.items])
             else:
                 residues[(f, want)] = None
         if not possible:
@@ -202,16 +208,27 @@ def alternatives(wanted: Iterable[tuple[Formula, bool]]) -> tuple[Way, ...]:
             budget -= len(first)
             if budget < 0 or len(found) + len(stack) + len(first) > WAYS:
                 for each in branches:  # too many: what is left is only evaluated
-                    f0 = [(f, w) for f, w in each]
-                    residues[(_Any(f0), True)] = None
+                    residues[(_Any([choice[0] for choice in each]), True)] = None
                 branches = []
             else:
                 for choice in reversed(first):
-                    stack.append(([choice], dict(literals), dict(residues), branches[1:]))
+                    stack.append(([*choice], dict(literals), dict(residues), branches[1:]))
                 continue
         way = Way(tuple(sorted(literals.items(), key=lambda x: x[0].number)), tuple(residues))
         found[way] = None
     return tuple(found)
+
+
+def _only(item: Formula, items: tuple[Formula, ...]) -> Wanted:
+    """One member of "exactly one" is true; those of the others are false that say little, such as bounds of a number:
+    between 2 and the integers lies what no digits that come later can leave."""
+    others = [other for other in items if other is not item and _says_little(other)]
+    return [(item, True), *((other, False) for other in others if len(items) <= EXCLUSIVE)]
+
+
+def _says_little(f: Formula) -> bool:
+    literals = f.items if f.op in ("and", "or") else (f,)
+    return len(literals) <= 3 and all(x.op == "atom" or (x.op == "not" and x.items[0].op == "atom") for x in literals)
 
 
 class _Any(Formula):

@@ -174,9 +174,10 @@ class Span:
         return found
 
     def beginning(self, text: str) -> tuple[Any, ...] | None:
-        """What a beginning may become, the same for those that may become the same; None where that is nothing."""
+        """What a beginning may become, the same for those that may become the same; None where that is nothing. A digit
+        that comes makes a number larger or, behind a minus, smaller."""
         negative = text.startswith("-")
-        found: list[Any] = []
+        found: list[Any] = [negative]
         alive = False
         for low, high in self.ranges(text):
             if negative:

@@ -148,6 +148,8 @@ class Transducer:
 
     def finished(self, state: int) -> bool:
         """Whether the document may end here."""
+        if state == DEAD:
+            return False
         place, frame = self._states[state]
         if frame >= 0 and self._frames[frame][1] < 0:
             result = place.ended()
