@@ -93,6 +93,8 @@ def translated(pattern: str, dot_all: bool = False) -> str:
             out.append("\\/" if text == "\\/" else text)
         elif text == ".":
             out.append(f"[{_written(((0, sys.maxunicode),) if dot_all else _outside(LINE_ENDS))}]")
+        elif text == r"\B":
+            out.append(r"(?!\b)")  # which an empty text has too; of Python's own before 3.14 it has none
         elif text == "$":
             out.append(r"\Z")
         elif text == "(?<":
