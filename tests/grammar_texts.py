@@ -38,7 +38,7 @@ def _arithmetic(rng: random.Random) -> dict[str, Expr]:
 
 
 def _lists(rng: random.Random) -> dict[str, Expr]:
-    opening, closing = rng.choice(["[]", "()", "<>"])
+    opening, closing = rng.choice([("[", "]"), ("(", ")"), ("<", ">")])
     item = alt(Ref("s"), Repeat(LOWER, 1, rng.randint(1, 4)))
     more = Repeat(seq(rng.choice([", ", ",", " "]), Ref("item")), 0, rng.randint(1, 4))
     return {"s": seq(opening, Repeat(seq(Ref("item"), more), 0, 1), closing), "item": item}
@@ -49,7 +49,7 @@ def _brackets(rng: random.Random) -> dict[str, Expr]:
 
 
 def _palindromes(rng: random.Random) -> dict[str, Expr]:
-    a, b = rng.sample("abcxyz", 2)
+    a, b = rng.sample(list("abcxyz"), 2)
     return {"s": alt(EMPTY, seq(a, Ref("s"), a), seq(b, Ref("s"), b), b)}
 
 

@@ -17,6 +17,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 from grammar_texts import plain, written_by_hand
@@ -67,14 +69,13 @@ def exactly(text: str) -> Any:
 
 def json_judge(schema: Any, draft: str, formats: bool, remotes: dict[str, Any] | None = None) -> Callable[[str], str]:
     """jsonschema, of a draft by its validator's name. Raises its SchemaError."""
-    import jsonschema
-    import referencing.jsonschema
-
+    jsonschema, referencing = import_module("jsonschema"), import_module("referencing")
+    of_schemas = import_module("referencing.jsonschema")
     cls = getattr(jsonschema, draft)
     schema = exactly(json.dumps(schema))
     cls.check_schema(schema)
-    known = referencing.jsonschema.SchemaRegistry(retrieve=_unknown)
-    specification = referencing.jsonschema.specification_with(cls.META_SCHEMA.get("$schema", cls.META_SCHEMA.get("id")))
+    known = of_schemas.SchemaRegistry(retrieve=_unknown)
+    specification = of_schemas.specification_with(cls.META_SCHEMA.get("$schema", cls.META_SCHEMA.get("id")))
     for uri, document in (remotes or {}).items():
         known = known.with_resource(
             uri, referencing.Resource.from_contents(document, default_specification=specification)
@@ -99,9 +100,7 @@ def _unknown(uri: str) -> Any:
 
 def _other_says_valid(schema: Any, draft: str, formats: bool, text: str) -> bool:
     try:
-        import jsonschema_rs
-
-        cls = getattr(jsonschema_rs, draft)
+        cls = getattr(import_module("jsonschema_rs"), draft)
         return bool(cls(json.dumps(schema, default=float), validate_formats=formats).is_valid(json.loads(text)))
     except (ImportError, AttributeError, ValueError):
         return False
@@ -182,8 +181,7 @@ NOTATIONS: dict[str, Callable[[Any], str]] = {"gbnf": as_gbnf, "iso": as_iso, "w
 
 def grammars(n: int, seed: int) -> Iterator[Case]:
     """As people write them, and random ones, in each notation."""
-    import lark
-
+    lark: Any = import_module("lark")
     for i in range(n):
         rng = random.Random(seed * 1_000_003 + i)
         notation = list(NOTATIONS)[i % 4]
@@ -197,16 +195,16 @@ def grammars(n: int, seed: int) -> Iterator[Case]:
             ambiguity="forest",
         )
         make = {"gbnf": Grammar.from_gbnf, "cfg": Grammar.from_cfg}.get(notation, Grammar.from_ebnf)
-        yield Case("grammar", f"{notation} {i}", text, lambda m=make, t=text: m(t), _lark_judge(parser))  # type: ignore[misc]
+        yield Case("grammar", f"{notation} {i}", text, partial(make, text), _lark_judge(parser))
 
 
 def _lark_judge(parser: Any) -> Callable[[str], str]:
-    import lark
+    errors = import_module("lark.exceptions")
 
     def judge(text: str) -> str:
         try:
             _in_time(lambda: parser.parse(text))
-        except lark.exceptions.LarkError as e:
+        except errors.LarkError as e:
             return f"lark: {e!s:.200}"
         return ""
 
@@ -255,6 +253,4 @@ def xsds(n: int, seed: int) -> Iterator[Case]:
             return f"xmlschema says {one}, libxml2 {two}"
 
         found += 1
-        yield Case(
-            "xsd", f"xsd {i - 1}", text, lambda text=text: Grammar.from_xsd(text), judge, "A small XML document:\n"
-        )  # type: ignore[misc]
+        yield Case("xsd", f"xsd {i - 1}", text, partial(Grammar.from_xsd, text), judge, "A small XML document:\n")

@@ -13,9 +13,20 @@ from typing import Any
 
 Schema = dict[str, Any]
 NAMES = ["a", "b", "name", "size", "kind", "tags", "x1", "größe"]
-PATTERNS = ["^[a-z]{1,6}$", "^[A-Z]{2}-[0-9]{1,4}$", "^(red|green|blue)$", r"^\d{4}-\d{2}$", "^a?b*c{0,3}$",
-"^.{2,5}$", r"^\w+\s?\w*$",
-            "b$", "^x", r"^[^\s]{1,8}$", r"^(?!no)[a-z]{2,5}$", r"^#[0-9a-fA-F]{6}$"]  # fmt: skip
+PATTERNS = [
+    "^[a-z]{1,6}$",
+    "^[A-Z]{2}-[0-9]{1,4}$",
+    "^(red|green|blue)$",
+    r"^\d{4}-\d{2}$",
+    "^a?b*c{0,3}$",
+    "^.{2,5}$",
+    r"^\w+\s?\w*$",
+    "b$",
+    "^x",
+    r"^[^\s]{1,8}$",
+    r"^(?!no)[a-z]{2,5}$",
+    r"^#[0-9a-fA-F]{6}$",
+]
 FORMATS = ["date", "time", "date-time", "email", "ipv4", "ipv6", "uuid", "hostname", "uri", "duration", "json-pointer"]
 CONSTANTS: list[Any] = [
     None,
@@ -60,11 +71,16 @@ class _Maker:
     def values(self, depth: int) -> Schema:
         """One of some values, or types without more."""
         rng = self.rng
-        return rng.choice([
-            {"const": rng.choice(CONSTANTS)}, {"enum": rng.sample(CONSTANTS, rng.randint(1, 4))}, {"type": "boolean"},
-            {"type": "null"}, {"type": rng.sample(["null", "boolean", "integer"], 2)},
-            {"type": ["string", "null"], "maxLength": rng.randint(1, 6)},
-        ])  # fmt: skip
+        return rng.choice(
+            [
+                {"const": rng.choice(CONSTANTS)},
+                {"enum": rng.sample(CONSTANTS, rng.randint(1, 4))},
+                {"type": "boolean"},
+                {"type": "null"},
+                {"type": rng.sample(["null", "boolean", "integer"], 2)},
+                {"type": ["string", "null"], "maxLength": rng.randint(1, 6)},
+            ]
+        )
 
     def text(self, depth: int) -> Schema:
         """A string."""
@@ -172,12 +188,13 @@ class _Maker:
                 "else": {"minimum": 50},
             }
         made = {
-            "type": "object", "properties": {"kind": {"enum": ["a", "b"]}, "value": {"type": ["string", "integer"],
-            "maxLength": 5}},
-            "required": ["kind", "value"], "additionalProperties": False,
-            "if": {"properties": {"kind": {"const": "a"}}}, "then": {"properties": {"value": {"type": "integer",
-            "maximum": 9}}},
-        }  # fmt: skip
+            "type": "object",
+            "properties": {"kind": {"enum": ["a", "b"]}, "value": {"type": ["string", "integer"], "maxLength": 5}},
+            "required": ["kind", "value"],
+            "additionalProperties": False,
+            "if": {"properties": {"kind": {"const": "a"}}},
+            "then": {"properties": {"value": {"type": "integer", "maximum": 9}}},
+        }
         return made | self.some({"else": {"properties": {"value": {"type": "string"}}}}, 0.6)
 
     def reference(self, depth: int) -> Schema:
@@ -217,22 +234,36 @@ def schema(rng: random.Random, draft: int) -> Schema:
 def _field(rng: random.Random, name: str, below: list[str]) -> Schema:
     title = {"title": name.title()}
     kinds: list[Schema] = [
-        {"type": "string", "maxLength": 12}, {"type": "integer", "exclusiveMinimum": 0, "maximum": 5000},
+        {"type": "string", "maxLength": 12},
+        {"type": "integer", "exclusiveMinimum": 0, "maximum": 5000},
         {"type": "boolean"},
-        {"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "enum": ["low", "high"]}, {"const": "v1",
-        "type": "string"},
-        {"type": "string", "pattern": "^[A-Z]{3}[0-9]{2}$"}, {"type": "string", "format": rng.choice(["date", "uuid",
-        "date-time"])},
+        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "string", "enum": ["low", "high"]},
+        {"const": "v1", "type": "string"},
+        {"type": "string", "pattern": "^[A-Z]{3}[0-9]{2}$"},
+        {"type": "string", "format": rng.choice(["date", "uuid", "date-time"])},
         {"anyOf": [{"type": "integer", "minimum": -9, "maximum": 9}, {"type": "null"}], "default": None},
         {"anyOf": [{"type": "string", "maxLength": 5}, {"type": "number"}]},
         {"type": "array", "items": {"type": "string", "maxLength": 6}, "maxItems": 3},
-        {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 20}, "uniqueItems": True,
-        "maxItems": 3},
-        {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string", "maxLength": 4}], "minItems": 2,
-        "maxItems": 2},
-        {"type": "object", "additionalProperties": {"type": "integer"}, "maxProperties": 2,
-        "propertyNames": {"pattern": "^[a-z]{1,5}$"}},
-    ]  # fmt: skip
+        {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": 20},
+            "uniqueItems": True,
+            "maxItems": 3,
+        },
+        {
+            "type": "array",
+            "prefixItems": [{"type": "integer"}, {"type": "string", "maxLength": 4}],
+            "minItems": 2,
+            "maxItems": 2,
+        },
+        {
+            "type": "object",
+            "additionalProperties": {"type": "integer"},
+            "maxProperties": 2,
+            "propertyNames": {"pattern": "^[a-z]{1,5}$"},
+        },
+    ]
     found = {**title, **rng.choice(kinds)}
     if below and rng.random() < 0.35:
         ref = {"$ref": f"#/$defs/{rng.choice(below)}"}
@@ -254,11 +285,12 @@ def modelled(rng: random.Random) -> Schema:
         names = rng.sample(
             ["id", "name", "count", "price", "tags", "owner", "parent", "created", "level"], rng.randint(2, 4)
         )
-        made = {
+        made: Schema = {
             "properties": {n: _field(rng, n, list(defs)) for n in names},
             "required": [n for n in names if rng.random() < 0.7],
-            "title": name, "type": "object",
-        }  # fmt: skip
+            "title": name,
+            "type": "object",
+        }
         if rng.random() < 0.8:  # model_config = ConfigDict(extra="forbid"); else others may be there
             made["additionalProperties"] = False
         else:
@@ -269,11 +301,10 @@ def modelled(rng: random.Random) -> Schema:
         defs[name] = model(name)
     if rng.random() < 0.2:
         for kind in ("cat", "dog"):
-            defs[kind.title()] = {
-                "properties": {"kind": {"const": kind, "type": "string"}, "age": {"type": "integer", "minimum": 0,
-                "maximum": 30}},
-                "required": ["kind", "age"], "type": "object", "additionalProperties": False,
-            }  # fmt: skip
+            age = {"type": "integer", "minimum": 0, "maximum": 30}
+            fields: Schema = {"kind": {"const": kind, "type": "string"}, "age": age}
+            pet: Schema = {"properties": fields, "required": ["kind", "age"], "type": "object"}
+            defs[kind.title()] = pet | {"additionalProperties": False}
     whole = model("Root")
     if "Cat" in defs:
         either = [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}]
@@ -281,7 +312,13 @@ def modelled(rng: random.Random) -> Schema:
         whole["properties"]["pet"] = {"oneOf": either, "discriminator": {"mapping": mapping, "propertyName": "kind"}}
         whole["required"].append("pet")
     if rng.random() < 0.15:
-        defs["Node"] = {**whole, "title": "Node", "properties": {**whole["properties"], "next": {
-            "anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}], "default": None}}}  # fmt: skip
+        defs["Node"] = {
+            **whole,
+            "title": "Node",
+            "properties": {
+                **whole["properties"],
+                "next": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}], "default": None},
+            },
+        }
         return {"$defs": defs, "$ref": "#/$defs/Node"}
     return {"$defs": defs, **whole} if defs else whole

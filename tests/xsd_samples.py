@@ -369,7 +369,8 @@ def changed(made: Sample, rng: random.Random) -> str:
             other = rng.choice(others)
             where.children[at], where.children[other] = where.children[other], where.children[at]
         else:
-            where.children.insert(at, rng.choice(["text", Element("e1"), Element("zz")]))
+            more: list[Element | str] = ["text", Element("e1"), Element("zz")]
+            where.children.insert(at, rng.choice(more))
     text = tree.text(rng)
     if kind > 0.75:
         at = rng.randrange(len(text))

@@ -18,6 +18,7 @@ import argparse
 import random
 import sys
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,15 @@ class Judges:
     """A schema as xmlschema and libxml2 have it. Raises ValueError, with who refuses it, for what is none."""
 
     def __init__(self, schema: str) -> None:
-        import lxml.etree
-        import xmlschema
-
-        self.etree = lxml.etree
+        xmlschema: Any = import_module("xmlschema")
+        self.etree: Any = import_module("lxml.etree")
         try:
             self.one = xmlschema.XMLSchema10(schema)
         except (xmlschema.XMLSchemaException, ValueError, TypeError) as e:
             raise ValueError(f"xmlschema: {str(e).partition(chr(10))[0]}") from e
         try:
-            self.two = lxml.etree.XMLSchema(lxml.etree.fromstring(schema.encode()))
-        except lxml.etree.XMLSchemaParseError as e:
+            self.two = self.etree.XMLSchema(self.etree.fromstring(schema.encode()))
+        except self.etree.XMLSchemaParseError as e:
             raise ValueError(f"libxml2: {e}") from e
 
     def verdicts(self, document: str) -> tuple[bool, bool]:
@@ -58,9 +57,8 @@ class Judges:
 def relaxed(schema: str) -> str:
     """The same schema, but that each group that may be without elements need not be there: what is valid is the same,
     since such a group can be there as often as it must without anything being seen of it."""
-    import lxml.etree
-
-    root = lxml.etree.fromstring(schema.encode())
+    etree = import_module("lxml.etree")
+    root = etree.fromstring(schema.encode())
     xs = "{http://www.w3.org/2001/XMLSchema}"
     groups = {g.get("name"): g for g in root.findall(f"{xs}group")}
 
@@ -83,7 +81,7 @@ def relaxed(schema: str) -> str:
         for node in root.iter(f"{xs}{kind}"):
             if kind != "group" or node.get("ref"):
                 may_be_nothing(node)
-    return str(lxml.etree.tostring(root, encoding="unicode"))
+    return str(etree.tostring(root, encoding="unicode"))
 
 
 def settled(schema: str, document: str) -> str:
@@ -155,10 +153,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--show", type=int, default=10)
     options = parser.parse_args()
-    import lxml.etree
-    import xmlschema
-
-    print(f"xmlschema {xmlschema.__version__}, libxml2 {'.'.join(map(str, lxml.etree.LIBXML_VERSION))}")
+    xmlschema, etree = import_module("xmlschema"), import_module("lxml.etree")
+    print(f"xmlschema {xmlschema.__version__}, libxml2 {'.'.join(map(str, etree.LIBXML_VERSION))}")
     counts, found = compare(options.schemas, options.documents, options.seed)
     for name in sorted(counts):
         print(f"{counts[name]:8,}  {name}")

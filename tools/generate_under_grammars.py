@@ -19,7 +19,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ def missing(kind: str) -> list[str]:
 def suite_schemas(n: int, seed: int) -> Iterator[Any]:
     """Schemas of the required tests of the official suite, chosen by chance."""
     from guided_cases import of_schema
-    from jsonschema import SchemaError
 
     from zigllama.app.catalogue import cache_dir
 
@@ -62,10 +61,11 @@ def suite_schemas(n: int, seed: int) -> Iterator[Any]:
         for group in json.loads(text)
     ]
     random.Random(seed).shuffle(every)
+    invalid: Any = importlib.import_module("jsonschema").SchemaError
     for name, schema, draft in every[:n]:
         try:
             yield of_schema(name, schema, draft, remotes=remotes)
-        except SchemaError as e:
+        except invalid as e:
             print(f"left out, jsonschema does not take it: {name}: {e.message:.100}")
 
 
@@ -189,7 +189,7 @@ def main() -> int:
     with zigllama.Model(path, n_ctx=max(1024, options.max_tokens + 256), n_threads=options.threads) as model:
         run = Run(model, options.max_tokens, options.seed)
         of_suite = options.schemas // 3
-        parts = {
+        parts: dict[str, Callable[[], Iterable[Any]]] = {
             "schema": lambda: (
                 *guided_cases.schemas(options.schemas - of_suite, options.seed),
                 *suite_schemas(of_suite, options.seed),

@@ -43,16 +43,20 @@ def test_every_finished_answer_is_valid(model: Model, maker: str, n: int) -> Non
     assert run.counts[kind]["grammars"] >= 0.7 * n and run.counts[kind]["valid"] >= 0.4 * n, run.counts
 
 
+def none() -> Grammar:
+    raise RuntimeError("not this one")
+
+
 def test_what_is_wrong_is_a_fault(small_model: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     case = guided_cases._of_regex("four letters", "a{4}", "python", "", re.compile("b{4}"))
-    broken = replace(case, make=lambda: 1 // 0)
+    broken = replace(case, make=none)
     with Model(small_model("llama-mix"), n_threads=1, n_ctx=64) as m:
         run = Run(m, max_tokens=20, seed=1)
         run.cases([case, broken, replace(case, make=lambda: Grammar.from_regex("[^\\s\\S]"))], answers=2)
     counts = run.counts["regex"]
     assert (counts["grammars"], counts["answers"], counts["ended by stop"], counts["valid"]) == (1, 2, 2, 0)
     assert counts["refused: EmptyLanguage"] == 1 and counts["FAULTS"] == len(run.faults) == 3
-    assert "ZeroDivisionError" in run.faults[0] and "answer 'aaaa'" in run.faults[1]
+    assert "RuntimeError: not this one" in run.faults[0] and "answer 'aaaa'" in run.faults[1]
     run.report()
     assert "1 grammars, 2 answers, 2 finished (100%)" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ Documents in one spelling, so that each that is accepted is valid, and not each 
 - targetNamespace with elementFormDefault="qualified": the root begins `<name xmlns="target"`, no element has a prefix.
   Without it: `<p:name xmlns:p="target"`, and so do global elements within; p is the schema's own prefix, or tns.
 - values have no white space that their type would take away; years are 0001 to 9999; numbers have up to 24 digits; a
-  URI is in ASCII, escaped where it must be (but for values that the schema lists, which are written as they stand there).
+  URI is in ASCII, escaped where it must be (values that the schema lists are written as they stand there).
 - elements are never nil, and without a type only text; xsi:type is not written. A default may be left to be supplied.
 
 Refused by name (UnsupportedSchema): any, anyAttribute, key, keyref, unique, import, include, redefine, abstract
