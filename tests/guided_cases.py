@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -84,7 +84,8 @@ def json_judge(schema: Any, draft: str, formats: bool, remotes: dict[str, Any] |
 
     def judge(text: str) -> str:
         value = exactly(text)  # ValueError: no JSON
-        error = next(iter(validator.iter_errors(value)), None)
+        with localcontext(prec=1000):  # for the remainders of numbers of many digits
+            error = next(iter(validator.iter_errors(value)), None)
         if error is None:
             return ""
         if _other_says_valid(schema, draft, formats, text):

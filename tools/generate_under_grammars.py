@@ -6,7 +6,8 @@
 A third of the schemas are the official suite's (tools/fetch_json_schema_suite.py), the others are made by a seeded
 generator (tests/schema_samples.py), as are the regular expressions (Python's and ECMA's flavour), the context-free
 grammars (GBNF, both EBNF, plain productions) and the XML Schemas. What is refused when a grammar is made, and answers
-that came to no end within --max-tokens, are counted. A fault is a finished answer that its validator refuses, an
+that came to no end within --max-tokens, are counted. A few texts under each grammar are written without the model, byte
+by byte at random (--walks), and judged likewise. A fault is a finished answer that its validator refuses, an
 exception, a place where nothing may follow: each is shown with its grammar, and ends with exit code 1.
 """
 
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
 NEEDS = {"schema": ["jsonschema"], "regex": [], "grammar": ["lark"], "xsd": ["xmlschema", "lxml"]}
 DRAFTS = {"draft4": 4, "draft6": 6, "draft7": 7, "draft2019-09": 2019, "draft2020-12": 2020}
-TOGETHER = 48  # requests at a time
+TOGETHER = 24  # requests at a time
 
 
 def missing(kind: str) -> list[str]:
@@ -69,11 +70,34 @@ def suite_schemas(n: int, seed: int) -> Iterator[Any]:
             print(f"left out, jsonschema does not take it: {name}: {e.message:.100}")
 
 
+def met(machine: Any, rng: random.Random, most: int = 300) -> bytes | None:
+    """A text of a grammar, written byte by byte at random, with little white space; towards its end what closes is
+    preferred. None where it has no end within `most` bytes; AssertionError where nothing may follow."""
+    from zigllama.inference.grammar.machine import DEAD
+
+    state, out = machine.start, bytearray()
+    while len(out) < most:
+        if machine.finished(state) and rng.random() < 0.4:
+            return bytes(out)
+        after = machine.next_states(state)
+        able = [b for b in range(256) if after[b] != DEAD]
+        if not able:
+            assert machine.finished(state), f"nothing may follow {bytes(out)!r}"
+            return bytes(out)
+        if rng.random() < 0.9:
+            able = [b for b in able if b not in b" \t\n\r"] or able
+        if len(out) > most // 4:
+            able = [b for b in able if b in b'"}]/>)'] or able
+        out.append(rng.choice(able))
+        state = int(after[out[-1]])
+    return None
+
+
 class Run:
     """A model writing under cases; counts per kind, and the faults."""
 
-    def __init__(self, model: Any, max_tokens: int, seed: int) -> None:
-        self.model, self.max_tokens, self.seed = model, max_tokens, seed
+    def __init__(self, model: Any, max_tokens: int, seed: int, walks: int = 0) -> None:
+        self.model, self.max_tokens, self.seed, self.walks = model, max_tokens, seed, walks
         self.counts: dict[str, Counter[str]] = {}
         self.faults: list[str] = []
 
@@ -90,10 +114,13 @@ class Run:
             if grammar is None:
                 continue
             counts["grammars"] += 1
+            self.walk(case, grammar)
             waiting += [(case, grammar, i) for i in range(answers)]
             if len(waiting) >= TOGETHER:
                 self.write(waiting)
                 waiting.clear()
+                told = ", ".join(f"{n} {name}" for name, n in counts.items())
+                print(f"{case.kind}: {told}", file=sys.stderr, flush=True)
         self.write(waiting)
 
     def made(self, case: Any) -> Any:
@@ -138,8 +165,20 @@ class Run:
             if r.finish_reason == "stop":
                 self.judge(case, grammar, r.text)
 
-    def judge(self, case: Any, grammar: Any, text: str) -> None:
-        """A finished answer."""
+    def walk(self, case: Any, grammar: Any) -> None:
+        """Texts that are written without the model."""
+        for i in range(self.walks):
+            try:
+                text = met(grammar.machine, random.Random(self.seed + i))
+            except Exception as e:
+                self.fault(case, f"walk {i}: {type(e).__name__}: {e}")
+                continue
+            self.counts[case.kind]["walks" if text is not None else "walks without an end"] += 1
+            if text is not None:
+                self.judge(case, grammar, text.decode(), "walks that are valid")
+
+    def judge(self, case: Any, grammar: Any, text: str, what: str = "valid") -> None:
+        """A finished answer, counted as `what` where it is valid."""
         from guided_cases import NoVerdict
 
         try:
@@ -154,7 +193,7 @@ class Run:
         if wrong:
             self.fault(case, wrong, text)
         else:
-            self.counts[case.kind]["valid"] += 1
+            self.counts[case.kind][what] += 1
         if not grammar.accepts(text):
             self.fault(case, "what was written is not accepted here", text)
 
@@ -173,7 +212,15 @@ class Run:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    for name, n in (("schemas", 300), ("regexes", 100), ("grammars", 50), ("xsds", 30), ("answers", 2), ("seed", 1)):
+    for name, n in (
+        ("schemas", 300),
+        ("regexes", 100),
+        ("grammars", 50),
+        ("xsds", 30),
+        ("answers", 2),
+        ("walks", 3),
+        ("seed", 1),
+    ):
         parser.add_argument(f"--{name}", type=int, default=n)
     parser.add_argument("--max-tokens", type=int, default=200)
     parser.add_argument("--model", default="smollm2", help="a name of the catalogue, or a file")
@@ -187,7 +234,7 @@ def main() -> int:
     path = Path(options.model) if Path(options.model).is_file() else lookup(options.model).place
     began = time.monotonic()
     with zigllama.Model(path, n_ctx=max(1024, options.max_tokens + 256), n_threads=options.threads) as model:
-        run = Run(model, options.max_tokens, options.seed)
+        run = Run(model, options.max_tokens, options.seed, options.walks)
         of_suite = options.schemas // 3
         parts: dict[str, Callable[[], Iterable[Any]]] = {
             "schema": lambda: (
