@@ -140,13 +140,9 @@ class Run:
         from zigllama.errors import GrammarBudget
 
         handles = []
-        for case, grammar, i in some:
-            options = {
-                "temperature": 1.5,
-                "max_tokens": self.max_tokens,
-                "seed": self.seed + i,
-                "top_k": 40 if i % 2 else 0,
-            }
+        for n, (case, grammar, i) in enumerate(some):
+            top_k = 40 if (n + i) % 2 else 0  # half of them choose among all tokens
+            options = {"temperature": 1.5, "max_tokens": self.max_tokens, "seed": self.seed + i, "top_k": top_k}
             handles.append(self.model.submit(case.prompt, grammar=grammar, **options))
         for (case, grammar, _), handle in zip(some, handles, strict=True):
             counts = self.counts[case.kind]
