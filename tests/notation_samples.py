@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from zigllama.inference.grammar.compile import compile_rules
-from zigllama.inference.grammar.ir import Alt, Expr, Literal, Ref, Repeat, Rules, Seq
+from zigllama.inference.grammar.ir import Alt, Chars, Expr, Literal, Ref, Repeat, Rules, Seq
 from zigllama.inference.grammar.machine import DEAD
 from zigllama.inference.grammar.pushdown import Pushdown
 
@@ -55,26 +55,32 @@ def random_rules(rng: random.Random, plain: bool = False, left: bool = True) -> 
     return Rules(found, "s")
 
 
-def _write(e: Any, comma: str, count: Any, quote: str = '"') -> str:
+def _write(e: Any, comma: str, count: Any, quote: str = '"', of_class: str = "[{}]") -> str:
+    def inner(e: Any, within: bool = False) -> str:
+        text = _write(e, comma, count, quote, of_class)
+        return f"({text})" if within and isinstance(e, (Seq, Alt)) else text
+
     match e:
         case Literal(text):
             return quote + text.decode() + quote
+        case Chars(ranges):
+            return of_class.format("".join(f"{chr(lo)}-{chr(hi)}" for lo, hi in ranges))
         case Ref(name):
             return str(name)
         case Seq(items):
-            return comma.join(_write(i, comma, count, quote) for i in items)
+            return comma.join(inner(i, True) for i in items)
         case Alt(items):
-            return " | ".join(_write(i, comma, count, quote) for i in items)
+            return " | ".join(inner(i) for i in items)
         case Repeat(item, lo, hi):
-            return str(count(_write(item, comma, count, quote), lo, hi))
+            return str(count(inner(item), lo, hi))
     raise AssertionError(e)
 
 
 def as_gbnf(rules: Rules) -> str:
-    signs = {(0, 1): "?", (0, None): "*", (1, None): "+", (2, 2): "{2}", (1, 3): "{1,3}"}
+    signs = {(0, 1): "?", (0, None): "*", (1, None): "+"}
 
     def count(inner: str, lo: int, hi: int | None) -> str:
-        return f"({inner}){signs[lo, hi]}"
+        return f"({inner})" + signs.get((lo, hi), f"{{{lo}}}" if lo == hi else f"{{{lo},{hi}}}")
 
     lines = [f"{name} ::= {_write(e, ' ', count)}" for name, e in rules.rules.items()]
     return re.sub(rf"\b{rules.start}\b", "root", "\n".join(lines))  # no letter is the name of a rule
@@ -99,7 +105,11 @@ def as_w3c(rules: Rules) -> str:
         signs = {(0, 1): "?", (0, None): "*", (1, None): "+"}
         if (lo, hi) in signs:
             return f"({inner}){signs[lo, hi]}"
-        return f"({inner}) ({inner})" if hi == 2 else f"({inner}) (({inner}) ({inner})?)?"
+        assert hi is not None
+        more = ""
+        for _ in range(hi - lo):
+            more = f"(({inner}) {more})?" if more else f"({inner})?"
+        return " ".join([f"({inner})"] * lo + [more] * bool(more))
 
     return "".join(f"{name} ::= {_write(e, ' ', count, chr(39))}\n" for name, e in rules.rules.items())
 
@@ -114,7 +124,7 @@ def as_lark(rules: Rules) -> str:
         signs = {(0, 1): "?", (0, None): "*", (1, None): "+", (2, 2): "~2", (1, 3): "~1..3"}
         return f"({inner}){signs[lo, hi]}"
 
-    return "".join(f"{name}: {_write(e, ' ', count)}\n" for name, e in rules.rules.items())
+    return "".join(f"{name}: {_write(e, ' ', count, of_class='/[{}]/')}\n" for name, e in rules.rules.items())
 
 
 def walk(machine: Pushdown, rng: random.Random, most: int) -> bytes | None:

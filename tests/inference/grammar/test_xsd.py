@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from compare_xsd import compare
 
 from zigllama.errors import BadSchema, EmptyLanguage, GrammarBudget, GrammarError, UnsupportedSchema
 from zigllama.inference.grammar.compile import compile_rules
@@ -81,6 +82,50 @@ def test_documents(document: str, accepted: bool) -> None:
     assert g.accepts(document) is accepted
     if accepted:
         g.check(document)  # the machine in Python agrees
+
+
+@pytest.mark.parametrize(("n", "accepted"), [(0, True), (1, True), (2, True), (3, False)])
+def test_a_group_that_may_be_empty_is_there_as_often_as_it_must_be(n: int, accepted: bool) -> None:
+    """Part 1, 3.8.4: the elements are cut into two to two parts, and a part without elements is a valid one (3.9.6 calls
+    the group emptiable). libxml2 has it so; xmlschema 4.3 refuses a single element."""
+    g = Grammar.from_xsd(
+        of_type(
+            '<xs:sequence minOccurs="2" maxOccurs="2"><xs:element name="x" type="xs:int" minOccurs="0"/></xs:sequence>'
+        )
+    )
+    assert g.accepts("<r>" + "<x>1</x>" * n + "</r>") is accepted
+
+
+def test_uris() -> None:
+    g = Grammar.from_xsd(schema('<xs:element name="r" type="xs:anyURI"/>'))
+    for text in (
+        "urn:isbn:0-395",
+        "mailto:a@b.de",
+        "http://a.b:80/c:d?e:f#g:h",
+        "a:/b:c//d",
+        "a/b",
+        "//a.b/c",
+        "?a:b",
+        "",
+    ):
+        assert g.accepts(f"<r>{text}</r>"), text
+    for text in ("1a:b", "%zz", "a#b#c", "a b", ":a", "http://a.b:port/"):
+        assert not g.accepts(f"<r>{text}</r>"), text
+    # a value may have characters that are escaped in a URI, and is written as the schema has it
+    listed = '<xs:enumeration value="a b"/><xs:enumeration value="http://ä.de/ö"/>'
+    g = Grammar.from_xsd(simple("anyURI", listed))
+    assert g.accepts("<r>a b</r>") and g.accepts("<r>http://ä.de/ö</r>") and not g.accepts("<r>a%20b</r>")
+    with pytest.raises(BadSchema, match="is no value of the type"):
+        rules(simple("anyURI", '<xs:enumeration value="%zz"/>'))
+
+
+def test_random_schemas_and_documents_against_other_validators() -> None:
+    pytest.importorskip("lxml", reason="lxml is not installed")
+    pytest.importorskip("xmlschema", reason="xmlschema is not installed")
+    counts, found = compare(schemas=30, documents=8, seed=5)
+    assert counts["FALSE ACCEPTS"] == 0, found
+    assert counts["documents valid by both"] > 100
+    assert counts["documents accepted here"] >= 0.95 * counts["documents valid by both"], found
 
 
 def test_recursive_elements_and_root() -> None:

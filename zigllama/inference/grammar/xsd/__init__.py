@@ -9,7 +9,8 @@ Documents in one spelling, so that each that is accepted is valid, and not each 
   declarations; no comments, instructions, CDATA or references but those of spelling.py.
 - targetNamespace with elementFormDefault="qualified": the root begins `<name xmlns="target"`, no element has a prefix.
   Without it: `<p:name xmlns:p="target"`, and so do global elements within; p is the schema's own prefix, or tns.
-- values have no white space that their type would take away; years are 0001 to 9999; numbers have up to 24 digits.
+- values have no white space that their type would take away; years are 0001 to 9999; numbers have up to 24 digits; a
+  URI is in ASCII, escaped where it must be (values that the schema lists are written as they stand there).
 - elements are never nil, and without a type only text; xsi:type is not written. A default may be left to be supplied.
 
 Refused by name (UnsupportedSchema): any, anyAttribute, key, keyref, unique, import, include, redefine, abstract
@@ -35,6 +36,7 @@ def rules(text: str | bytes, *, root: str | None = None) -> Rules:
     """The rules of the documents that a schema says are valid; `root`: the name of their outermost element.
 
     Raises GrammarError with line and column for what is no XML, has a document type or is no schema; BadSchema and
-    UnsupportedSchema with the path of an element; EmptyLanguage for a type without values; GrammarBudget.
+    UnsupportedSchema with the path of an element; EmptyLanguage for a type without values, also where nothing that must
+    be there is of it; GrammarBudget.
     """
     return Schema(read(text)).document(root)

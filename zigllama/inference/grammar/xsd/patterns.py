@@ -176,6 +176,8 @@ _DATE = rf"({_D4}-((0[13578]|1[02])-{_DAY31}|(0[469]|11)-{_DAY30}|02-(0[1-9]|1[0
 _TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?"
 _N = "[0-9]{1,9}"
 _CLOCK = rf"T({_N}H({_N}M)?({_N}(\.{_N})?S)?|{_N}M({_N}(\.{_N})?S)?|{_N}(\.{_N})?S)"
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]*:"
+_HOST = r"//([A-Za-z0-9.\-]+(:[0-9]{1,4})?)?"
 _URI = "[A-Za-z0-9._~!$&'()*+,;=@\\-]|%[0-9A-Fa-f]{2}"
 
 # The lexical spaces, by the name of the type; years have four digits, no year is before 1
@@ -191,7 +193,7 @@ LEXICAL = {
     "gDay": f"---{_DAY31}{_ZONE}",
     "gMonthDay": f"--((0[13578]|1[02])-{_DAY31}|(0[469]|11)-{_DAY30}|02-(0[1-9]|[12][0-9])){_ZONE}",
     "duration": rf"-?P(({_N}Y({_N}M)?({_N}D)?|{_N}M({_N}D)?|{_N}D)({_CLOCK})?|{_CLOCK})",
-    "anyURI": rf"([A-Za-z][A-Za-z0-9+.\-]*:(//([A-Za-z0-9.\-]+(:[0-9]{{1,4}})?))?)?(/?({_URI})+)?(/({_URI})*)*"
+    "anyURI": rf"({_SCHEME}({_HOST}|/?({_URI}|:)+)(/({_URI}|:)*)*|({_SCHEME}({_HOST})?)?(/?({_URI})+)?(/({_URI})*)*)"
     rf"(\?({_URI}|[:/?])*)?(#({_URI}|[:/?])*)?",
     "hexBinary": "([0-9A-Fa-f]{2})*",
     "base64Binary": "([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?",

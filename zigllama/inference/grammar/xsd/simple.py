@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from functools import cache
+from urllib.parse import quote
 
 from zigllama.errors import BadSchema, EmptyLanguage, GrammarBudget, GrammarError, UnsupportedSchema, UnsupportedSyntax
 from zigllama.inference.grammar.dfa import accepts, determinise, intersect, is_empty, union
@@ -26,6 +27,7 @@ VISIBLE = Chars(((0x21, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF)))
 MAX_STATES = 60_000  # of the automata of all simple types of a schema
 MAX_WORK = 250_000  # for one of them
 MAX_LEVELS = 50  # of definitions within, or on top of, one another
+URI_CHARS = "!#$%&'()*+,/:;=?@~"  # that are not escaped, beside letters, digits and _.-
 BOUNDED_DIGITS = {"float": 6, "double": 15}  # so many decimal digits tell apart what binary numbers tell apart
 
 INTEGERS: dict[str, tuple[int | None, int | None]] = {
@@ -250,7 +252,9 @@ class SimpleTypes:
     def literal(self, base: Simple, value: str, node: Node) -> Expr:
         """The texts of the value that is written so, which must be one of the type."""
         text = normalised(value, base.white).encode()
-        if not accepts(base.texts, text):
+        # the characters that a URI has only in other spellings stand for those (Part 2, 3.2.17)
+        plain = quote(text, safe=URI_CHARS).encode() if base.family == "anyURI" else text
+        if not accepts(base.texts, plain):
             raise BadSchema(node.path, f"{value!r:.60} is no value of the type, in a spelling that is written")
         return equal_to(Decimal(text.decode())) if base.family in NUMBERS else Literal(text)
 
