@@ -64,7 +64,7 @@ def samplers_picture() -> str:
     """Two distributions by rank, and beneath each the ranks that every stage keeps."""
     wide, high, top, step = 360.0, 150.0, 46.0, 20.0
     parts: list[str] = []
-    with zl.Model(lookup("smollm2").path, n_ctx=64, n_threads=1) as m:
+    with zl.Model(lookup("smollm2").path, n_ctx=64, n_threads=1, isa="generic") as m:  # the same bits everywhere
         rows = [m.logits(m.tokenizer.encode(text))[-1] for text in CONTEXTS.values()]
     decades, levels = 5, 8  # of ranks, of probabilities
     for at, (text, row) in enumerate(zip(CONTEXTS.values(), rows, strict=True)):
