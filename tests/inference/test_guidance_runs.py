@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ def log_p(row: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def test_guidance_is_two_separate_runs(scale: float, negative: list[int], small_model: Callable[[str], Path]) -> None:
     """Sanchez et al. 2023: u + scale (c - u); greedy, so the largest, with its probability by the combined row."""
     with zl.Model(small_model("llama-f32"), n_ctx=64) as m:
-        options = {"max_tokens": 10, "ignore_eos": True, "temperature": 0.0, "explain": True}
+        options: dict[str, Any] = {"max_tokens": 10, "ignore_eos": True, "temperature": 0.0, "explain": True}
         r = m.generate(PROMPT, guidance_scale=scale, negative_prompt=negative, **options)
         c_ids, u_ids = list(PROMPT), list(negative)
         assert r.explain is not None
