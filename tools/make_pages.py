@@ -28,9 +28,15 @@ PAGES = {
     "layer5": "layer5-architectures.md",
     "layer5-tokenizers": "layer5-tokenizers.md",
     "layer5-templates": "layer5-templates.md",
+    "layer6-generation": "layer6-generation.md",
+    "layer6-cache": "layer6-cache.md",
+    "layer6-batching": "layer6-batching.md",
+    "layer6-sampling": "layer6-sampling.md",
+    "layer6-grammars": "layer6-grammars.md",
+    "layer6-profiling": "layer6-profiling.md",
     "notations": "notations.md",
 }
-NEED_MODEL = ("layer1", "layer4", "layer5")  # pages, and pictures of their names, for which SmolLM2 is needed
+NEED_MODEL = ("layer1", "layer4", "layer5", "layer6")  # pages, and pictures of their names, for which SmolLM2 is needed
 NEED_VOCABULARIES = ("layer5-tokenizers", "layer5-lattice")  # and those for which llama.cpp's vocabularies are
 
 _CODE = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The pictures of docs/layer1-*.md to layer5-*.md, each computed by the code that runs models: `PICTURES` by file name.
+"""The pictures of docs/layer1-*.md to layer6-*.md, each computed by the code that runs models: `PICTURES` by file name.
 
 Numbers come from zigllama, lines and squares from app/svg.py on white paper, so that they can be read on a dark page
 too. What this file is not: the pages (make_pages.py).
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from inference_pictures import PICTURES as OF_INFERENCE
 from lattice_picture import lattice_picture
 
 import zigllama as zl
@@ -234,4 +235,5 @@ PICTURES: dict[str, Callable[[], str]] = {
     "layer3-alibi.svg": alibi_picture,
     "layer4-attention.svg": attention_picture,
     "layer5-lattice.svg": lattice_picture,
+    **OF_INFERENCE,
 }

@@ -1,4 +1,4 @@
-"""docs/layer1-*.md to layer5-*.md: their code runs, what they print and draw is what stands there, their links lead
+"""docs/layer1-*.md to layer6-*.md: their code runs, what they print and draw is what stands there, their links lead
 somewhere."""
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ def test_a_page_whose_code_fails_is_told() -> None:
     assert renewed("```python\nx = 1\n```\n\n```text\nold\n```\n") == "```python\nx = 1\n```\n"
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         renewed("```python\n1 / 0\n```\n")
-    more = {"layer5-tokenizers", "layer5-templates", "notations"}
+    parts = ("generation", "cache", "batching", "sampling", "grammars", "profiling")
+    more = {"layer5-tokenizers", "layer5-templates", "notations", *(f"layer6-{part}" for part in parts)}
     assert set(PAGES) == {f"layer{n}" for n in range(1, 6)} | more
     assert make_pages.DOCS.name == "docs"

@@ -5,7 +5,8 @@
     contrastive    of the k likeliest tokens the one with the most (1 - a) p - a max_j cos(h, h_j): h its hidden state,
                    h_j those of all tokens before it (Su et al., 2022, 2202.06417). The k candidates run in one step
     beam search    the n most probable beginnings go on; the answer is the one of the highest log-probability per token
-                   (Graves, 2012, 1211.3711; sum divided by the number of new tokens, the end token included)
+                   (Graves, 2012, 1211.3711; sum divided by the number of new tokens, the end token included). It ends
+                   once n answers have ended and none that goes on is better per token than the worst of these
 
 Bias, penalties, DRY and a processor act before each; the truncating stages and temperature are guidance's alone, since
 the other two draw nothing.
@@ -175,7 +176,7 @@ class BeamSearch(ManyLanes):
         before = self._beams
         self._beams = [(score, [*before[i][1], token]) for score, i, token in going]
         n = len(self._beams[0][1])
-        done = len(self._ended) >= self.n_beams and min(s for s, _ in self._ended) >= found[0][0] / n
+        done = len(self._ended) >= self.n_beams and min(s for s, _ in self._ended) >= going[0][0] / n
         if n >= most or done:
             self._finish()
             return
