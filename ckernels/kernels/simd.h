@@ -185,6 +185,26 @@ ZL_INLINE vf vf_from_bf16(const uint16_t *p) {
 }
 #endif
 
+/* ---- comparisons: lanes that are 0 or -1, as a test and as bits ------------------------------------------------------------- */
+
+#if defined(ZL_ISA_avx512)
+ZL_INLINE uint32_t vi_lanes(vi mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask); } /* bit j: lane j is set */
+ZL_INLINE int vi_any(vi mask) { return vi_lanes(mask) != 0; }
+#elif defined(ZL_ISA_avx2)
+ZL_INLINE uint32_t vi_lanes(vi mask) { return (uint32_t)_mm256_movemask_ps((__m256)mask); }
+ZL_INLINE int vi_any(vi mask) { return !_mm256_testz_si256((__m256i)mask, (__m256i)mask); }
+#else
+ZL_INLINE uint32_t vi_lanes(vi mask) {
+    const vi bit = mask & (vi){1, 2, 4, 8};
+    return (uint32_t)(bit[0] | bit[1] | bit[2] | bit[3]);
+}
+ZL_INLINE int vi_any(vi mask) {
+    uint64_t w[2];
+    memcpy(w, &mask, sizeof w);
+    return (w[0] | w[1]) != 0;
+}
+#endif
+
 /* ---- reductions: a fixed tree, halves first, so that the order depends on L alone ------------------------------------------ */
 
 #if defined(ZL_ISA_avx2) || (defined(ZL_ISA_avx512) && !defined(ZL_EMULATED_AVX512_H))

@@ -125,9 +125,9 @@ static void row_passes(void) {
     begin(), must(zl_run(ctx, &top, 1, t, 3, &step)), end("scan: top_k 128");
     begin(), must(zl_row_moments(ctx, V, x, &spread)), end("scan: moments");
     begin(), must(zl_row_weights(ctx, V, x, w, &sums)), end("scan: weights");
-    begin(), must(zl_row_cut(ctx, V, x, w, ZL_CUT_MASS, 0.95, &least, &last)), end("scan: cut");
+    begin(), must(zl_row_cut(ctx, V, x, w, sums.mass, ZL_CUT_MASS, 0.95, &least, &last)), end("scan: cut");
     begin(), must(zl_row_keep(ctx, V, x, least, last, y, &n)), end("scan: keep");
-    begin(), must(zl_row_gather(ctx, V, y, ids, V, &n)), end("scan: gather");
+    begin(), must(zl_row_gather(ctx, V, x, least, last, ids, V, &n)), end("scan: gather");
 }
 
 /* ---- row by row ------------------------------------------------------------------------------------------------------------------ */

@@ -68,7 +68,7 @@ static void test_kept(zl_ctx *ctx, const float *x, float *out, int32_t *ids, int
     }
     CHECK(kept == want, "keep of %d: %d left, want %d", n, (int)kept, (int)want);
     const int64_t room = want - want / 4;
-    CHECK(zl_row_gather(ctx, n, out, ids, room, &found) == ZL_OK && found == want, "gather of %d: %d, want %d", n, (int)found, (int)want);
+    CHECK(zl_row_gather(ctx, n, x, least, last, ids, room, &found) == ZL_OK && found == want, "gather of %d: %d, want %d", n, (int)found, (int)want);
     int64_t at = 0;
     for (int i = 0; i < n && at < room; i++) {
         if (!(out[i] > -INFINITY)) continue;
@@ -90,7 +90,7 @@ static void test_cut(zl_ctx *ctx, const float *x, const float *w, int n, int *or
     while ((so_far += w ? (int64_t)w[order[at]] : 1) < target) at++;
     float least = 99;
     int64_t last = 99;
-    CHECK(zl_row_cut(ctx, n, x, w, kind, amount, &least, &last) == ZL_OK, "cut of %d", n);
+    CHECK(zl_row_cut(ctx, n, x, w, w ? total : 0, kind, amount, &least, &last) == ZL_OK, "cut of %d", n);
     CHECK(least == x[order[at]] && last == order[at], "cut of %d, kind %d, at %g: (%g, %d), want (%g, %d)", n, kind, amount, (double)least, (int)last,
           (double)x[order[at]], order[at]);
 }
@@ -103,21 +103,21 @@ static void test_refusals(zl_ctx *ctx) {
     zl_row_spread spread;
     CHECK(zl_row_weights(ctx, 0, x, w, &sums) == ZL_E_SHAPE && zl_row_weights(ctx, 4, x, NULL, &sums) == ZL_E_ARG, "weights took a bad row");
     CHECK(zl_row_weights(ctx, 4, x, w, NULL) == ZL_E_ARG && zl_row_moments(ctx, 4, x, NULL) == ZL_E_ARG, "no room was taken");
-    CHECK(zl_row_cut(ctx, 4, x, NULL, ZL_CUT_MASS, 0.5, &least, &last) == ZL_E_ARG && zl_row_cut(ctx, 4, x, x, ZL_CUT_COUNT, 2, &least, &last) == ZL_E_ARG, "cut took weights that do not fit");
-    CHECK(zl_row_cut(ctx, 4, x, x, 3, 0.5, &least, &last) == ZL_E_ARG && zl_row_cut(ctx, 4, x, x, -1, 0.5, &least, &last) == ZL_E_ARG, "cut took a kind that is none");
-    CHECK(zl_row_cut(ctx, 4, x, x, ZL_CUT_DRAW, 1.5, &least, &last) == ZL_E_ARG && zl_row_cut(ctx, 4, x, x, ZL_CUT_MASS, -0.5, &least, &last) == ZL_E_ARG &&
-              zl_row_cut(ctx, 4, x, x, ZL_CUT_MASS, NAN, &least, &last) == ZL_E_ARG, "cut took an amount out of range");
-    CHECK(zl_row_cut(ctx, 4, x, x, ZL_CUT_DRAW, 0.5, &least, NULL) == ZL_E_ARG, "cut took no room");
+    CHECK(zl_row_cut(ctx, 4, x, NULL, 0, ZL_CUT_MASS, 0.5, &least, &last) == ZL_E_ARG && zl_row_cut(ctx, 4, x, x, 10, ZL_CUT_COUNT, 2, &least, &last) == ZL_E_ARG, "cut took weights that do not fit");
+    CHECK(zl_row_cut(ctx, 4, x, x, 10, 3, 0.5, &least, &last) == ZL_E_ARG && zl_row_cut(ctx, 4, x, x, 10, -1, 0.5, &least, &last) == ZL_E_ARG, "cut took a kind that is none");
+    CHECK(zl_row_cut(ctx, 4, x, x, 10, ZL_CUT_DRAW, 1.5, &least, &last) == ZL_E_ARG && zl_row_cut(ctx, 4, x, x, 10, ZL_CUT_MASS, -0.5, &least, &last) == ZL_E_ARG &&
+              zl_row_cut(ctx, 4, x, x, 10, ZL_CUT_MASS, NAN, &least, &last) == ZL_E_ARG, "cut took an amount out of range");
+    CHECK(zl_row_cut(ctx, 4, x, x, 10, ZL_CUT_DRAW, 0.5, &least, NULL) == ZL_E_ARG, "cut took no room");
     CHECK(zl_row_keep(ctx, 4, x, 1, -2, w, &n) == ZL_E_ARG && zl_row_keep(ctx, 4, x, 1, 0, w, NULL) == ZL_E_ARG, "keep took a bad argument");
-    CHECK(zl_row_gather(ctx, 4, x, ids, -1, &n) == ZL_E_ARG && zl_row_gather(ctx, 4, x, NULL, 1, &n) == ZL_E_ARG && zl_row_gather(ctx, 4, x, NULL, 0, &n) == ZL_OK && n == 4,
+    CHECK(zl_row_gather(ctx, 4, x, 0, 3, ids, -1, &n) == ZL_E_ARG && zl_row_gather(ctx, 4, x, 0, 3, NULL, 1, &n) == ZL_E_ARG && zl_row_gather(ctx, 4, x, 0, 3, NULL, 0, &n) == ZL_OK && n == 4,
           "gather took a bad argument");
     for (int i = 0; i < 4; i++) w[i] = 0.25f;
-    CHECK(zl_row_cut(ctx, 4, x, w, ZL_CUT_MASS, 0.5, &least, &last) == ZL_OK && least == -INFINITY && last == 3, "a row without mass was cut at %g", (double)least);
+    CHECK(zl_row_cut(ctx, 4, x, w, 0, ZL_CUT_MASS, 0.5, &least, &last) == ZL_OK && least == -INFINITY && last == 3, "a row without mass was cut at %g", (double)least);
     const float bad[] = {INFINITY, -INFINITY};
     for (int i = 0; i < 2; i++) {
         for (int j = 0; j < 4; j++) x[j] = bad[i];
         CHECK(zl_row_weights(ctx, 4, x, w, &sums) == ZL_E_ARG && zl_row_moments(ctx, 4, x, &spread) == ZL_E_ARG, "a row of %g was weighed", (double)x[0]);
-        CHECK(zl_row_cut(ctx, 4, x, NULL, ZL_CUT_COUNT, 2, &least, &last) == ZL_E_ARG, "a row of %g was cut", (double)x[0]);
+        CHECK(zl_row_cut(ctx, 4, x, NULL, 0, ZL_CUT_COUNT, 2, &least, &last) == ZL_E_ARG, "a row of %g was cut", (double)x[0]);
     }
 }
 
