@@ -1,7 +1,7 @@
 /* scan.c - one row of logits, exactly and without sorting: the entry points, and the search for a threshold.
  *
  * zl_row_cut asks: with keys in falling order, at which one does the mass so far reach an amount? Top-p, typical sampling, a count and the
- * draw itself are this one question. Most often few elements hold most of the mass: a sample of the row tells where about 1,024 elements
+ * draw itself are this one question. Most often few elements hold most of the mass: a sample of the row tells where about 4,096 elements
  * are above, these are listed, and if their mass is enough the answer is among them. Where it is not, the sample's masses tell between
  * which two keys the answer should be: one pass adds up what is above both and lists what is between. The bounds are only guesses, the
  * masses are exact: a guess that was wrong is widened.
@@ -20,7 +20,7 @@
 
 #define ZL_MASS_ONE ((double)((int64_t)1 << ZL_MASS_BITS))
 enum {
-    FEW = 1024,      /* elements that the first list is meant to hold                                       */
+    FEW = 4096,      /* elements that the first list is meant to hold                                       */
     SAMPLE = 32,     /* one block in so many is looked at                                                   */
     SHORT = 8192     /* elements of a row that is listed as a whole                                         */
 };
@@ -138,7 +138,7 @@ static int list_between(search *s, float low, float high) {
         s->found = s->k->row_list(s->n, s->key, s->w, low, s->n, high, s->ids, s->room, high < INFINITY ? &s->above : NULL);
         if (s->found <= s->room) break;
         free(s->ids), free(s->list);
-        s->room = s->found;
+        s->room = s->n;
         s->ids = malloc((size_t)s->room * sizeof *s->ids), s->list = malloc((size_t)s->room * sizeof *s->list);
         if (!s->ids || !s->list) return zl_fail(ZL_E_MEMORY, "zl_row_cut needs %lld bytes", (long long)s->room * (long long)(sizeof *s->ids + sizeof *s->list));
     }
@@ -163,26 +163,35 @@ static int find_list(search *s, float top, int64_t target, int64_t total) {
     double mass[ZL_BUCKETS], rest = 0, square = 0;
     s->k->row_sample(s->n, s->key, s->w, top, SAMPLE, number, mass);
     int first = 0;
-    for (int64_t seen = number[0]; first < ZL_BUCKETS - 1 && seen < FEW / SAMPLE; seen += number[first]) first++;
-    float limit = edge(top, first);
-    int status = list_between(s, limit, INFINITY);
-    if (status || s->mass >= target) return status;
+    double seen = mass[0], all = 0;
+    for (int64_t there = number[0]; first < ZL_BUCKETS - 1 && there < FEW / SAMPLE; there += number[first]) seen += mass[++first];
+    for (int b = 0; b < ZL_BUCKETS; b++) all += mass[b];
+    float limit = INFINITY;
+    int status;
+    s->mass = 0;
+    if (seen * 4 * (double)total >= all * (double)target) { /* the list might do, and not only be a part of what is kept */
+        limit = edge(top, first);
+        if ((status = list_between(s, limit, INFINITY)) || s->mass >= target) return status;
+    } else {
+        first = -1;
+    }
     /* Beyond the list masses are much alike, and their sums in the sample are near those of the row: n of them, of sizes m, give a share f
-     * with a deviation of at most half of 1 / sqrt(n), n = (sum m)^2 / sum m^2. */
+     * with a deviation of sqrt(f (1 - f) / n), n = (sum m)^2 / sum m^2. */
     for (int b = first + 1; b < ZL_BUCKETS; b++)
         if (number[b]) rest += mass[b], square += mass[b] * mass[b] / number[b];
     const double share = (double)(target - s->mass) / (double)(total - s->mass);
-    for (double off = rest > 0 ? 2 * sqrt(square) / rest : 1;; off *= 4) {
-        int from = first, to = first;
+    const double spread = share * (1 - share) * square + square * square / (rest * rest);
+    for (double off = rest > 0 ? 3 * sqrt(spread) / rest : 1;; off *= 4) {
+        int from = first, to = first + 1;
         double so_far = 0;
         for (int b = first + 1; b < ZL_BUCKETS && so_far < (share + off) * rest; b++) {
             so_far += mass[b], to = b;
             if (so_far <= (share - off) * rest) from = b;
         }
-        const int all = off >= 1 || to == ZL_BUCKETS - 1;
-        status = list_between(s, all ? -FLT_MAX : edge(top, to), off >= 1 || from == first ? limit : edge(top, from));
+        const int all_of_it = !(off < 1) || to == ZL_BUCKETS - 1;
+        status = list_between(s, all_of_it ? -FLT_MAX : edge(top, to), !(off < 1) || from == first ? limit : edge(top, from));
         if (status || (s->above < target && s->above + s->mass >= target)) return status;
-        if (off >= 1) return ZL_OK; /* everything is in it: the caller tells */
+        if (!(off < 1)) return list_between(s, -FLT_MAX, INFINITY); /* all that there is; the caller sees whether it is enough */
     }
 }
 
@@ -194,11 +203,11 @@ static int cut(search *s, int kind, int64_t total, double amount, float *least, 
     const double wanted = kind == ZL_CUT_COUNT ? amount : amount * (double)total;
     int64_t target = wanted >= (double)total ? total : kind == ZL_CUT_DRAW ? (int64_t)floor(wanted) + 1 : (int64_t)ceil(wanted);
     target = target < 1 ? 1 : target > total ? total : target;
-    s->room = 2 * FEW, s->ids = malloc((size_t)s->room * sizeof *s->ids), s->list = malloc((size_t)s->room * sizeof *s->list);
+    s->room = 4 * FEW, s->ids = malloc((size_t)s->room * sizeof *s->ids), s->list = malloc((size_t)s->room * sizeof *s->list);
     if (!s->ids || !s->list) status = zl_fail(ZL_E_MEMORY, "zl_row_cut needs %lld bytes", (long long)s->room * (long long)(sizeof *s->ids + sizeof *s->list));
     if (!status) status = find_list(s, top, target, total);
     if (!status && s->above + s->mass < target) {
-        if (kind == ZL_CUT_COUNT) target = s->above + s->mass; /* fewer are left than are wanted */
+        if (kind == ZL_CUT_COUNT) target = s->mass; /* all: fewer are left than are wanted */
         else status = zl_fail(ZL_E_ARG, "zl_row_cut: a mass of %lld of %lld is wanted, keys above -inf have %lld", (long long)target, (long long)total,
                               (long long)(s->above + s->mass));
     }

@@ -218,7 +218,7 @@ int zl_row_near(zl_ctx *ctx, int64_t n, const float *x, float middle, float *out
 int zl_row_cut(zl_ctx *ctx, int64_t n, const float *key, const float *w, int64_t total, int kind, double amount, float *least, int64_t *last);
 /* out = x where it is above `least`, or equal to it with an id up to `last`, else -inf; out may be x. *kept: how many are left. */
 int zl_row_keep(zl_ctx *ctx, int64_t n, const float *x, float least, int64_t last, float *out, int64_t *kept);
-/* ids (room) of these elements, ascending, without those that are -inf, and how many there are. */
+/* ids (room) of these elements, ascending, without those that are -inf, and how many: room + 1 for more than fit. */
 int zl_row_gather(zl_ctx *ctx, int64_t n, const float *x, float least, int64_t last, int32_t *ids, int64_t room, int64_t *found);
 
 /* ---- the machine's ceilings, directly ----------------------------------------------------------------------------------- */

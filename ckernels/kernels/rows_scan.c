@@ -14,8 +14,16 @@
 #define UNROLLED 8 /* vectors per turn of the loops that do little with each */
 #define MINUS_INF (-__builtin_inff())
 
+/* Half the lanes of a vector as doubles, for which gcc's own conversion takes three times the instructions. */
 typedef float half_vf __attribute__((vector_size(2 * L), may_alias));
 typedef double half_vd __attribute__((vector_size(4 * L), may_alias));
+#if defined(ZL_ISA_avx512)
+ZL_INLINE half_vd doubles(half_vf v) { return (half_vd)_mm512_cvtps_pd((__m256)v); }
+#elif defined(ZL_ISA_avx2)
+ZL_INLINE half_vd doubles(half_vf v) { return (half_vd)_mm256_cvtps_pd((__m128)v); }
+#else
+ZL_INLINE half_vd doubles(half_vf v) { return __builtin_convertvector(v, half_vd); }
+#endif
 
 /* x[i .. i + L), -inf past the row's end */
 ZL_INLINE vf load_or_none(const float *x, int64_t i, int64_t n) {
@@ -47,10 +55,10 @@ float ZL_FN(row_best)(int64_t n, const float *x) {
 typedef struct {
     half_vd low, high;
 } masses;
-ZL_INLINE void add_masses(masses *m, const float *w) {
+ZL_INLINE void add_masses(masses *m, vf w) {
     half_vf low, high;
-    memcpy(&low, w, sizeof low), memcpy(&high, w + L / 2, sizeof high);
-    m->low += __builtin_convertvector(low, half_vd), m->high += __builtin_convertvector(high, half_vd);
+    memcpy(&low, &w, sizeof low), memcpy(&high, (const char *)&w + sizeof low, sizeof high);
+    m->low += doubles(low), m->high += doubles(high);
 }
 /* Their total, -1 where one of them was none. */
 ZL_INLINE int64_t total_of(const masses *m) {
@@ -80,7 +88,7 @@ ZL_INLINE void weigh(vf x, float best, float *w, masses *sum, vf *first) {
     const vf d = vf_max(vf_set1(-ZL_SPAN), x - best); /* the second where it is a NaN */
     const vf m = mass_of(d);
     vf_store(w, m);
-    add_masses(sum, w);
+    add_masses(sum, m);
     *first = vf_fma(m, d, *first);
 }
 /* w = exp(x - best) 2^ZL_MASS_BITS, whole numbers; *total = their sum, -1 where x holds a NaN; *first = the sum of mass (x - best) */
@@ -91,6 +99,7 @@ void ZL_FN(row_weights)(int64_t n, const float *x, float best, float *w, int64_t
         masses sum = {0};
         vf moment = vf_zero();
         int64_t i = b;
+#pragma GCC unroll 4 /* constants that find no register are loaded once for all */
         for (; i + L <= end; i += L) weigh(vf_load(x + i), best, w + i, &sum, &moment);
         if (i < end) {
             float last[L];
@@ -114,9 +123,9 @@ void ZL_FN(row_moments)(int64_t n, const float *x, float shift, double *sums) {
         vf sum = vf_zero(), square = vf_zero();
         vi count = vi_set1(0);
         for (int64_t i = b; i < end; i += L) {
-            vf v = load_or_none(x, i, n);
-            vi there = v > MINUS_INF;
-            vf d = vi_bits(vf_bits(v - shift) & there); /* 0 where it was taken away */
+            const vf v = load_or_none(x, i, n);
+            const vi there = v > MINUS_INF;
+            const vf d = vi_bits(vf_bits(v - shift) & there); /* 0 where it was taken away */
             sum += d, square = vf_fma(d, d, square), count -= there;
         }
         sums[0] += (double)vf_sum(vi_to_vf(count)), sums[1] += (double)vf_sum(sum), sums[2] += (double)vf_sum(square);
@@ -154,55 +163,54 @@ typedef struct {
     int64_t last, room, found;
     int32_t *ids;
 } listing;
-ZL_INLINE void list_lanes(listing *a, int64_t at, vf key) {
-    for (uint32_t lanes = vi_lanes((key >= a->low) & (key < a->high)); lanes; lanes &= lanes - 1) {
-        const int64_t id = at + __builtin_ctz(lanes);
-        if (a->key[id] == a->low && id > a->last) continue;
-        if (a->found < a->room) a->ids[a->found] = (int32_t)id;
-        a->found++;
+ZL_INLINE void list_lanes(listing *a, int64_t at, uint64_t lanes) {
+    for (; lanes; lanes &= lanes - 1) {
+        const int64_t id = at + __builtin_ctzll(lanes);
+        if (id > a->last && a->key[id] == a->low) continue;
+        if (a->found >= a->room) {
+            a->found = a->room + 1;
+            return;
+        }
+        a->ids[a->found++] = (int32_t)id;
     }
 }
-/* counted: what is added up of the keys from `high` on: 0 nothing, 1 their masses w, 2 their number. -1 where a mass was none. */
+/* counted: what is added up of the keys from `high` on: 0 nothing, 1 their masses w, 2 their number. -1 where a mass was none. It ends early
+ * where there is no more room. */
 ZL_INLINE int64_t list(listing *a, int64_t n, const float *w, const int counted) {
+    enum { TURN = 4 };
+    const vf low = vf_set1(a->low), high = vf_set1(a->high);
     int64_t above = 0;
-    for (int64_t b = 0; b < n; b += BLOCK) {
+    for (int64_t b = 0; b < n && a->found <= a->room; b += BLOCK) {
         const int64_t end = b + BLOCK < n ? b + BLOCK : n;
         masses sum = {0};
         vi number = vi_set1(0);
         int64_t i = b;
-        for (; i + UNROLLED * L <= end; i += UNROLLED * L) {
-            vf most = vf_set1(MINUS_INF);
-            vi some = vi_set1(0);
-#pragma GCC unroll 8
-            for (int j = 0; j < UNROLLED; j++) {
+        for (; i + TURN * L <= end; i += TURN * L) {
+            vi in[TURN], some = vi_set1(0);
+#pragma GCC unroll 4
+            for (int j = 0; j < TURN; j++) {
                 const vf key = vf_load(a->key + i + j * L);
-                if (!counted) {
-                    most = vf_max(key, most);
-                    continue;
+                in[j] = key >= low;
+                if (counted) {
+                    const vi over = key >= high;
+                    in[j] &= ~over;
+                    if (counted == 1) add_masses(&sum, vi_bits(vf_bits(vf_load(w + i + j * L)) & over));
+                    else number -= over;
                 }
-                const vi over = key >= a->high;
-                some |= (key >= a->low) & ~over;
-                if (counted == 1) {
-                    float part[L];
-                    vf_store(part, vi_bits(vf_bits(vf_load(w + i + j * L)) & over));
-                    add_masses(&sum, part);
-                } else {
-                    number -= over;
-                }
+                some |= in[j];
             }
-            if (!vi_any(counted ? some : (vi)(most >= a->low))) continue;
-            for (int j = 0; j < UNROLLED; j++) list_lanes(a, i + j * L, vf_load(a->key + i + j * L));
+            if (!vi_any(some)) continue;
+            uint64_t lanes = 0;
+#pragma GCC unroll 4
+            for (int j = 0; j < TURN; j++) lanes |= (uint64_t)vi_lanes(in[j]) << (j * L);
+            list_lanes(a, i, lanes);
         }
         for (; i < end; i += L) {
             const vf key = load_or_none(a->key, i, n);
-            const vi over = key >= a->high;
-            if (counted == 1) {
-                float part[L];
-                vf_store(part, vi_bits(vf_bits(i + L <= n ? vf_load(w + i) : vf_load_n(w + i, (int)(n - i))) & over));
-                add_masses(&sum, part);
-            }
+            const vi over = key >= high;
+            if (counted == 1) add_masses(&sum, vi_bits(vf_bits(i + L <= n ? vf_load(w + i) : vf_load_n(w + i, (int)(n - i))) & over));
             number -= over;
-            list_lanes(a, i, key);
+            list_lanes(a, i, vi_lanes((key >= low) & ~over));
         }
         const int64_t mass = counted == 1 ? total_of(&sum) : counted ? (int64_t)vf_sum(vi_to_vf(number)) : 0;
         if (mass < 0) return -1;
@@ -211,7 +219,8 @@ ZL_INLINE int64_t list(listing *a, int64_t n, const float *w, const int counted)
     return above;
 }
 /* The ids of keys from `low` (above -inf) on and below `high`, of those equal to `low` up to `last`, ascending -> ids, `room` at most; how
- * many there are. *above, unless it is NULL: the mass of the keys from `high` on, their number where w is NULL; -1 where a mass was none. */
+ * many there are, room + 1 for more than fit. *above, unless it is NULL (`high` then is infinite): the mass of the keys from `high` on, their
+ * number where w is NULL; -1 where a mass was none. */
 int64_t ZL_FN(row_list)(int64_t n, const float *key, const float *w, float low, int64_t last, float high, int32_t *ids, int64_t room, int64_t *above) {
     listing a = {key, low > -FLT_MAX ? low : -FLT_MAX, high, last, room, 0, ids};
     const int64_t sum = !above ? list(&a, n, w, 0) : w ? list(&a, n, w, 1) : list(&a, n, w, 2);
@@ -225,22 +234,29 @@ int64_t ZL_FN(row_list)(int64_t n, const float *key, const float *w, float low, 
 int64_t ZL_FN(row_keep)(int64_t n, const float *x, float least, int64_t last, float *out) {
     int64_t kept = 0;
     const int64_t edge = last + 1 < n ? last + 1 : n; /* ids before it keep what equals `least` */
+    const vf none = vf_set1(MINUS_INF), above = vf_set1(least), from = vf_set1(least > -FLT_MAX ? least : -FLT_MAX);
     for (int64_t b = 0; b < n; b += BLOCK) {
         const int64_t end = b + BLOCK < n ? b + BLOCK : n;
         vi count = vi_set1(0);
-        for (int64_t i = b; i < end; i += L) {
-            vf v = load_or_none(x, i, n);
-            vi over = v > least;
-            if (i + L <= edge) {
-                over |= v == least;
-            } else if (i < edge) {
+        int64_t i = b;
+        if (end <= edge)
+#pragma GCC unroll 4
+            for (; i + L <= end; i += L) {
+                const vf v = vf_load(x + i);
+                const vi in = v >= from;
+                count -= in;
+                vf_store(out + i, vf_select(in, v, none));
+            }
+        for (; i < end; i += L) {
+            const vf v = load_or_none(x, i, n);
+            vi in = v > above;
+            if (i < edge) {
                 int32_t lane[L];
                 for (int l = 0; l < L; l++) lane[l] = i + l < edge ? -1 : 0;
-                over |= (v == least) & vi_load(lane);
+                in |= (v >= from) & vi_load(lane);
             }
-            over &= v > MINUS_INF;
-            count -= over;
-            store_up_to(out, vf_select(over, v, vf_set1(MINUS_INF)), i, n);
+            count -= in;
+            store_up_to(out, vf_select(in, v, none), i, n);
         }
         kept += (int64_t)vf_sum(vi_to_vf(count));
     }

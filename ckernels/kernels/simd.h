@@ -144,9 +144,9 @@ ZL_INLINE void vf_to_f16(uint16_t *p, vf v) { vst1_u16(p, vreinterpret_u16_f16(v
 ZL_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 ZL_INLINE vf vf_fnma(vf a, vf b, vf c) { return c - a * b; }
 ZL_INLINE vf vf_sqrt(vf a) { return (vf){__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])}; }
-ZL_INLINE vf vf_round(vf a) { /* adding 1.5 * 2^23 leaves no fraction bits; larger values (and NaN) are integers already */
-    vf big = vf_set1(12582912.0f), r = (a + big) - big;
-    return vf_select(vf_abs(a) < 4194304.0f, r, a);
+ZL_INLINE vf vf_round(vf a) { /* adding 2^23 of its sign leaves no fraction bits; larger values (and NaN) are integers already */
+    vf big = (vf)((vi)vf_set1(8388608.0f) | ((vi)a & INT32_MIN)), r = (a + big) - big;
+    return vf_select(vf_abs(a) < 8388608.0f, r, a);
 }
 ZL_INLINE vi vf_to_vi(vf a) { return __builtin_convertvector(vf_round(a), vi); }
 /* Half to float by integers alone: move exponent and mantissa up, re-bias; subnormals are renormalised by one float subtraction. */

@@ -102,13 +102,13 @@ def test_cut_is_exact(data: st.DataObject, scans: list[RowScan]) -> None:
     want, number = row_scan.keep(x, *found)
     room = data.draw(st.integers(0, n))
     ids, there = row_scan.gather(x, *found, room)
-    assert there == number
+    assert there == min(number, room + 1)
     for scan in scans[:-1]:
         assert scan.cut(x, None if kind == "count" else w, kind, amount, mass) == found
         kept, count = scan.keep(x, *found)
         assert count == number and kept.tobytes() == want.tobytes()
         listed, count = scan.gather(x, *found, room)
-        assert count == number and listed.tolist() == ids.tolist()
+        assert count == there and listed.tolist() == ids.tolist()
         assert scan.near(x, 0.5).tobytes() == row_scan.near(x, 0.5).tobytes()
 
 

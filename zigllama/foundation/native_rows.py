@@ -65,7 +65,8 @@ def keep(ctx: NativeContext, x: F32, least: float, last: int) -> tuple[F32, int]
 
 
 def gather(ctx: NativeContext, x: F32, least: float, last: int, room: int) -> tuple[npt.NDArray[np.int32], int]:
-    """(the ids of the elements that `keep` keeps, ascending, `room` of them at most; how many). Raises ShapeError."""
+    """(the ids of the elements that `keep` keeps, ascending, `room` of them at most; how many, room + 1 for more).
+    Raises ShapeError."""
     ids, found = np.empty(room, np.int32), ffi.new("int64_t *")
     with ctx.using() as pointer:
         buffer = ffi.from_buffer("int32_t[]", ids)

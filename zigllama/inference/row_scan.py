@@ -105,9 +105,9 @@ def keep(x: F32, least: float, last: int) -> tuple[F32, int]:
 
 
 def gather(x: F32, least: float, last: int, room: int) -> tuple[I32, int]:
-    """(the ids of what `keep` keeps, ascending, `room` of them at most; how many there are)."""
+    """(the ids of what `keep` keeps, ascending, `room` of them at most; how many there are, room + 1 for more)."""
     ids = np.flatnonzero(keep(x, least, last)[0] > -np.inf)
-    return ids[:room].astype(np.int32), len(ids)
+    return ids[:room].astype(np.int32), min(len(ids), room + 1)
 
 
 class RowScan:
