@@ -156,11 +156,11 @@ static int list_between(search *s, float low, float high) {
 /* Where the key of bucket b begins, seen from the best */
 static float edge(float top, int b) { return top - ((float)b + 0.5f) / ZL_PER; }
 
-/* The list in which `target` of `total` is reached, with the masses in `s`: above < target <= above + mass. */
+/* The list in which `target` of `total` is reached, with the masses in `s`: above < target <= above + mass, where there is so much. */
 static int find_list(search *s, float top, int64_t target, int64_t total) {
     if (s->n <= SHORT) return list_between(s, -FLT_MAX, INFINITY);
     int32_t number[ZL_BUCKETS];
-    double mass[ZL_BUCKETS], rest = 0, square = 0;
+    double mass[ZL_BUCKETS];
     s->k->row_sample(s->n, s->key, s->w, top, SAMPLE, number, mass);
     int first = 0;
     double seen = mass[0], all = 0;
@@ -175,24 +175,25 @@ static int find_list(search *s, float top, int64_t target, int64_t total) {
     } else {
         first = -1;
     }
-    /* Beyond the list masses are much alike, and their sums in the sample are near those of the row: n of them, of sizes m, give a share f
-     * with a deviation of sqrt(f (1 - f) / n), n = (sum m)^2 / sum m^2. */
-    for (int b = first + 1; b < ZL_BUCKETS; b++)
-        if (number[b]) rest += mass[b], square += mass[b] * mass[b] / number[b];
-    const double share = (double)(target - s->mass) / (double)(total - s->mass);
-    const double spread = share * (1 - share) * square + square * square / (rest * rest);
-    for (double off = rest > 0 ? 3 * sqrt(spread) / rest : 1;; off *= 4) {
+    const double share = (double)(target - s->mass) / (double)(total - s->mass); /* of what is beyond the list */
+    for (int sampled = 1; sampled >= 0; sampled--) {
+        /* Beyond the list masses are most often much alike, and their sums in the sample near those of the row: n of them, of sizes m, give a
+         * share f with a deviation of sqrt(f (1 - f) / n), n = (sum m)^2 / sum m^2. Where that was wrong the whole row is the sample. */
+        double rest = 0, square = 0, off = 1e-9, so_far = 0;
+        if (!sampled) s->k->row_sample(s->n, s->key, s->w, top, 1, number, mass);
+        for (int b = first + 1; b < ZL_BUCKETS; b++)
+            if (number[b]) rest += mass[b], square += mass[b] * mass[b] / number[b];
+        if (sampled && rest > 0) off = 3 * sqrt(share * (1 - share) * square + square * square / (rest * rest)) / rest;
         int from = first, to = first + 1;
-        double so_far = 0;
-        for (int b = first + 1; b < ZL_BUCKETS && so_far < (share + off) * rest; b++) {
+        for (int b = first + 1; b < ZL_BUCKETS && so_far <= (share + off) * rest; b++) {
             so_far += mass[b], to = b;
-            if (so_far <= (share - off) * rest) from = b;
+            if (so_far < (share - off) * rest) from = b;
         }
-        const int all_of_it = !(off < 1) || to == ZL_BUCKETS - 1;
-        status = list_between(s, all_of_it ? -FLT_MAX : edge(top, to), !(off < 1) || from == first ? limit : edge(top, from));
+        if (!sampled) from = from > first + 1 ? from - 1 : first, to++; /* edges are rounded: a key at one may be in either bucket */
+        status = list_between(s, to >= ZL_BUCKETS - 1 ? -FLT_MAX : edge(top, to), from == first ? limit : edge(top, from));
         if (status || (s->above < target && s->above + s->mass >= target)) return status;
-        if (!(off < 1)) return list_between(s, -FLT_MAX, INFINITY); /* all that there is; the caller sees whether it is enough */
     }
+    return list_between(s, -FLT_MAX, INFINITY); /* all that there is; the caller sees whether it is enough */
 }
 
 static int cut(search *s, int kind, int64_t total, double amount, float *least, int64_t *last) {

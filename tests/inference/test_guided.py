@@ -117,8 +117,8 @@ def test_contrastive_search_ends_with_the_context(model: zl.Model) -> None:
 
 @pytest.mark.parametrize("reason", ["cancelled", "deadline"])
 def test_beams_that_are_stopped_give_the_best_so_far(model: zl.Model, reason: str) -> None:
-    """Stopped while a step is being chosen, it ends after that step. With an end token that is likely the first step has
-    an answer that has ended, which is then the best: without the end token, and not as one that ended by itself."""
+    """Stopped while a step is being chosen, it ends after that step. With an end token that is likely the first step
+    has an answer that has ended, which is then the best: without the end token, and not as one that ended by itself."""
 
     def stop(history: Any, row: F32) -> None:
         if len(history) == len(PROMPT) + steps:
@@ -202,11 +202,12 @@ def test_options_without_effect_are_refused_by_name(model: zl.Model, name: str) 
 
 
 def test_options_beside_a_search_that_are_off(model: zl.Model) -> None:
-    """What changes nothing may be said; a temperature of 0 with Mirostat, or a grammar with several answers, may not."""
-    off = {"top_p": 1.0, "min_p": 0.0, "temperature": 0.0, "seed": 4}
-    for way in ({"num_beams": 2, "top_k": 0}, {"penalty_alpha": 0.5, "top_k": 3}):
+    """What changes nothing may be said. A temperature of 0 with Mirostat, or a grammar with many answers, may not."""
+    off: dict[str, Any] = {"top_p": 1.0, "min_p": 0.0, "temperature": 0.0, "seed": 4}
+    ways: list[dict[str, Any]] = [{"num_beams": 2, "top_k": 0}, {"penalty_alpha": 0.5, "top_k": 3}]
+    for way in ways:
         options: dict[str, Any] = {"max_tokens": 4, "ignore_eos": True}
-        bare = {k: v for k, v in way.items() if v}
+        bare: dict[str, Any] = {k: v for k, v in way.items() if v}
         assert (
             model.generate(PROMPT, **options, **way, **off).token_ids
             == model.generate(PROMPT, **options, **bare).token_ids

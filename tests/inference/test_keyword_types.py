@@ -112,7 +112,8 @@ def test_what_is_a_number_is_taken(model: zl.Model) -> None:
         lookup=np.int64(4),
     )
     assert same.token_ids == plain.token_ids
-    p = SamplingParams(temperature=1, top_k=np.int64(5), logit_bias={np.int64(3): 1})
+    given: dict[str, Any] = {"temperature": 1, "top_k": np.int64(5), "logit_bias": {np.int64(3): 1}}
+    p = SamplingParams(**given)
     assert type(p.temperature) is float and type(p.top_k) is int and {type(i) for i in p.logit_bias} == {int}
     assert SamplingParams(dry_sequence_breakers=["a"]).dry_sequence_breakers == ("a",)
 
