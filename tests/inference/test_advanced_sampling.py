@@ -234,7 +234,8 @@ def test_xtc_by_its_description(scans: list[RowScan]) -> None:
     assert all(found == {0, 1} for found in left([0.5, 0.5], 0.1, 0.3, 0.3))
     assert all(found == {1} for found in left([0.5, 0.5], 0.1, 0.3, 0.29999))
     assert all(found == {0, 1} for found in left([0.5, 0.5], 0.1, 0.0, 0.0))
-    for options in ({"xtc_threshold": -0.1}, {"xtc_threshold": 1.1}, {"xtc_probability": 1.1}):
+    wrong: list[dict[str, Any]] = [{"xtc_threshold": -0.1}, {"xtc_threshold": 1.1}, {"xtc_probability": 1.1}]
+    for options in wrong:
         with pytest.raises(InvalidArgument, match="xtc"):
             SamplingParams(**options)
     many = whole(np.zeros(6000, np.float32), scans[0])  # more than are ever sorted reach it
