@@ -158,9 +158,10 @@ static void test_masses(zl_ctx *ctx) {
             if (n > 1) CHECK((zl_row_weights(ctx, n, x, w, &sums) == ZL_OK) == !j, "a row with %g was weighed", (double)none[j]);
         }
         for (int j = 0; j < 4; j++) {
-            for (int i = 0; i < n; i++) x[i] = (float)i, w[i] = 3;
+            for (int i = 0; i < n; i++) x[i] = (float)i, w[i] = n > 600 && i >= n - 600 ? 0 : 3; /* so that the sums are right without the last */
+            const int64_t all = 3 * (int64_t)(n > 600 ? n - 600 : n);
             w[n - 1] = wrong[j]; /* of a long row it is among what is added up and not listed */
-            CHECK(zl_row_cut(ctx, n, x, w, 3 * n, ZL_CUT_MASS, 1, &least, &last) == ZL_E_ARG && zl_row_cut(ctx, n, x, w, 3 * n, ZL_CUT_MASS, 0.9, &least, &last) == ZL_E_ARG,
+            CHECK(zl_row_cut(ctx, n, x, w, all, ZL_CUT_MASS, 1, &least, &last) == ZL_E_ARG && zl_row_cut(ctx, n, x, w, all, ZL_CUT_MASS, 0.9, &least, &last) == ZL_E_ARG,
                   "a mass of %g was taken", (double)wrong[j]);
         }
         release(&gx), release(&gw);

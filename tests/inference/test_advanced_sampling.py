@@ -162,7 +162,7 @@ def test_masses_that_are_none(scans: list[RowScan]) -> None:
 @pytest.mark.parametrize("whole_row", [False, True])
 def test_what_was_taken_away_is_no_candidate(whole_row: bool, scans: list[RowScan]) -> None:
     """Of 5 logits or of 5,000 three are above -inf: no stage keeps, counts or draws another."""
-    every = [
+    every: list[stages.Stage] = [
         *(stages.TopK(k) for k in (4, 5, 4096, 6000)),
         *(stages.TopP(p) for p in (0.999999, 1.0)),
         *(stages.Typical(p) for p in (0.999999, 1.0)),
