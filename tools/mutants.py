@@ -89,9 +89,10 @@ SUITES = {
     "kernels/quantize_weighted": ["quantize_iq"],
     "kernels/quantize": ["quantize_plain", "quantize_iq"],
     "kernels/rows_scan": ["scan"],
+    "kernels/rows_top_k": ["scan", "rows"],
     "kernels/rows": ["rows"],
     "kernels/state": ["state"],
-    "kernels/simd": ["rows", "linear", "attention"],
+    "kernels/simd": ["rows", "scan", "linear", "attention"],
     "kernels/": ["linear", "bounds"],
 }
 # Those that call kernels. What no kernel can break need not run again, nor with other numbers of threads.

@@ -1,17 +1,29 @@
 /* scan.c - one row of logits, exactly and without sorting: the entry points, and the search for a threshold.
  *
  * zl_row_cut asks: with keys in falling order, at which one does the mass so far reach an amount? Top-p, typical sampling, a count and the
- * draw itself are this one question. One pass adds up masses in buckets of keys; the bucket in which the amount is reached is looked at
- * closer: its elements as rank words (rows_top_k.h), again in buckets, until few are left, which are sorted. Masses are integers, so the
- * answer is the same however they are added.
+ * draw itself are this one question. Most often few elements hold most of the mass: a sample of the row tells where about 4,096 elements
+ * are above, these are listed, and if their mass is enough the answer is among them. Where it is not, the sample's masses tell between
+ * which two keys the answer should be: one pass adds up what is above both and lists what is between. The bounds are only guesses, the
+ * masses are exact: a guess that was wrong is widened.
  *
- *      buckets   | 0: best |   1   |   2   | ...            mass   | 7 | 3 | 5 | ...      amount 9: in bucket 1, 2 of its 3
+ *      keys   | above: added up | between: listed | below |          amount   ------------------->|
+ *
+ * Of a list the element is found as of rank words (rows_top_k.h), in buckets, until few are left, which are sorted. Masses are integers,
+ * so the answer is the same however they are added.
  */
 #include "../kernels/rows_scan.h"
 #include "../kernels/rows_top_k.h"
 #include "core.h"
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
+
+#define ZL_MASS_ONE ((double)((int64_t)1 << ZL_MASS_BITS))
+enum {
+    FEW = 4096,      /* elements that the first list is meant to hold                                       */
+    SAMPLE = 32,     /* one block in so many is looked at                                                   */
+    SHORT = 8192     /* elements of a row that is listed as a whole                                         */
+};
 
 typedef struct {
     uint64_t rank;
@@ -36,13 +48,24 @@ int zl_row_weights(zl_ctx *ctx, int64_t n, const float *x, float *w, zl_row_sums
     if (status || (status = zl_enter(ctx, "zl_row_weights", &entry))) return status;
     const zl_kernels *k = zl_ctx_kernels(ctx);
     float best;
-    double sums[2];
     status = best_of("zl_row_weights", k, n, x, &best);
     if (!status) {
-        k->row_weights(n, x, best, w, sums);
-        *out = (zl_row_sums){.total = sums[0], .mean = (double)best + sums[1] / sums[0], .best = best};
+        int64_t mass;
+        double first;
+        k->row_weights(n, x, best, w, &mass, &first);
+        if (mass < 0) status = zl_fail(ZL_E_ARG, "zl_row_weights: the row of %lld holds a NaN", (long long)n);
+        else *out = (zl_row_sums){.mass = mass, .total = (double)mass / ZL_MASS_ONE, .mean = (double)best + first / (double)mass, .best = best};
     }
     return zl_leave(&entry, status);
+}
+
+int zl_row_near(zl_ctx *ctx, int64_t n, const float *x, float middle, float *out) {
+    int status = check_row("zl_row_near", n, x, out);
+    if (!status && !isfinite(middle)) status = zl_fail(ZL_E_ARG, "zl_row_near: the middle is %g, want a finite number", (double)middle);
+    zl_entry entry;
+    if (status || (status = zl_enter(ctx, "zl_row_near", &entry))) return status;
+    zl_ctx_kernels(ctx)->row_near(n, x, middle, out);
+    return zl_leave(&entry, ZL_OK);
 }
 
 int zl_row_moments(zl_ctx *ctx, int64_t n, const float *x, zl_row_spread *out) {
@@ -72,9 +95,9 @@ static int falling(const void *a, const void *b) {
 
 /* The rank at which the mass of m elements, best first, reaches `target`, which is 1 to the sum of all. Uses the elements up. */
 static uint64_t reach(element *e, int64_t m, int64_t target) {
-    enum { FEW = 48, PARTS = 1024 };
+    enum { SORTED = 48, PARTS = 1024 };
     int64_t mass[PARTS];
-    while (m > FEW) {
+    while (m > SORTED) {
         uint64_t low = UINT64_MAX, high = 0;
         for (int64_t i = 0; i < m; i++) {
             low = e[i].rank < low ? e[i].rank : low;
@@ -97,49 +120,116 @@ static uint64_t reach(element *e, int64_t m, int64_t target) {
     return e[i].rank;
 }
 
-static int cut(const zl_kernels *k, int64_t n, const float *key, const float *w, int kind, double amount, float *least, int64_t *last) {
-    int64_t mass[ZL_BUCKETS], total = 0, target;
-    float top;
-    int status = best_of("zl_row_cut", k, n, key, &top);
-    if (status) return status;
-    k->row_masses(n, key, w, top, mass);
-    for (int b = 0; b < ZL_BUCKETS; b++) total += mass[b];
-    *least = -INFINITY, *last = n - 1;
-    if (total < 1) return ZL_OK;
-    const double wanted = kind == ZL_CUT_COUNT ? amount : amount * (double)total;
-    target = wanted >= (double)total ? total : kind == ZL_CUT_DRAW ? (int64_t)floor(wanted) + 1 : (int64_t)ceil(wanted);
-    target = target < 1 ? 1 : target > total ? total : target;
-    int which = 0;
-    while (mass[which] < target) target -= mass[which++];
-    const int64_t m = k->row_bucket(n, key, top, which, NULL);
-    int32_t *ids = malloc((size_t)m * sizeof *ids);
-    element *e = malloc((size_t)m * sizeof *e);
-    if (ids && e) {
-        int64_t there = 0;
-        k->row_bucket(n, key, top, which, ids);
-        for (int64_t i = 0; i < m; i++) {
-            const int32_t id = ids[i];
-            if (!(key[id] > -INFINITY)) continue;
-            e[there].rank = zl_top_rank(zl_top_key(key[id]), id);
-            e[there++].mass = w ? (int64_t)w[id] : 1;
-        }
-        const uint64_t rank = reach(e, there, target);
-        *least = zl_top_value(zl_top_key_of(rank)), *last = zl_top_id_of(rank);
-    } else {
-        status = zl_fail(ZL_E_MEMORY, "zl_row_cut needs %lld bytes", (long long)m * (long long)(sizeof *ids + sizeof *e));
+/* A row to cut, and the list that was made of it last. */
+typedef struct {
+    const zl_kernels *k;
+    int64_t n;
+    const float *key, *w;
+    int64_t above, mass, found; /* of the list's keys: the mass beyond them, theirs, and how many they are */
+    element *list;
+    int64_t room;
+    int32_t *ids;
+} search;
+
+/* The list of keys from `low` on and below `high`, and both masses. */
+static int list_between(search *s, float low, float high) {
+    for (;;) {
+        s->above = 0;
+        s->found = s->k->row_list(s->n, s->key, s->w, low, s->n, high, s->ids, s->room, high < INFINITY ? &s->above : NULL);
+        if (s->found <= s->room) break;
+        free(s->ids), free(s->list);
+        s->room = s->n;
+        s->ids = malloc((size_t)s->room * sizeof *s->ids), s->list = malloc((size_t)s->room * sizeof *s->list);
+        if (!s->ids || !s->list) return zl_fail(ZL_E_MEMORY, "zl_row_cut needs %lld bytes", (long long)s->room * (long long)(sizeof *s->ids + sizeof *s->list));
     }
-    free(ids), free(e);
+    s->mass = 0;
+    for (int64_t i = 0; i < s->found; i++) {
+        const int32_t id = s->ids[i];
+        const float w = s->w ? s->w[id] : 1;
+        if (!(w >= 0 && w <= (float)ZL_MASS_ONE)) return zl_fail(ZL_E_ARG, "zl_row_cut: the mass of element %d is %g, want 0 to 2^%d", id, (double)w, ZL_MASS_BITS);
+        s->list[i] = (element){zl_top_rank(zl_top_key(s->key[id]), id), (int64_t)w};
+        s->mass += s->list[i].mass;
+    }
+    return s->above < 0 ? zl_fail(ZL_E_ARG, "zl_row_cut: a mass is no number") : ZL_OK;
+}
+
+/* Where the key of bucket b begins, seen from the best */
+static float edge(float top, int b) { return top - ((float)b + 0.5f) / ZL_PER; }
+
+/* The list in which `target` of `total` is reached, with the masses in `s`: above < target <= above + mass, where there is so much. */
+static int find_list(search *s, float top, int64_t target, int64_t total) {
+    if (s->n <= SHORT) return list_between(s, -FLT_MAX, INFINITY);
+    int32_t number[ZL_BUCKETS];
+    double mass[ZL_BUCKETS];
+    s->k->row_sample(s->n, s->key, s->w, top, SAMPLE, number, mass);
+    int first = 0;
+    double seen = mass[0], all = 0;
+    for (int64_t there = number[0]; first < ZL_BUCKETS - 1 && there < FEW / SAMPLE; there += number[first]) seen += mass[++first];
+    for (int b = 0; b < ZL_BUCKETS; b++) all += mass[b];
+    float limit = INFINITY;
+    int status;
+    s->mass = 0;
+    if (seen * 4 * (double)total >= all * (double)target) { /* the list might do, and not only be a part of what is kept */
+        limit = edge(top, first);
+        if ((status = list_between(s, limit, INFINITY)) || s->mass >= target) return status;
+    } else {
+        first = -1;
+    }
+    const double share = (double)(target - s->mass) / (double)(total - s->mass); /* of what is beyond the list */
+    for (int sampled = 1; sampled >= 0; sampled--) {
+        /* Beyond the list masses are most often much alike, and their sums in the sample near those of the row: n of them, of sizes m, give a
+         * share f with a deviation of sqrt(f (1 - f) / n), n = (sum m)^2 / sum m^2. Where that was wrong the whole row is the sample. */
+        double rest = 0, square = 0, off = 1e-9, so_far = 0;
+        if (!sampled) s->k->row_sample(s->n, s->key, s->w, top, 1, number, mass);
+        for (int b = first + 1; b < ZL_BUCKETS; b++)
+            if (number[b]) rest += mass[b], square += mass[b] * mass[b] / number[b];
+        if (sampled && rest > 0) off = 3 * sqrt(share * (1 - share) * square + square * square / (rest * rest)) / rest;
+        int from = first, to = first + 1;
+        for (int b = first + 1; b < ZL_BUCKETS && so_far <= (share + off) * rest; b++) {
+            so_far += mass[b], to = b;
+            if (so_far < (share - off) * rest) from = b;
+        }
+        if (!sampled) from = from > first + 1 ? from - 1 : first, to++; /* edges are rounded: a key at one may be in either bucket */
+        status = list_between(s, to >= ZL_BUCKETS - 1 ? -FLT_MAX : edge(top, to), from == first ? limit : edge(top, from));
+        if (status || (s->above < target && s->above + s->mass >= target)) return status;
+    }
+    return list_between(s, -FLT_MAX, INFINITY); /* all that there is; the caller sees whether it is enough */
+}
+
+static int cut(search *s, int kind, int64_t total, double amount, float *least, int64_t *last) {
+    float top;
+    int status = best_of("zl_row_cut", s->k, s->n, s->key, &top);
+    *least = -INFINITY, *last = s->n - 1;
+    if (status || total < 1) return status;
+    const double wanted = kind == ZL_CUT_COUNT ? amount : amount * (double)total;
+    int64_t target = wanted >= (double)total ? total : kind == ZL_CUT_DRAW ? (int64_t)floor(wanted) + 1 : (int64_t)ceil(wanted);
+    target = target < 1 ? 1 : target > total ? total : target;
+    s->room = 4 * FEW, s->ids = malloc((size_t)s->room * sizeof *s->ids), s->list = malloc((size_t)s->room * sizeof *s->list);
+    if (!s->ids || !s->list) status = zl_fail(ZL_E_MEMORY, "zl_row_cut needs %lld bytes", (long long)s->room * (long long)(sizeof *s->ids + sizeof *s->list));
+    if (!status) status = find_list(s, top, target, total);
+    if (!status && s->above + s->mass < target) {
+        if (kind == ZL_CUT_COUNT) target = s->mass; /* all: fewer are left than are wanted */
+        else status = zl_fail(ZL_E_ARG, "zl_row_cut: a mass of %lld of %lld is wanted, keys above -inf have %lld", (long long)target, (long long)total,
+                              (long long)(s->above + s->mass));
+    }
+    if (!status) {
+        const uint64_t rank = reach(s->list, s->found, target - s->above);
+        *least = zl_top_value(zl_top_key_of(rank)), *last = zl_top_id_of(rank);
+    }
+    free(s->ids), free(s->list);
     return status;
 }
 
-int zl_row_cut(zl_ctx *ctx, int64_t n, const float *key, const float *w, int kind, double amount, float *least, int64_t *last) {
+int zl_row_cut(zl_ctx *ctx, int64_t n, const float *key, const float *w, int64_t total, int kind, double amount, float *least, int64_t *last) {
     int status = check_row("zl_row_cut", n, key, least);
     if (!status && (!last || !w != (kind == ZL_CUT_COUNT))) status = zl_fail(ZL_E_ARG, "zl_row_cut: no room for the id, or weights that do not fit the kind %d", kind);
     if (!status && (kind < ZL_CUT_MASS || kind > ZL_CUT_COUNT || !(amount >= 0 && amount <= (kind == ZL_CUT_COUNT ? (double)ZL_MOST : 1))))
         status = zl_fail(ZL_E_ARG, "zl_row_cut: kind %d, amount %g", kind, amount);
+    if (!status && w && (total < 0 || total > n << ZL_MASS_BITS)) status = zl_fail(ZL_E_ARG, "zl_row_cut: a mass of %lld in a row of %lld", (long long)total, (long long)n);
     zl_entry entry;
     if (status || (status = zl_enter(ctx, "zl_row_cut", &entry))) return status;
-    return zl_leave(&entry, cut(zl_ctx_kernels(ctx), n, key, w, kind, amount, least, last));
+    search s = {.k = zl_ctx_kernels(ctx), .n = n, .key = key, .w = w};
+    return zl_leave(&entry, cut(&s, kind, w ? total : n, amount, least, last));
 }
 
 /* ---- what is left ------------------------------------------------------------------------------------------------------------------- */
@@ -153,11 +243,11 @@ int zl_row_keep(zl_ctx *ctx, int64_t n, const float *x, float least, int64_t las
     return zl_leave(&entry, ZL_OK);
 }
 
-int zl_row_gather(zl_ctx *ctx, int64_t n, const float *x, int32_t *ids, int64_t room, int64_t *found) {
+int zl_row_gather(zl_ctx *ctx, int64_t n, const float *x, float least, int64_t last, int32_t *ids, int64_t room, int64_t *found) {
     int status = check_row("zl_row_gather", n, x, found);
-    if (!status && (room < 0 || (room && !ids))) status = zl_fail(ZL_E_ARG, "zl_row_gather: room for %lld, or a null pointer", (long long)room);
+    if (!status && (room < 0 || (room && !ids) || last < -1)) status = zl_fail(ZL_E_ARG, "zl_row_gather: last id %lld, room for %lld, or a null pointer", (long long)last, (long long)room);
     zl_entry entry;
     if (status || (status = zl_enter(ctx, "zl_row_gather", &entry))) return status;
-    *found = zl_ctx_kernels(ctx)->row_gather(n, x, ids, room);
+    *found = zl_ctx_kernels(ctx)->row_list(n, x, NULL, least, last, INFINITY, ids, room, NULL);
     return zl_leave(&entry, ZL_OK);
 }

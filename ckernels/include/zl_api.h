@@ -192,10 +192,11 @@ enum { ZL_MASS_ONE_BITS = 40 };
 enum zl_cut_kind {
     ZL_CUT_MASS = 0,   /* the fewest best keys whose mass is at least `amount` times that of all             */
     ZL_CUT_DRAW = 1,   /* up to the one at `amount` (below 1) of the way through the mass, best keys first   */
-    ZL_CUT_COUNT = 2   /* the `amount` best keys; w is NULL                                                  */
+    ZL_CUT_COUNT = 2   /* the `amount` best keys; w is NULL and total of no account                          */
 };
 typedef struct {
-    double total;      /* sum of exp(x - best)                                                              */
+    int64_t mass;      /* the sum of w                                                                      */
+    double total;      /* sum of exp(x - best): the same as a number                                        */
     double mean;       /* of x, each weighted by its probability                                            */
     float best;
     int32_t reserved;
@@ -207,16 +208,18 @@ typedef struct {
     int32_t reserved;
 } zl_row_spread;
 
-/* w = exp(x - best) 2^ZL_MASS_ONE_BITS of a row x (n), n at least 1, whose best is finite. -inf weighs nothing. */
+/* w = exp(x - best) 2^ZL_MASS_ONE_BITS in whole units, of a row x (n), n at least 1, without a NaN, whose best is finite. -inf weighs nothing. */
 int zl_row_weights(zl_ctx *ctx, int64_t n, const float *x, float *w, zl_row_sums *out);
 int zl_row_moments(zl_ctx *ctx, int64_t n, const float *x, zl_row_spread *out);
-/* The least of the keys that are kept, and the last id of those equal to it: greater keys are better, of equal ones lower ids. Mass is w in
- * whole units. *least -inf: there is no mass. */
-int zl_row_cut(zl_ctx *ctx, int64_t n, const float *key, const float *w, int kind, double amount, float *least, int64_t *last);
+/* out = -|x - middle|, keys for zl_row_cut; out may be x. */
+int zl_row_near(zl_ctx *ctx, int64_t n, const float *x, float middle, float *out);
+/* The least of the keys that are kept, and the last id of those equal to it: greater keys are better, of equal ones lower ids. Masses are w, as
+ * zl_row_weights makes them, and `total` is the sum of all; no mass may be at a key of -inf or NaN. *least -inf: there is no mass. */
+int zl_row_cut(zl_ctx *ctx, int64_t n, const float *key, const float *w, int64_t total, int kind, double amount, float *least, int64_t *last);
 /* out = x where it is above `least`, or equal to it with an id up to `last`, else -inf; out may be x. *kept: how many are left. */
 int zl_row_keep(zl_ctx *ctx, int64_t n, const float *x, float least, int64_t last, float *out, int64_t *kept);
-/* ids (room) of the elements above -inf, ascending, and how many there are. */
-int zl_row_gather(zl_ctx *ctx, int64_t n, const float *x, int32_t *ids, int64_t room, int64_t *found);
+/* ids (room) of these elements, ascending, without those that are -inf, and how many: room + 1 for more than fit. */
+int zl_row_gather(zl_ctx *ctx, int64_t n, const float *x, float least, int64_t last, int32_t *ids, int64_t room, int64_t *found);
 
 /* ---- the machine's ceilings, directly ----------------------------------------------------------------------------------- */
 

@@ -28,12 +28,13 @@
     X(int64_t, top_k, (const float *x, const uint32_t *mask, int64_t begin, int64_t end, int64_t k, uint64_t *heap))                    \
     /* (rows_scan.c, where each says what it does) passes over a row of logits */                                                     \
     X(float, row_best, (int64_t n, const float *x))                                                                                    \
-    X(void, row_weights, (int64_t n, const float *x, float best, float *w, double *sums))                                              \
+    X(void, row_weights, (int64_t n, const float *x, float best, float *w, int64_t *total, double *first))                             \
     X(void, row_moments, (int64_t n, const float *x, float shift, double *sums))                                                       \
-    X(void, row_masses, (int64_t n, const float *key, const float *w, float top, int64_t *mass))                                       \
-    X(int64_t, row_bucket, (int64_t n, const float *key, float top, int which, int32_t *ids))                                          \
+    X(void, row_near, (int64_t n, const float *x, float middle, float *out))                                                           \
+    X(void, row_sample, (int64_t n, const float *key, const float *w, float top, int64_t every, int32_t *number, double *mass))        \
+    X(int64_t, row_list, (int64_t n, const float *key, const float *w, float low, int64_t last, float high, int32_t *ids,              \
+                          int64_t room, int64_t *above))                                                                               \
     X(int64_t, row_keep, (int64_t n, const float *x, float least, int64_t last, float *out))                                           \
-    X(int64_t, row_gather, (int64_t n, const float *x, int32_t *ids, int64_t room))                                                    \
     /* (matmul.c) columns begin..end of out (m, n) = a (m, k) b (k, n); begin is a multiple of 2L */                                   \
     X(void, matmul, (int64_t m, int64_t k, int64_t n, const float *a, const float *b, float *out, int64_t begin, int64_t end))
 #endif

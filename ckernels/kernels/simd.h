@@ -144,9 +144,9 @@ ZL_INLINE void vf_to_f16(uint16_t *p, vf v) { vst1_u16(p, vreinterpret_u16_f16(v
 ZL_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 ZL_INLINE vf vf_fnma(vf a, vf b, vf c) { return c - a * b; }
 ZL_INLINE vf vf_sqrt(vf a) { return (vf){__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])}; }
-ZL_INLINE vf vf_round(vf a) { /* adding 1.5 * 2^23 leaves no fraction bits; larger values (and NaN) are integers already */
-    vf big = vf_set1(12582912.0f), r = (a + big) - big;
-    return vf_select(vf_abs(a) < 4194304.0f, r, a);
+ZL_INLINE vf vf_round(vf a) { /* adding 2^23 of its sign leaves no fraction bits; larger values (and NaN) are integers already */
+    vf big = (vf)((vi)vf_set1(8388608.0f) | ((vi)a & INT32_MIN)), r = (a + big) - big;
+    return vf_select(vf_abs(a) < 8388608.0f, r, a);
 }
 ZL_INLINE vi vf_to_vi(vf a) { return __builtin_convertvector(vf_round(a), vi); }
 /* Half to float by integers alone: move exponent and mantissa up, re-bias; subnormals are renormalised by one float subtraction. */
@@ -182,6 +182,26 @@ ZL_INLINE vf vf_load_n(const float *p, int n) { vf v = {0}; for (int i = 0; i < 
 ZL_INLINE void vf_store_n(float *p, vf v, int n) { for (int i = 0; i < n; i++) p[i] = v[i]; }
 ZL_INLINE vf vf_from_bf16(const uint16_t *p) {
     return (vf)(vu){(uint32_t)p[0] << 16, (uint32_t)p[1] << 16, (uint32_t)p[2] << 16, (uint32_t)p[3] << 16};
+}
+#endif
+
+/* ---- comparisons: lanes that are 0 or -1, as a test and as bits ------------------------------------------------------------- */
+
+#if defined(ZL_ISA_avx512)
+ZL_INLINE uint32_t vi_lanes(vi mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask); } /* bit j: lane j is set */
+ZL_INLINE int vi_any(vi mask) { return vi_lanes(mask) != 0; }
+#elif defined(ZL_ISA_avx2)
+ZL_INLINE uint32_t vi_lanes(vi mask) { return (uint32_t)_mm256_movemask_ps((__m256)mask); }
+ZL_INLINE int vi_any(vi mask) { return !_mm256_testz_si256((__m256i)mask, (__m256i)mask); }
+#else
+ZL_INLINE uint32_t vi_lanes(vi mask) {
+    const vi bit = mask & (vi){1, 2, 4, 8};
+    return (uint32_t)(bit[0] | bit[1] | bit[2] | bit[3]);
+}
+ZL_INLINE int vi_any(vi mask) {
+    uint64_t w[2];
+    memcpy(w, &mask, sizeof w);
+    return (w[0] | w[1]) != 0;
 }
 #endif
 

@@ -104,18 +104,37 @@ static void products(int f) {
     zl_weight_free(w);
 }
 
-/* ---- a row of logits: all of these over 262,144, near a normal distribution as logits are. One pass that reads the row is the measure ---- */
+/* ---- a row of logits: all of these over 262,144, near a normal distribution as logits are --------------------------------------------
+ * The measure is one pass that reads: the kernel that finds the largest element, which loads each vector once and does one operation with
+ * it, in a loop of eight vectors a turn: nothing that looks at the whole row takes fewer instructions. "wide" is a row that is nearly flat,
+ * where most of the vocabulary is kept.
+ */
+
+static void whole_row(const char *name, const float *x, float *w, float *y, int32_t *ids) {
+    enum { V = 262144 };
+    char text[64];
+    float least;
+    int64_t n, last;
+    zl_row_sums sums;
+    snprintf(text, sizeof text, "scan%s: weights", name), begin(), must(zl_row_weights(ctx, V, x, w, &sums)), end(text);
+    snprintf(text, sizeof text, "scan%s: cut top_p 0.95", name), begin(), must(zl_row_cut(ctx, V, x, w, sums.mass, ZL_CUT_MASS, 0.95, &least, &last)), end(text);
+    snprintf(text, sizeof text, "scan%s: gather", name), begin(), must(zl_row_gather(ctx, V, x, least, last, ids, 4096, &n)), end(text);
+    snprintf(text, sizeof text, "scan%s: keep", name), begin(), must(zl_row_keep(ctx, V, x, least, last, y, &n)), end(text);
+    snprintf(text, sizeof text, "scan%s: near", name), begin(), must(zl_row_near(ctx, V, x, (float)sums.mean, y)), end(text);
+    snprintf(text, sizeof text, "scan%s: cut typical 0.95", name), begin(), must(zl_row_cut(ctx, V, y, w, sums.mass, ZL_CUT_MASS, 0.95, &least, &last)), end(text);
+    snprintf(text, sizeof text, "scan%s: gather typical", name), begin(), must(zl_row_gather(ctx, V, y, least, last, ids, 4096, &n)), end(text);
+    snprintf(text, sizeof text, "scan%s: cut draw", name), begin(), must(zl_row_cut(ctx, V, x, w, sums.mass, ZL_CUT_DRAW, 0.4, &least, &last)), end(text);
+}
 
 static void row_passes(void) {
     enum { V = 262144 };
-    float *x = need(4 * V), *w = need(4 * V), *y = need(4 * V), least;
+    float *x = need(4 * V), *flat = need(4 * V), *w = need(4 * V), *y = need(4 * V);
     int32_t *ids = need(4 * V);
-    int64_t n, last;
-    zl_row_sums sums;
     zl_row_spread spread;
     for (int i = 0; i < V; i++) {
         x[i] = 0;
         for (int j = 0; j < 12; j++) x[i] += (float)(next() >> 8) / 4194304.0f - 2; /* deviation 4 */
+        flat[i] = x[i] / 16;
     }
     zl_op top = {.code = ZL_OP_TOP_K, .in = {0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {1, 2, -1, -1}, .ip = {128}};
     zl_tensor t[] = {rows(x, 1, V), rows(need(512), 1, 128), rows(need(512), 1, 128)};
@@ -124,10 +143,7 @@ static void row_passes(void) {
     must(zl_run(ctx, &top, 1, t, 3, &step));
     begin(), must(zl_run(ctx, &top, 1, t, 3, &step)), end("scan: top_k 128");
     begin(), must(zl_row_moments(ctx, V, x, &spread)), end("scan: moments");
-    begin(), must(zl_row_weights(ctx, V, x, w, &sums)), end("scan: weights");
-    begin(), must(zl_row_cut(ctx, V, x, w, ZL_CUT_MASS, 0.95, &least, &last)), end("scan: cut");
-    begin(), must(zl_row_keep(ctx, V, x, least, last, y, &n)), end("scan: keep");
-    begin(), must(zl_row_gather(ctx, V, y, ids, V, &n)), end("scan: gather");
+    whole_row("", x, w, y, ids), whole_row(" wide", flat, w, y, ids);
 }
 
 /* ---- row by row ------------------------------------------------------------------------------------------------------------------ */

@@ -62,6 +62,13 @@ static inline __m512i emulated_cvtepu16_epi32(__m256i a) {
     emulated_ r = {.half_i = {_mm256_cvtepu16_epi32(_mm256_castsi256_si128(a)), _mm256_cvtepu16_epi32(_mm256_extracti128_si256(a, 1))}};
     return r.i;
 }
+static inline __m512d emulated_cvtps_pd(__m256 a) {
+    union {
+        __m512d d;
+        __m256d half[2];
+    } r = {.half = {_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1))}};
+    return r.d;
+}
 static inline __m512i emulated_slli_epi32(__m512i a_, int n) {
     emulated_ a = {.i = a_};
     for (int i = 0; i < 16; i++) a.word[i] = (int32_t)((uint32_t)a.word[i] << n);
@@ -129,6 +136,7 @@ static inline __m512bh emulated_cvtne2ps_pbh(__m512 high_, __m512 low_) {
 #undef _mm512_roundscale_ps
 #define _mm512_roundscale_ps(a, mode) emulated_round_even_(a) /* the kernels use mode 8 alone: to nearest, ties to even */
 #define _mm512_cvtps_epi32 emulated_cvtps_epi32
+#define _mm512_cvtps_pd emulated_cvtps_pd
 #define _mm512_cvtph_ps emulated_cvtph_ps
 #undef _mm512_cvtps_ph
 #define _mm512_cvtps_ph(a, mode) emulated_cvtps_ph(a)

@@ -11,6 +11,7 @@ import pytest
 import sampling_reference as reference
 from hypothesis import given
 from hypothesis import strategies as st
+from native_ops import usable_variants
 
 from zigllama.errors import InvalidArgument, NonFinite
 from zigllama.foundation.native import NativeContext
@@ -27,9 +28,11 @@ OFF: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.
 
 @pytest.fixture(scope="module")
 def scans() -> Iterator[list[RowScan]]:
-    context = NativeContext(1)
-    yield [RowScan(context), RowScan()]
-    context.close()
+    """Every ISA variant that runs here with 1, 2 and 3 threads, and at last the twins."""
+    contexts = [NativeContext(n, isa) for isa in usable_variants() for n in (1, 2, 3)]
+    yield [*(RowScan(context) for context in contexts), RowScan()]
+    for context in contexts:
+        context.close()
 
 
 def whole(x: F32, scan: RowScan) -> Candidates:
@@ -82,46 +85,192 @@ def test_a_large_kept_set_stays_a_row(scans: list[RowScan]) -> None:
 
 
 @given(data=st.data())
-def test_cut_is_exact(data: st.DataObject) -> None:
-    """C and twin agree to the last id, with equal keys and taken-away ones among them."""
+def test_cut_is_exact(data: st.DataObject, scans: list[RowScan]) -> None:
+    """C, on every variant and number of threads, and twin agree to the last id, with equal keys and taken-away ones
+    among them, in short rows and in those where a sample guides the search."""
     rng = np.random.default_rng(data.draw(st.integers(0, 99999)))
-    n = data.draw(st.sampled_from([1, 3, 17, 64, 700, 5001]))
+    n = data.draw(st.sampled_from([1, 3, 17, 64, 700, 5001, 20_011]))
     x = (rng.normal(size=n) * data.draw(st.sampled_from([0.0, 1e-6, 1.0, 30.0]))).astype(np.float32)
     if data.draw(st.booleans()):
         x = np.round(x)
     x[rng.random(n) < data.draw(st.sampled_from([0.0, 0.5]))] = -np.inf
     x[rng.integers(n)] = 2
-    w, _, _, _ = row_scan.weights(x)
+    w, mass, *_ = row_scan.weights(x)
     kind = data.draw(st.sampled_from(["mass", "draw", "count"]))
     amount = float(data.draw(st.integers(1, n + 1)) if kind == "count" else data.draw(st.floats(0, 1)))
-    mass = None if kind == "count" else w
-    found = RowScan(_shared()).cut(x, mass, kind, amount)
-    assert found == row_scan.cut(x, mass, kind, amount)
-    kept, count = RowScan(_shared()).keep(x, *found)
+    found = row_scan.cut(x, None if kind == "count" else w, kind, amount, mass)
     want, number = row_scan.keep(x, *found)
-    assert count == number and kept.tobytes() == want.tobytes()
     room = data.draw(st.integers(0, n))
-    assert RowScan(_shared()).gather(kept, room).tolist() == row_scan.gather(kept, room).tolist()
-
-
-_context: list[NativeContext] = []
-
-
-def _shared() -> NativeContext:
-    if not _context:
-        _context.append(NativeContext(1))
-    return _context[0]
+    ids, there = row_scan.gather(x, *found, room)
+    assert there == min(number, room + 1)
+    for scan in scans[:-1]:
+        assert scan.cut(x, None if kind == "count" else w, kind, amount, mass) == found
+        kept, count = scan.keep(x, *found)
+        assert count == number and kept.tobytes() == want.tobytes()
+        listed, count = scan.gather(x, *found, room)
+        assert count == there and listed.tolist() == ids.tolist()
+        assert scan.near(x, 0.5).tobytes() == row_scan.near(x, 0.5).tobytes()
 
 
 def test_sums_are_those_of_the_twin(scans: list[RowScan]) -> None:
     x = (np.random.default_rng(8).normal(size=30_011) * 4).astype(np.float32)
     x[::7] = -np.inf
-    (w, *sums), (v, *want) = scans[0].weights(x), scans[1].weights(x)
-    np.testing.assert_allclose(sums, want, rtol=1e-6)
-    np.testing.assert_allclose(w, v, rtol=4e-6)
-    np.testing.assert_allclose(scans[0].moments(x), scans[1].moments(x), rtol=1e-6, atol=2e-6)
-    with pytest.raises(InvalidArgument, match="-inf"):
-        scans[0].weights(np.full(9, -np.inf, np.float32))
+    want, spread = row_scan.weights(x), row_scan.moments(x)
+    by_isa: dict[str, set[bytes]] = {}
+    for scan in scans[:-1]:
+        found = scan.weights(x)
+        assert found.w.sum(dtype=np.float64) == found.mass and found.w[int(np.argmax(x))] == 2.0**40
+        np.testing.assert_allclose(found.w, want.w, rtol=4e-6, atol=1)
+        np.testing.assert_allclose(found[1:], want[1:], rtol=1e-6)
+        np.testing.assert_allclose(scan.moments(x), spread, rtol=1e-6, atol=2e-6)
+        by_isa.setdefault(scan.context.isa, set()).add(found.w.tobytes())
+    assert all(len(bits) == 1 for bits in by_isa.values())  # whatever the number of threads
+
+
+@pytest.mark.parametrize("bad", [np.full(9, -np.inf), np.array([1, np.nan, 2]), np.array([np.inf, 1])])
+def test_rows_that_cannot_be_weighed(bad: F32, scans: list[RowScan]) -> None:
+    for scan in scans:
+        with pytest.raises(InvalidArgument, match=r"inf|NaN|nan"):
+            scan.weights(bad.astype(np.float32))
+
+
+@pytest.mark.parametrize("key", [-np.inf, np.nan])
+def test_mass_at_keys_that_are_none(key: float, scans: list[RowScan]) -> None:
+    """What is asked for has to be above -inf: otherwise an error that tells how much is."""
+    for n in (4, 20_000):
+        x, w = np.full(n, key, np.float32), np.ones(n, np.float32)
+        x[1] = 0
+        for scan in scans:
+            assert scan.cut(x, w, "mass", 0.5 / n, n) == (0.0, 1)
+            with pytest.raises(InvalidArgument, match=f"of {n} is wanted, keys above -inf have 1"):
+                scan.cut(x, w, "mass", 1.0, n)
+
+
+def test_masses_that_are_none(scans: list[RowScan]) -> None:
+    for scan in scans[:-1]:
+        for bad in (np.nan, -1.0, np.inf, 2.0**41):
+            w = np.full(20_000, 5, np.float32)
+            w[7] = bad
+            with pytest.raises(InvalidArgument, match="mass"):
+                scan.cut(np.zeros(20_000, np.float32), w, "mass", 0.5, 100_000)
+        with pytest.raises(InvalidArgument, match="mass of -1"):
+            scan.cut(np.zeros(4, np.float32), np.ones(4, np.float32), "mass", 0.5, -1)
+        with pytest.raises(InvalidArgument, match="middle"):
+            scan.near(np.zeros(4, np.float32), math.inf)
+
+
+@pytest.mark.parametrize("whole_row", [False, True])
+def test_what_was_taken_away_is_no_candidate(whole_row: bool, scans: list[RowScan]) -> None:
+    """Of 5 logits or of 5,000 three are above -inf: no stage keeps, counts or draws another."""
+    every: list[stages.Stage] = [
+        *(stages.TopK(k) for k in (4, 5, 4096, 6000)),
+        *(stages.TopP(p) for p in (0.999999, 1.0)),
+        *(stages.Typical(p) for p in (0.999999, 1.0)),
+        stages.TailFree(0.9999999),
+        stages.TopNSigma(99.0),
+        stages.MinP(1e-30),
+        stages.XTC(1.0, 0.9),
+        stages.Mirostat(1, 9.0, 0.1),
+        stages.Mirostat(2, 99.0, 0.1),
+        stages.Temperature(1e6),
+    ]
+    for n in (5, 5000):
+        x = np.full(n, -np.inf, np.float32)
+        x[[0, 2, 4]] = 1, 2, 0.5
+        for scan in scans:
+            for stage in every:
+                c = whole(x, scan) if whole_row else Candidates.of_row(x.copy(), scan)
+                c.chance = lambda which: 0.0
+                c = stage(c)
+                assert ids_of(c) <= {0, 2, 4} and len(c) == len(ids_of(c))
+                assert len(c) == 3 or isinstance(stage, stages.TailFree)
+                assert {c.pick(u) for u in np.linspace(0, 1, 50, endpoint=False)} <= {0, 2, 4}
+            for stage in (stages.XTC(1.0, 0.0), stages.XTC(1.0, 1e-9)):
+                c = whole(x, scan) if whole_row else Candidates.of_row(x.copy(), scan)
+                c.chance = lambda which: 0.0
+                assert ids_of(stage(c)) == {4}
+
+
+def test_seeds_are_all_different() -> None:
+    """Each of 64 bits counts, in whatever position; those below 2^53 are what they were."""
+    seeds = [0, 1, *((1 << i) + d for i in range(52, 64) for d in (-1, 0, 1)), (1 << 64) - 1]
+    drawn = {AdvancedSampler(SamplingParams(seed=s)).uniform(3) for s in seeds}
+    assert len(drawn) == len(set(seeds))
+    old = np.random.Generator(np.random.Philox(key=[77, 5])).random()
+    assert AdvancedSampler(SamplingParams(seed=77)).uniform(5) == old
+    for seed in (1 << 64, -1, 1 << 70):
+        with pytest.raises(InvalidArgument, match=f"seed is {seed}"):
+            SamplingParams(seed=seed)
+
+
+def test_xtc_by_its_description(scans: list[RowScan]) -> None:
+    """All that reach the threshold are taken away but the least likely of them; nothing where fewer than two do. At the
+    threshold counts as reached, to the last bit; how often is a matter of one draw."""
+
+    def left(p: Sequence[float], threshold: float, probability: float = 1.0, chance: float = 0.0) -> list[set[int]]:
+        x = np.log(np.array(p, np.float64)).astype(np.float32)
+        out = []
+        for scan in scans:
+            for c in (Candidates.of_row(x.copy(), scan), whole(x, scan)):
+                c.chance = lambda which: chance
+                out.append(ids_of(stages.XTC(probability, threshold)(c)))
+        return out
+
+    for p, threshold, want in (
+        ([0.5, 0.3, 0.15, 0.05], 0.1, {2, 3}),
+        ([0.5, 0.3, 0.15, 0.05], 0.29, {1, 2, 3}),
+        ([0.5, 0.3, 0.15, 0.05], 0.31, {0, 1, 2, 3}),
+        ([0.9, 0.06, 0.04], 0.1, {0, 1, 2}),
+        ([0.9, 0.06, 0.04], 0.51, {0, 1, 2}),
+        ([0.9, 0.06, 0.04], 1.0, {0, 1, 2}),
+        ([0.5, 0.5], 0.5, {1}),
+        ([0.25] * 4, 0.25, {3}),
+        ([0.1] * 10, 0.1, {9}),
+        ([1 / 3] * 3, 1 / 3, {2}),
+        ([0.4, 0.35, 0.25], 0.0, {2}),
+        ([1.0], 0.0, {0}),
+    ):
+        assert all(found == want for found in left(p, threshold)), (p, threshold)
+    assert all(found == {0, 1} for found in left([0.5, 0.5], 0.1, 0.3, 0.3))
+    assert all(found == {1} for found in left([0.5, 0.5], 0.1, 0.3, 0.29999))
+    assert all(found == {0, 1} for found in left([0.5, 0.5], 0.1, 0.0, 0.0))
+    wrong: list[dict[str, Any]] = [{"xtc_threshold": -0.1}, {"xtc_threshold": 1.1}, {"xtc_probability": 1.1}]
+    for options in wrong:
+        with pytest.raises(InvalidArgument, match="xtc"):
+            SamplingParams(**options)
+    many = whole(np.zeros(6000, np.float32), scans[0])  # more than are ever sorted reach it
+    many.chance = lambda which: 0.0
+    assert ids_of(stages.XTC(1.0, 1e-4)(many)) == {5999}
+
+
+def test_breakers_are_looked_up_once_per_tokenizer() -> None:
+    """The whole vocabulary is looked at for a set of breakers once, and for another tokenizer anew."""
+
+    class Words:
+        def __init__(self, words: list[bytes]) -> None:
+            self.words, self.asked = words, 0
+            self.n_vocab = len(words)
+
+        def piece(self, token: int) -> bytes:
+            self.asked += 1
+            return self.words[token]
+
+        def encode(self, text: str, add_special: bool = True) -> list[int]:
+            return [self.words.index(text.encode())]
+
+    one, other = Words([b"a", b"\n", b"b:"]), Words([b":", b"x"])
+    found: list[Any] = [penalties.breaker_tokens(one, texts) for texts in ([":"], (":",), [":"])]  # type: ignore[arg-type]
+    assert found == [{2: [()]}] * 3 and one.asked == 3
+    assert penalties.breaker_tokens(other, [":"]) == {0: [()]} and one.asked == 3  # type: ignore[arg-type]
+    assert penalties.breaker_tokens(one, ["\n"]) == {1: [()]} and one.asked == 6  # type: ignore[arg-type]
+    for i in range(penalties.REMEMBERED):  # as many as are remembered push the others out, and no more are held
+        penalties.breaker_tokens(one, [f"{i}"])  # type: ignore[arg-type]
+    assert len(penalties._breakers[one]) == penalties.REMEMBERED  # type: ignore[index]
+    asked = one.asked
+    assert penalties.breaker_tokens(one, [f"{penalties.REMEMBERED - 1}"]) == {}  # type: ignore[arg-type]
+    assert one.asked == asked
+    with pytest.raises(InvalidArgument, match="empty"):
+        penalties.breaker_tokens(one, [""])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +309,7 @@ def test_whole_rows_are_drawn_from_in_the_same_way(scans: list[RowScan]) -> None
     have = np.append(counts[order[:30]], counts[order[30:]].sum())
     want = n * np.append(p[order[:30]], p[order[30:]].sum())
     assert ((have - want) ** 2 / want).sum() < 75  # 30 degrees of freedom: once in 80,000
-    twin = AdvancedSampler(SamplingParams(**OFF, seed=5), scan=scans[1])
+    twin = AdvancedSampler(SamplingParams(**OFF, seed=5), scan=scans[-1])
     assert [twin(x, [], i) for i in range(40)] == [sampler(x, [], i) for i in range(40)]
 
 

@@ -12,7 +12,7 @@ import pytest
 import small_models
 
 import zigllama as zl
-from zigllama.errors import InvalidArgument
+from zigllama.errors import ContextOverflow, InvalidArgument
 from zigllama.foundation.runtime import F32
 from zigllama.inference import guided, lanes
 from zigllama.inference.advanced_sampling import AdvancedSampler
@@ -101,6 +101,123 @@ def test_beams_that_end(model: zl.Model) -> None:
     end = next(iter(model.tokenizer.end_ids))
     r = model.generate(PROMPT, max_tokens=8, num_beams=3, logit_bias={end: 12.0})
     assert r.finish_reason == "stop" and len(r.token_ids) < 8 and end not in r.token_ids
+
+
+def test_contrastive_search_ends_with_the_context(model: zl.Model) -> None:
+    """Candidates need a place of their own: where there is none, it ends as any answer does that fills the context."""
+    for n in (157, 158, 159, 160):
+        prompt = (PROMPT * 40)[:n]
+        r = model.generate(prompt, penalty_alpha=0.6, top_k=3, ignore_eos=True)
+        assert r.finish_reason == "length" and r.token_ids == plain_contrastive(model, prompt, 3, 0.6, 160 - n)
+    for way in ({"num_beams": 3}, {"guidance_scale": 1.5}, {"penalty_alpha": 0.5, "top_k": 3}):
+        with pytest.raises(ContextOverflow):
+            model.generate((PROMPT * 40)[:161], ignore_eos=True, **way)
+    assert not model.scheduler.active and len(model.engine.cache._slots) == model.engine.cache.n_seq
+
+
+@pytest.mark.parametrize("reason", ["cancelled", "deadline"])
+def test_beams_that_are_stopped_give_the_best_so_far(model: zl.Model, reason: str) -> None:
+    """Stopped while a step is being chosen, it ends after that step. With an end token that is likely the first step
+    has an answer that has ended, which is then the best: without the end token, and not as one that ended by itself."""
+
+    def stop(history: Any, row: F32) -> None:
+        if len(history) == len(PROMPT) + steps:
+            request.cancelled = reason == "cancelled"
+            request.deadline = 0.0 if reason == "deadline" else None
+
+    for steps, bias, most in ((4, {}, 40), (0, {next(iter(model.tokenizer.end_ids)): 12.0}, None)):
+        options: dict[str, Any] = {"num_beams": 3, "logit_bias": bias, "ignore_eos": not bias, "max_tokens": most}
+        request = model.request(PROMPT, logits_processor=stop, **options)
+        model.scheduler.submit(request, alone=True)
+        model.scheduler.finish(request)
+        r = request.result
+        assert r is not None and r.finish_reason == reason and r.usage["completion_tokens"] == len(r.token_ids)
+        if not bias:
+            assert r.token_ids == plain_beams(model, PROMPT, 3, steps + 1)
+        else:
+            assert r.token_ids == []
+    assert not model.scheduler.active and len(model.engine.cache._slots) == model.engine.cache.n_seq
+
+
+@pytest.mark.parametrize("way", [{"penalty_alpha": 0.6, "top_k": 4}, {"num_beams": 3}])
+def test_searches_tell_what_they_chose(model: zl.Model, way: dict[str, Any]) -> None:
+    """A log-probability per token, by the model's own distribution; and per step what was compared."""
+    plain = model.generate(PROMPT, max_tokens=6, ignore_eos=True, **way)
+    assert plain.logprobs is None and plain.explain is None
+    r = model.generate(PROMPT, max_tokens=6, ignore_eos=True, top_logprobs=2, explain=True, **way)
+    assert r.token_ids == plain.token_ids and r.logprobs is not None and r.explain is not None
+    assert [e.token_id for e in r.logprobs] == r.token_ids and len(r.explain) == 6
+    for i, (entry, step) in enumerate(zip(r.logprobs, r.explain, strict=True)):
+        logp = float_log_softmax(model.logits([*PROMPT, *r.token_ids[:i]])[-1])
+        best = sorted(range(len(logp)), key=lambda t: (-logp[t], t))
+        assert math.isclose(entry.logprob, logp[r.token_ids[i]], abs_tol=1e-5) and list(entry.top) == best[:2]
+        assert step[0].stage == "logits" and step[0].n == model.spec.n_vocab and step[0].ids == best[:10]
+        if "num_beams" in way:
+            assert [k.stage for k in step] == ["logits", "num_beams"] and r.token_ids[i] in step[1].ids
+        else:
+            assert [k.stage for k in step] == ["logits", "top_k", "penalty_alpha"] and step[1].ids == best[:4]
+            assert step[2].ids[0] == r.token_ids[i] and sorted(step[2].ids) == sorted(step[1].ids)
+        for kept in step:
+            np.testing.assert_allclose(kept.probabilities, np.exp(logp[kept.ids]), rtol=1e-4)
+
+
+def test_what_a_search_tells_of_an_end(model: zl.Model) -> None:
+    """As of any answer: `explain` has the end token's step, `logprobs` has not."""
+    end = next(iter(model.tokenizer.end_ids))
+    r = model.generate(PROMPT, max_tokens=8, num_beams=3, logit_bias={end: 12.0}, logprobs=True, explain=True)
+    assert r.finish_reason == "stop" and r.logprobs is not None and r.explain is not None
+    assert len(r.logprobs) == len(r.token_ids) == len(r.explain) - 1 and end in r.explain[-1][1].ids
+
+
+WITHOUT_EFFECT: dict[str, Any] = {
+    "temperature": 0.3,
+    "dynatemp_range": 0.5,
+    "dynatemp_exponent": 2.0,
+    "top_k": 7,
+    "top_p": 0.5,
+    "min_p": 0.2,
+    "typical_p": 0.5,
+    "tfs_z": 0.5,
+    "top_n_sigma": 1.0,
+    "xtc_probability": 0.5,
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+def test_options_without_effect_are_refused_by_name(model: zl.Model, name: str) -> None:
+    value = WITHOUT_EFFECT[name]
+    ways: list[dict[str, Any]] = [{"num_beams": 3}, {"penalty_alpha": 0.5}, {"mirostat_mode": 1}, {"mirostat_mode": 2}]
+    for way in ways:
+        if name in {
+            "penalty_alpha": ["top_k"],
+            "mirostat_mode": ["temperature", "dynatemp_range", "dynatemp_exponent"],
+        }.get(next(iter(way)), []):
+            assert getattr(SamplingParams(**way, **{name: value}), name) == value
+            continue
+        said = f"{name} is {value}, but has no effect with {next(iter(way))} {next(iter(way.values()))}"
+        with pytest.raises(InvalidArgument, match=said):
+            SamplingParams(**way, **{name: value})
+        with pytest.raises(InvalidArgument, match=said):
+            model.generate(PROMPT, max_tokens=1, **way, **{name: value})
+
+
+def test_options_beside_a_search_that_are_off(model: zl.Model) -> None:
+    """What changes nothing may be said. A temperature of 0 with Mirostat, or a grammar with many answers, may not."""
+    off: dict[str, Any] = {"top_p": 1.0, "min_p": 0.0, "temperature": 0.0, "seed": 4}
+    ways: list[dict[str, Any]] = [{"num_beams": 2, "top_k": 0}, {"penalty_alpha": 0.5, "top_k": 3}]
+    for way in ways:
+        options: dict[str, Any] = {"max_tokens": 4, "ignore_eos": True}
+        bare: dict[str, Any] = {k: v for k, v in way.items() if v}
+        assert (
+            model.generate(PROMPT, **options, **way, **off).token_ids
+            == model.generate(PROMPT, **options, **bare).token_ids
+        )
+        for constraint in ({"regex": "a+"}, {"json_schema": {"type": "object"}}):
+            with pytest.raises(InvalidArgument, match=f"{next(iter(way))} with a grammar"):
+                model.generate(PROMPT, **way, **constraint)
+    for mode in (1, 2):
+        with pytest.raises(InvalidArgument, match=f"temperature 0 with mirostat_mode {mode}"):
+            SamplingParams(mirostat_mode=mode, temperature=0.0)
 
 
 def test_lanes_in_company_and_in_streams(model: zl.Model) -> None:

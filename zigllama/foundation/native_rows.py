@@ -21,13 +21,13 @@ def _row(x: F32) -> object:
     return ffi.from_buffer("float[]", x)
 
 
-def weights(ctx: NativeContext, x: F32) -> tuple[F32, float, float, float]:
-    """(exp(x - best) in units of 2^-40, the sum of exp(x - best), best, the mean of x by probability). Raises
-    ShapeError, and InvalidArgument for a row without a finite best."""
+def weights(ctx: NativeContext, x: F32) -> tuple[F32, int, float, float, float]:
+    """(exp(x - best) in whole units of 2^-40, their sum, the same as a number, the best, the mean of x by probability).
+    Raises ShapeError, and InvalidArgument for a row with a NaN or without a finite best."""
     w, out = np.empty_like(x), ffi.new("zl_row_sums *")
     with ctx.using() as pointer:
         check(lib.zl_row_weights(pointer, len(x), _row(x), ffi.from_buffer("float[]", w), out))
-    return w, out.total, out.best, out.mean
+    return w, out.mass, out.total, out.best, out.mean
 
 
 def moments(ctx: NativeContext, x: F32) -> tuple[float, float, float, int]:
@@ -38,12 +38,21 @@ def moments(ctx: NativeContext, x: F32) -> tuple[float, float, float, int]:
     return out.best, out.mean, out.deviation, out.n
 
 
-def cut(ctx: NativeContext, key: F32, w: F32 | None, kind: str, amount: float) -> tuple[float, int]:
-    """(the least key that is kept, the last id of those equal to it). Raises as `weights`, OutOfMemory."""
+def near(ctx: NativeContext, x: F32, middle: float) -> F32:
+    """-|x - middle|. Raises ShapeError, InvalidArgument for a middle that is not finite."""
+    out = np.empty_like(x)
+    with ctx.using() as pointer:
+        check(lib.zl_row_near(pointer, len(x), _row(x), middle, ffi.from_buffer("float[]", out)))
+    return out
+
+
+def cut(ctx: NativeContext, key: F32, w: F32 | None, kind: str, amount: float, mass: int) -> tuple[float, int]:
+    """(the least key that is kept, the last id of those equal to it); `mass`: the sum of w. Raises as `weights`, for
+    mass at keys of -inf or NaN too, and OutOfMemory."""
     least, last = ffi.new("float *"), ffi.new("int64_t *")
     with ctx.using() as pointer:
-        mass = ffi.NULL if w is None else _row(w)
-        check(lib.zl_row_cut(pointer, len(key), _row(key), mass, KINDS[kind], amount, least, last))
+        masses = ffi.NULL if w is None else _row(w)
+        check(lib.zl_row_cut(pointer, len(key), _row(key), masses, mass, KINDS[kind], amount, least, last))
     return least[0], last[0]
 
 
@@ -55,9 +64,11 @@ def keep(ctx: NativeContext, x: F32, least: float, last: int) -> tuple[F32, int]
     return out, kept[0]
 
 
-def gather(ctx: NativeContext, x: F32, room: int) -> npt.NDArray[np.int32]:
-    """The ids of elements above -inf, ascending, `room` of them at most. Raises ShapeError."""
+def gather(ctx: NativeContext, x: F32, least: float, last: int, room: int) -> tuple[npt.NDArray[np.int32], int]:
+    """(the ids of the elements that `keep` keeps, ascending, `room` of them at most; how many, room + 1 for more).
+    Raises ShapeError."""
     ids, found = np.empty(room, np.int32), ffi.new("int64_t *")
     with ctx.using() as pointer:
-        check(lib.zl_row_gather(pointer, len(x), _row(x), ffi.from_buffer("int32_t[]", ids), room, found))
-    return ids[: min(found[0], room)]
+        buffer = ffi.from_buffer("int32_t[]", ids)
+        check(lib.zl_row_gather(pointer, len(x), _row(x), least, last, buffer, room, found))
+    return ids[: min(found[0], room)], found[0]

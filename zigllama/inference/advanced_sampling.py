@@ -77,7 +77,7 @@ class AdvancedSampler:
         breakers: Breakers | None = None,
     ) -> None:
         self.params = params
-        self.seed = int.from_bytes(os.urandom(8), "little") >> 1 if params.seed is None else params.seed
+        self.seed = int.from_bytes(os.urandom(8), "little") if params.seed is None else params.seed
         self.stages = chain(params) if stages is None else list(stages)
         self.scan = scan or RowScan()
         self.breakers: Breakers = breakers or {}
@@ -94,7 +94,8 @@ class AdvancedSampler:
 
     def uniform(self, position: int, which: int = 0) -> float:
         """Random number `which` of a position, in [0, 1): Philox of (seed, position)."""
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, position]))
+        key = np.array([self.seed, position], np.uint64)  # a list of such numbers would become one of floats
+        generator = np.random.Generator(np.random.Philox(key=key))
         return float(generator.random(which + 1)[which])
 
     def __call__(self, logits: F32, history: Sequence[int], position: int, best: Best = None, mask: Mask = None) -> int:
@@ -116,7 +117,7 @@ class AdvancedSampler:
         else:
             token = self._chosen(self.candidates(logits, history, best, mask), position)
         if p.logprobs or p.top_logprobs:
-            self.logprobs.append(self._logprobs(logits, token, best if mask is None else None))
+            self.logprobs.append(self.logprobs_of(logits, token, best if mask is None else None))
         return token
 
     def candidates(self, logits: F32, history: Sequence[int], best: Best = None, mask: Mask = None) -> Candidates:
@@ -145,11 +146,11 @@ class AdvancedSampler:
         c.chance = lambda which: self.uniform(position, which)
         kept: list[Kept] | None = [] if self.params.explain else None
         if kept is not None:
-            kept.append(_shown("logits", c))
+            kept.append(shown("logits", c))
         for stage in self.stages:
             c = stage(c)
             if kept is not None:
-                kept.append(_shown(stage.name, c))
+                kept.append(shown(stage.name, c))
         token = int(c.first(1).ids[0]) if self._chooses_best else c.pick(self.uniform(position))  # type: ignore[index]
         for stage in self.stages:
             if isinstance(stage, Mirostat):
@@ -158,11 +159,11 @@ class AdvancedSampler:
             self.explained.append(kept)
         return token
 
-    def _logprobs(self, logits: F32, token: int, best: Best) -> TokenLogprobs:
-        """By the row as the model gave it (after a processor, before all else)."""
+    def logprobs_of(self, logits: F32, token: int, best: Best = None) -> TokenLogprobs:
+        """A token's, and the likeliest ones', by the row as the model gave it (after a processor, before all else)."""
         n = min(self.params.top_logprobs, len(logits))
-        _, total, largest, _ = self.scan.weights(np.ascontiguousarray(logits))
-        log_sum = largest + math.log(total)
+        sums = self.scan.weights(np.ascontiguousarray(logits))
+        log_sum = sums.best + math.log(sums.total)
         top: dict[int, float] = {}
         if n:
             if best is not None and len(best[1]) >= n:
@@ -227,7 +228,7 @@ def _want_finite(best: float) -> None:
         raise NonFinite("sampling", None)
 
 
-def _shown(stage: str, c: Candidates) -> Kept:
+def shown(stage: str, c: Candidates) -> Kept:
     """A stage's outcome, as `explain` tells it."""
     n, log_sum = len(c), c.log_sum_exp()
     head = c.first(min(SHOWN, n))

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zigllama.foundation.runtime import F32
-from zigllama.inference.row_scan import RowScan
+from zigllama.inference.row_scan import RowScan, Weights
 
 Ids = npt.NDArray[Any]
 MOST = 4096
@@ -38,7 +38,7 @@ class Candidates:
 
     def __init__(self, ids: Ids | None, x: F32, n_vocab: int, scan: RowScan) -> None:
         self.ids, self.x, self.n_vocab, self.scan = ids, x, n_vocab, scan
-        self._weights: Any = None
+        self._weights: Weights | None = None
         self.chance: Any = None  # a draw in [0, 1) that a stage may ask for
 
     @classmethod
@@ -58,15 +58,14 @@ class Candidates:
     @property
     def best(self) -> float:
         """The largest logit."""
-        return float(self.x[0]) if self.ids is not None else self._scanned[2]
+        return float(self.x[0]) if self.ids is not None else self._scanned.best
 
     @property
-    def _scanned(self) -> tuple[Any, float, float, float]:
-        """(weights exp(x - best), their sum, best, mean of x by probability) of a whole row."""
+    def _scanned(self) -> Weights:
+        """Masses of a whole row, and their sums."""
         if self._weights is None:
             self._weights = self.scan.weights(self.x)
-        w, total, best, mean = self._weights
-        return w, total, best, mean
+        return self._weights
 
     def weights(self) -> npt.NDArray[np.float64]:
         """exp(x - best) of sorted candidates, float64."""
@@ -78,17 +77,18 @@ class Candidates:
         p: npt.NDArray[np.float64] = w / w.sum()
         return p
 
+    def total(self) -> float:
+        """sum e^(x - best)."""
+        return self._scanned.total if self.ids is None else float(self.weights().sum())
+
     def log_sum_exp(self) -> float:
         """ln sum e^x."""
-        if self.ids is None:
-            _, total, best, _ = self._scanned
-            return best + math.log(total)
-        return self.best + math.log(self.weights().sum())
+        return self.best + math.log(self.total())
 
     def mean_logit(self) -> float:
         """sum p x: the surprise of a candidate less the entropy is mean - x."""
         if self.ids is None:
-            return self._scanned[3]
+            return self._scanned.mean
         p = self.probabilities()
         seen = p > 0
         return float((p[seen] * self.x[seen]).sum())
@@ -104,12 +104,11 @@ class Candidates:
         n = max(1, n)
         if self.ids is not None:
             return self if n >= len(self.x) else self._like(self.ids[:n], self.x[:n])
-        if n >= self.n_vocab:
-            return self
-        if n <= MOST:
-            ids, x = self.scan.largest(self.x, n)
-            return self._like(ids, x)
-        return self._from(*self.scan.cut(self.x, None, "count", n))
+        if min(n, self.n_vocab) <= MOST:
+            ids, x = self.scan.largest(self.x, min(n, self.n_vocab))
+            there = int(np.searchsorted(-x, math.inf, side="left"))  # what was taken away is no candidate
+            return self._like(ids[:there], x[:there])
+        return self if n >= self.n_vocab else self._from(*self.scan.cut(self.x, None, "count", n))
 
     def above(self, least: float) -> Candidates:
         """Those whose logit is at least `least`, and the best in any case."""
@@ -122,7 +121,7 @@ class Candidates:
         if self.ids is not None:
             w = self.weights()
             return self.first(int(np.searchsorted(np.cumsum(w), p * w.sum())) + 1)
-        return self._from(*self.scan.cut(self.x, self._scanned[0], "mass", p))
+        return self._from(*self.scan.cut(self.x, self._scanned.w, "mass", p, self._scanned.mass))
 
     def typical(self, p: float) -> Candidates:
         """The fewest whose surprise is nearest to the entropy and whose probabilities sum to at least p."""
@@ -133,9 +132,9 @@ class Candidates:
             n = int(np.searchsorted(np.cumsum(w[order]), p * w.sum())) + 1
             keep = np.sort(order[:n])
             return self._like(self.ids[keep], self.x[keep])
-        near = -np.abs(self.x - np.float32(mean))
-        kept, n = self.scan.keep(near, *self.scan.cut(near, self._scanned[0], "mass", p))
-        return self._whole(np.where(kept > -math.inf, self.x, np.float32(-math.inf)), n)
+        near = self.scan.near(self.x, mean)
+        least, last = self.scan.cut(near, self._scanned.w, "mass", p, self._scanned.mass)
+        return self._kept(near, least, last)
 
     def without(self, n: int) -> Candidates:
         """All but the n best."""
@@ -165,7 +164,7 @@ class Candidates:
         if self.ids is not None:
             total = np.cumsum(self.weights())
             return int(self.ids[min(int(np.searchsorted(total, u * total[-1], side="right")), len(self.x) - 1)])
-        return self.scan.cut(self.x, self._scanned[0], "draw", u)[1]
+        return self.scan.cut(self.x, self._scanned.w, "draw", u, self._scanned.mass)[1]
 
     def logit_of(self, token: int) -> float:
         """A candidate's logit."""
@@ -180,14 +179,15 @@ class Candidates:
 
     def _from(self, least: Any, last: int) -> Candidates:
         """Of a whole row the logits above `least`, and of those equal to it the ids up to `last`."""
-        x, n = self.scan.keep(self.x, least, last)
-        return self._whole(x, n)
+        return self._kept(self.x, least, last)
 
-    def _whole(self, x: F32, n: int) -> Candidates:
-        if n > MOST:
-            return self._like(None, x)
-        ids = self.scan.gather(x, n)
-        return self._like(*ordered(ids, x[ids]))
+    def _kept(self, key: F32, least: Any, last: int) -> Candidates:
+        """The same by other keys than the logits: a list where few are left, else a row."""
+        ids, n = self.scan.gather(key, least, last, MOST)
+        if n <= MOST:
+            return self._like(*ordered(ids, self.x[ids]))
+        kept, _ = self.scan.keep(key, least, last)
+        return self._like(None, kept if key is self.x else np.where(kept > -math.inf, self.x, np.float32(-math.inf)))
 
 
 def _at_least(least: float) -> float:

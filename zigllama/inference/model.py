@@ -1,5 +1,4 @@
-"""`Model`: a model file, ready to be used. It is immutable and may be shared by threads; sequences belong to calls and
-sessions."""
+"""`Model`: a model file, ready to be used. Immutable, shared by threads; sequences belong to calls and sessions."""
 
 from __future__ import annotations
 
@@ -21,6 +20,7 @@ from zigllama.inference.engine import CHUNK, Engine, choose_compute
 from zigllama.inference.generation import Event, Result, TextGenerator
 from zigllama.inference.guided import writing
 from zigllama.inference.images import Prompt, split_text, stood_in, with_images
+from zigllama.inference.keyword_types import as_bool
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.model_info import model_info
 from zigllama.inference.request import Reading, Writing
@@ -407,7 +407,7 @@ class Model:
         PlaceholderMismatch, VisionMissing, BadImage, ImageTooLarge, PillowMissing.
         """
         events = StreamingGenerator(self.scheduler, self.request(prompt, **options))
-        return events if stream else events.run()
+        return events if as_bool("stream", stream) else events.run()
 
     def submit(self, prompt: str | Sequence[int], **options: Any) -> Handle:
         """Continue a prompt meanwhile: `handle.result()`, `handle.cancel()`, or its events. As `generate` otherwise."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -124,9 +125,26 @@ def _suffix_lengths(text: Sequence[int]) -> list[int]:
     return z[:0:-1]
 
 
-def breaker_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[int, list[tuple[int, ...]]]:
+_breakers: WeakKeyDictionary[Tokenizer, dict[tuple[str, ...], Breakers]] = WeakKeyDictionary()
+REMEMBERED = 8  # sets of breakers per tokenizer
+
+
+def breaker_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Breakers:
     """Where a breaker's text can begin in a token, and which tokens then complete it: () for those that hold all of
-    it. Raises InvalidArgument for an empty text."""
+    it. It takes a look at the whole vocabulary, and is remembered for the sets of texts that were asked for last.
+    Raises InvalidArgument for an empty text."""
+    known = _breakers.setdefault(tokenizer, {})
+    key = tuple(texts)
+    made = known.pop(key, None)
+    if made is None:
+        made = _breaker_tokens(tokenizer, key)
+    known[key] = made  # the last one asked for is the last one forgotten
+    for oldest in list(known)[:-REMEMBERED]:
+        known.pop(oldest, None)
+    return made
+
+
+def _breaker_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> Breakers:
     out: dict[int, list[tuple[int, ...]]] = {}
     if not all(texts):
         raise InvalidArgument("dry_sequence_breakers holds an empty text")

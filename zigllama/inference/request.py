@@ -23,6 +23,7 @@ from zigllama.foundation.runtime import F32
 from zigllama.inference.advanced_sampling import Mask
 from zigllama.inference.generation import Event, Result, TextGenerator
 from zigllama.inference.images import Runs, check_tokens
+from zigllama.inference.keyword_types import as_bool, as_float, as_int
 from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.prefix_tree import Key
 from zigllama.inference.prompt_lookup import PromptLookup
@@ -69,12 +70,12 @@ class Request:
             raise InvalidArgument("the prompt has no tokens: there is nothing to continue")
         if len(tokens) > n_ctx:
             raise ContextOverflow(len(tokens), n_ctx)
-        if deadline is not None and not deadline >= 0:
+        if deadline is not None and not (deadline := as_float("deadline", deadline, "seconds >= 0 or None")) >= 0:
             raise InvalidArgument(f"deadline is {deadline}, want seconds >= 0 or None")
         check_tokens(tokens, images)
         self.tokens, self.n_prompt, self.images = list(tokens), len(tokens), images
         self.reserve = min(n_ctx, max(reserve, len(tokens)))
-        self.sequence, self.owned, self.adopt = sequence, sequence is None, adopt
+        self.sequence, self.owned, self.adopt = sequence, sequence is None, as_bool("reuse", adopt)
         self.submitted = time.monotonic()
         self.deadline = None if deadline is None else self.submitted + deadline
         self.cancelled = False  # set by anybody, at any time
@@ -175,7 +176,8 @@ class Writing(Request):
         super().__init__(tokens, n_ctx, reserve=reserve, **options)
         self.generator, self.fingerprint, self.read = generator, fingerprint, read
         self.result: Result | None = None
-        self._lookup = PromptLookup(*(() if lookup is True else (lookup,))) if lookup is not False else None
+        draft = () if isinstance(lookup, bool) else (as_int("lookup", lookup, "True, False or a number of tokens"),)
+        self._lookup = PromptLookup(*draft) if lookup is not False else None
         self._places: list[Place] = []  # where the text would stand after each token of a draft
         self._began = self._first = 0.0
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from zigllama.errors import InvalidArgument
 from zigllama.foundation.runtime import F32
+from zigllama.inference.keyword_types import as_bias, as_bool, as_float, as_ids, as_int, as_texts, refuse
 
 Best = tuple[F32, npt.NDArray[np.int32]] | None  # values and ids of a row's largest logits, best first
 Processor = Callable[[Sequence[int], F32], F32 | None]
@@ -30,7 +31,8 @@ BREAKERS = ("\n", ":", '"', "*")  # where DRY begins anew
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How tokens are chosen, and the one table of defaults. Raises InvalidArgument for a value out of range.
+    """How tokens are chosen, and the one table of defaults. Raises InvalidArgument for a value out of range or of
+    another type.
 
     temperature         0 is greedy
     dynatemp_range      temperature within +-range by the entropy of the candidates; 0 = off
@@ -67,6 +69,10 @@ class SamplingParams:
     negative_prompt     what to be guided away from: text or token ids; None: the prompt's last token alone
     num_beams           beam search with so many beams: 1 = off
     explain             whether the result tells, per step, what each stage kept
+
+    What a way to choose has no use for is refused beside it: contrastive search and beam search draw nothing, so that
+    neither temperature nor a truncating stage may be set (but for contrastive search's top_k), and Mirostat stands in
+    place of the truncating stages. Penalties, bias and a processor act before each of them.
     """
 
     temperature: float = 0.8
@@ -106,20 +112,30 @@ class SamplingParams:
     def __post_init__(self) -> None:
         def want(ok: bool, name: str, what: str) -> None:
             if not ok:
-                raise InvalidArgument(f"{name} is {getattr(self, name)!r}, want {what}")
+                refuse(name, getattr(self, name), what)
 
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.type in _KINDS:
+                object.__setattr__(self, f.name, _KINDS[f.type](f.name, value))
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             want(math.isfinite(value) and low <= value <= high, name, _says(low, high))
         for name in ("top_p", "typical_p", "tfs_z", "repeat_penalty", "mirostat_eta"):
             want(getattr(self, name) > 0, name, "above 0")
         want(self.mirostat_mode in (0, 1, 2), "mirostat_mode", "0, 1 or 2")
+        object.__setattr__(self, "logit_bias", as_bias("logit_bias", self.logit_bias))
         for token, bias in self.logit_bias.items():  # -inf forbids a token; +inf would leave no probabilities
             if not bias < float(np.finfo(np.float32).max):
                 raise InvalidArgument(f"logit_bias of token {token} is {bias}, want a finite number or -inf")
-        want(self.seed is None or 0 <= self.seed < 1 << 64, "seed", "0 to 2^64 - 1, or None")
+        if self.seed is not None:
+            object.__setattr__(self, "seed", as_int("seed", self.seed, "0 to 2^64 - 1, or None"))
+            want(0 <= self.seed < 1 << 64, "seed", "0 to 2^64 - 1, or None")
         want(self.logits_processor is None or callable(self.logits_processor), "logits_processor", "a function")
-        want(not isinstance(self.dry_sequence_breakers, str), "dry_sequence_breakers", "a list of texts")
+        breakers = as_texts("dry_sequence_breakers", self.dry_sequence_breakers)
+        object.__setattr__(self, "dry_sequence_breakers", tuple(breakers))
+        if self.negative_prompt is not None and not isinstance(self.negative_prompt, str):
+            object.__setattr__(self, "negative_prompt", as_ids("negative_prompt", self.negative_prompt))
         ways = {"penalty_alpha": self.penalty_alpha > 0, "guidance_scale": self.guidance_scale != 1}
         ways |= {"num_beams": self.num_beams > 1, "mirostat_mode": self.mirostat_mode > 0}
         chosen = [name for name, on in ways.items() if on]
@@ -127,6 +143,23 @@ class SamplingParams:
             raise InvalidArgument(f"{chosen[0]} and {chosen[1]} are two ways to choose a token: only one is possible")
         if self.negative_prompt is not None and self.guidance_scale == 1:
             raise InvalidArgument("negative_prompt without guidance_scale: at a scale of 1 it would change nothing")
+        for way in chosen:
+            self._refuse_without_effect(way)
+
+    def _refuse_without_effect(self, way: str) -> None:
+        """Nothing is ignored: what `way` has no use for is at its default, or off. Raises InvalidArgument."""
+        off = {name: values for name, values in _NO_EFFECT.items() if way != "guidance_scale"}
+        if way == "penalty_alpha":
+            del off["top_k"]  # how many candidates are compared
+        if way == "mirostat_mode":
+            for name in ("temperature", "dynatemp_range", "dynatemp_exponent"):
+                del off[name]
+            if self.temperature == 0 and not self.dynatemp_range:
+                raise InvalidArgument(f"temperature 0 with mirostat_mode {self.mirostat_mode}: it would never draw")
+        for name, values in off.items():
+            value = getattr(self, name)
+            if value not in (getattr(type(self), name), *values):
+                raise InvalidArgument(f"{name} is {value!r}, but has no effect with {way} {getattr(self, way)!r}")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -134,6 +167,20 @@ class SamplingParams:
         return tuple(f.name for f in fields(cls))
 
 
+_KINDS: dict[Any, Callable[[str, Any], Any]] = {"int": as_int, "float": as_float, "bool": as_bool}
+# What narrows or reshapes a distribution that is drawn from, with the values that are as good as its absence.
+_NO_EFFECT: dict[str, tuple[float, ...]] = {
+    "temperature": (0, 1),
+    "dynatemp_range": (),
+    "dynatemp_exponent": (),
+    "top_k": (0,),
+    "top_p": (1,),
+    "min_p": (0,),
+    "typical_p": (),
+    "tfs_z": (),
+    "top_n_sigma": (),
+    "xtc_probability": (),
+}
 _MANY = 1 << 31
 _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0, math.inf),

@@ -86,6 +86,8 @@ class TailFree:
     def __call__(self, c: Candidates) -> Candidates:
         if c.ids is None and c.n_vocab > MOST:
             head = c.first(MOST)
+            if len(head) < MOST:  # they are all that is left
+                return head.first(self._kept(head.probabilities(), 0.0))
             p = head.weights()
             low, high = self._kept(p, 0.0), self._kept(p, 2.0 * float(p[-2]))
             if low == high < len(p):
@@ -139,7 +141,8 @@ class MinP:
 @dataclass(frozen=True)
 class XTC:
     """With this probability, takes away all candidates at or above the threshold but the last of them: what is likely
-    enough may be said in a less likely way. Nothing happens with fewer than two above it."""
+    enough may be said in a less likely way. Nothing happens with fewer than two of them, so never above 0.5. At 0 the
+    least likely of all is left."""
 
     probability: float
     threshold: float
@@ -148,12 +151,10 @@ class XTC:
     def __call__(self, c: Candidates) -> Candidates:
         if self.threshold > 0.5 or not self.probability or c.chance(XTC_DRAW) >= self.probability:
             return c
-        if self.threshold <= 0:
-            c = c.sorted_all()
-            return c.without(len(c.x) - 1)
-        least = c.log_sum_exp() + math.log(self.threshold)
-        head = c.first(min(math.floor(1 / self.threshold) + 1, MOST)) if c.ids is None else c
-        return c.without(int((head.x >= least).sum()) - 1)
+        most = math.floor(1 / self.threshold) + 1 if self.threshold > 0 else len(c)  # so many can be at or above it
+        head = c.first(most) if most <= MOST else c.sorted_all()
+        p = np.exp(head.x.astype(np.float64) - head.best) / c.total()
+        return (c if most <= MOST else head).without(int((p >= self.threshold).sum()) - 1)
 
 
 @dataclass(frozen=True)
