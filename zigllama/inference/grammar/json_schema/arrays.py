@@ -7,17 +7,15 @@ atoms have failed; how many items satisfied each `contains`; the items themselve
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .formula import Formula, Truth, Way, atoms_of, evaluate
 from .nodes import ItemCover, Schema
+from .prints import folded
 from .transducer import SPACE, TOKENS, Action, Go, Pop, Result
 
 if TYPE_CHECKING:
     from .plans import Plan, Plans, Valued
-
-FINGERPRINTS = 127
 
 
 class Items(NamedTuple):
@@ -113,7 +111,7 @@ class ArrayPlan:
         if not self.valued.plan.allows(satisfied):
             return None
         identity = folded(("a", *items.seen), self.plans.writing) if self.identity and items.seen is not None else None
-        return None if identity in self.valued.plan.excluded else Result(satisfied, identity)
+        return None if identity and self.valued.plan.barred.bars(identity) else Result(satisfied, identity)
 
     def possible(self, items: Items, way: Way) -> bool:
         """Whether a way is still open, as far as what has been read goes."""
@@ -285,24 +283,6 @@ class ArrayPlan:
         """Whether there is an array."""
         none = self.none()
         return any(self.possible(none, w) and self.reachable(none, w) for w in self.valued.ways)
-
-
-def folded(identity: tuple[Any, ...], writing: bool) -> tuple[object, ...]:
-    """An array's or object's identity; when writing a number of FINGERPRINTS, as a string's is then."""
-    if not writing:
-        return identity
-    total = 0
-    if identity[0] == "o":
-        for member in identity[1]:
-            total += _number(member)
-    else:
-        for item in identity[1:]:
-            total = total * 31 + _number(item) + 1
-    return (identity[0], total % FINGERPRINTS)
-
-
-def _number(identity: object) -> int:
-    return zlib.crc32(repr(identity).encode())
 
 
 class Within:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .languages import DEAD
-from .strings import longer
+from .prints import longer
 from .transducer import Result
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ class Name:
         said = plan.name_text(members, plan.ways(members)) if plan.naming else None
         text = None if not plan.tracked else 0 if plans.writing else b""
         return plans.place(Name, plan, members, 0, 0, (0,) * len(plan.automata), said, text)
+
+    @property
+    def searched(self) -> bool:
+        """Whether the name may come to be one that has come already, or one that two languages have not in common."""
+        plan = self.plan
+        return self.plans.writing and (bool(self.members.others) or bool(plan.naming and plan.languages))
 
     def feed(self, byte: int) -> Name | None:
         """After one more byte."""

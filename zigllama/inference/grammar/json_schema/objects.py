@@ -10,12 +10,13 @@ from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from .arrays import folded
+from .ends import can_end
 from .formula import Formula, Truth, Way, atoms_of, evaluate
 from .languages import DEAD, Both, Texts, every_text
 from .names import Key, Name
 from .nodes import NameCover, Schema
-from .strings import Quoted
+from .prints import FINGERPRINTS, folded
+from .strings import FEW, Quoted
 from .transducer import SPACE, TOKENS, Action, Go, Pop, Push, Result
 
 if TYPE_CHECKING:
@@ -97,14 +98,18 @@ class ObjectPlan:
         self.languages = [plans.schemas.expression(source, "", "patternProperties") for source in self.patterns]
         self.automata = [*self.languages, every_text()] if self.languages else []
         self.tracked = (
-            not plans.writing
-            or self.identity
+            self.identity
             or bool(counts)
             or valued.fixed is None
             or any(way.residues or any(not want for _, want in way.literals) for way in valued.ways)
         )
         self.facts = {id(way): Facts(way) for way in valued.ways}
         self._cache: dict[Any, Any] = {}
+        few = self.few_names() if self.tracked and plans.writing else None
+        self.closed = few is not None  # all names that may ever come are known
+        if few:
+            self.known |= {raw: raw.decode() for raw in few}
+            self.trie = Texts(list(self.known))
         self._last: tuple[Members, Way, tuple[frozenset[str], int, int | None]] | None = None
 
     def none(self) -> Members:
@@ -173,7 +178,7 @@ class ObjectPlan:
         if not self.valued.plan.allows(satisfied):
             return None
         identity = folded(("o", m.identity), self.plans.writing) if self.identity else None
-        return None if identity in self.valued.plan.excluded else Result(satisfied, identity)
+        return None if identity and self.valued.plan.barred.bars(identity) else Result(satisfied, identity)
 
     def possible(self, m: Members, way: Way) -> bool:
         """Whether a way is still open, as far as what has been read goes."""
@@ -213,6 +218,9 @@ class ObjectPlan:
                 name not in m.seen and self.allowed(m, name, self.matches(name), [way]) for name in self.known.values()
             )
             return more >= need
+        if self.plans.writing and self.tracked and need > len(names) + FINGERPRINTS - len(m.others or ()):
+            self.plans.short = "names that are told apart", need, FINGERPRINTS
+            return False
         return True
 
     # --- names --------------------------------------------------------------------------------------------------------
@@ -252,8 +260,36 @@ class ObjectPlan:
         ways = self.open_to(m, name, ways)
         return bool(ways) and self.value_plan(m, name, matches, ways).alive()
 
+    def few_names(self) -> list[bytes] | None:
+        """All names beside the known ones that some way allows; None: too many to be told apart one by one."""
+        found: set[bytes] = set()
+        if len(self.languages) > PATTERNS:
+            return None
+        for way in self.valued.ways:
+            for matches in product((False, True), repeat=len(self.languages)):
+                goal = self.value_plan(self.none(), None, matches, [way])
+                if all(any(goal.schemas[i].place.value is False for i in must) for must, _ in goal.goal):
+                    continue
+                for both in self.unknown(matches, [way]):
+                    texts = both.texts(FEW)
+                    if texts is None or len(found | {*texts}) > FEW:
+                        return None
+                    found.update(texts)
+        return sorted(found)
+
+    def unknown(self, matches: tuple[bool, ...], ways: list[Way]) -> list[Both]:
+        """Names that are not known, in which these patterns are found, as sets: the "names" atoms hold of each."""
+        members = [*zip(self.automata, (*matches, True)[: len(self.automata)], strict=True), (self.trie, False)]
+        if not self.naming:
+            return [Both(members)]
+        said = self.name_plan(ways)
+        acceptors = [] if said is None else [acceptor for _, acceptor in said.ways]
+        return [Both([*members, *(a.both.members if a.both else ())], a.least, a.most) for a in acceptors]
+
     def free(self, m: Members, ways: list[Way]) -> list[Both] | bool:
         """Whether names that are not known may come: False, True, or the sets of those that may."""
+        if self.closed:
+            return False
         if self.naming and self.name_text(m, ways) is None:
             return False
         if not self.languages:
@@ -265,9 +301,14 @@ class ObjectPlan:
             if self.allowed(m, None, matches, ways):
                 members = [*zip(self.automata, (*matches, True), strict=True), (self.trie, False)]
                 both = self.plans.both(("name", self, matches), members)
-                if both.live(both.start, 0):
+                if both.live(both.start, 0) and (not self.naming or self._any_named(matches, ways)):
                     found.append(both)
         return found
+
+    def _any_named(self, matches: tuple[bool, ...], ways: list[Way]) -> bool:
+        """Whether there is a name in which these patterns are found and of which the "names" atoms hold."""
+        key = ("named so", matches, tuple(map(id, ways)))
+        return self._kept(key, lambda: any(both.live(both.start, 0) for both in self.unknown(matches, ways)))
 
     def next_names(self, m: Members) -> tuple[Texts, list[Both] | bool]:
         """The known names that may come next, and what other ones may."""
@@ -285,6 +326,11 @@ class ObjectPlan:
 
     def name_text(self, m: Members, ways: list[Way]) -> Any:
         """What the "names" atoms ask of the next name (a listener), or None where no name is possible."""
+        made = self.name_plan(ways)
+        return None if made is None else made.begin()
+
+    def name_plan(self, ways: list[Way]) -> Any:
+        """The same as a plan."""
         schemas = tuple(f.atom[1] for f in self.naming)
         goal: dict[Any, None] = {}
         for way in ways:
@@ -293,7 +339,7 @@ class ObjectPlan:
         if not goal:
             return None
         made = self.plans.plan(schemas, tuple(goal), False).of_kind("string")
-        return made.begin() if made is not None and made.can_finish() else None
+        return made if made is not None and made.can_finish() else None
 
     # --- values -------------------------------------------------------------------------------------------------------
 
@@ -388,7 +434,7 @@ class ObjectPlan:
     def can_go_on(self, m: Members) -> bool:
         """Whether another property may come."""
         names, free = self.next_names(m)
-        return bool(names.texts) or bool(free)
+        return bool(names.texts) or (bool(free) and (not m.others or can_end(Name.first(self.plans, self, m), self.plans.ends)))
 
 
 def _encodable(text: str) -> bool:

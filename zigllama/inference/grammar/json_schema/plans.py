@@ -22,6 +22,7 @@ from .nodes import Schema
 from .numbers import NumberPlan
 from .objects import ObjectPlan
 from .options import Json, Options
+from .prints import Barred
 from .schema import Schemas
 from .strings import Quoted, TextPlan
 from .transducer import SPACE, TOKENS, Action, Go, Pop, Push, Result
@@ -61,7 +62,7 @@ class Plan:
         self, plans: Plans, number: int, schemas: tuple[Schema, ...], goal: Goal, identity: bool, excluded: Any
     ) -> None:
         self.plans, self.number, self.schemas, self.goal, self.identity = plans, number, schemas, goal, identity
-        self.excluded: frozenset[tuple[Any, ...]] = excluded  # identities that the value must not have
+        self.barred = Barred(excluded)  # identities that the value must not have
         self._kinds: dict[str, Any] = {}
         self._alive: bool | None = None
 
@@ -84,7 +85,7 @@ class Plan:
         if kind in ("true", "false", "null"):
             satisfied = tuple(f is TRUE for f in valued.formulas)
             identity = ("l", kind)
-            return Result(satisfied, identity) if self.allows(satisfied) and identity not in self.excluded else None
+            return Result(satisfied, identity) if self.allows(satisfied) and not self.barred.bars(identity) else None
         made = {"string": TextPlan, "number": NumberPlan, "array": ArrayPlan, "object": ObjectPlan}[kind]
         return made(self.plans, valued)
 
@@ -206,15 +207,17 @@ class Plans:
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._places: dict[tuple[Any, ...], Any] = {}
         self.places: list[Any] = []
+        self.ends: dict[Any, bool] = {}  # of texts that may come to one that is barred, whether they can end (ends.py)
         self._waiting: dict[int, int] = {}  # plans that are being looked at -> how deep
         self._both: dict[tuple[Any, ...], Both] = {}
         self._lowest = 1 << 30
+        self.short: tuple[str, int, int] | None = None  # what there is not enough of, where a value needs it
         self._patience = PATIENCE
         self.spaces = options.whitespace if options.writing else -1
         check(self.schemas)
         root = self.plan((self.schemas.root,), ((frozenset((0,)), frozenset()),), False)
         if not root.alive():
-            raise EmptyLanguage("the schema")
+            raise GrammarBudget(*self.short) if self.short is not None else EmptyLanguage("the schema")
         self.first = self.place(Document, root, False, self.spaces)
         self.last = self.place(Document, root, True, 0)
 

@@ -22,6 +22,12 @@ def normal(value: Decimal) -> Decimal:
     return EXACTLY.normalize(value) if value else Decimal(0)
 
 
+def spelled(value: Decimal) -> str:
+    """A number in digits, as few as it can have."""
+    text = format(normal(value), "f")
+    return "0" if text in ("-0", "0") else text
+
+
 def number(value: object) -> Decimal | None:
     """The exact value of a number in a schema, as it is written (0.1 is a tenth); None for what is no number."""
     if isinstance(value, bool):
