@@ -21,13 +21,18 @@ EDGES = {
 }
 
 
-def reaches(start: N, ends: Callable[[N], bool], after: Callable[[N], Iterable[N]], known: dict[N, bool]) -> bool:
-    """Whether a place where `ends` is true is reached from `start`. `known`: what was found before, and is found now."""
+def reaches(
+    start: N,
+    ends: Callable[[N], bool],
+    after: Callable[[N], Iterable[N]],
+    known: dict[N, bool],
+    patience: int = PATIENCE,
+) -> bool:
+    """Whether a place where `ends` is true is reached from `start`; `known`: what was found before and is found now."""
     if start in known:
         return known[start]
     seen = {start}
     path: list[tuple[N, Iterator[N] | None]] = [(start, None)]
-    patience = PATIENCE
     while path:
         at, rest = path[-1]
         if rest is None:

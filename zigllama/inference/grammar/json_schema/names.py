@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from .formula import Way
 from .languages import DEAD
 from .prints import longer
 from .transducer import Result
@@ -23,6 +24,26 @@ class Key(NamedTuple):
     matches: tuple[bool, ...]
     named: tuple[bool, ...]
     text: bytes | int | None
+
+
+class Facts:
+    """What a way asks of names and their number: those that must come, that must not, how many at least and most."""
+
+    __slots__ = ("barred", "least", "most", "names", "wanted")
+
+    def __init__(self, way: Way) -> None:
+        self.wanted = way.wanted
+        has = [(f.atom[1], want) for f, want in way.literals if f.atom[0] == "has"]
+        self.names: frozenset[str] = frozenset(name for name, want in has if want)
+        self.barred: frozenset[str] = frozenset(name for name, want in has if not want)
+        self.least, self.most = 0, None
+        for f, want in way.literals:
+            if f.atom[0] == "count":
+                n: int = f.atom[1]
+                if want:
+                    self.least = max(self.least, n)
+                else:
+                    self.most = n - 1 if self.most is None else min(self.most, n - 1)
 
 
 class Name:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .ends import can_end
 from .formula import Formula, Way, atoms_of, evaluate
 from .languages import DEAD, Texts
-from .prints import of_number
+from .prints import FEW, of_number
 from .transducer import Action, Go, Over, Result
 from .values import EXACTLY, exact, is_multiple, normal, spelled
 
@@ -221,7 +221,7 @@ class NumberPlan:
         made = [] if self.free else [Span(way, plans.options.digits, barred) for way in valued.ways]
         self.spans = [span for span in made if not span.empty]
         self.exactly = valued.fixed is None or (self.identity and (not plans.writing or self.size() is not None))
-        self.searched = plans.writing and bool(self.barred) and self.identity
+        self.searched = plans.writing and self.identity and (bool(self.barred) or not self.exactly)
         self._same: dict[Any, str] = {}
 
     def can_finish(self) -> bool:
@@ -229,6 +229,14 @@ class NumberPlan:
         if self.free or not self.searched:
             return self.free or bool(self.spans)
         return any(self.begin(byte) is not None for byte in b"0123456789-")
+
+    def outcomes(self) -> dict[Any, tuple[bool, ...]] | None:
+        """All numbers there are, as identities, with what they satisfy; None: many."""
+        values = [span.values() for span in self.spans]
+        if self.free or None in values or not self.identity:
+            return None
+        results = [self.result(spelled(v)) for v in sorted({v for each in values for v in each or ()})]
+        return {r.identity: r.satisfied for r in results if r is not None} if len(results) <= FEW else None
 
     def size(self) -> int | None:
         """How many numbers there are; None: many."""

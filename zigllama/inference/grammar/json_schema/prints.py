@@ -1,8 +1,8 @@
 """Fingerprints of texts and values that must differ.
 
-Where no two items may be equal, or no two names, what has come must be remembered. When a model writes there would be as
-many places as texts; so texts of which there are many are remembered by one of FINGERPRINTS numbers, and two that have
-the same number pass for equal: the second is not written.
+Where no two items may be equal, or no two names, what has come must be remembered. When a model writes there would be
+as many places as texts; so texts of which there are many are remembered by one of FINGERPRINTS numbers, and two that
+have the same number pass for equal: the second is not written.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 from .values import spelled
 
 FINGERPRINTS = 127
+FEW = 64  # values that are told apart as such, where there are no more
+
+
 def longer(text: bytes | int | None, byte: int) -> bytes | int | None:
     """What is kept of a text after one more byte: all of it; when writing a fingerprint below FINGERPRINTS, or there
     would be as many places as texts. Two texts of one fingerprint pass for the same then: both are not written.

@@ -14,7 +14,7 @@ from .ends import can_end
 from .formats import format_language
 from .formula import Formula, Way, atoms_of, evaluate
 from .languages import DEAD, UTF8, Both, Language, Texts, utf8_step
-from .prints import longer
+from .prints import FEW, longer
 from .transducer import Action, Go, Pop, Result
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 ESCAPES = {ord(k): ord(v) for k, v in zip('"\\/bfnrt', '"\\/\b\f\n\r\t', strict=True)}
 HEX = {ord(c): int(c, 16) for c in "0123456789abcdefABCDEF"}
 
-FEW = 64  # texts that are told apart as such and not by their fingerprints, where an expression has no more
 
 CUTS = sorted(
     {c for edges in UTF8.values() for low, high, _ in edges for c in (low, high + 1)} | {0x22, 0x23, 0x5C, 0x5D}
@@ -319,6 +318,21 @@ class TextPlan:
     def can_finish(self) -> bool:
         """Whether there is a string."""
         return self.alive and (not self.searched or can_end(self.begin(), self.plans.ends))
+
+    def outcomes(self) -> dict[Any, tuple[bool, ...]] | None:
+        """All strings there are, as identities, with what they satisfy; None: many."""
+        size = self.size()
+        if size is None or size > FEW:
+            return None
+        found = {}
+        for text in sorted({text for _, a in self.ways for text in a.texts}):
+            listener: Said | None = self.begin()
+            for byte in text:
+                listener = None if listener is None else listener.feed(byte)
+            result = None if listener is None else listener.close()
+            if result is not None:
+                found[result.identity] = result.satisfied
+        return found
 
     def size(self) -> int | None:
         """How many strings there are; None: many."""
