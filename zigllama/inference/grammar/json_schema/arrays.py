@@ -58,7 +58,7 @@ class ArrayPlan:
         positions += [c.first for f in self.unevaluated for c, _ in f.atom[2]]
         hits: list[int] = [f.atom[2] for f in sorts["contains"]]
         self.hit_cap = max(hits, default=0)
-        self.cap = max([*counts, *positions, 0])
+        self.cap = max([*counts, *positions, int(self.unique is not None)])
         self.positions = max([*positions, 0])  # from there on all items are alike
         self._known: dict[Any, Any] = {}
         self.outlook = Outlook(self) if plans.writing and self._far() else None
