@@ -270,7 +270,7 @@ def test_an_error_of_one_request_is_its_own(model: Model, monkeypatch: pytest.Mo
 
 def test_a_finished_answer_is_looked_at_once_more(model: Model) -> None:
     wide, narrow = (compile_rules(Rules({"s": Repeat(Literal(c), 4, 4)}, "s")) for c in (b"a", b"b"))
-    broken = Grammar(pushdown_machine(wide), lambda: Pushdown(narrow))
+    broken = Grammar(lambda: pushdown_machine(wide), lambda: Pushdown(narrow))
     with pytest.raises(errors.GrammarRefused, match="reads 0 of 4 bytes") as caught:
         model.generate("x", grammar=broken, **OPTIONS)
     assert caught.value.text == "aaaa"
