@@ -17,9 +17,10 @@ from zigllama.foundation.native_grammar import pushdown_machine
 from zigllama.inference import grammar_constraints
 from zigllama.inference.grammar.compile import compile_rules
 from zigllama.inference.grammar.ir import Alt, Bytes, Chars, Expr, Literal, Repeat, Rules, Seq
+from zigllama.inference.grammar.kept import TokenTable
 from zigllama.inference.grammar.mask import ids_of
 from zigllama.inference.grammar.pushdown import Pushdown
-from zigllama.inference.grammar_constraints import Grammar, GrammarConstraint, TokenTable, grammar_of
+from zigllama.inference.grammar_constraints import Grammar, GrammarConstraint, grammar_of
 from zigllama.inference.model import Model
 
 LOWER, DIGIT = Bytes(((0x61, 0x7A),)), Bytes(((0x30, 0x39),))

@@ -15,36 +15,32 @@ asked for.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from importlib import import_module
-from typing import Any, ClassVar, Self, TypeVar
-from weakref import WeakKeyDictionary
+from inspect import signature
+from typing import Any, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from zigllama.errors import GrammarBudget, GrammarRefused, InvalidArgument, NoTokenAllowed
-from zigllama.foundation.native_grammar import NativeMachine, NativeVocabulary, pushdown_machine
+from zigllama.errors import GrammarBudget, GrammarRefused, InvalidArgument, NoTokenAllowed, UnknownName
+from zigllama.foundation.native_grammar import NativeMachine, pushdown_machine
 from zigllama.inference.grammar.compile import Program, compile_rules
 from zigllama.inference.grammar.explaining import Explanation, said_of
 from zigllama.inference.grammar.ir import Rules
 from zigllama.inference.grammar.json_rules import json_rules
+from zigllama.inference.grammar.kept import WHITE, Live, TokenTable
 from zigllama.inference.grammar.machine import DEAD, LIMIT_BYTES, Machine
-from zigllama.inference.grammar.mask import ids_of, mask_of
+from zigllama.inference.grammar.mask import U32, ids_of, mask_of
 from zigllama.inference.grammar.pushdown import Pushdown
 from zigllama.inference.grammar.renewed import Renewed
 from zigllama.inference.sampling import SamplingParams
 from zigllama.models.tokenizer import Tokenizer
 
-U32 = npt.NDArray[np.uint32]
-KEPT_MASKS = 512  # per vocabulary and grammar: 16 MB with 262,144 tokens
 KEPT_GRAMMARS = 16
-BLANKS, WHITE = 24, b" \t\n\r"
+BLANKS = 24
 WORN = LIMIT_BYTES // 4  # a new text gets a new machine where the last one has grown by so much
 T = TypeVar("T")
 
@@ -95,19 +91,20 @@ class Grammar:
     @classmethod
     def from_json_schema(cls, schema: Any, **options: Any) -> Self:
         """Of a JSON Schema: a dictionary, a boolean, JSON text, or a class with `model_json_schema` (pydantic's).
-        Options are those of `zigllama.inference.grammar.json_schema.Options`; `whitespace` is counted here, since a
-        machine that counts has so many times the states.
+        Options are those of `zigllama.inference.grammar.json_schema.Options`; `whitespace`, at most and if not given
+        BLANKS characters between two tokens, is counted here where it is so many, since a machine that counts has so
+        many times the states.
         """
         if hasattr(schema, "model_json_schema"):
             schema = schema.model_json_schema()
-        blanks = options.pop("whitespace", BLANKS)
-        made = _front_end("json_schema").compile_schema(schema, **options, whitespace=-1)
-        return cls(made.native, made.twin, what="the schema", check=made.check, wide=made.accepts, blanks=blanks)
+        n = _blanks("whitespace", options.pop("whitespace", BLANKS))
+        made = _front_end("json_schema").compile_schema(schema, **options, whitespace=-1 if n == BLANKS else n)
+        return cls(made.native, made.twin, what="the schema", check=made.check, wide=made.accepts, blanks=BLANKS)
 
     @classmethod
     def from_json(cls) -> Self:
         """Any JSON text (RFC 8259)."""
-        made = cls.from_rules(json_rules(), json.loads)
+        made = cls.from_rules(json_rules(), lambda text: _front_end("json_schema").any_json().check(text))
         made.blanks = BLANKS
         made._wide = Renewed(lambda: Pushdown(compile_rules(json_rules(writing=False)))).accepts
         return made
@@ -123,9 +120,10 @@ class Grammar:
         return cls.from_rules(_front_end("gbnf").rules(text, start))
 
     @classmethod
-    def from_ebnf(cls, text: str, start: str | None = None) -> Self:
-        """Of EBNF, ISO 14977's notation or W3C's; `start`: the first rule, if not given."""
-        return cls.from_rules(_front_end("ebnf").rules(text, start))
+    def from_ebnf(cls, text: str, start: str | None = None, notation: str | None = None) -> Self:
+        """Of EBNF, ISO 14977's notation ("iso") or W3C's ("w3c"); `start`: the first rule, if not given; `notation`: as
+        the first rule looks."""
+        return cls.from_rules(_front_end("ebnf").rules(text, start, notation))
 
     @classmethod
     def from_cfg(cls, text: str, start: str | None = None) -> Self:
@@ -133,9 +131,12 @@ class Grammar:
         return cls.from_rules(_front_end("cfg").rules(text, start))
 
     @classmethod
-    def from_xsd(cls, text: str | bytes, **options: Any) -> Self:
-        """Of an XML Schema."""
-        return cls.from_rules(_front_end("xsd").rules(text, **options))
+    def from_xsd(cls, text: str | bytes, root: str | None = None, blanks: int = BLANKS) -> Self:
+        """Of an XML Schema; `root`: the name of the outermost element; `blanks`: how much white space may come at a
+        stretch where anything else may, BLANKS characters at most."""
+        made = cls.from_rules(_front_end("xsd").rules(text, root=root))
+        made.blanks = _blanks("blanks", blanks)
+        return made
 
     # --- texts ---
 
@@ -201,8 +202,13 @@ _recent_lock = threading.Lock()
 
 
 def grammar_of(keywords: Mapping[str, Any]) -> Grammar:
-    """Of the keywords of `generate`: `grammar` (a Grammar, or GBNF), json_schema, regex, ebnf, gbnf, cfg, xsd. The last
-    ones asked for are kept, with their masks. Raises InvalidArgument for none or two, and what `Grammar` raises."""
+    """Of the keywords of `generate`: `grammar` (a Grammar, or GBNF), json_schema, regex, ebnf, gbnf, cfg, xsd. Each is
+    a text, or, but for json_schema, a mapping of its `text` and the options of `Grammar.from_...`:
+
+        m.generate("", ebnf={"text": rules, "notation": "w3c", "start": "list"})
+
+    The last ones asked for are kept, with their masks. Raises InvalidArgument for none or two, and what `Grammar`
+    raises."""
     given = [(name, value) for name, value in keywords.items() if value is not None]
     if len(given) != 1:
         raise InvalidArgument(f"{' and '.join(name for name, _ in given) or 'nothing'}: one constraint at a time")
@@ -217,12 +223,33 @@ def grammar_of(keywords: Mapping[str, Any]) -> Grammar:
         if found is not None:
             _recent.move_to_end(key)
             return found
-    made: Grammar = getattr(Grammar, "from_gbnf" if name == "grammar" else f"from_{name}")(value)
+    made = _made(name, value)
     with _recent_lock:
         _recent[key] = made
         if len(_recent) > KEPT_GRAMMARS:
             _recent.popitem(last=False)
     return made
+
+
+def _made(name: str, value: Any) -> Grammar:
+    make: Callable[..., Grammar] = getattr(Grammar, "from_gbnf" if name == "grammar" else f"from_{name}")
+    if name == "json_schema" or not isinstance(value, Mapping):
+        return make(value)
+    options = dict(value)
+    if not isinstance(options.get("text"), (str, bytes)):
+        raise InvalidArgument(f"{name}: a mapping needs its `text`; given are {', '.join(map(str, options)) or 'none'}")
+    known = [each for each in signature(make).parameters if each != "options"][1:]
+    for option in options:
+        if option != "text" and option not in known:
+            raise UnknownName(f"option of {name}", str(option), tuple(known))
+    return make(options.pop("text"), **options)
+
+
+def _blanks(name: str, n: int) -> int:
+    """A bound of white space that was asked for. Raises InvalidArgument beyond BLANKS."""
+    if type(n) is not int or not 0 <= n <= BLANKS:
+        raise InvalidArgument(f"{name} is {n!r:.60}, want a whole number from 0 to {BLANKS}")
+    return n
 
 
 def _front_end(name: str) -> Any:
@@ -231,86 +258,6 @@ def _front_end(name: str) -> Any:
 
 def _bytes(text: str | bytes) -> bytes:
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-
-
-class TokenTable:
-    """A tokenizer's tokens as bytes, and their trie in C: made once per tokenizer (`of`)."""
-
-    _made: ClassVar[WeakKeyDictionary[Tokenizer, TokenTable]] = WeakKeyDictionary()
-    _lock = threading.Lock()
-
-    def __init__(self, pieces: Sequence[bytes], ends: frozenset[int]) -> None:
-        self.pieces, self.ends = pieces, ends
-        offsets = np.zeros(len(pieces) + 1, np.int64)
-        np.cumsum([len(p) for p in pieces], out=offsets[1:])
-        self._data = np.frombuffer(b"".join(pieces) or b"\0", np.uint8)
-        self.vocabulary = NativeVocabulary(self._data, offsets, ends)
-        self.longest = int(np.diff(offsets).max(initial=0))
-        self._longer: dict[bytes, bool] = {}
-
-    @classmethod
-    def of(cls, tokenizer: Tokenizer) -> TokenTable:
-        """The table of this tokenizer."""
-        with cls._lock:
-            table = cls._made.get(tokenizer)
-            if table is None:
-                table = cls._made[tokenizer] = cls(tokenizer.text_pieces(), tokenizer.end_ids)
-            return table
-
-    @cached_property
-    def blank(self) -> U32:
-        """A mask of the tokens that are nothing but white space."""
-        return mask_of((i for i, p in enumerate(self.pieces) if p and not p.strip(WHITE)), len(self.pieces))
-
-    @cached_property
-    def _sorted(self) -> list[bytes]:
-        return sorted(p for p in set(self.pieces) if p)
-
-    def begins_longer(self, text: bytes) -> bool:
-        """Whether a token begins with this text and goes on."""
-        if text not in self._longer:
-            from bisect import bisect_right
-
-            at = bisect_right(self._sorted, text)
-            self._longer[text] = at < len(self._sorted) and self._sorted[at].startswith(text)
-        return self._longer[text]
-
-
-@dataclass
-class Kept:
-    """What is known of a machine and a tokenizer, by states: masks, and the tokens of the run of bytes that must follow
-    (none: there is a choice, or the text may end)."""
-
-    masks: OrderedDict[int, tuple[U32, int, int]] = field(default_factory=OrderedDict)
-    runs: dict[int, tuple[int, ...]] = field(default_factory=dict)
-
-
-class Live:
-    """A machine, and what is kept of its states."""
-
-    def __init__(self, machine: NativeMachine) -> None:
-        self.machine, self.n_bytes = machine, machine.limit()[0]
-        self._kept: WeakKeyDictionary[TokenTable, Kept] = WeakKeyDictionary()
-        self._lock = threading.Lock()
-
-    def kept(self, tokens: TokenTable) -> Kept:
-        """What is kept with these tokens."""
-        with self._lock:
-            return self._kept.setdefault(tokens, Kept())
-
-    def mask(self, tokens: TokenTable, state: int) -> tuple[U32, int, int]:
-        """Which tokens may follow in a state; see NativeVocabulary.mask. The last ones asked for are kept."""
-        masks = self.kept(tokens).masks
-        with self._lock:
-            found = masks.get(state)
-            if found is None:
-                found = masks[state] = tokens.vocabulary.mask(self.machine, state)
-                found[0].flags.writeable = False
-                if len(masks) > KEPT_MASKS:
-                    masks.popitem(last=False)
-            else:
-                masks.move_to_end(state)
-            return found
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,11 @@ Documents are read as I-JSON (RFC 7493) has it: no name twice in an object, no h
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
+from sys import getrecursionlimit
 from typing import Any
 
+from zigllama.errors import GrammarBudget
 from zigllama.foundation.native_json_schema import JsonSchemaMachine, json_schema_machine
 from zigllama.inference.grammar.renewed import Renewed
 
@@ -27,7 +30,7 @@ from .tables import Tables
 from .transducer import Transducer
 from .values import parse
 
-__all__ = ["CompiledSchema", "Options", "compile_schema"]
+__all__ = ["CompiledSchema", "Options", "any_json", "compile_schema"]
 
 
 class CompiledSchema:
@@ -64,6 +67,12 @@ class CompiledSchema:
             raise ValueError(f"the document is not valid: {n} of {len(raw)} bytes can be the beginning of one that is")
 
 
+@cache
+def any_json() -> CompiledSchema:
+    """The schema of all documents."""
+    return CompiledSchema(True, Options())
+
+
 def compile_schema(schema: Json | str | bytes, **options: Any) -> CompiledSchema:
     """A schema, as JSON text or as Python has it, understood. Keywords are those of `Options`.
 
@@ -72,4 +81,8 @@ def compile_schema(schema: Json | str | bytes, **options: Any) -> CompiledSchema
     where no document is valid.
     """
     value = parse(schema) if isinstance(schema, (str, bytes)) else schema
-    return CompiledSchema(value, Options(**options))
+    known = Options(**options)
+    try:
+        return CompiledSchema(value, known)
+    except RecursionError:
+        raise GrammarBudget("levels of recursion", getrecursionlimit(), getrecursionlimit()) from None

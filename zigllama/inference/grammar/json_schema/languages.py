@@ -8,7 +8,9 @@ asked for.
 from __future__ import annotations
 
 import itertools
+import threading
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
@@ -18,6 +20,7 @@ from zigllama.inference.grammar import dfa, regex
 from zigllama.inference.grammar.ir import ANY_CHAR, Repeat
 
 DEAD = -1
+KEPT = 512  # expressions
 MOST_STATES = 4_000  # of a product that is searched for a string
 MOST_LENGTH = 4_000  # characters up to which lengths are told apart in such a search
 Row = Sequence[tuple[int, int, int]]
@@ -67,12 +70,26 @@ class Language(Protocol):
         """Whether the string may end here."""
 
 
-@lru_cache(maxsize=512)
+_expressions: OrderedDict[str, Language] = OrderedDict()
+_lock = threading.Lock()
+
+
 def _expression(source: str) -> Language:
+    """Of an expression, shared by all that ask for it, until what they have come to is half of what it may make."""
+    with _lock:
+        found = _expressions.get(source)
+        if found is not None and not (isinstance(found, dfa.Lazy) and found.worn):
+            _expressions.move_to_end(source)
+            return found
     try:
-        return dfa.lazy(regex.expression(source))
+        found = dfa.lazy(regex.expression(source))
     except EmptyLanguage:
-        return Texts([])
+        found = Texts([])
+    with _lock:
+        _expressions[source] = found
+        if len(_expressions) > KEPT:
+            _expressions.popitem(last=False)
+    return found
 
 
 def found_in(source: str, pointer: str, keyword: str) -> Language:

@@ -33,6 +33,7 @@ ANYTHING: Goal = ((frozenset(), frozenset()),)
 FIRST = {ord("{"): "object", ord("["): "array", ord('"'): "string", ord("-"): "number"}
 FIRST |= {ord("t"): "true", ord("f"): "false", ord("n"): "null"} | {ord(d): "number" for d in "0123456789"}
 PATIENCE = 20_000  # plans looked at to see whether a value can be finished at all; then it is taken for granted
+LISTED = 6  # values within one another of which all that there are is looked for
 NESTED = 40  # plans within one another, likewise
 PLACES = 200_000
 
@@ -99,15 +100,17 @@ class Plan:
     def outcomes(self) -> dict[Any, tuple[bool, ...]] | None:
         """All values there can be, as identities, each with what it satisfies; None: more than FEW, or of those within
         one another. For plans that know what a value is."""
-        if self._listing:
-            return None
         if self._outcomes is not False:
             return cast("dict[Any, tuple[bool, ...]] | None", self._outcomes)
+        if self._listing or self.plans.listing > LISTED:
+            return None
         self._listing = True
+        self.plans.listing += 1
         try:
             found = self._list()
         finally:
             self._listing = False
+            self.plans.listing -= 1
         if not self.plans.asking:
             self._outcomes = found
         return found
@@ -240,6 +243,7 @@ class Plans:
         self._places: dict[tuple[Any, ...], Any] = {}
         self.places: list[Any] = []
         self.ends: dict[Any, bool] = {}  # of texts that may come to one that is barred, whether they can end (ends.py)
+        self.listing = 0  # plans whose values are being listed
         self._waiting: dict[int, int] = {}  # plans that are being looked at -> how deep
         self._both: dict[tuple[Any, ...], Both] = {}
         self._lowest = 1 << 30
