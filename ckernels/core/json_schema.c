@@ -179,15 +179,17 @@ static int32_t step(zl_machine *m, int32_t state, uint8_t byte) {
     }
 }
 
-/* At the place after the document's value; or in that value, where it may end and its end leads there. */
+/* At the place after the document's value; or in that value, where it may end and its end leads there. ZL_BUDGET where that cannot be asked. */
 static int finished(zl_machine *m, int32_t state) {
     schema *s = (schema *)m;
     int32_t place = s->states.pairs[2 * (int64_t)state], stack = s->states.pairs[2 * (int64_t)state + 1];
     if (stack < 0) return place == s->ask.last;
     if (s->stacks.pairs[2 * (int64_t)stack + 1] >= 0) return 0;
     const int32_t *row = row_at(s, place);
-    if (!row || row[256] < 0) return 0;
-    return place_after(s, s->stacks.pairs[2 * (int64_t)stack], row[256]) == s->ask.last;
+    if (!row) return ZL_BUDGET;
+    if (row[256] < 0) return 0;
+    int32_t after = place_after(s, s->stacks.pairs[2 * (int64_t)stack], row[256]);
+    return after == ZL_BUDGET ? ZL_BUDGET : after == s->ask.last;
 }
 
 static void release_table(table *t) {
