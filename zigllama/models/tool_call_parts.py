@@ -129,8 +129,13 @@ def _finite(number: str) -> float:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_finite)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _SPACE = re.compile(r"\s*+")
-_FLAT = re.compile(r'(?:[\s,:\-+.\w]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)  # up to a bracket, or where JSON breaks off
+# JSON up to a run of brackets that open or close, or to where it breaks off; brackets with none inside are passed over.
+_PLAIN = r'[\s,:\-+.\w]++|"(?:[^"\\]++|\\.)*+"'
+_FLAT = rf"(?:{_PLAIN}|(?!\[TOOL_CALLS\])[\[{{](?:{_PLAIN})*+[\]}}])*+"  # but a tag in brackets
+_STRETCH = re.compile(rf"{_FLAT}(?:([\[{{]++)|([\]}}]++))?+", re.DOTALL)
+MAX_DEPTH = 512  # of brackets
 _QUOTED = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NAME = re.compile(r"[\w.:/-]{1,256}")
 _HEAD = re.compile(r"[^<>\"\n]{0,512}+")
@@ -156,7 +161,7 @@ def named(name: Any, arguments: Any, id: str | None = None) -> ToolCall:
     if not isinstance(name, str) or not isinstance(arguments, dict) or not _NAME.fullmatch(name):
         raise NoCall
     try:
-        json.dumps([name, arguments, id], ensure_ascii=False, allow_nan=False).encode()
+        _ENCODER.encode([name, arguments, id]).encode()
     except (ValueError, RecursionError):
         raise NoCall from None
     return ToolCall(name, arguments, id)
@@ -291,18 +296,23 @@ class Text:
 
     def _brackets(self, at: int, mark: bool = True) -> int:
         """Where the bracket that stands here closes. Raises NoCall, Unfinished; `mark`: and is furthest then."""
-        depth = 0
-        while True:
-            c = self.text[at : at + 1]
-            again = c == "[" and depth and self.opening and self.has(self.opening, at)  # a tag in brackets
-            if not c or c not in "[{]}" or again:
-                self.reached(at if mark else 0)
-                raise Unfinished if c in ("", '"') else NoCall  # a text that nobody closed
-            depth += 1 if c in "[{" else -1
-            at += 1
-            if depth == 0:
+        at, depth = at + 1, 1
+        while (found := _STRETCH.match(self.text, at)) and found.lastindex:
+            opens, closes = found.span(1), found.span(2)
+            at = found.end()
+            depth += opens[1] - opens[0]
+            again = self.opening and opens[1] > 0 and self.has(self.opening, at - 1)
+            if depth > MAX_DEPTH or again:  # too deep; a call begins anew, its tag in brackets
+                at -= 1
+                break
+            if closes[1] > 0 and depth <= closes[1] - closes[0]:
+                at = closes[0] + depth
                 return self.reached(at) if mark else at
-            at = _skip(_FLAT, self.text, at)
+            depth -= closes[1] - closes[0]
+        else:
+            at = at if found is None else found.end()
+        self.reached(at if mark else 0)
+        raise Unfinished if self.text[at : at + 1] in ("", '"') else NoCall  # a text that nobody closed
 
     def _skip_text(self, at: int) -> None:
         """Pass over a JSON text where an object is wanted, behind a head or before the closing tag: a value, which may
