@@ -41,8 +41,9 @@ static inline const int32_t *find_pair(const zl_pairs *p, int32_t left, int32_t 
     }
 }
 
-/* The texts of BATCH merges are looked up together. A look-up reads three places, each known by the one before: a slot, the offsets of the
- * string in it, that string. One after the other each would be waited for; here the same place of all is asked for, then the next. */
+/* The merges need no index, the tokens do. The texts of BATCH merges are looked up together. A look-up reads three places, each known by the
+ * one before: a slot, the offsets of the string in it, that string. One after the other each would be waited for; here the same place of all
+ * is asked for, then the next. */
 enum { BATCH = 16, SPELT = 64 }; /* bytes of a joined text that is kept for it; longer ones are looked up alone */
 
 typedef struct {

@@ -343,8 +343,7 @@ typedef struct {
     int checked;                 /* set by zl_pairs_build                                                              */
 } zl_pairs;
 
-/* What each merge "left right" joins, and what that makes: -> parts [merges][3], numbers of tokens, -1 for a text that is none. The merges
- * need no index, the tokens do. */
+/* What each merge "left right" joins, and what that makes: -> parts [merges][3], numbers of tokens, -1 for a text that is none. */
 int zl_pairs_parts(const zl_strings *tokens, const zl_strings *merges, int32_t *parts);
 /* Fill the slots. parts [n_merges][3]: symbols; a merge's rank is its place, of equal ones the first counts. */
 int zl_pairs_build(zl_pairs *p, const int32_t *parts, int64_t n_merges);

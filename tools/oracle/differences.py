@@ -1,8 +1,8 @@
 """Why another tokenizer gives other ids for a text: a reason counts only if it makes that tokenizer's very ids.
 
     gap      (byte-level BPE) a byte whose letter the vocabulary lacks. `tokenizers` drops it before it merges, and
-             its neighbours meet; here and in llama.cpp it stands between them. Right is what stands between: a byte that
-             no token can say is still no reason to join what it parts.
+             its neighbours meet; here and in llama.cpp it stands between them. Right is that: a byte that no token can
+             say is still no reason to join what it parts.
     table    (falcon) a mark of punctuation that Unicode has had since after the table of `tokenizers`' Punctuation was
              made. Right is Unicode, whose \\p{P} the rule is published with; the tables here are those of 15.1.
     tie      (unigram) SentencePiece adds scores up in float32 from a text's start and takes the first of what is equal
