@@ -41,12 +41,37 @@ static inline const int32_t *find_pair(const zl_pairs *p, int32_t left, int32_t 
     }
 }
 
+/* The merges need no index, the tokens do. The texts of BATCH merges are looked up together. A look-up reads three places, each known by the
+ * one before: a slot, the offsets of the string in it, that string. One after the other each would be waited for; here the same place of all
+ * is asked for, then the next. */
+enum { BATCH = 16, SPELT = 64 }; /* bytes of a joined text that is kept for it; longer ones are looked up alone */
+
+typedef struct {
+    const uint8_t *text;
+    int64_t n, slot;
+    int32_t *found;
+} lookup;
+
+static void look_up(const zl_strings *tokens, const lookup *some, int n) {
+    for (int i = 0; i < n; i++) __builtin_prefetch(tokens->slots + some[i].slot);
+    for (int i = 0; i < n; i++)
+        if ((*some[i].found = tokens->slots[some[i].slot]) >= 0) __builtin_prefetch(tokens->offsets + *some[i].found);
+    for (int i = 0; i < n; i++)
+        if (*some[i].found >= 0) __builtin_prefetch(zl_strings_text(tokens, *some[i].found));
+    for (int i = 0; i < n; i++) *some[i].found = zl_strings_search_from(tokens, some[i].slot, some[i].text, some[i].n);
+}
+
 int zl_pairs_parts(const zl_strings *tokens, const zl_strings *merges, int32_t *parts) {
     int status = zl_strings_check(tokens);
-    if (status || (status = zl_strings_check(merges))) return status;
-    if (merges->n && !parts) return zl_fail(ZL_E_ARG, "pairs: a null pointer");
-    uint8_t *joined = malloc((size_t)merges->longest + 1);
-    if (!joined) return zl_fail(ZL_E_MEMORY, "pairs: %lld bytes", (long long)merges->longest + 1);
+    if (status) return status;
+    if (!merges || !merges->offsets || (merges->n > 0 && (!merges->data || !parts))) return zl_fail(ZL_E_ARG, "pairs: a null pointer");
+    if (merges->n < 0 || merges->n > INT32_MAX) return zl_fail(ZL_E_SHAPE, "pairs: %lld merges", (long long)merges->n);
+    int64_t longest;
+    if ((status = zl_strings_measure(merges, &longest))) return status;
+    uint8_t *joined = malloc((size_t)longest + 1), spelt[BATCH][SPELT];
+    if (!joined) return zl_fail(ZL_E_MEMORY, "pairs: %lld bytes", (long long)longest + 1);
+    lookup some[3 * BATCH];
+    int n_some = 0;
     for (int64_t i = 0; i < merges->n; i++) {
         const uint8_t *text = zl_strings_text(merges, i);
         const int64_t n = zl_strings_length(merges, i);
@@ -56,11 +81,18 @@ int zl_pairs_parts(const zl_strings *tokens, const zl_strings *merges, int32_t *
             return zl_fail(ZL_E_ARG, "pairs: merge %lld is not two symbols with a space between", (long long)i);
         }
         const int64_t a = space - text, b = n - a - 1;
-        memcpy(joined, text, (size_t)a);
-        memcpy(joined + a, space + 1, (size_t)b);
-        parts[3 * i] = zl_strings_search(tokens, text, a);
-        parts[3 * i + 1] = zl_strings_search(tokens, space + 1, b);
-        parts[3 * i + 2] = zl_strings_search(tokens, joined, a + b);
+        uint8_t *both = a + b <= SPELT ? spelt[i % BATCH] : joined;
+        memcpy(both, text, (size_t)a);
+        memcpy(both + a, space + 1, (size_t)b);
+        const uint8_t *texts[3] = {text, space + 1, both};
+        const int64_t lengths[3] = {a, b, a + b};
+        for (int j = 0; j < 3; j++) {
+            int32_t *found = parts + 3 * i + j;
+            if (lengths[j] > SPELT || tokens->spaces) *found = zl_strings_search(tokens, texts[j], lengths[j]);
+            else if (lengths[j] > tokens->longest) *found = -1;
+            else some[n_some++] = (lookup){texts[j], lengths[j], zl_strings_slot(tokens, texts[j], lengths[j]), found};
+        }
+        if (i % BATCH == BATCH - 1 || i + 1 == merges->n) look_up(tokens, some, n_some), n_some = 0;
     }
     free(joined);
     return ZL_OK;
@@ -82,6 +114,8 @@ int zl_pairs_build(zl_pairs *p, const int32_t *parts, int64_t n_merges) {
         if (p->lengths[p->n_symbols + i - 1] != i) return zl_fail(ZL_E_BOUNDS, "pairs: the unknown symbol of %d bytes has another length", i);
     for (int64_t i = 0; i < n_merges; i++) {
         const int32_t *part = parts + 3 * i;
+        if (i + BATCH < n_merges) /* its slot is on its way when its turn comes */
+            __builtin_prefetch(p->slots + 4 * (hash_pair(p, part[3 * BATCH], part[3 * BATCH + 1]) & ((uint64_t)p->n_slots - 1)), 1);
         for (int j = 0; j < 3; j++)
             if (part[j] < 0 || part[j] >= p->n_symbols)
                 return zl_fail(ZL_E_BOUNDS, "pairs: merge %lld speaks of symbol %d of %lld", (long long)i, part[j], (long long)p->n_symbols);

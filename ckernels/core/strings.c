@@ -58,12 +58,21 @@ int zl_strings_check(const zl_strings *s) {
     return ZL_OK;
 }
 
-/* The slot where this text stands, or the free one where it would. There is one: slots are more than strings. */
-static int64_t slot_of(const zl_strings *s, const uint8_t *text, int64_t n) {
-    int64_t slot = (int64_t)(sip_hash(s->key, text, n) & (uint64_t)(s->n_slots - 1));
+int64_t zl_strings_slot(const zl_strings *s, const uint8_t *text, int64_t n) {
+    return (int64_t)(sip_hash(s->key, text, n) & (uint64_t)(s->n_slots - 1));
+}
+
+/* The slot where this text stands, from its own on, or the free one where it would. There is one: slots are more than strings. */
+static int64_t slot_from(const zl_strings *s, int64_t slot, const uint8_t *text, int64_t n) {
     for (int32_t i; (i = s->slots[slot]) >= 0; slot = (slot + 1) & (s->n_slots - 1))
         if (zl_strings_length(s, i) == n && (n == 0 || !memcmp(zl_strings_text(s, i), text, (size_t)n))) break;
     return slot;
+}
+
+static int64_t slot_of(const zl_strings *s, const uint8_t *text, int64_t n) { return slot_from(s, zl_strings_slot(s, text, n), text, n); }
+
+int32_t zl_strings_search_from(const zl_strings *s, int64_t slot, const uint8_t *text, int64_t n) {
+    return s->slots[slot_from(s, slot, text, n)];
 }
 
 /* The same for a text in which a space stands for U+2581: it is spelt out here, so that a text that is mostly spaces need not be three times
@@ -87,22 +96,37 @@ int32_t zl_strings_search(const zl_strings *s, const uint8_t *text, int64_t n) {
     return s->slots[slot_of(s, text, n)];
 }
 
-int zl_strings_build(zl_strings *s, int last) {
-    int status = zl_strings_check(s);
-    if (status) return status;
-    s->longest = 0;
+int zl_strings_measure(const zl_strings *s, int64_t *longest) {
+    *longest = 0;
     for (int64_t i = 0; i < s->n; i++) {
         const int64_t begin = s->offsets[i], end = s->offsets[i + 1];
         if (begin < 0 || end < 8 || begin > end - 8 || end > s->n_bytes)
             return zl_fail(ZL_E_BOUNDS, "strings: string %lld lies from byte %lld to %lld of %lld", (long long)i, (long long)begin,
                            (long long)end, (long long)s->n_bytes);
-        if (end - begin - 8 > s->longest) s->longest = end - begin - 8;
+        if (end - begin - 8 > *longest) *longest = end - begin - 8;
     }
+    return ZL_OK;
+}
+
+enum { AHEAD = 16 }; /* strings whose slots are on their way from memory */
+
+int zl_strings_build(zl_strings *s, int last) {
+    int status = zl_strings_check(s);
+    if (status) return status;
+    if ((status = zl_strings_measure(s, &s->longest))) return status;
     if ((status = zl_strings_check(s))) return status; /* by what is now known of the longest */
     memset(s->slots, 0xff, (size_t)s->n_slots * sizeof *s->slots);
-    for (int64_t i = 0; i < s->n; i++) {
-        int32_t *slot = s->slots + slot_of(s, zl_strings_text(s, i), zl_strings_length(s, i));
-        if (*slot < 0 || last) *slot = (int32_t)i;
+    int64_t own[AHEAD];
+    for (int64_t next = 0; next < s->n + AHEAD; next++) {
+        const int64_t i = next - AHEAD;
+        if (i >= 0) {
+            int32_t *slot = s->slots + slot_from(s, own[i % AHEAD], zl_strings_text(s, i), zl_strings_length(s, i));
+            if (*slot < 0 || last) *slot = (int32_t)i;
+        }
+        if (next < s->n) {
+            own[next % AHEAD] = zl_strings_slot(s, zl_strings_text(s, next), zl_strings_length(s, next));
+            __builtin_prefetch(s->slots + own[next % AHEAD], 1);
+        }
     }
     return ZL_OK;
 }

@@ -30,31 +30,45 @@ static int check_strings(const zl_strings *s) {
 static inline const uint8_t *text_of(const zl_strings *s, int64_t i) { return s->data + s->offsets[i] + 8; }
 static inline int64_t length_of(const zl_strings *s, int64_t i) { return s->offsets[i + 1] - s->offsets[i] - 8; }
 
-/* Up to so many pieces are sorted by insertion, in at most FEW / 2 steps each; more by counting, whose 256 counts are then at most 16 for
- * each: the work is the input's bytes times a constant, also where every node has two children. */
+/* Up to so many pieces are sorted by insertion, in at most FEW / 2 steps each. */
 enum { FEW = 16 };
 
-/* order[lo ..] <- the pieces from[lo .. hi) by the byte at `depth`, in their order otherwise. */
-static void sort(const zl_strings *s, const int32_t *from, int32_t *order, int64_t lo, int64_t hi, int64_t depth) {
+/* order[lo ..] <- the pieces from[lo .. hi) by the byte at `depth`, in their order otherwise. Where they are many they are counted, in
+ * count [256], all 0 before and after; which bytes there are is kept as bits, so that only their counts are added up and set back: the steps
+ * are the pieces' and the children's, not 256 for each node. */
+static void sort(const zl_strings *s, const int32_t *from, int32_t *order, int64_t lo, int64_t hi, int64_t depth, int32_t *count) {
     if (hi - lo <= FEW) {
         for (int64_t i = lo; i < hi; i++) {
             const int32_t piece = from[i];
+            const uint8_t byte = text_of(s, piece)[depth];
             int64_t j = i;
-            for (; j > lo && text_of(s, order[j - 1])[depth] > text_of(s, piece)[depth]; j--) order[j] = order[j - 1];
+            for (; j > lo && text_of(s, order[j - 1])[depth] > byte; j--) order[j] = order[j - 1];
             order[j] = piece;
         }
         return;
     }
-    int64_t count[257] = {0};
-    for (int64_t i = lo; i < hi; i++) count[text_of(s, from[i])[depth] + 1]++;
-    for (int c = 0; c < 256; c++) count[c + 1] += count[c];
-    for (int64_t i = lo; i < hi; i++) order[lo + count[text_of(s, from[i])[depth]]++] = from[i];
+    uint64_t seen[4] = {0};
+    for (int64_t i = lo; i < hi; i++) {
+        const uint8_t byte = text_of(s, from[i])[depth];
+        seen[byte >> 6] |= (uint64_t)1 << (byte & 63);
+        count[byte]++;
+    }
+    int32_t at = (int32_t)lo;
+    for (int word = 0; word < 4; word++)
+        for (uint64_t left = seen[word]; left; left &= left - 1) {
+            int32_t *n = count + 64 * word + __builtin_ctzll(left); /* how many -> where they begin */
+            const int32_t begin = at;
+            at += *n, *n = begin;
+        }
+    for (int64_t i = lo; i < hi; i++) order[count[text_of(s, from[i])[depth]]++] = from[i];
+    for (int word = 0; word < 4; word++)
+        for (uint64_t left = seen[word]; left; left &= left - 1) count[64 * word + __builtin_ctzll(left)] = 0;
 }
 
 /* Pieces order[lo .. hi) share their first `depth` bytes. Those that end there give *token (of equal ones the last) and go; the others are
  * sorted by their next byte, and become one child for each byte. -> the nodes so far. */
-static int64_t branch(zl_trie *t, const zl_strings *s, int32_t *order, int32_t *spare, int64_t lo, int64_t hi, int64_t depth, int32_t *token,
-                      int64_t n) {
+static int64_t branch(zl_trie *t, const zl_strings *s, int32_t *order, int32_t *spare, int32_t *count, int64_t lo, int64_t hi, int64_t depth,
+                      int32_t *token, int64_t n) {
     int64_t kept = lo;
     if (hi - lo == 1 && length_of(s, order[lo]) > depth) { /* most nodes: one piece, which goes on */
         kept = hi;
@@ -65,7 +79,7 @@ static int64_t branch(zl_trie *t, const zl_strings *s, int32_t *order, int32_t *
             else
                 spare[kept++] = order[i];
         }
-        sort(s, spare, order, lo, kept, depth);
+        sort(s, spare, order, lo, kept, depth, count);
     }
     for (int64_t i = lo, end; i < kept; i = end) {
         const uint8_t byte = text_of(s, order[i])[depth];
@@ -96,12 +110,13 @@ int zl_trie_build(zl_trie *t, const zl_strings *s, int32_t *order, int64_t n, in
     if (t->room < bytes + 1 || bytes >= INT32_MAX)
         return zl_fail(ZL_E_SHAPE, "trie: room for %lld nodes, %lld may be needed", (long long)t->room, (long long)bytes + 1);
     t->label[0] = 0, t->token[0] = 0, t->first[0] = (int32_t)n;
+    int32_t count[256] = {0};
     int64_t nodes = 1;
     for (int64_t i = 0, depth = 0, level = 1; i < nodes; i++) {
         if (i == level) depth++, level = nodes; /* the first node of the next depth: all of its depth are there by now */
         const int64_t lo = t->token[i], hi = t->first[i];
         t->first[i] = (int32_t)nodes, t->token[i] = -1;
-        nodes = branch(t, s, order, spare, lo, hi, depth, &t->token[i], nodes);
+        nodes = branch(t, s, order, spare, count, lo, hi, depth, &t->token[i], nodes);
     }
     t->first[nodes] = (int32_t)nodes;
     t->n = nodes;

@@ -111,3 +111,32 @@ def test_calls_are_read_out_of_ids() -> None:
     assert made.read(ids[:-4]) == ParsedAnswer(tokenizer.decode(ids[:-4]))
     assert chat.render_chat([{"role": "user", "content": "x"}]).read is None
     assert '"description": "Which one, written in full' in made.text
+
+
+def test_names_of_control_tokens_in_ordinary_text_stay() -> None:
+    """Beside a call: what a model writes about `<|im_end|>`, letter by letter, is said; the token itself is not."""
+    metadata: dict[str, Any] = small_vocabularies.bpe()
+    metadata["tokenizer.ggml.tokens"] += ["<tool_call>", "</tool_call>"]
+    metadata["tokenizer.ggml.token_type"] += [small_vocabularies.CONTROL] * 2
+    tokenizer = Tokenizer.from_metadata(metadata)
+    chat = ChatTemplates.from_metadata({}, tokenizer, "qwen")
+    made = chat.render_chat([{"role": "user", "content": "x"}], [weather])
+    call = '<tool_call>{"name": "weather", "arguments": {"city": "a <|im_end|> b"}}</tool_call>'
+    control = tokenizer.encode("<|im_end|>", add_special=False, parse_special=True)
+    assert len(control) == 1 and made.read is not None
+
+    def letters(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special=False)
+
+    found = made.read([*letters("A turn ends in <|im_end|>, Malm\u00f6."), *control, *letters(call), *control])
+    assert found.text == "A turn ends in <|im_end|>, Malm\u00f6."
+    assert found.calls == (ToolCall("weather", {"city": "a <|im_end|> b"}),)
+    tags = tokenizer.encode(call, add_special=False, parse_special=True)
+    spoken = letters("Never write </tool_call> or <|im_start|>.")
+    inside = made.read([*spoken, *letters(call)])
+    assert inside.text == "Never write </tool_call> or <|im_start|>." and len(inside.calls) == 1
+    assert made.read([*spoken, *control, *tags[:1]]).text == "Never write </tool_call> or <|im_start|>."
+    whole, places = tokenizer.decode_with_controls([*control, *spoken, *control * 2])
+    assert whole == tokenizer.decode([*control, *spoken, *control * 2], special=True)
+    n = len("<|im_end|>")
+    assert places == [(0, n), (len(whole) - 2 * n, len(whole))]

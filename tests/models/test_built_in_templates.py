@@ -9,7 +9,7 @@ import small_vocabularies
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zigllama.errors import TemplateError
+from zigllama.errors import InvalidArgument, TemplateError
 from zigllama.models.built_in_templates import BUILT_IN, built_in
 from zigllama.models.chat_templates import ChatTemplates
 from zigllama.models.tokenizer import Tokenizer
@@ -104,6 +104,8 @@ def test_the_published_format(name: str) -> None:
 @pytest.mark.parametrize("name", ["LLaMA-3", "llama_2_chat", " Phi-3 ", "Command-R", "ChatML"])
 def test_names_in_any_case(name: str) -> None:
     assert built_in(name) in BUILT_IN.values() and built_in("llama-9") is None
+    with pytest.raises(InvalidArgument, match="not int"):
+        built_in(5)  # type: ignore[arg-type]
 
 
 ALPHABET = st.one_of(
@@ -162,6 +164,11 @@ def test_qwen_with_tools() -> None:
     assert '<tools>\n{"name": "f"}\n</tools>' in text
     written = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
     assert f"<|im_start|>assistant\n{written}\n{written}<|im_end|>\n" in text
+    messages[1]["content"] = None  # as answers that are calls alone have it
+    assert chat("qwen").render_chat(messages, [{"name": "f"}]).text == text and "None" not in text
+    nothing: dict[str, Any] = {"function": {"name": "f", "arguments": None}}
+    bare = chat("qwen").render_chat([{"role": "assistant", "content": None, "tool_calls": [nothing]}]).text
+    assert '<|im_start|>assistant\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call><|im_end|>' in bare
     results = "<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response>"
     assert f"<|im_start|>user\n{results}<|im_end|>\n" in text
 

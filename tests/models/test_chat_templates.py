@@ -150,6 +150,7 @@ def test_types_of_every_argument(tokenizer: Tokenizer, bad: Any) -> None:
     chat = ChatTemplates("{{ messages }}{{ tools }}", tokenizer)
     calls: list[Any] = [lambda: ChatTemplates.from_metadata({}, tokenizer, template=bad)]
     calls.append(lambda: ChatTemplates(bad, tokenizer))
+    calls.append(lambda: ChatTemplates("x", bad))
     if not isinstance(bad, dict):
         calls.append(lambda: ChatTemplates("x", tokenizer, variables=bad))
     calls.append(lambda: chat.render_chat(bad))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from typing import Any
 
 import pytest
@@ -242,13 +241,44 @@ def test_types_of_the_entry() -> None:
             parse_tool_calls(bad)  # type: ignore[arg-type]
         with pytest.raises(InvalidArgument, match="a template is a text"):
             parse_tool_calls("", bad)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgument, match="tools are a list"):
-        parse_tool_calls("", format="hermes", tools="x")
-    with pytest.raises(InvalidArgument, match="tool call format"):
-        parse_tool_calls("", format=5)  # type: ignore[arg-type]
-    assert (
-        parse_tool_calls("", format="glm", tools=[5, {}, {"function": 3}, {"name": "f", "parameters": 3}]).calls == ()
+        with pytest.raises(InvalidArgument, match="a template is a text"):
+            format_of(bad)  # type: ignore[arg-type]
+    for tools in ("x", 5, {"name": "f"}, b"x", {1, 2}):
+        for form in (None, "hermes"):
+            with pytest.raises(InvalidArgument, match="tools are a list"):
+                parse_tool_calls("", format=form, tools=tools)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="tool 1 is neither"):
+        parse_tool_calls("", format="glm", tools=[{}, 5])
+    odd: list[Any] = [5, [], {}]
+    for form in odd:
+        with pytest.raises(InvalidArgument, match="tool call format"):
+            parse_tool_calls("", format=form)
+
+
+def test_schemas_that_are_none() -> None:
+    """What a schema says of a parameter is read where it says it as JSON Schema does, and is nothing elsewhere."""
+    answer = "<tool_call>f<arg_key>x</arg_key><arg_value>5</arg_value></tool_call>"
+    odd: list[Any] = [{"type": 5}, {"type": {"string": 1}}, {"type": [5, None]}, {"enum": 5}, {"enum": [1, "a"]}, 5]
+    shapes: list[Any] = [{}, {"function": 3}, {"name": "f", "parameters": 3}, {"name": [], "parameters": {}}]
+    for tool in [*shapes, *({"name": "f", "parameters": {"properties": {"x": o}}} for o in odd)]:
+        assert parse_tool_calls(answer, format="glm", tools=[tool]).calls == (ToolCall("f", {"x": 5}),)
+
+
+def test_python_functions_as_tools() -> None:
+    def send(zip: str, n: int) -> None:
+        """Sends.
+
+        Args:
+            zip: where to
+            n: how many
+        """
+
+    send.__annotations__ = {"zip": str, "n": int}
+    answer = (
+        "<tool_call><function=send><parameter=zip>02139</parameter><parameter=n>2</parameter></function></tool_call>"
     )
+    want = (ToolCall("send", {"zip": "02139", "n": 2}),)
+    assert parse_tool_calls(answer, format="qwen-coder", tools=[send]).calls == want
 
 
 PIECES = st.sampled_from(
@@ -292,68 +322,3 @@ def test_any_text(form: str) -> None:
         json.dumps([c.message() for c in found.calls])
 
     check()
-
-
-HOSTILE = [
-    '<|tool_call_start|>[f(a="',
-    "<|tool_call_start|>[f(a='",
-    "<|tool_call>call:f{",
-    "<|tool_call>call:f",
-    '<|tool_call>call:f{a:<|"|>',
-    "<tool_call>f<arg_key>k</arg_key><arg_value>",
-    "<tool_call>f<arg_key>k</arg_key><arg_value>x</arg_value>",
-    '<minimax:tool_call><invoke name="f"><parameter name="k">',
-    '<minimax:tool_call><invoke name="f">',
-    ']<]minimax[>[<tool_call>]<]minimax[>[<invoke name="f">]<]minimax[>[<k>',
-    "]<]minimax[>[<k>",
-    '{"',
-    "[{",
-    '"',
-    "'",
-    "\\",
-    "functools[",
-    'functools[{"a":"',
-    " ",
-    '<|open|>call tool="f" index="1"<|sep|>',
-    "<|message|>",
-    "to=functions.f<|message|>{",
-    '<tool_call>{"a":',
-    '<tool_call>{"a":"',
-    "<tool_call>{",
-    "[f(",
-    "[f(a=",
-    "[f(a=[",
-    "f(a=1)\n",
-    "```tool_code\nf(a=1)",
-    "<tool_call><function=f><parameter=k>",
-    '<function name="f"><param name="k"><![CDATA[',
-    '<function name="f">',
-    "<|tool_call_begin|>f<|tool_call_argument_begin|>{",
-    "<|tool_call_begin|>",
-    "<|tool_call:begin|>",
-    "<|tool_call:begin|>a<|tool_call:name|>",
-    "<｜tool▁call▁begin｜>f<｜tool▁sep｜>",
-    '<｜DSML｜tool_calls><｜DSML｜invoke name="f">',
-    "<function=",
-    "<function=f>",
-    "[TOOL_CALLS]f{",
-    "[TOOL_CALLS]f",
-    ">>>f\n{",
-    '<tool_calls>{"name": "f", "arguments": {}}',
-    "<think>",
-    "a",
-    "<|tools_prefix|>[{",
-    "\\u0041",
-    "1",
-    "a.",
-    "f\n",
-]
-
-
-@pytest.mark.parametrize("form", FORMATS)
-def test_the_time_is_linear(form: str) -> None:
-    """Beginnings of calls, over and over: 400 KB take milliseconds each; squares would take minutes."""
-    started = time.thread_time()
-    for piece in HOSTILE:
-        parse_tool_calls(piece * (400_000 // len(piece)), format=form)
-    assert time.thread_time() - started < 10.0

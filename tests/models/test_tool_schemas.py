@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -103,9 +104,46 @@ def no_choices(x: int) -> None:
     """
 
 
+def fails(x: 1 / 0) -> None:  # type: ignore[valid-type]
+    """Does.
+
+    Args:
+        x: what
+    """
+
+
+def no_attribute(x: json.nothing) -> None:  # type: ignore[name-defined]
+    """Does.
+
+    Args:
+        x: what
+    """
+
+
+def deep_choices(x: int) -> None:
+    pass
+
+
+deep_choices.__doc__ = "Does.\n\nArgs:\n    x: what (choices: " + "[" * 5000 + "])"
+
+
+def infinite_choices(x: float) -> None:
+    """Does.
+
+    Args:
+        x: what (choices: [1e999])
+    """
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
+        (fails, "annotations of fails cannot be read: division by zero"),
+        (no_attribute, "annotations of no_attribute cannot be read"),
+        (deep_choices, "no JSON list"),
+        (infinite_choices, "no JSON list"),
+        (None, "not NoneType"),
+        ({}, "not dict"),
         (no_words, "no words for the argument x"),
         (no_docstring, "no_docstring has no docstring"),
         (no_type, "x of no_type has no type"),
@@ -120,6 +158,21 @@ def no_choices(x: int) -> None:
 def test_what_has_no_schema(function: Any, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         function_schema(function)
+
+
+def test_names_of_typing_without_parts() -> None:
+    def many(a: typing.List, b: typing.Dict, c: typing.Tuple) -> None:  # type: ignore[type-arg]  # noqa: UP006
+        """Does.
+
+        Args:
+            a: one
+            b: two
+            c: three
+        """
+
+    many.__annotations__ = {"a": typing.List, "b": typing.Dict, "c": typing.Tuple}  # noqa: UP006
+    properties = function_schema(many)["function"]["parameters"]["properties"]
+    assert [p["type"] for p in properties.values()] == ["array", "object", "array"]
 
 
 def test_lists_of_both() -> None:

@@ -10,6 +10,7 @@ What it is not: a tokenizer; those are in `zigllama.models`.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,16 @@ from .native import check, ffi, lib
 
 I32 = npt.NDArray[np.int32]
 NO_RANK = 2**32 - 1
+
+
+def strings_record(strings: StringArray, keep: list[Any]) -> Any:
+    """The C record of an array of strings, without an index; what it points at goes into `keep`."""
+    record = ffi.new("zl_strings *")
+    data, offsets = ffi.from_buffer(strings.data), ffi.from_buffer(strings.offsets)
+    keep += [data, offsets, strings]
+    record.n, record.n_bytes = len(strings), len(strings.data)
+    record.data, record.offsets = ffi.cast("uint8_t *", data), ffi.cast("int64_t *", offsets)
+    return record
 
 
 class StringIndex:

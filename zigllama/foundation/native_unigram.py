@@ -15,20 +15,11 @@ from zigllama.errors import InvalidArgument, ShapeError
 
 from .gguf_metadata import StringArray
 from .native import check, ffi, lib
+from .native_strings import strings_record
 
 I32 = npt.NDArray[np.int32]
 U8 = npt.NDArray[np.uint8]
 LONGEST_PIECE: int = lib.ZL_LONGEST_PIECE  # bytes
-
-
-def _strings(strings: StringArray, keep: list[Any]) -> Any:
-    """The C record of an array of strings; what it points at goes into `keep`."""
-    record = ffi.new("zl_strings *")
-    data, offsets = ffi.from_buffer(strings.data), ffi.from_buffer(strings.offsets)
-    keep += [data, offsets, strings]
-    record.n, record.n_bytes = len(strings), len(strings.data)
-    record.data, record.offsets = ffi.cast("uint8_t *", data), ffi.cast("int64_t *", offsets)
-    return record
 
 
 class PieceTrie:
@@ -50,7 +41,7 @@ class PieceTrie:
             setattr(record, name, ffi.cast(kind, self._keep[-1]))
         self._keep.append(ffi.from_buffer(token))
         record.token = ffi.cast("int32_t *", self._keep[-1])
-        self.strings = _strings(strings, self._keep)
+        self.strings = strings_record(strings, self._keep)
         spare = np.empty(len(order), np.int32)
         pointers = ffi.from_buffer("int32_t[]", order), len(order), ffi.from_buffer("int32_t[]", spare)
         check(lib.zl_trie_build(record, self.strings, *pointers))

@@ -19,7 +19,7 @@ from zigllama.errors import ShapeError
 
 from .gguf_metadata import StringArray
 from .native import check, ffi, lib
-from .native_strings import StringIndex
+from .native_strings import StringIndex, strings_record
 
 I32 = npt.NDArray[np.int32]
 
@@ -111,8 +111,8 @@ class PairEncoder:
             raise ShapeError(f"{len(letters)} letters, not 256 below U+0800")
         tokens, self._index = index.strings, index
         parts = np.empty((len(merges), 3), np.int32)
-        listed = StringIndex(merges)
-        check(lib.zl_pairs_parts(index.record, listed.record, ffi.from_buffer("int32_t[]", parts)))
+        keep: list[Any] = []
+        check(lib.zl_pairs_parts(index.record, strings_record(merges, keep), ffi.from_buffer("int32_t[]", parts)))
         others = self._number_others(parts, merges, len(tokens))
         for letter in letters or ():
             if letter.encode() not in index:

@@ -10,6 +10,8 @@ turn from a user who writes the same words; formats of control tokens can, see c
 
 from __future__ import annotations
 
+from zigllama.errors import InvalidArgument
+
 REFUSE = "{{ raise_exception('the template NAME has no role ' ~ message.role) }}"
 
 # The system message, if any, as `system`; what is left as `turns`.
@@ -198,7 +200,7 @@ QWEN = (
 {% for call in message.tool_calls or [] %}
 {% set call = call.function or call %}
 {{ '\\n<tool_call>\\n{"name": ' ~ call.name | tojson ~ ', "arguments": '
-   ~ (call.arguments if call.arguments is string else call.arguments | tojson) ~ '}\\n</tool_call>' }}
+   ~ (call.arguments if call.arguments is string else (call.arguments or {}) | tojson) ~ '}\\n</tool_call>' }}
 {%- endfor %}
 {{ '<|im_end|>\\n' }}
 {%- endif %}
@@ -276,5 +278,10 @@ BUILT_IN = {name: _made(name, source) for name, source in _SOURCES.items()}
 
 
 def built_in(name: str) -> str | None:
-    """The built-in template of a name, in any case and with _ for -; None where there is none."""
+    """The built-in template of a name, in any case and with _ for -; None where there is none.
+
+    Raises InvalidArgument for what is no text.
+    """
+    if not isinstance(name, str):
+        raise InvalidArgument(f"a template's name is a text, not {type(name).__name__}")
     return BUILT_IN.get(name.strip().lower().replace("_", "-"))

@@ -9,7 +9,8 @@ when the control tokens have been cut out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Self
@@ -20,7 +21,7 @@ from zigllama.models.image_parts import PLACEHOLDER, flattened, taken_out
 from zigllama.models.template_sandbox import Sandbox
 from zigllama.models.tokenizer import Tokenizer
 from zigllama.models.tool_call_parts import ParsedAnswer
-from zigllama.models.tool_calls import format_of, parse_tool_calls
+from zigllama.models.tool_calls import find_tool_calls, format_of, said
 from zigllama.models.tool_schemas import as_schemas
 
 KEY = "tokenizer.chat_template"  # and KEY.NAME for further ones
@@ -59,6 +60,8 @@ class ChatTemplates:
                 raise InvalidArgument(f"{what}: want texts by name, found {given!r:.100}")
         if not sources:
             raise InvalidArgument("no template is given")
+        if not isinstance(tokenizer, Tokenizer):
+            raise InvalidArgument(f"a template is bound to a Tokenizer, not {type(tokenizer).__name__}")
         self.tokenizer = tokenizer
         self._variables = dict(variables or {})
         self._sandbox = Sandbox()
@@ -149,16 +152,28 @@ class ChatTemplates:
         if form is None:
             return None
 
+        schemas = tools or []
+
         def read(ids: Sequence[int]) -> ParsedAnswer:
-            made = parse_tool_calls(self.tokenizer.decode(ids, special=True), format=form, tools=tools, prompt=prompt)
-            if not made.calls:
+            whole, controls = self.tokenizer.decode_with_controls(ids)
+            found = find_tool_calls(whole, form, schemas, prompt)
+            if not found.calls:
                 return ParsedAnswer(self.tokenizer.decode(ids))
-            said = made.text
-            for text in self.tokenizer.control_texts:
-                said = said.replace(text, "") if text else said
-            return ParsedAnswer(said.strip(), made.calls)
+            pieces = ("".join(whole[x:y] for x, y in _outside(a, b, controls)) for a, b in found.kept)
+            return ParsedAnswer(said(list(pieces), found.joint).strip(), tuple(found.calls))
 
         return read
+
+
+def _outside(begin: int, end: int, holes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What of a stretch lies outside of holes, which ascend."""
+    first = bisect_left(holes, begin, key=lambda hole: hole[1])
+    for a, b in holes[first:]:
+        if a >= end:
+            break
+        yield begin, max(begin, a)
+        begin = max(begin, min(b, end))
+    yield begin, end
 
 
 def _check(messages: Any, add_generation_prompt: Any) -> None:

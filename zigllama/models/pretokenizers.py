@@ -121,13 +121,15 @@ EXAONE_MOE_WORDS = (
 )
 NUMBERS, DIGITS = prop("N"), prop("Nd")
 # \w of Oniguruma, where \b is an end of such characters: letters and what counts as one (numbers that are letters,
-# letters in circles and squares), marks, digits, connectors.
+# letters in circles and squares), marks, digits, connectors. Below U+0100 it has a table of its own, in which the
+# superscripts and fractions are word characters too, though other numbers of their category (U+2153) are none.
 LETTER_NUMBERS: Set = (
     *((0x16EE, 0x16F0), (0x2160, 0x2182), (0x2185, 0x2188), (0x24B6, 0x24E9), (0x3007, 0x3007), (0x3021, 0x3029)),
     *((0x3038, 0x303A), (0xA6E6, 0xA6EF), (0x10140, 0x10174), (0x10341, 0x10341), (0x1034A, 0x1034A)),
     *((0x103D1, 0x103D5), (0x12400, 0x1246E), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189)),
 )
-WORD = union(prop("L"), prop("M"), DIGITS, prop("Pc"), LETTER_NUMBERS)
+LATIN_NUMBERS: Set = ((0xB2, 0xB3), (0xB9, 0xB9), (0xBC, 0xBE))
+WORD = union(prop("L"), prop("M"), DIGITS, prop("Pc"), LETTER_NUMBERS, LATIN_NUMBERS)
 
 GPT2 = PreTokenizer((GPT2_WORDS,))
 SMOLLM = PreTokenizer((DIGIT_WORDS,))

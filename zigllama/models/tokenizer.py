@@ -9,8 +9,9 @@ Which family and which rules apply stands in the file's metadata and is never gu
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Any, Self
 
 import numpy as np
@@ -286,6 +287,18 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], special: bool = False) -> str:
         """`decode_bytes` as text. What is not UTF-8, as half a character at the end, becomes U+FFFD."""
         return self.decode_bytes(ids, special).decode("utf-8", "replace")
+
+    def decode_with_controls(self, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+        """`decode` with `special`, and which characters of it are names of control tokens: (begin, end), ascending.
+
+        The same name in ordinary tokens, which a model may write as text, is not among them. Raises `IndexOutOfRange`.
+        """
+        read, made, places, n = _Reader(self, True, start=True), list[str](), list[tuple[int, int]](), 0
+        for control, run in groupby(ids, lambda i: self._kind(i) in (CONTROL, UNKNOWN)):
+            made.append(b"".join(map(read.push, run)).decode("utf-8", "replace"))
+            places += [(n, n + len(made[-1]))] if control else []
+            n += len(made[-1])
+        return "".join(made), places
 
     def __repr__(self) -> str:
         return f"<Tokenizer {self.model} {self.pre or '-'}, {self.n_vocab} tokens>"

@@ -8,8 +8,8 @@ from typing import Any
 
 from zigllama.models.tool_call_parts import (
     Declared,
+    Found,
     NoCall,
-    ParsedAnswer,
     Read,
     Text,
     ToolCall,
@@ -19,8 +19,7 @@ from zigllama.models.tool_call_parts import (
     named,
 )
 
-_NAME = re.compile(r"\s*+([\w.:/-]{1,256}+)")
-_MISTRAL = re.compile(r"([\w.:/-]+)(?:\[CALL_ID\]([\w-]+))?\s*(?:\[ARGS\])?\s*(?=\{)")
+_MISTRAL = re.compile(r"([\w.:/-]{1,256}+)(?:\[CALL_ID\]([\w-]{1,256}+))?+\s*+(?:\[ARGS\])?+\s*+(?=\{)")
 _ENDS = ("<|eom_id|>", "<|eot_id|>", "</s>")
 
 
@@ -74,7 +73,7 @@ def command_r(x: Any) -> list[ToolCall]:
 
 def attribute(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
     """NAME>{..}</function>"""
-    name, at = text.until(">", at)
+    name, at = text.head(">", at)
     found, at = text.json(at)
     return [named(name, found)], text.after("</function>", at)
 
@@ -85,34 +84,34 @@ def parts(separator: str, opening: str, closing: str, *, to_end: bool = False) -
     def read(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
         id = None
         if separator:
-            id, at = text.until(separator, at)
-        name, at = text.until(opening, at)
+            id, at = text.head(separator, at)
+        name, at = text.head(opening, at)
         found, at = text.json(at)
         if to_end and text.space(at) == len(text.text):
-            return [named(name.strip(), found, id)], len(text.text)
-        return [named(name.strip(), found, id)], text.after(closing, at)
+            return [named(name, found, id)], len(text.text)
+        return [named(name, found, id)], text.after(closing, at)
 
     return read
 
 
 def kimi(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
     """functions.NAME:INDEX<|tool_call_argument_begin|>{..}<|tool_call_end|>"""
-    id, at = text.until("<|tool_call_argument_begin|>", at)
+    id, at = text.head("<|tool_call_argument_begin|>", at)
     found, at = text.json(at)
-    name = re.sub(r":\d+\Z", "", id.strip().removeprefix("functions."))
-    return [named(name, found, id.strip())], text.after("<|tool_call_end|>", at)
+    name = re.sub(r":\d+\Z", "", id.removeprefix("functions."))
+    return [named(name, found, id)], text.after("<|tool_call_end|>", at)
 
 
 def deepseek(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
     """NAME, the separator, {..}; or "function", the separator, NAME and the object between ```json and ```."""
-    name, at = text.until("<｜tool▁sep｜>", at)
-    fenced = name.strip() == "function"
+    name, at = text.head("<｜tool▁sep｜>", at)
+    fenced = name == "function"
     if fenced:
-        name, at = text.until("\n```json\n", at)
+        name, at = text.head("\n```json\n", at)
     found, at = text.json(at)
     if fenced:
         at = text.after("```", at)
-    return [named(name.strip(), found)], text.after("<｜tool▁call▁end｜>", at)
+    return [named(name, found)], text.after("<｜tool▁call▁end｜>", at)
 
 
 def mistral(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
@@ -125,7 +124,7 @@ def mistral(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], in
         head = _MISTRAL.match(text.text, at)
         if head is None:
             raise NoCall
-        found, at = text.json(head.end())
+        found, at = text.json(text.reached(head.end()))
         calls = [named(head[1], found, head[2])]
     at = _end(text, at)
     if at < len(text.text) and not text.has("[TOOL_CALLS]", at):
@@ -142,7 +141,7 @@ def _end(text: Text, at: int) -> int:
     return at
 
 
-def whole(answer: str, declared: Declared) -> ParsedAnswer:
+def whole(answer: str, declared: Declared) -> Found:
     """Llama 3: the answer is a call, or several with semicolons between them."""
     text, calls = Text(answer), list[ToolCall]()
     try:
@@ -153,21 +152,21 @@ def whole(answer: str, declared: Declared) -> ParsedAnswer:
             calls.append(call_of(found))
             at = _end(text, at)
             if at == len(answer):
-                return ParsedAnswer("", tuple(calls))
+                return Found(calls, [])
             at = text.after(";", at)
     except NoCall:
-        return ParsedAnswer(answer)
+        return Found([], [(0, len(answer))])
 
 
-def arrows(answer: str, declared: Declared) -> ParsedAnswer:
+def arrows(answer: str, declared: Declared) -> Found:
     """Functionary 3.2: the prompt ends with the first >>>, the answer begins with whom it is for; `all` are people."""
-    text, kept, calls = Text(answer), list[str](), list[ToolCall]()
+    text, kept, calls = Text(answer), list[tuple[int, int]](), list[ToolCall]()
     at = len(">>>") if text.has(">>>", 0) else 0
     while at < len(answer):
         stop = text.find(">>>", at)
         begin, end = at, len(answer) if stop < 0 else stop
         line = text.find("\n", at)
-        name = answer[at:line].strip() if 0 <= line < end else ""
+        name = answer[at : min(line, at + 300)].strip() if 0 <= line < end else ""
         try:
             if name in ("", "all"):
                 raise NoCall
@@ -178,47 +177,72 @@ def arrows(answer: str, declared: Declared) -> ParsedAnswer:
                 raise NoCall
             calls.append(call)
         except Unfinished:
-            kept.append(answer[begin:])
+            kept.append((begin, len(answer)))
             break
         except NoCall:
-            kept.append(answer[line + 1 : end] if name == "all" else answer[begin:end])
+            if text.furthest > end:  # those inside a value begin nothing
+                stop = text.find(">>>", text.furthest)
+                end = len(answer) if stop < 0 else stop
+            kept.append((line + 1 if name == "all" else begin, end))
             at = end
         at += len(">>>")
-    said = "".join(kept).strip()
+    return Found(calls, _trimmed(answer, kept))
+
+
+def _trimmed(answer: str, kept: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same places without what ends a turn behind the last of them."""
+    if not kept:
+        return kept
+    *most, (begin, end) = kept
     for token in _ENDS:
-        said = said.removesuffix(token).strip()
-    return ParsedAnswer(said, tuple(calls)) if calls else ParsedAnswer(answer)
+        said = answer[begin:end].rstrip()
+        end = begin + len(said.removesuffix(token).rstrip())
+    return [*most, (begin, end)]
 
 
 _TO = re.compile(r"\bto=functions\.([\w.:/-]{1,256})")
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
+_CHANNEL = re.compile(r"<\|channel\|>\s*+(\w++)")
+_MESSAGE_ENDS = ("<|end|>", "<|return|>", "<|call|>", "<|start|>")
 
 
-def harmony(answer: str, declared: Declared) -> ParsedAnswer:
+def harmony(answer: str, declared: Declared) -> Found:
     """gpt-oss: messages of a header, <|message|> and a content; a header with to=functions.NAME makes it a call. What
-    is on the channel `analysis` is thought, and not said."""
-    text, kept, calls, at, begin = Text(answer), list[str](), list[ToolCall](), 0, 0
-    try:
-        while at < len(answer):
-            begin = at
-            head, at = text.until("<|message|>", at)
-            to, channel = _TO.search(head), _CHANNEL.search(head)
-            if to is not None:
-                found, at = text.json(at)
-                calls.append(named(to[1], found))
-                at = text.space(at)
-                if at < len(answer):
-                    at = text.after("<|end|>" if text.has("<|end|>", at) else "<|call|>", at)
+    is on the channel `analysis` is thought, and not said. What comes before a header is text."""
+    text, kept, calls, at = Text(answer), list[tuple[int, int]](), list[ToolCall](), 0
+    while at < len(answer):
+        begin, stop = at, text.find("<|message|>", at)
+        if stop < 0:
+            kept.append((begin, len(answer)))
+            break
+        start = max(begin, answer.rfind("<|start|>", begin, stop))
+        if start > begin:
+            kept.append((begin, start))
+        head, at = answer[start:stop], stop + len("<|message|>")
+        to, channel = _TO.search(head), _CHANNEL.search(head)
+        text.reached(at, inside=False)
+        if to is not None:
+            try:
+                found, after = text.json(at)
+                call = named(to[1], found)
+                after = text.space(after)
+                if after < len(answer):
+                    after = text.after("<|end|>" if text.has("<|end|>", after) else "<|call|>", after)
+            except Unfinished:
+                kept.append((start, len(answer)))
+                break
+            except NoCall:
+                at = text.furthest
+            else:
+                calls.append(call)
+                at = after
                 continue
-            ends = [e for tag in ("<|end|>", "<|return|>", "<|start|>") if (e := text.find(tag, at)) >= 0]
-            end = min(ends, default=len(answer))
-            if channel is None or channel[1] != "analysis":
-                kept.append(answer[at:end])
-            at = end
-            for tag in ("<|end|>", "<|return|>"):
-                at += len(tag) if text.has(tag, at) else 0
-    except NoCall:
-        kept.append(answer[begin:])
-    return (
-        ParsedAnswer("\n".join(s for s in map(str.strip, kept) if s), tuple(calls)) if calls else ParsedAnswer(answer)
-    )
+        ends = [e for tag in _MESSAGE_ENDS if (e := text.find(tag, at)) >= 0]
+        end = min(ends, default=len(answer))
+        if to is not None:
+            kept.append((start, end))
+        elif channel is None or channel[1] != "analysis":
+            kept.append((at, end))
+        at = end
+        for tag in _MESSAGE_ENDS[:-1]:
+            at += len(tag) if text.has(tag, at) else 0
+    return Found(calls, kept, "\n")

@@ -1,20 +1,28 @@
 """What the readers of tool calls share: the call, the answer without its calls, and a text that is read once.
 
 A reader stands behind a tag that opens a call and says which calls are there and where they end. Two things may be
-wrong: `NoCall`, it is something else; `Unfinished`, the text ends within it. After the first the search goes on behind
-the closing tag that follows what was read; after the second it ends, for what is left is inside a value that nobody
-closed. So what looks like a call inside an argument is none, whatever else is wrong.
+wrong: `NoCall`, it is something else; `Unfinished`, the text ends within it. After the second the search ends, for what
+is left is inside a value that nobody closed. After the first it goes on
 
-Whatever an answer holds, the time is linear in it: a tag that was not found is not looked for again.
+    behind the tag                     where nothing had begun: the text only speaks of it
+    behind what was read               where that was whole: heads, values with both their ends
+    at the opening tag that stands     where a value breaks off: the call begins anew
+    behind the next closing tag        where a value breaks off otherwise; nothing says where it should have ended
+
+So what looks like a call inside an argument is none, whatever else is wrong, and a call behind a broken one is found.
+
+Whatever an answer holds, the time is linear in it: a tag that was not found is not looked for again, and what was read
+before an error is not read again.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,14 @@ class ParsedAnswer:
 
     text: str
     calls: tuple[ToolCall, ...] = ()
+
+
+class Found(NamedTuple):
+    """The calls of an answer, and which of its characters are text: (begin, end), ascending, `joint` between them."""
+
+    calls: list[ToolCall]
+    kept: list[tuple[int, int]]
+    joint: str = ""
 
 
 class NoCall(Exception):
@@ -70,11 +86,12 @@ class Declared:
         kinds = schema.get("type")
         if kinds is None and isinstance(schema.get("enum"), list) and all(isinstance(v, str) for v in schema["enum"]):
             kinds = "string"
-        return frozenset(k for k in ([kinds] if isinstance(kinds, str) else kinds or ()) if isinstance(k, str))
+        listed = kinds if isinstance(kinds, list | tuple) else [kinds]
+        return frozenset(k for k in listed if isinstance(k, str))
 
     def value(self, name: str, key: str, text: str) -> Any:
         """A value that stands in an answer as it is: a text where that is declared, else JSON where it is that, else a
-        text."""
+        text. Raises NoCall for what is declared as a number and written as one that is not finite."""
         kinds = self.types(name, key)
         if "string" in kinds and not ("null" in kinds and text == "null"):
             return text
@@ -83,10 +100,14 @@ class Declared:
         try:
             return from_json(text)
         except NoCall:
+            if kinds and kinds <= {"number", "integer"} and _NOT_FINITE.fullmatch(text.strip()):
+                raise
             return text
 
 
 # --- JSON ---
+
+_NOT_FINITE = re.compile(r"[-+]?(?:\d[\d.]*[eE]\+?\d+|nan|inf(?:inity)?)", re.IGNORECASE)
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -100,11 +121,24 @@ def _constant(name: str) -> NoReturn:
     raise NoCall
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
+def _finite(number: str) -> float:
+    made = float(number)
+    if math.isinf(made):
+        raise NoCall
+    return made
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_finite)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _SPACE = re.compile(r"\s*+")
-_BETWEEN = re.compile(r"[\s,:]*+")
-_TOKEN = re.compile(r'[\s,:]*+(?:([\[{])|([\]}])|"(?:[^"\\]++|\\.)*+"|[-+.\w]++)', re.DOTALL)
+# JSON up to a run of brackets that open or close, or to where it breaks off; brackets with none inside are passed over.
+_PLAIN = r'[\s,:\-+.\w]++|"(?:[^"\\]++|\\.)*+"'
+_FLAT = rf"(?:{_PLAIN}|(?!\[TOOL_CALLS\])[\[{{](?:{_PLAIN})*+[\]}}])*+"  # but a tag in brackets
+_STRETCH = re.compile(rf"{_FLAT}(?:([\[{{]++)|([\]}}]++))?+", re.DOTALL)
+MAX_DEPTH = 512  # of brackets
+_QUOTED = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NAME = re.compile(r"[\w.:/-]{1,256}")
+_HEAD = re.compile(r"[^<>\"\n]{0,512}+")
 
 
 def _skip(what: re.Pattern[str], text: str, at: int) -> int:
@@ -114,7 +148,7 @@ def _skip(what: re.Pattern[str], text: str, at: int) -> int:
 
 
 def from_json(text: str) -> Any:
-    """A whole text as JSON, without NaN and without a key twice. Raises NoCall."""
+    """A whole text as JSON, without numbers that are not finite and without a key twice. Raises NoCall."""
     try:
         return _DECODER.decode(text)
     except (ValueError, RecursionError):
@@ -122,9 +156,14 @@ def from_json(text: str) -> Any:
 
 
 def named(name: Any, arguments: Any, id: str | None = None) -> ToolCall:
-    """A call, if a name and arguments are what they should be. Raises NoCall."""
+    """A call, if a name and arguments are what they should be: JSON that can be written, in UTF-8 and with finite
+    numbers (a half surrogate is an escape that JSON allows and no text). Raises NoCall."""
     if not isinstance(name, str) or not isinstance(arguments, dict) or not _NAME.fullmatch(name):
         raise NoCall
+    try:
+        _ENCODER.encode([name, arguments, id]).encode()
+    except (ValueError, RecursionError):
+        raise NoCall from None
     return ToolCall(name, arguments, id)
 
 
@@ -137,7 +176,7 @@ def call_of(x: Any) -> ToolCall:
     name = x.get("name", x.get("tool_name"))
     found = [x[k] for k in ("arguments", "parameters") if k in x]
     id = x.get("id", x.get("tool_call_id"))
-    if len(found) != 1:
+    if len(found) != 1 or isinstance(id, bool) or not isinstance(id, str | int | None):
         raise NoCall
     return named(name, found[0], None if id is None else str(id))
 
@@ -153,11 +192,24 @@ def calls_of(x: Any) -> list[ToolCall]:
 
 
 class Text:
-    """An answer, and where its tags are. `furthest`: up to where it was read as something."""
+    """An answer, and where its tags are.
 
-    def __init__(self, text: str) -> None:
-        self.text, self.furthest = text, 0
+    opening     the tag that opens a call, "" where the form has none; `closing`: the one that ends it
+    begin       behind the tag that opened the call that is read; what was read further was its head
+    inside      whether what is read now is a value with brackets of its own
+    furthest    up to where it was read as something
+    """
+
+    def __init__(self, text: str, opening: str = "", closing: str = "") -> None:
+        self.text, self.opening, self.closing = text, opening, closing
+        self.begin, self.furthest, self.inside = 0, 0, False
         self._found: dict[str, tuple[int, int]] = {}
+
+    def reached(self, at: int, inside: bool | None = None) -> int:
+        """What stands before `at` was read; a value begins there or ends, where `inside` says so."""
+        self.furthest = max(self.furthest, at)
+        self.inside = self.inside if inside is None else inside
+        return at
 
     def find(self, tag: str, at: int) -> int:
         """Where a tag stands, from `at` on; -1."""
@@ -176,12 +228,32 @@ class Text:
         return _skip(_SPACE, self.text, at)
 
     def until(self, tag: str, at: int) -> tuple[str, int]:
-        """What stands before a tag, and where it goes on behind the tag. Raises Unfinished."""
+        """A value: what stands before a tag, and where it goes on behind the tag. Raises Unfinished."""
         end = self.find(tag, at)
         if end < 0:
             raise Unfinished
-        self.furthest = max(self.furthest, end + len(tag))
+        self.reached(end + len(tag))
         return self.text[at:end], end + len(tag)
+
+    def value(self, tag: str, at: int, again: re.Pattern[str]) -> tuple[str, int]:
+        """The same of a value that is written as it is. Raises NoCall for one that holds the beginning of a call up to
+        its first value: the call before may have broken off, or this one be quoted, so that neither is one."""
+        found, end = self.until(tag, at)
+        if again.search(found):
+            self.inside = True
+            raise NoCall
+        return found, end
+
+    def head(self, tag: str, at: int) -> tuple[str, int]:
+        """A name, a key or an id: the same of a short piece of one line without tags and quotes. Raises NoCall."""
+        begin = self.space(at)
+        found = _HEAD.match(self.text, begin)
+        assert found is not None  # it matches nothing too
+        end = found.end() if self.has(tag, found.end()) else self.space(found.end())
+        if not self.has(tag, end):
+            raise NoCall
+        self.reached(end + len(tag))
+        return found[0].rstrip(), end + len(tag)
 
     def ends(self, tag: str, at: int) -> bool:
         """Whether a tag stands here that ends something. Raises Unfinished where only its beginning is there."""
@@ -194,7 +266,7 @@ class Text:
         at = self.space(at)
         if not self.ends(tag, at):
             raise NoCall
-        self.furthest = max(self.furthest, at + len(tag))
+        self.reached(at + len(tag))
         return at + len(tag)
 
     def json(self, at: int, opening: str = "{") -> tuple[Any, int]:
@@ -203,67 +275,110 @@ class Text:
         Its end is where its brackets close, strings apart: a tag inside a string ends nothing.
         """
         begin = self.space(at)
-        depth, at = 0, begin
-        while found := _TOKEN.match(self.text, at):
+        if self.opening and self.has(self.opening, begin):
+            raise NoCall
+        if self.ends(opening, begin):
+            self.reached(begin, inside=True)
+            end = self._brackets(begin)
+            made = from_json(self.text[begin:end])
+            return made, self.reached(end, inside=False)
+        other = self.text[begin : begin + 1]
+        if other == '"':
+            self._skip_text(begin)
+        elif other and other in "[{":  # JSON of another kind, or prose
+            try:
+                end = self._brackets(begin, mark=False)
+                from_json(self.text[begin:end])
+                self.reached(end)
+            except NoCall:
+                pass
+        raise NoCall
+
+    def _brackets(self, at: int, mark: bool = True) -> int:
+        """Where the bracket that stands here closes. Raises NoCall, Unfinished; `mark`: and is furthest then."""
+        at, depth = at + 1, 1
+        while (found := _STRETCH.match(self.text, at)) and found.lastindex:
+            opens, closes = found.span(1), found.span(2)
             at = found.end()
-            depth += 1 if found[1] else -1 if found[2] else 0
-            if depth <= 0:
-                self.furthest = max(self.furthest, at)
-                if not self.has(opening, begin):
-                    raise NoCall
-                return from_json(self.text[begin:at]), at
-        at = _skip(_BETWEEN, self.text, at)
-        self.furthest = max(self.furthest, at if depth else 0)
+            depth += opens[1] - opens[0]
+            again = self.opening and opens[1] > 0 and self.has(self.opening, at - 1)
+            if depth > MAX_DEPTH or again:  # too deep; a call begins anew, its tag in brackets
+                at -= 1
+                break
+            if closes[1] > 0 and depth <= closes[1] - closes[0]:
+                at = closes[0] + depth
+                return self.reached(at) if mark else at
+            depth -= closes[1] - closes[0]
+        else:
+            at = at if found is None else found.end()
+        self.reached(at if mark else 0)
         raise Unfinished if self.text[at : at + 1] in ("", '"') else NoCall  # a text that nobody closed
+
+    def _skip_text(self, at: int) -> None:
+        """Pass over a JSON text where an object is wanted, behind a head or before the closing tag: a value, which may
+        hold calls. Another is prose."""
+        found = _QUOTED.match(self.text, at)
+        if found is None:
+            if self.furthest > self.begin:
+                raise Unfinished
+        elif self.furthest > self.begin or (self.closing and self.has(self.closing, self.space(found.end()))):
+            self.reached(found.end())
 
 
 Read = Callable[[Text, int, Declared], tuple[list[ToolCall], int]]
-Parser = Callable[[str, Declared], ParsedAnswer]
+Parser = Callable[[str, Declared], Found]
 
 
 def scanned(opening: str, closing: str, read: Read, *, drop: Sequence[str] = ()) -> Parser:
-    """A form whose calls each follow a tag. `closing`: behind what the search goes on after what is no call; "" for a
-    form that has none. `drop`: tags around all calls, which go where there is a call."""
+    """A form whose calls each follow a tag. `closing`: behind what the search goes on where a value breaks off; "" for
+    a form that has none. `drop`: tags around all calls, which go where there is a call."""
+    dropped = re.compile("|".join(map(re.escape, drop))) if drop else None
 
-    def parse(answer: str, declared: Declared) -> ParsedAnswer:
-        text, kept, calls, at = Text(answer), list[str](), list[ToolCall](), 0
+    def parse(answer: str, declared: Declared) -> Found:
+        text, kept, calls, at = Text(answer, opening, closing), list[tuple[int, int]](), list[ToolCall](), 0
         while (start := text.find(opening, at)) >= 0:
-            inside = start + len(opening)
+            text.begin = text.reached(start + len(opening), inside=False)
             try:
-                found, end = read(text, inside, declared)
+                found, end = read(text, text.begin, declared)
             except Unfinished:
                 break
             except NoCall:
-                end = inside
-                if text.furthest > text.space(inside):  # else nothing has begun
-                    end = text.find(closing, text.furthest) if closing else text.furthest
+                end = text.furthest
+                if text.inside and not text.has(opening, text.space(end)):
+                    end = text.find(closing, end) if closing else -1
                     if end < 0:
                         break
                     end += len(closing)
-                kept.append(answer[at:end])
+                kept.append((at, end))
             else:
-                kept.append(answer[at:start])
+                kept.append((at, start))
                 calls += found
             at = end
-        kept.append(answer[at:])
-        if not calls:
-            return ParsedAnswer(answer)
-        said = "".join(kept)
-        for tag in drop:
-            said = said.replace(tag, "")
-        return ParsedAnswer(said.strip(), tuple(calls))
+        kept.append((at, len(answer)))
+        return Found(calls, kept if dropped is None else without(answer, kept, dropped))
 
     return parse
+
+
+def without(answer: str, kept: list[tuple[int, int]], dropped: re.Pattern[str]) -> list[tuple[int, int]]:
+    """The same places without the tags in them."""
+    made: list[tuple[int, int]] = []
+    for begin, end in kept:
+        for tag in dropped.finditer(answer, begin, end):
+            made.append((begin, tag.start()))
+            begin = tag.end()
+        made.append((begin, end))
+    return made
 
 
 def either(*parsers: Parser) -> Parser:
     """The first form that finds a call."""
 
-    def parse(answer: str, declared: Declared) -> ParsedAnswer:
+    def parse(answer: str, declared: Declared) -> Found:
         for parser in parsers:
             found = parser(answer, declared)
             if found.calls:
                 return found
-        return ParsedAnswer(answer)
+        return Found([], [(0, len(answer))])
 
     return parse

@@ -1,8 +1,8 @@
 """Tool calls whose arguments each have a tag, their values as they are: <parameter=KEY>VALUE</parameter>.
 
 Nothing in these forms says where a value ends but its closing tag, and nothing but the tool's schema whether `5` is a
-number or a text: a value that holds its own closing tag cannot be read back, and the types are those that are declared
-(tool_call_parts.Declared).
+number or a text: a value that holds its own closing tag cannot be read back, nor one that quotes a call with arguments
+(which has such tags), and the types are those that are declared (tool_call_parts.Declared).
 """
 
 from __future__ import annotations
@@ -10,7 +10,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from zigllama.models.tool_call_parts import Declared, NoCall, Parser, Read, Text, ToolCall, from_json, named, scanned
+from zigllama.models.tool_call_parts import (
+    Declared,
+    NoCall,
+    Parser,
+    Read,
+    Text,
+    ToolCall,
+    Unfinished,
+    from_json,
+    named,
+    scanned,
+)
 from zigllama.models.tool_call_values import literal_of
 
 MAX_DEPTH = 64  # of values inside values
@@ -31,13 +42,14 @@ def _read(declared: Declared, name: str, key: str, text: str) -> Any:
 
 def coder(closing: str) -> Read:
     """<function=NAME> <parameter=KEY>VALUE</parameter> .. </function>, a line's end around each value."""
+    again = re.compile(closing.replace("/", "") + r"\s*+<function=[^<>\n]{0,512}+>\s*+<parameter=")
 
     def read(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
-        name, at = text.until(">", text.after("<function=", at))
+        name, at = text.head(">", text.after("<function=", at))
         arguments: dict[str, Any] = {}
         while not text.ends("</function>", at := text.space(at)):
-            key, at = text.until(">", text.after("<parameter=", at))
-            value, at = text.until("</parameter>", at)
+            key, at = text.head(">", text.after("<parameter=", at))
+            value, at = text.value("</parameter>", at, again)
             _put(arguments, key, _read(declared, name, key, value.removeprefix("\n").removesuffix("\n")))
         return [named(name, arguments)], text.after(closing, text.after("</function>", at))
 
@@ -52,6 +64,7 @@ def keys_and_values(suffix: str = "") -> Parser:
     of tags end in one, and <tool_sep> follows the name."""
     tag = {n: (f"<{n}{suffix}>", f"</{n}{suffix}>") for n in ("tool_call", "arg_key", "arg_value", "tool_calls")}
     separator = f"<tool_sep{suffix}>"
+    again = re.compile(rf"{tag['tool_call'][0]}\s*+[^<\s]{{0,512}}+(?:{separator})?+\s*+{tag['arg_key'][0]}")
 
     def read(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
         head = _GLM_NAME.match(text.text, at)
@@ -61,27 +74,29 @@ def keys_and_values(suffix: str = "") -> Parser:
         if text.has(separator, at):
             at += len(separator)
         while not text.ends(tag["tool_call"][1], at := text.space(at)):
-            key, at = text.until(tag["arg_key"][1], text.after(tag["arg_key"][0], at))
-            value, at = text.until(tag["arg_value"][1], text.after(tag["arg_value"][0], at))
-            _put(arguments, key.strip(), declared.value(name, key.strip(), value))
+            key, at = text.head(tag["arg_key"][1], text.after(tag["arg_key"][0], at))
+            value, at = text.value(tag["arg_value"][1], text.after(tag["arg_value"][0], at), again)
+            _put(arguments, key, declared.value(name, key, value))
         return [named(name, arguments)], text.after(tag["tool_call"][1], at)
 
     return scanned(*tag["tool_call"], read, drop=tag["tool_calls"])
 
 
-_INVOKE = re.compile(r'name="([^"<>]+)"(?: string="(true|false)")?>')
+_INVOKE = re.compile(r'name="([^"<>]{1,512})"(?: string="(true|false)")?>')
 
 
 def invokes(prefix: str, section: str, *, drop: tuple[str, ...] = ()) -> Parser:
     """<invoke name="NAME"> <parameter name="KEY">VALUE</parameter> .. </invoke> .., in a section of calls; DeepSeek's
     say with string="true" which values are texts."""
 
+    again = re.compile(rf"<{section}>\s*+<{prefix}invoke [^<>]{{0,1024}}+>\s*+<{prefix}parameter ")
+
     def head(text: Text, tag: str, at: int) -> tuple[re.Match[str], int]:
         at = text.after(f"<{prefix}{tag} ", at)
         found = _INVOKE.match(text.text, at)
         if found is None:
-            text.until(">", at)  # is there more to come?
             raise NoCall
+        text.reached(found.end())
         return found, found.end()
 
     def read(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
@@ -91,7 +106,7 @@ def invokes(prefix: str, section: str, *, drop: tuple[str, ...] = ()) -> Parser:
             arguments: dict[str, Any] = {}
             while not text.ends(f"</{prefix}invoke>", at := text.space(at)):
                 found, at = head(text, "parameter", at)
-                value, at = text.until(f"</{prefix}parameter>", at)
+                value, at = text.value(f"</{prefix}parameter>", at, again)
                 kind = found[2]
                 made = declared.value(call[1], found[1], value) if kind is None else value
                 _put(arguments, found[1], from_json(value) if kind == "false" else made)
@@ -103,17 +118,28 @@ def invokes(prefix: str, section: str, *, drop: tuple[str, ...] = ()) -> Parser:
 
 
 NS = "]<]minimax[>["  # MiniMax M3's token before each tag
-_TAG = re.compile(r"<([^<>/\s]+)>")
+_TAG = re.compile(r"<([^<>/\s]{1,512}+)>")
 
 
 def nested(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
     """MiniMax M3: <invoke name="NAME">, then a tag for each argument, for each value in a mapping, <item> for each in a
     list. None is left out, so lists cannot hold it."""
 
+    def mark(at: int) -> int:
+        """Behind the token that must stand here, unless a call begins anew."""
+        at = text.space(at)
+        if text.has(text.opening, at):
+            raise NoCall
+        return text.after(NS, at)
+
     def value(name: str, key: str, at: int, depth: int) -> tuple[Any, int]:
-        leaf, after = text.until(NS, at)
+        end = text.find(NS, at)
+        if end < 0:
+            raise Unfinished
+        text.reached(end)
+        leaf, after = text.text[at:end], mark(end)
         if text.has(f"</{key}>", after):
-            closed = after + len(f"</{key}>")
+            closed = text.reached(after + len(f"</{key}>"))
             return declared.value(name, key, leaf) if depth == 0 else _leaf(leaf), closed
         if leaf.strip() or depth == MAX_DEPTH:
             raise NoCall
@@ -121,12 +147,11 @@ def nested(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int
         while not text.ends(f"</{key}>", at):
             tag = _TAG.match(text.text, at)
             if tag is None:
-                text.until(">", at)
                 raise NoCall
             made, at = value(name, tag[1], tag.end(), depth + 1)
             found.append((tag[1], made))
-            at = text.after(NS, at)
-        at += len(f"</{key}>")
+            at = mark(at)
+        at = text.reached(at + len(f"</{key}>"))
         if all(k == "item" for k, _ in found):
             return [v for _, v in found], at
         if len(dict(found)) != len(found):
@@ -134,25 +159,23 @@ def nested(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int
         return dict(found), at
 
     calls: list[ToolCall] = []
-    at = text.after(NS, at)
+    at = mark(at)
     while not calls or not text.ends("</tool_call>", at):
         at = text.after("<invoke ", at)
         call = _INVOKE.match(text.text, at)
         if call is None:
-            text.until(">", at)
             raise NoCall
         arguments: dict[str, Any] = {}
-        at = text.after(NS, call.end())
+        at = mark(call.end())
         while not text.ends("</invoke>", at):
             tag = _TAG.match(text.text, at)
             if tag is None:
-                text.until(">", at)
                 raise NoCall
             made, at = value(call[1], tag[1], tag.end(), 0)
             _put(arguments, tag[1], made)
-            at = text.after(NS, at)
+            at = mark(at)
         calls.append(named(call[1], arguments))
-        at = text.after(NS, text.after("</invoke>", at))
+        at = mark(text.after("</invoke>", at))
     return calls, text.after("</tool_call>", at)
 
 
@@ -163,40 +186,44 @@ def _leaf(text: str) -> Any:
         return text
 
 
-_OPENED = re.compile(r'(\w+)="([^"<>]*)" (?:index|type)="([^"<>]*)"')
+_OPENED = re.compile(r'(tool|key)="([^"<>]{0,512})" (?:index|type)="([^"<>]{0,512})"<\|sep\|>')
+_OPENED_AGAIN = re.compile(r"<\|open\|>call [^<>]{0,1024}+<\|sep\|>\s*+<\|open\|>argument ")
 
 
 def opened(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
     """Kimi K3: tool="NAME" index="1"<|sep|>, arguments with their types, <|close|>call<|sep|>."""
-    call, at = text.until("<|sep|>", at)
-    head = _OPENED.fullmatch(call)
-    if head is None or head[1] != "tool":
-        raise NoCall
-    arguments: dict[str, Any] = {}
+
+    def head(kind: str, at: int) -> re.Match[str]:
+        found = _OPENED.match(text.text, at)
+        if found is None or found[1] != kind:
+            raise NoCall
+        text.reached(found.end())
+        return found
+
+    call = head("tool", at)
+    at, arguments = call.end(), dict[str, Any]()
     closing = "<|close|>call<|sep|>"
     while not text.ends(closing, at := text.space(at)):
-        argument, at = text.until("<|sep|>", text.after("<|open|>argument ", at))
-        found = _OPENED.fullmatch(argument)
-        if found is None or found[1] != "key":
-            raise NoCall
-        value, at = text.until("<|close|>argument<|sep|>", at)
+        found = head("key", text.after("<|open|>argument ", at))
+        value, at = text.value("<|close|>argument<|sep|>", found.end(), _OPENED_AGAIN)
         _put(arguments, found[2], value if found[3] == "string" else from_json(value))
-    return [named(head[2], arguments)], text.after(closing, at)
+    return [named(call[2], arguments)], text.after(closing, at)
 
 
 _CDATA = "<![CDATA["
+_PARAMETERS_AGAIN = re.compile(r'<function name="[^<>"]{0,512}+">\s*+<param name="')
 
 
 def parameters(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
     """MiniCPM 5: NAME"> <param name="KEY">VALUE</param> .. </function>, where VALUE may stand in CDATA."""
-    name, at = text.until('">', at)
+    name, at = text.head('">', at)
     arguments: dict[str, Any] = {}
     while not text.ends("</function>", at := text.space(at)):
-        key, at = text.until('">', text.after('<param name="', at))
+        key, at = text.head('">', text.after('<param name="', at))
         if text.has(_CDATA, at):
             value, at = text.until("]]></param>", at + len(_CDATA))
             _put(arguments, key, value)
             continue
-        value, at = text.until("</param>", at)
+        value, at = text.value("</param>", at, _PARAMETERS_AGAIN)
         _put(arguments, key, _read(declared, name, key, value))
     return [named(name, arguments)], text.after("</function>", at)

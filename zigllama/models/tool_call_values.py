@@ -15,8 +15,8 @@ from typing import Any
 
 from zigllama.models.tool_call_parts import (
     Declared,
+    Found,
     NoCall,
-    ParsedAnswer,
     Read,
     Text,
     ToolCall,
@@ -27,10 +27,12 @@ from zigllama.models.tool_call_parts import (
 
 MAX_DEPTH = 64
 _WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
-_WORD = re.compile(r"[^\s,:=(){}\[\]<>\"']++")
+_WORD = re.compile(r"[^\s,:=(){}\[\]<>\"'`]++")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_CALLED = re.compile(r"([\w.:/-]{1,256})\(")
-_KEY = re.compile(r"(\w+)\s*=")
+_NAME = re.compile(r"\s*+([\w.:/-]{1,256}+)\s*+(?=\{)")
+_CALLED = re.compile(r"([\w.:/-]{1,256}+)\(")
+_KEY = re.compile(r"(\w++)\s*+=")
+_CUT = re.compile(r"\w*+\s*+\Z")
 _PLAIN = re.compile(r"[^\\'\"]++")
 _AFTER = re.compile(r"\s*+(?:[,:)}\]]|\Z)")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\\": "\\", "'": "'", '"': '"', "/": "/", "\n": ""}
@@ -104,7 +106,7 @@ def _value(text: Text, at: int, quoted: Quoted, depth: int = 0) -> tuple[Any, in
     word = _WORD.match(text.text, at)
     if word is None:
         raise Unfinished if text.text.startswith("<", at) and text.find(">", at) < 0 else NoCall
-    if word.end() == len(text.text):
+    if text.reached(word.end()) == len(text.text):
         raise Unfinished
     if word[0] in _WORDS:
         return _WORDS[word[0]], word.end()
@@ -123,7 +125,7 @@ def _mapping(text: Text, at: int, quoted: Quoted, depth: int = 0) -> tuple[dict[
             word = _WORD.match(text.text, at)
             if word is None:
                 raise Unfinished if at == len(text.text) else NoCall
-            key = word[0], word.end()
+            key = word[0], text.reached(word.end())
         at = text.after(":", key[1])
         value, at = _value(text, at, quoted, depth)
         if key[0] in found:
@@ -139,12 +141,12 @@ def gemma(mark: str, closing: str) -> Read:
     """call:NAME{..}, then the closing tag; `mark` is the token around texts."""
 
     def read(text: Text, at: int, declared: Declared) -> tuple[list[ToolCall], int]:
-        at = text.after("call:", at)
-        brace = text.find("{", at)
-        if brace < 0:
-            raise Unfinished
-        found, end = _mapping(text, brace, _between(mark))
-        return [named(text.text[at:brace], found)], text.after(closing, end)
+        head = _NAME.match(text.text, text.after("call:", at))
+        if head is None:
+            raise NoCall
+        text.reached(head.end(), inside=True)
+        found, end = _mapping(text, head.end(), _between(mark))
+        return [named(head[1], found)], text.after(closing, text.reached(end, inside=False))
 
     return read
 
@@ -154,13 +156,16 @@ def _called(text: Text, at: int) -> tuple[ToolCall, int]:
     at = text.space(at)
     head = _CALLED.match(text.text, at)
     if head is None:
-        raise Unfinished if text.find("(", at) < 0 else NoCall
+        raise NoCall
     arguments: dict[str, Any] = {}
-    at = text.space(head.end())
+    at = text.space(text.reached(head.end(), inside=True))
     while not text.has(")", at):
         key = _KEY.match(text.text, at)
         if key is None:
-            raise Unfinished if text.find("=", at) < 0 else NoCall
+            word = _WORD.match(text.text, at)
+            text.reached(at if word is None else word.end())
+            raise Unfinished if _CUT.match(text.text, at) else NoCall
+        text.reached(key.end())
         value, at = _value(text, key.end(), _python)
         if key[1] in arguments:
             raise NoCall
@@ -168,7 +173,7 @@ def _called(text: Text, at: int) -> tuple[ToolCall, int]:
         at = text.space(at)
         if not text.has(")", at):
             at = text.space(text.after(",", at))
-    return named(head[1], arguments), at + 1
+    return named(head[1], arguments), text.reached(at + 1, inside=False)
 
 
 def _list(text: Text, at: int) -> tuple[list[ToolCall], int]:
@@ -200,18 +205,16 @@ def python(closing: str) -> Read:
     return read
 
 
-def python_whole(answer: str, declared: Declared) -> ParsedAnswer:
+def python_whole(answer: str, declared: Declared) -> Found:
     """The whole answer is [NAME(key=value, ..), ..]."""
-    text = Text(answer)
+    text, nothing = Text(answer), Found([], [(0, len(answer))])
     try:
         if not text.has("[", text.space(0)):
-            raise NoCall
+            return nothing
         calls, at = _list(text, 0)
-        if text.space(at) < len(answer):
-            raise NoCall
     except NoCall:
-        return ParsedAnswer(answer)
-    return ParsedAnswer("", tuple(calls))
+        return nothing
+    return Found(calls, []) if text.space(at) == len(answer) else nothing
 
 
 def literal_of(written: str) -> Any:

@@ -38,9 +38,10 @@ Every model family has a form of its own; which one, `format_of` reads off the t
     firefunction  functools[{"name": .., "arguments": {..}}]
     minicpm       <function name="NAME"><param name="KEY">VALUE</param></function>
 
-Strict: a call is a name and a JSON object of arguments (no NaN, no key twice) in exactly its form; whatever is not
-stays text, never half a call. An answer that was cut has the calls before the cut, and nothing that stood in the value
-that was cut. A tag inside a JSON string ends nothing. The time is linear in the answer. Tags that are control tokens
+Strict: a call is a name and a JSON object of arguments (no NaN, no infinite number, no half surrogate, no key twice)
+in exactly its form; whatever is not stays text, never half a call. An answer that was cut has the calls before the cut,
+and nothing that stood in the value that was cut. A tag inside a JSON string ends nothing, and one that the text only
+speaks of begins nothing: the calls behind it are found. The time is linear in the answer. Tags that are control tokens
 are in an answer's text only if it was decoded with `special=True`. Nothing is run here, and no argument is checked
 against a tool's schema; `tools` only tell numbers from texts where the form writes both alike (tool_call_tags.py).
 """
@@ -67,9 +68,10 @@ from zigllama.models.tool_call_json import (
     several,
     whole,
 )
-from zigllama.models.tool_call_parts import Declared, ParsedAnswer, Parser, ToolCall, either, scanned
+from zigllama.models.tool_call_parts import Declared, Found, ParsedAnswer, Parser, ToolCall, either, scanned
 from zigllama.models.tool_call_tags import NS, coder, invokes, keys_and_values, nested, opened, parameters
 from zigllama.models.tool_call_values import gemma, python, python_whole
+from zigllama.models.tool_schemas import as_schemas
 
 __all__ = ["FORMATS", "ParsedAnswer", "ToolCall", "format_of", "parse_tool_calls"]
 
@@ -182,7 +184,8 @@ _MARKS: list[tuple[tuple[str, ...], str]] = [
     (("<|python_tag|>",), "llama-3"),
     (("<|start_header_id|>", '"parameters"'), "llama-3"),
 ]
-_THINK = r"<((?:\w+:)?think(?:ing)?(?::\w+)?)>\s*"
+_THINK = r"<((?:\w{1,64}+:)?+think(?:ing)?+(?::\w{1,64}+)?+)>\s*+"
+_BEGUN, _ENDED = re.compile(r"\s*+" + _THINK), re.compile(_THINK + r"\Z")
 
 
 def parse_tool_calls(
@@ -195,36 +198,52 @@ def parse_tool_calls(
 ) -> ParsedAnswer:
     """The calls of an answer, by the form that a template (its Jinja text) writes, or by a form's name.
 
-    tools    the schemas that the model was given
+    tools    what the model was given: schemas, or Python functions
     prompt   the prompt's text. Where it ends with <think>, or the answer begins so, what stands before the thought's
              end is no call, and all is thought where it has none
 
     An answer to a template that writes none is text. Raises UnknownName for a form's name that does not exist,
-    InvalidArgument for what is no text.
+    InvalidArgument for what is no text, for tools that are none.
     """
     for name, given in (("an answer", text), ("a template", template), ("a prompt", prompt)):
         if not isinstance(given, str):
             raise InvalidArgument(f"{name} is a text, not {type(given).__name__}")
-    if format is None:
-        format = format_of(template)
-    elif format not in FORMATS:
+    if format is not None and (not isinstance(format, str) or format not in FORMATS):
         raise UnknownName("tool call format", str(format), tuple(FORMATS))
-    if format is None:
+    schemas = as_schemas(tools)
+    form = format_of(template) if format is None else format
+    if form is None:
         return ParsedAnswer(text)
-    if isinstance(tools, str) or not isinstance(tools, Sequence | None):
-        raise InvalidArgument(f"tools are a list of schemas, not {type(tools).__name__}")
-    begun = re.match(r"\s*" + _THINK, text) or re.search(_THINK + r"\Z", prompt[-64:])
+    found = find_tool_calls(text, form, schemas or [], prompt)
+    return (
+        ParsedAnswer(said([text[a:b] for a, b in found.kept], found.joint), tuple(found.calls))
+        if found.calls
+        else (ParsedAnswer(text))
+    )
+
+
+def find_tool_calls(text: str, form: str, schemas: Sequence[Any], prompt: str) -> Found:
+    """The same as places: which characters of the answer are text, where there are calls."""
+    begun = _BEGUN.match(text) or _ENDED.search(prompt[-64:])
     after = 0
     if begun is not None:
         closing = f"</{begun[1]}>"
         found = text.find(closing)
         after = len(text) if found < 0 else found + len(closing)
-    made = FORMATS[format](text[after:], Declared(tools or ()))
-    return ParsedAnswer(text[:after] + made.text, made.calls) if made.calls else ParsedAnswer(text)
+    made = FORMATS[form](text[after:], Declared(schemas))
+    return made._replace(kept=[(0, after), *((after + a, after + b) for a, b in made.kept)])
+
+
+def said(pieces: Sequence[str], joint: str) -> str:
+    """What stands before the calls and between them; the first piece is a thought, which is left as it is."""
+    thought, *others = pieces
+    return thought + (joint.join(s for p in others if (s := p.strip())) if joint else "".join(others).strip())
 
 
 def format_of(template: str) -> str | None:
-    """The form in which a template writes calls; None where it writes none that is known."""
+    """The form in which a template writes calls; None where it writes none that is known. Raises InvalidArgument."""
+    if not isinstance(template, str):
+        raise InvalidArgument(f"a template is a text, not {type(template).__name__}")
     for mark, name in _MARKS:
         if all(part in template for part in mark):
             return name

@@ -82,7 +82,7 @@ def function_schema(function: Callable[..., Any]) -> Schema:
     try:
         signature = inspect.signature(function)
         hints = typing.get_type_hints(function)
-    except (NameError, TypeError, ValueError) as error:
+    except Exception as error:  # an annotation that is a text is a program, which may end in any way
         raise InvalidArgument(f"the annotations of {name} cannot be read: {error}") from None
     properties: Schema = {}
     required: list[str] = []
@@ -109,8 +109,9 @@ def _described(schema: Schema, words: str) -> Schema:
         return schema | {"description": words}
     try:
         values = json.loads(found[1])
-    except ValueError:
-        raise InvalidArgument(f"the choices {found[1]} are no JSON list") from None
+        json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise InvalidArgument(f"the choices {found[1]:.200} are no JSON list") from None
     return schema | {"enum": values, "description": words[: found.start()].strip()}
 
 
@@ -151,6 +152,8 @@ def _type(hint: Any, what: str) -> Schema:
     origin, args = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and origin is None and issubclass(hint, Enum):
         return _enum([m.value for m in hint], what)
+    if not args and origin in (list, tuple, dict):  # typing.List, which says no more than list
+        origin, hint = None, origin
     if origin is None:
         try:
             return dict(_PLAIN[hint])
