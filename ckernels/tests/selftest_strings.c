@@ -290,6 +290,9 @@ static void test_pieces(void) {
     CHECK(zl_pieces_encode(&p, text, -1, ids, &n, lacking) == ZL_E_SHAPE && zl_pieces_encode(&p, text, INT32_MAX, ids, &n, lacking) == ZL_E_SHAPE,
           "sizes");
     CHECK(zl_pieces_encode(&p, NULL, 0, NULL, &n, lacking) == ZL_OK && n == 0 && lacking[0] == -1, "nothing");
+    bad = p, bad.unknown = 7; /* the first " c" goes on with what is unknown, the second begins anew */
+    CHECK(zl_pieces_encode(&bad, (const uint8_t *)"c c a c", 7, ids, &n, lacking) == ZL_OK && n == 3 && ids[0] == 7 && ids[1] == 0 && ids[2] == 7,
+          "%lld ids", (long long)n);
 }
 
 static void test_errors(void) {

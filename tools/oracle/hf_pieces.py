@@ -51,7 +51,8 @@ def tokenizer(path: str | Path) -> Any:
         return found
     if family not in ("llama", "gemma4"):
         raise ValueError(f"{path}: a vocabulary of {family}")
-    listed = [tuple(bytes(m).decode("utf-8", "replace").split(" ", 1)) for m in values("merges")]
+    merges = (bytes(m).decode("utf-8", "replace").partition(" ") for m in values("merges"))
+    listed = [(a, b) for a, _, b in merges]
     found = Tokenizer(models.BPE(tokens, listed or _merges(tokens, scores), byte_fallback=True, fuse_unk=True))
     prefix = family == "llama" and (not (given := values("add_space_prefix")) or bool(given[0][0]))
     steps = [normalizers.Prepend(SPACE)] if prefix else []
