@@ -65,6 +65,7 @@ SUITES = {
     "core/probe": ["probe"],
     "core/program": ["program", "bounds", "experts"],
     "core/quantize": ["quantize_plain", "quantize_iq"],
+    "core/pieces": ["strings"],
     "core/step": ["program", "attention", "state"],
     "core/strings": ["strings"],
     "core/grammar": ["grammar"],

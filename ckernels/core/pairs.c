@@ -302,19 +302,6 @@ static void word(encoding *e, const uint8_t *text, int64_t n) {
 
 /* ---- all words ----------------------------------------------------------------------------------------------------------------- */
 
-static inline uint64_t hash_word(const uint8_t *text, int64_t n) {
-    uint64_t h = (uint64_t)n * 0x9e3779b97f4a7c15u, x = 0;
-    for (; n >= 8; n -= 8, text += 8) {
-        memcpy(&x, text, 8);
-        h = (h ^ x) * 0xff51afd7ed558ccdu;
-        h ^= h >> 32;
-    }
-    x = 0;
-    if (n) memcpy(&x, text, (size_t)n);
-    h = (h ^ x) * 0xff51afd7ed558ccdu;
-    return h ^ h >> 32;
-}
-
 int zl_pairs_encode(const zl_pairs *p, const uint8_t *text, int64_t n, const int32_t *ends, int64_t n_ends, int32_t *seen, int64_t n_seen,
                     int32_t *ids, int32_t *id_ends) {
     if (!p || p->checked != 1) return zl_fail(ZL_E_ARG, "pairs: the table has not been built");
@@ -339,7 +326,7 @@ int zl_pairs_encode(const zl_pairs *p, const uint8_t *text, int64_t n, const int
     memset(seen, 0xff, (size_t)n_seen * sizeof *seen);
     for (int64_t w = 0, begin = 0; w < n_ends; begin = ends[w++]) {
         const int64_t length = ends[w] - begin;
-        int32_t *place = seen + (hash_word(text + begin, length) & (uint64_t)(n_seen - 1));
+        int32_t *place = seen + (zl_hash_word(text + begin, length) & (uint64_t)(n_seen - 1));
         const int32_t before = *place;
         const int64_t then = before > 0 ? ends[before - 1] : 0;
         if (before >= 0 && ends[before] - then == length && !memcmp(text + then, text + begin, (size_t)length)) {

@@ -265,25 +265,19 @@ static void join_all(merging *m) {
     }
 }
 
-int zl_merge(const zl_strings *s, const uint32_t *ranks, int separator, const uint8_t *text, int64_t n, int32_t *ends, int64_t *n_ends) {
-    int status = zl_strings_check(s);
-    if (status) return status;
-    if (n < 0 || n >= INT32_MAX) return zl_fail(ZL_E_SHAPE, "merge: a word of %lld bytes", (long long)n);
-    if (!n_ends || (n && (!text || !ends))) return zl_fail(ZL_E_ARG, "merge: a null pointer");
-    if (separator < -1 || separator > 255) return zl_fail(ZL_E_ARG, "merge: separator %d is no byte", separator);
-    *n_ends = 0;
+int zl_strings_merge(const zl_strings *s, const uint32_t *ranks, int separator, const uint8_t *text, int64_t n, int32_t *tag) {
     int64_t characters = 0;
     for (int64_t i = n - 1, end = n; i >= 0; i--) { /* symbols at first: a byte with the UTF-8 continuation bytes after it */
-        ends[i] = 0;
+        tag[i] = 0;
         if (i && (text[i] & 0xc0) == 0x80) continue;
-        ends[end - 1] = (int32_t)(i - end);
-        ends[i] = (int32_t)(end - i);
+        tag[end - 1] = (int32_t)(i - end);
+        tag[i] = (int32_t)(end - i);
         end = i;
         characters++;
     }
     uint64_t few[96];
     uint8_t short_pair[256];
-    merging m = {.s = s, .ranks = ranks, .separator = separator, .text = text, .n = (int32_t)n, .tag = ends, .heap = few, .joined = short_pair};
+    merging m = {.s = s, .ranks = ranks, .separator = separator, .text = text, .n = (int32_t)n, .tag = tag, .heap = few, .joined = short_pair};
     m.room = characters <= LONG ? characters + characters / 2 + 2 : characters / 4 * 3;
     int64_t longest = n + 1 < s->longest ? n + 1 : s->longest;
     int64_t bytes = (m.room > 96 ? m.room * 8 : 0) + (longest > 256 ? longest : 0);
@@ -293,10 +287,21 @@ int zl_merge(const zl_strings *s, const uint32_t *ranks, int separator, const ui
     if (longest > 256) m.joined = more + (m.room > 96 ? m.room * 8 : 0);
     offer_all(&m);
     join_all(&m);
+    free(more);
+    return ZL_OK;
+}
+
+int zl_merge(const zl_strings *s, const uint32_t *ranks, int separator, const uint8_t *text, int64_t n, int32_t *ends, int64_t *n_ends) {
+    int status = zl_strings_check(s);
+    if (status) return status;
+    if (n < 0 || n >= INT32_MAX) return zl_fail(ZL_E_SHAPE, "merge: a word of %lld bytes", (long long)n);
+    if (!n_ends || (n && (!text || !ends))) return zl_fail(ZL_E_ARG, "merge: a null pointer");
+    if (separator < -1 || separator > 255) return zl_fail(ZL_E_ARG, "merge: separator %d is no byte", separator);
+    *n_ends = 0;
+    if ((status = zl_strings_merge(s, ranks, separator, text, n, ends))) return status;
     for (int32_t i = 0; i < n; ) { /* the ends take the tags' places, none before its tag was read */
         i += ends[i];
         ends[(*n_ends)++] = i;
     }
-    free(more);
     return ZL_OK;
 }

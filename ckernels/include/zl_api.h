@@ -255,6 +255,19 @@ int zl_strings_find(const zl_strings *s, const uint8_t *text, int64_t n, const i
  * 2^32 - 1 for none. -> ends [up to n], the byte after each symbol that is left, and their number. */
 int zl_merge(const zl_strings *s, const uint32_t *ranks, int separator, const uint8_t *text, int64_t n, int32_t *ends, int64_t *n_ends);
 
+/* SentencePiece BPE: how the words of a text become ids. All memory is the caller's. */
+typedef struct {
+    const zl_strings *tokens; /* without `spaces` a text has U+2581 for each space                                   */
+    const uint32_t *ranks;    /* [tokens->n] of zl_merge; NULL: the numbers themselves                               */
+    const uint8_t *joinable;  /* [256] whether a byte stands before a space inside a token: no word ends after it    */
+    const int32_t *bytes;     /* [256] the token of each byte, -1 for none                                           */
+    int32_t unknown;          /* what a run of characters that are no token becomes; -1: the tokens of their bytes   */
+} zl_pieces;
+
+/* The ids of a text, its words merged each on its own, see core/pieces.c. -> ids [n] and their number. lacking [3]: the first byte that has no
+ * token and needs one (its id is -1), and the ends of the piece that it is in; -1 for none. */
+int zl_pieces_encode(const zl_pieces *p, const uint8_t *text, int64_t n, int32_t *ids, int64_t *n_ids, int64_t *lacking);
+
 /* ---- unigram tokenizers ------------------------------------------------------------------------------------------------ */
 
 enum { ZL_LONGEST_PIECE = 1024 }; /* bytes */

@@ -1,5 +1,6 @@
 /* selftest_strings.c - the index of strings against a search through all of them, merging against a loop that looks at every pair again
- * after each join. Random words over two or three letters, so that pairs repeat, are refused and collide. */
+ * after each join, the ids of a text cut into words against those of a text that is one. Random words over two or three letters, so that
+ * pairs repeat, are refused and collide. */
 #include "selftest.h"
 #include <stdlib.h>
 
@@ -193,6 +194,107 @@ static void test_merge(void) {
     }
 }
 
+/* The ids of a text that is not cut at all, by the slow loop; where a byte lacks a token, and its piece. */
+static int64_t pieces_slowly(const zl_pieces *p, const uint8_t *text, int64_t n, int32_t *ids, int64_t *lacking) {
+    static int32_t ends[MAX_WORD];
+    const int64_t n_ends = merge_slowly(p->tokens, p->ranks, -1, text, n, ends);
+    int64_t count = 0;
+    for (int64_t i = 0, begin = 0; i < n_ends; begin = ends[i++]) {
+        const int32_t token = search(p->tokens, text + begin, ends[i] - begin, 0);
+        if (token >= 0) ids[count++] = token;
+        else if (p->unknown >= 0 && (!count || ids[count - 1] != p->unknown)) ids[count++] = p->unknown;
+        for (int64_t j = begin; j < ends[i] && token < 0 && p->unknown < 0; j++) {
+            ids[count++] = p->bytes[text[j]];
+            if (p->bytes[text[j]] < 0 && lacking[0] < 0) lacking[0] = j, lacking[1] = begin, lacking[2] = ends[i];
+        }
+    }
+    return count;
+}
+
+/* Texts of two letters, one that is no token, and spaces as they are or spelt: cut into words or not, the ids are the same. */
+static void test_pieces(void) {
+    static uint8_t text[MAX_WORD], spelt[MAX_WORD];
+    static int32_t ids[MAX_WORD], want[MAX_WORD], bytes[256];
+    int cut = 0, lacked = 0, ran = 0;
+    for (int round = 0; round < 300; round++) {
+        zl_strings s = start();
+        uint8_t joinable[256] = {0};
+        add(&s, "a", 1), add(&s, "b", 1);
+        if (round % 12) add(&s, "\xe2\x96\x81", 3); /* else runs of what is unknown go on from word to word */
+        for (int i = (int)below(40); i > 0; i--) {
+            int64_t n = 0;
+            for (int k = 1 + (int)below(4), at = 0; at < k; at++) {
+                const int space = at && round % 5 ? 0 : (int)below(2); /* in most rounds only before a token, so that there are words */
+                if (space && n) joinable[spelt[n - 1]] = 1;
+                if (space) memcpy(spelt + n, "\xe2\x96\x81", 3), n += 3;
+                else spelt[n++] = (uint8_t)('a' + below(2));
+            }
+            add(&s, spelt, n);
+        }
+        finish(&s, 0);
+        const int spaces = round % 2;
+        s.spaces = spaces;
+        if (spaces && joinable[0x81]) joinable[' '] = 1;
+        for (int i = 0; i < MAX_STRINGS; i++) ranks[i] = below(round % 5 ? 1000 : 3);
+        for (int i = 0; i < 256; i++) bytes[i] = round % 7 && below(8) ? 1000 + i : -1;
+        const zl_pieces p = {&s, round % 4 ? ranks : NULL, joinable, bytes, round % 6 ? -1 : 2000};
+        for (int turn = 0; turn < 30; turn++) {
+            int64_t n = 0, n_ids, n_want, lacking[3], lacks[3] = {-1, -1, -1};
+            for (int k = (int)below(turn ? 40 : 400); k > 0; k--) {
+                const uint32_t what = below(12);
+                if (what < 3 && spaces) text[n++] = ' ';
+                else if (what < 3) memcpy(text + n, "\xe2\x96\x81", 3), n += 3;
+                else if (what == 3) memcpy(text + n, below(2) ? "\xc3\xa9" : "\xe2\x96", 2), n += 2;
+                else text[n++] = (uint8_t)("aaabbbc"[below(7)]);
+            }
+            if (spaces) { /* the slow one knows no such spaces: it gets them spelt, and each string is found as such */
+                int64_t m = 0;
+                for (int64_t i = 0; i < n; i++) {
+                    if (text[i] != ' ') spelt[m++] = text[i];
+                    else memcpy(spelt + m, "\xe2\x96\x81", 3), m += 3;
+                }
+                zl_strings plain = s;
+                plain.spaces = 0;
+                zl_pieces slow = p;
+                slow.tokens = &plain;
+                n_want = pieces_slowly(&slow, spelt, m, want, lacks);
+            } else {
+                n_want = pieces_slowly(&p, text, n, want, lacks);
+            }
+            CHECK(zl_pieces_encode(&p, text, n, ids, &n_ids, lacking) == ZL_OK, "pieces");
+            CHECK(n_ids == n_want && !memcmp(ids, want, (size_t)n_want * sizeof *ids), "round %d text %d: %lld ids, want %lld", round, turn,
+                  (long long)n_ids, (long long)n_want);
+            if (spaces) CHECK((lacking[0] < 0) == (lacks[0] < 0), "round %d text %d: byte %lld", round, turn, (long long)lacking[0]);
+            else CHECK(!memcmp(lacking, lacks, sizeof lacks), "round %d text %d: byte %lld of %lld to %lld", round, turn, (long long)lacking[0],
+                       (long long)lacking[1], (long long)lacking[2]);
+            cut += n > 0 && !joinable['a'], lacked += lacking[0] >= 0, ran += p.unknown >= 0;
+        }
+    }
+    CHECK(cut > 100 && lacked > 100 && ran > 100, "cut %d, lacked %d, ran %d", cut, lacked, ran);
+    zl_strings s = start();
+    add(&s, "a", 1);
+    finish(&s, 0);
+    int64_t n, lacking[3];
+    const uint8_t joinable[256] = {0};
+    const zl_pieces p = {&s, NULL, joinable, bytes, -1};
+    zl_pieces bad = p;
+    bad.joinable = NULL;
+    CHECK(zl_pieces_encode(&bad, text, 1, ids, &n, lacking) == ZL_E_ARG && zl_pieces_encode(NULL, text, 1, ids, &n, lacking) == ZL_E_ARG, "null");
+    bad = p, bad.bytes = NULL;
+    CHECK(zl_pieces_encode(&bad, text, 1, ids, &n, lacking) == ZL_E_ARG, "no bytes");
+    bad = p, bad.tokens = NULL;
+    CHECK(zl_pieces_encode(&bad, text, 1, ids, &n, lacking) == ZL_E_ARG, "no tokens");
+    CHECK(zl_pieces_encode(&p, NULL, 1, ids, &n, lacking) == ZL_E_ARG && zl_pieces_encode(&p, text, 1, NULL, &n, lacking) == ZL_E_ARG &&
+              zl_pieces_encode(&p, text, 1, ids, NULL, lacking) == ZL_E_ARG && zl_pieces_encode(&p, text, 1, ids, &n, NULL) == ZL_E_ARG,
+          "null pointers");
+    CHECK(zl_pieces_encode(&p, text, -1, ids, &n, lacking) == ZL_E_SHAPE && zl_pieces_encode(&p, text, INT32_MAX, ids, &n, lacking) == ZL_E_SHAPE,
+          "sizes");
+    CHECK(zl_pieces_encode(&p, NULL, 0, NULL, &n, lacking) == ZL_OK && n == 0 && lacking[0] == -1, "nothing");
+    bad = p, bad.unknown = 7; /* the first " c" goes on with what is unknown, the second begins anew */
+    CHECK(zl_pieces_encode(&bad, (const uint8_t *)"c c a c", 7, ids, &n, lacking) == ZL_OK && n == 3 && ids[0] == 7 && ids[1] == 0 && ids[2] == 7,
+          "%lld ids", (long long)n);
+}
+
 static void test_errors(void) {
     int32_t ends[4] = {1, 2, 3, 4}, found[4];
     int64_t n_ends;
@@ -237,6 +339,7 @@ int selftest_strings(zl_ctx *ctx) {
     test_index();
     test_merge();
     test_spaces();
+    test_pieces();
     test_errors();
     return failures;
 }

@@ -137,6 +137,26 @@ def test_pairs_refuse_what_does_not_fit() -> None:
     for letters in ("ab", "a" * 255 + "\u0800"):
         with pytest.raises(ShapeError, match="letters, not 256 below"):
             PairEncoder(tokens, StringArray.from_strings(["a b"]), letters, lone, Whole.NEVER)
+    long = StringIndex(StringArray.from_strings(["a", "b", "a" * 1025]))
+    with pytest.raises(ShapeError, match="too long for spaces to stand for U\\+2581: 1025 bytes"):
+        PairEncoder(long, StringArray.from_strings(["a b"]), None, lone, Whole.NEVER, spaces=True)
+
+
+@given(text=st.text("ab \u2581\n\u4e16c", max_size=60), token=st.booleans())
+def test_spaces_that_stay_spaces_change_no_id(text: str, token: bool) -> None:
+    """Ids and places, whether U+2581 is a token, so that spaces need not be spelt, or is none."""
+    metadata = raw_vocabulary()
+    tokens = list(metadata["tokenizer.ggml.tokens"])
+    if not token:
+        tokens[tokens.index("\u2581")] = "unused"
+    t = Tokenizer.from_metadata({**metadata, "tokenizer.ggml.tokens": tokens})
+    encoder = t._encoder
+    assert isinstance(encoder, BytePairEncoder) and encoder._spaced == token
+    ids, places = encoder.encode_with_offsets(text, False)
+    assert ids == encoder.encode(text, False) == encoder.encode_by_definition(text)
+    assert [a for a, _ in places] == sorted(a for a, _ in places) and (
+        not places or places[-1][1] <= len(text.encode())
+    )
 
 
 def test_tables_that_lead_out_of_themselves() -> None:

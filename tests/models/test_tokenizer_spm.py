@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_vocabularies
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zigllama.errors import BadMetadata
 from zigllama.models.conversion import vocabulary_files
 from zigllama.models.tokenizer import Tokenizer
+from zigllama.models.tokenizer_spm import SentencePieceEncoder
 
 GENESIS = Path(__file__).resolve().parent.parent / "golden" / "texts" / "genesis.txt"
 RULES = ["identity", "nmt_nfkc", "nfkc_cf"]
@@ -117,3 +121,17 @@ def test_a_user_defined_piece_has_a_longest() -> None:
     tokens[tokens.index("<x>")] = "x" * 1025
     with pytest.raises(BadMetadata, match="1025 bytes"):
         Tokenizer.from_metadata(metadata | {"tokenizer.ggml.tokens": tokens})
+
+
+@given(text=st.text("the ofand\u2581.\n\u00e9\u4e16\U0001f642", min_size=1, max_size=80), prefix=st.booleans())
+def test_ids_are_the_twins(text: str, prefix: bool) -> None:
+    """All words in one call, or each by itself; with spaces spelt in the index or in the text."""
+    for tokens in (None, "\u2581"):
+        metadata: dict[str, Any] = {**small_vocabularies.spm(), "tokenizer.ggml.add_space_prefix": prefix}
+        if tokens:
+            names = list(metadata["tokenizer.ggml.tokens"])
+            names[names.index(tokens)] = "unused"
+            metadata["tokenizer.ggml.tokens"] = names
+        encoder = Tokenizer.from_metadata(metadata)._encoder
+        assert isinstance(encoder, SentencePieceEncoder) and (encoder._spaced is None) == bool(tokens)
+        assert encoder.encode(text, True) == encoder.encode_by_definition(text, True)

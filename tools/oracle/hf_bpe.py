@@ -80,7 +80,7 @@ def tokenizer(path: str | Path, pre: str, ignore_merges: bool) -> Any:
 
     tokens = strings("tokens")
     types = [int(fields["tokenizer.ggml.token_type"].parts[i][0]) for i in fields["tokenizer.ggml.token_type"].data]
-    merges = [tuple(m.split(" ", 1)) for m in strings("merges")]
+    merges = [(a, b) for a, _, b in (m.partition(" ") for m in strings("merges"))]
     model = models.BPE({t: i for i, t in enumerate(tokens)}, merges, ignore_merges=ignore_merges)
     found = Tokenizer(model)
     found.pre_tokenizer = pre_tokenizers.Sequence(RULES[pre])

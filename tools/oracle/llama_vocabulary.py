@@ -61,14 +61,17 @@ class LlamaVocabulary:
             raise ValueError(f"llama.cpp cannot load {path}")
         self._vocab = lib.llama_model_get_vocab(self._model)
 
-    def encode(self, text: bytes, add_special: bool = False, parse_special: bool = False) -> list[int]:
-        """Token ids of a text of UTF-8."""
-        room = len(text) + 8
-        ids = (ctypes.c_int32 * room)()
-        n = self._lib.llama_tokenize(self._vocab, text, len(text), ids, room, add_special, parse_special)
+    def into(self, text: bytes, room: ctypes.Array[ctypes.c_int32], add: bool = False, parse: bool = False) -> int:
+        """Token ids of a text of UTF-8 into `room`; how many. Raises ValueError where they are more."""
+        n: int = self._lib.llama_tokenize(self._vocab, text, len(text), room, len(room), add, parse)
         if n < 0:
             raise ValueError(f"llama.cpp needs room for {-n} ids, of {len(text)} bytes")
-        return ids[:n]
+        return n
+
+    def encode(self, text: bytes, add_special: bool = False, parse_special: bool = False) -> list[int]:
+        """Token ids of a text of UTF-8."""
+        ids = (ctypes.c_int32 * (len(text) + 8))()
+        return ids[: self.into(text, ids, add_special, parse_special)]
 
     def close(self) -> None:
         """Let go of it."""

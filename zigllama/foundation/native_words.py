@@ -99,12 +99,19 @@ class PairEncoder:
     letters    what each byte is spelt with in a token, 256 characters; None: as it stands, and symbols begin as
                characters
     lone       the token of each byte that ends up in a symbol which is no token, int32 (256,), -1 for none
+    spaces     the texts have a space where tokens and merges have U+2581, which is a token and stands in no text
 
     Raises InvalidArgument for a merge that is not two symbols with a space between, ShapeError for not 256 of these.
     """
 
     def __init__(
-        self, index: StringIndex, merges: StringArray, letters: Sequence[str] | None, lone: I32, whole: Whole
+        self,
+        index: StringIndex,
+        merges: StringArray,
+        letters: Sequence[str] | None,
+        lone: I32,
+        whole: Whole,
+        spaces: bool = False,
     ) -> None:
         _check("lone", lone, np.int32, (256,))
         if letters is not None and (len(letters) != 256 or max(letters) >= "\u0800"):
@@ -121,9 +128,8 @@ class PairEncoder:
         n_symbols = len(tokens) + len(others)
         n_slots = 1 << (len(merges) + len(merges) // 4).bit_length()
         self._slots = np.empty((n_slots, 4), np.int32)
-        lengths = [
-            _lengths(s, letters is not None) for s in (tokens, *((self._others.strings,) if self._others else ()))
-        ]
+        strings = (tokens, *((self._others.strings,) if self._others else ()))
+        lengths = [_lengths(s, letters is not None, spaces) for s in strings]
         self._record = record = ffi.new("zl_pairs *")
         self._keep = [
             ffi.from_buffer("int32_t[]", self._slots),
@@ -141,7 +147,9 @@ class PairEncoder:
             ]
             record.bytes, record.letters = self._keep[-2:]
         record.n_slots, record.n_tokens, record.n_symbols, record.whole = n_slots, len(tokens), n_symbols, whole
-        record.tokens = index.record
+        if spaces:
+            self._index, self._others = _spaced(index), self._others and _spaced(self._others)
+        record.tokens = self._index.record
         record.others = ffi.NULL if self._others is None else self._others.record
         secret = os.urandom(16)
         record.key = [int.from_bytes(secret[:8], "little"), int.from_bytes(secret[8:], "little")]
@@ -175,11 +183,25 @@ class PairEncoder:
         return ids[: int(id_ends[-1]) if len(ends) else 0], id_ends
 
 
-def _lengths(strings: StringArray, in_letters: bool) -> I32:
-    """Characters of each string where each stands for a byte, else bytes, int32 (n,)."""
-    offsets = strings.offsets
-    if not in_letters:
+def _spaced(index: StringIndex) -> StringIndex:
+    found = index.with_spaces()
+    if found is None:
+        raise ShapeError(f"a string is too long for spaces to stand for U+2581: {index.record.longest} bytes")
+    return found
+
+
+def _lengths(strings: StringArray, in_letters: bool, spaces: bool) -> I32:
+    """Bytes of the texts that each string is found in, int32 (n,): its characters where each stands for a byte, else
+    its own, with `spaces` one for U+2581."""
+    offsets, data = strings.offsets, strings.data
+    if not in_letters and not spaces:
         return strings.lengths.astype(np.int32)
-    begins = np.concatenate([[0], np.cumsum((strings.data & 0xC0) != 0x80, dtype=np.int32)])
+    if in_letters:
+        counted = (data & 0xC0) != 0x80
+    else:
+        counted = np.ones(len(data), bool)
+        at = np.flatnonzero((data[:-2] == 0xE2) & (data[1:-1] == 0x96) & (data[2:] == 0x81))
+        counted[at + 1] = counted[at + 2] = False
+    begins = np.concatenate([[0], np.cumsum(counted, dtype=np.int32)])
     lengths: I32 = (begins[offsets[1:]] - begins[offsets[:-1] + 8]).astype(np.int32)
     return lengths

@@ -73,7 +73,15 @@ class BytePairEncoder(TextEncoder):
         check_pairs(self._merges)
         rule = self.rule
         whole = Whole.ALWAYS if rule.ignore_merges else Whole.NEWLINES if rule.newline_words else Whole.NEVER
-        return PairEncoder(self.vocabulary.index, self._merges, None if rule.raw else LETTERS, self._lone_ids, whole)
+        letters = None if rule.raw else LETTERS
+        return PairEncoder(self.vocabulary.index, self._merges, letters, self._lone_ids, whole, self._spaced)
+
+    @cached_property
+    def _spaced(self) -> bool:
+        """Whether spaces that are spelt U+2581 stay spaces while they are worked on, which keeps a text of spaces a
+        third as long: that needs U+2581 to be a token, so that no space falls apart into bytes."""
+        index = self.vocabulary.index
+        return self.rule.raw and self.rule.escape_spaces and SPACE.encode() in index and index.with_spaces() is not None
 
     @cached_property
     def _lone_ids(self) -> npt.NDArray[np.int32]:
@@ -95,14 +103,24 @@ class BytePairEncoder(TextEncoder):
         return found
 
     def _spelt(self, text: str) -> bytes:
+        if self._spaced:
+            return text.replace(SPACE, " ").encode()
         return (text.replace(" ", SPACE) if self.rule.escape_spaces else text).encode()
+
+    def _origin(self, text: str) -> list[int]:
+        """The byte of the text that each byte of `_spelt` comes from, and the text's end."""
+        source = np.frombuffer(text.encode(), np.uint8)
+        if self._spaced:
+            at = np.flatnonzero((source[:-2] == 0xE2) & (source[1:-1] == 0x96) & (source[2:] == 0x81))
+            kept = np.delete(np.arange(len(source) + 1), np.concatenate([at + 1, at + 2]))
+            return list(kept.tolist())
+        widths = np.where((source == 0x20) & self.rule.escape_spaces, len(SPACE.encode()), 1)
+        return list(np.append(np.repeat(np.arange(len(source)), widths), len(source)).tolist())
 
     def encode_with_offsets(self, text: str, after_special: bool) -> tuple[list[int], list[Span]]:
         """`encode`, and the bytes of the text that each token stands for. What no token stands for, a byte that the
         vocabulary has none for, is passed over."""
-        source, raw = np.frombuffer(text.encode(), np.uint8), self._spelt(text)
-        widths = np.where((source == 0x20) & self.rule.escape_spaces, len(SPACE.encode()), 1)
-        origin = np.append(np.repeat(np.arange(len(source)), widths), len(source)).tolist()
+        raw, origin = self._spelt(text), self._origin(text)
         ends = self._cutter.ends(raw)
         ids, id_ends = self._pairs.encode(raw, ends)
         found, lone, spans, first, at = ids.tolist(), self._lone_ids.tolist(), list[Span](), 0, 0
@@ -123,7 +141,7 @@ class BytePairEncoder(TextEncoder):
         for i in range(len(self._merges)):
             ranks.setdefault(self._merges.raw(i), i)
         ids: list[int | None] = []
-        for word in splitter(self.rule)(self._spelt(text).decode()):
+        for word in splitter(self.rule)(text.replace(" ", SPACE) if self.rule.escape_spaces else text):
             spelt = word if self.rule.raw else "".join(LETTERS[b] for b in word.encode())
             whole = find(spelt.encode())
             if whole is not None and (self.rule.ignore_merges or (self.rule.newline_words and not word.strip("\n"))):
@@ -150,7 +168,7 @@ class BytePairEncoder(TextEncoder):
             return bytes((self.vocabulary.byte_of(i),))
         raw = self.vocabulary.tokens.raw(i)
         if self.rule.raw:
-            return raw
+            return raw.replace(SPACE.encode(), b" ") if self._spaced else raw
         try:
             return bytes([BYTE_OF_LETTER[letter] for letter in raw.decode()])
         except (KeyError, UnicodeDecodeError):

@@ -25,11 +25,13 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from zigllama.errors import BadMetadata
+from zigllama.foundation.native_pieces import PieceEncoder
 from zigllama.foundation.native_strings import StringIndex
 from zigllama.foundation.native_unigram import LONGEST_PIECE, PieceTrie
 
@@ -39,8 +41,6 @@ from .vocabulary import BYTE, CONTROL, NORMAL, PREFIX, UNKNOWN, UNUSED, USER_DEF
 
 SPACE = "\u2581"
 RAW_SPACE = SPACE.encode()
-WORD_CACHE = 1 << 15  # words whose ids are remembered
-LONGEST_CACHED = 128  # bytes
 BLOCK = 1 << 16  # bytes that are looked through at a time for cuts; pieces of a word that are spelt in bytes
 
 
@@ -57,7 +57,6 @@ class SentencePieceEncoder(TextEncoder):
             self._cut = re.compile(b"|".join(map(re.escape, sorted(self._pieces, key=len, reverse=True))))
         self.merge_spaces = self._normalizer.merge_spaces
         self.strip = add_space_prefix or self.merge_spaces
-        self._words: dict[bytes, list[int]] = {}
 
     @cached_property
     def _ranks(self) -> npt.NDArray[np.uint32]:
@@ -105,16 +104,37 @@ class SentencePieceEncoder(TextEncoder):
             raw = (b" " if prefix else b"") + text.encode()
         else:
             raw = (" " + text if prefix else text).replace(" ", SPACE).encode()
+        if self._cut is None:
+            return self._merged(raw)
+        ids, edges = list[int](), self._edges(raw)
+        for k, (begin, end) in enumerate(pairwise(edges)):  # between tokens, a token, between tokens, ..
+            found = [self._pieces[raw[begin:end]]] if k % 2 else self._merged(raw[begin:end])
+            ids += found[1:] if self._joins(ids, found) else found
+        return ids
+
+    @cached_property
+    def _encoder(self) -> PieceEncoder:
+        index = self._spaced or self.vocabulary.index
+        unknown = None if self._falls_back else self.unknown
+        return PieceEncoder(index, self._ranks, self._joinable, self._byte_ids, unknown)
+
+    def _merged(self, raw: bytes) -> list[int]:
+        """Ids of a normalised text without user-defined tokens."""
+        ids, lacking = self._encoder.encode(raw)
+        if lacking is not None:
+            self._no_token(raw[lacking.byte], raw[lacking.begin : lacking.end])
+        found: list[int] = ids.tolist()
+        return found
+
+    def _no_token(self, byte: int, piece: bytes) -> NoReturn:
+        raise BadMetadata(PREFIX + "tokens", f"no token for byte 0x{byte:02X}, and none for {piece!r}")
+
+    def encode_by_definition(self, text: str, after_special: bool) -> list[int]:
+        """The twin of `encode`: words one by one, the best pair of each first."""
+        prefix = self.add_space_prefix and after_special
         ids: list[int] = []
-        words = self._words
-        for word in self._parts(raw):
-            found = words.get(word)
-            if found is None:
-                found = self._encode_word(word)[0].tolist()
-                if len(word) <= LONGEST_CACHED:
-                    if len(words) >= WORD_CACHE:
-                        words.clear()
-                    words[word] = found
+        for word in self._parts(self._normalizer.apply(text.encode(), prefix)[0].tobytes()):
+            found = self._encode_word(word)[0].tolist()
             ids += found[1:] if self._joins(ids, found) else found
         return ids
 
@@ -157,12 +177,16 @@ class SentencePieceEncoder(TextEncoder):
             raise BadMetadata(PREFIX + "tokens", reason)
         return list(found.tolist())
 
+    def _edges(self, text: bytes) -> list[int]:
+        """Where user-defined tokens begin and end in a normalised text, and its own ends."""
+        assert self._cut is not None
+        return [0, *(e for m in self._cut.finditer(text) for e in m.span()), len(text)]
+
     def _parts(self, text: bytes) -> Iterator[bytes]:
         """A normalised text as user-defined tokens and words."""
         if self._cut is None:
             return self._split(text)
-        edges = [0, *(e for m in self._cut.finditer(text) for e in m.span()), len(text)]
-        parts = [text[a:b] for a, b in pairwise(edges)]  # between tokens, a token, between tokens, ..
+        parts = [text[a:b] for a, b in pairwise(self._edges(text))]  # between tokens, a token, between tokens, ..
         return (w for i, part in enumerate(parts) for w in ([part] if i % 2 else self._split(part)) if w)
 
     def _split(self, text: bytes) -> Iterator[bytes]:
@@ -207,7 +231,7 @@ class SentencePieceEncoder(TextEncoder):
                 k = begin + int(np.argmax(made < 0))
                 i = first + int(np.searchsorted(its_ends, k, "right"))
                 piece = word[ends[i - 1] if i else 0 : ends[i]]
-                raise BadMetadata(PREFIX + "tokens", f"no token for byte 0x{word[k]:02X}, and none for {piece!r}")
+                self._no_token(word[k], piece)
             places = np.flatnonzero(wanted)
             found[n : n + len(places)] = made[places]
             found_ends[n : n + len(places)] = begin + 1 + places
