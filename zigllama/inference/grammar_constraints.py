@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -249,6 +250,7 @@ class TokenTable:
         self.vocabulary = NativeVocabulary(self._data, offsets, ends)
         self.longest = int(np.diff(offsets).max(initial=0))
         self._longer: dict[bytes, bool] = {}
+        self._sorted = sorted(p for p in set(pieces) if p)
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> TokenTable:
@@ -264,15 +266,9 @@ class TokenTable:
         """A mask of the tokens that are nothing but white space."""
         return mask_of((i for i, p in enumerate(self.pieces) if p and not p.strip(WHITE)), len(self.pieces))
 
-    @cached_property
-    def _sorted(self) -> list[bytes]:
-        return sorted(p for p in set(self.pieces) if p)
-
     def begins_longer(self, text: bytes) -> bool:
         """Whether a token begins with this text and goes on."""
         if text not in self._longer:
-            from bisect import bisect_right
-
             at = bisect_right(self._sorted, text)
             self._longer[text] = at < len(self._sorted) and self._sorted[at].startswith(text)
         return self._longer[text]

@@ -212,7 +212,7 @@ class Plans:
         self._patience = PATIENCE
         self.spaces = options.whitespace if options.writing else -1
         check(self.schemas)
-        root = self.plan((self.schemas.root,), ((frozenset((0,)), frozenset()),), False)
+        root = self.root = self.plan((self.schemas.root,), ((frozenset((0,)), frozenset()),), False)
         if not root.alive():
             raise EmptyLanguage("the schema")
         self.first = self.place(Document, root, False, self.spaces)

@@ -202,12 +202,14 @@ class Quoted:
             digits += chr(byte).lower()
             if self.plans.writing and not self._some(digits):
                 return None
+        if digits[0] == "d" and digits[1:2] >= "c":  # the second half of a pair, without the first
+            return None
         if len(digits) < 4:
             return self._at(self.listener, "u", digits)
         code = int(digits, 16)
         if 0xD800 <= code < 0xDC00:
             return self._at(self.listener, "pair", code)
-        return None if 0xDC00 <= code < 0xE000 else self._at(self._say(code))
+        return self._at(self._say(code))
 
     def _second(self, byte: int, high: int, digits: str) -> Action | None:
         if byte not in HEX:
@@ -341,6 +343,36 @@ class TextPlan:
         if not all(a.finite for _, a in self.ways):
             return None
         return len({text for _, a in self.ways for text in a.texts})
+
+    def _one_result(self, text: bytes | None) -> Result | None:
+        """The result of all texts, if it is the same for all and nothing else is asked."""
+        if self.valued.fixed is None or any(way.residues for way, _ in self.ways):
+            return None
+        return Result(self.valued.fixed, ("s", text))
+
+    def listed(self) -> dict[bytes, Result] | None:
+        """All texts that it may be, with their results, where they are a list."""
+        if not all(a.finite for _, a in self.ways):
+            return None
+        found: dict[bytes, Result] = {}
+        for text in {text for _, a in self.ways for text in a.texts}:
+            result = self._one_result(None if self.nothing is None else text)
+            if result is None:
+                listener: Said | None = self.begin()
+                for byte in text:
+                    listener = listener.feed(byte) if listener is not None else None
+                result = listener.close() if listener is not None else None
+            if result is not None and result.identity not in self.excluded:
+                found[text] = result
+        return found
+
+    def lengths(self) -> tuple[int, int | None, Result] | None:
+        """The least and most characters and the result, where any text of such a length may come and is as good as
+        another."""
+        result = self._one_result(None)
+        if result is None or len(self.ways) != 1 or self.nothing is not None or not self.ways[0][1].free:
+            return None
+        return self.ways[0][1].least, self.ways[0][1].most, result
 
     def begin(self) -> Said:
         """Before the first character."""
