@@ -67,7 +67,7 @@ class Ours:
         times = Times()
         begin = clock()
         try:
-            grammar = Grammar.from_json_schema(schema)
+            grammar = Grammar.from_json_schema(schema, formats=True)  # as llguidance does
         except ZigllamaError as error:
             raise Refused(f"{type(error).__name__}: {error}") from None
         times.making = clock() - begin

@@ -38,8 +38,8 @@ typedef struct {
 
 /* What a string may be; see zl_json_text. */
 typedef struct {
-    int32_t list, least, most, other;
-    int32_t *results; /* [n] and then, of each text, how many before it may come: [n + 1] */
+    int32_t list, least, most, other, first;
+    int32_t *results; /* [n] and then, of each text, how many before it may come: [n + 1]; with `first`, of each node its listener */
     int64_t bytes;
 } zl_text;
 

@@ -14,6 +14,8 @@
  * An own place is (subject, phase); its number is OWN plus the index of that pair. Phases of a string, whose subject is a listener (text, how
  * far): how far is a node of the text's list, or OUT of it, where any text is alike; or without a list how many characters there were.
  *
+ * (LEFT - a listener of Python's, where what is not in the list is asked about).
+ *
  *      BETWEEN  characters   UTF8 + s  in the middle of one   ESCAPE \   DIGITS \u and n digits   PAIR after \ud83d   PAIR_ESCAPE   PAIR_DIGITS
  *
  * The twins are Quoted, Said, Name, Literal, Inside, Within and Document in zigllama/inference/grammar/json_schema.
@@ -26,7 +28,7 @@ enum {
     BETWEEN, UTF8, ESCAPE = UTF8 + 7, DIGITS, PAIR, PAIR_ESCAPE, PAIR_DIGITS, LITERAL, OBJECT_FIRST, OBJECT_NAME, OBJECT_NAMED, OBJECT_COLON,
     OBJECT_VALUE, OBJECT_WAITS, OBJECT_COMMA, ARRAY_FIRST, ARRAY_ITEM, ARRAY_WAITS, ARRAY_COMMA, DOCUMENT, DOCUMENT_WAITS, DOCUMENT_LAST
 };
-enum { KIND_BITS = 5, OUT = -1, ALIKE = 257, CLOSE = 256, LISTENED = 258 };
+enum { KIND_BITS = 5, OUT = -1, LEFT = -2, ALIKE = 257, CLOSE = 256, LISTENED = 258 };
 enum { AT_NULL, AT_TRUE, AT_FALSE, AT_NUMBER, AT_STRING = AT_NUMBER + 11, AT_ARRAY, AT_OBJECT, PLAN = ZL_SAY_MOST_OF_PLAN };
 
 /* ---- what is asked, once ------------------------------------------------------------------------------------------------------- */
@@ -72,39 +74,66 @@ static int32_t listener(zl_schema *s, int32_t text, int32_t far) {
     return zl_pairs_intern(&s->base, &s->listeners, text, far, &fresh);
 }
 
-/* Whether a text of the list that may come is below a node; or any other may. */
-static int live(const zl_schema *s, const zl_text *t, int32_t node) {
-    if (t->other >= 0 || node < 0) return t->other >= 0;
+/* Whether a text of the list that may come is below a node. */
+static int below(const zl_schema *s, const zl_text *t, int32_t node) {
     const zl_text_list *l = &s->lists[t->list];
     const int32_t *before = t->results + l->n;
     return before[l->nodes[node].last] > before[l->nodes[node].first];
+}
+
+/* The listener of a text that is asked about: itself, or, where there is a list, of what is not in it. -1 for none, ZL_BUDGET. Of a node of the
+ * list it is where the bytes down to the node lead, and is kept. */
+static int32_t asked_at(zl_schema *s, int32_t text, int32_t far) {
+    const zl_text *t = &s->texts[text];
+    if (t->list == ZL_TEXT_ASKED) return far;
+    if (far <= LEFT) return LEFT - far;
+    if (far == OUT || t->first < 0) return NONE;
+    int32_t *kept = t->results + 2 * (int64_t)s->lists[t->list].n + 1;
+    if (kept[far] != ZL_UNKNOWN) return kept[far];
+    const zl_text_node *nodes = s->lists[t->list].nodes;
+    int32_t l = t->first, at = 0;
+    while (at != far && l >= 0) {
+        int32_t to = at + 1;
+        while (nodes[to].end <= far) to = nodes[to].end;
+        const int32_t *row = heard(s, l);
+        if (!row) return ZL_BUDGET;
+        l = row[nodes[to].byte];
+        at = to;
+    }
+    return kept[far] = l;
 }
 
 /* The listener after one more byte of the text, NONE, ZL_BUDGET. Not for texts that are alike. */
 static int32_t feed(zl_schema *s, int32_t l, uint8_t byte) {
     int32_t text = s->listeners.pairs[2 * (int64_t)l], far = s->listeners.pairs[2 * (int64_t)l + 1];
     const zl_text *t = &s->texts[text];
-    if (t->list == ZL_TEXT_ASKED) {
-        const int32_t *row = heard(s, far);
+    if (t->list == ZL_TEXT_FREE) return NONE; /* as many characters as may come */
+    int32_t asked = asked_at(s, text, far), after = NONE, to = OUT;
+    if (asked == ZL_BUDGET) return asked;
+    if (asked >= 0) {
+        const int32_t *row = heard(s, asked);
         if (!row) return ZL_BUDGET;
-        return row[byte] < 0 ? NONE : listener(s, text, row[byte]);
+        after = row[byte];
     }
-    if (t->list < 0) return NONE; /* as many characters as may come */
-    const zl_text_node *nodes = s->lists[t->list].nodes;
-    int32_t to = far + 1, end = nodes[far].end;
-    while (to < end && nodes[to].byte != byte) to = nodes[to].end;
-    if (to >= end) to = OUT;
-    return live(s, t, to) ? listener(s, text, to) : NONE;
+    if (far >= 0 && t->list >= 0) {
+        const zl_text_node *nodes = s->lists[t->list].nodes;
+        int32_t end = nodes[far].end;
+        for (to = far + 1; to < end && nodes[to].byte != byte;) to = nodes[to].end;
+        if (to >= end) to = OUT;
+        else if (after < 0 && t->other < 0 && !below(s, t, to)) return NONE;
+    }
+    if (to == OUT && after >= 0) to = t->list == ZL_TEXT_ASKED ? after : LEFT - after;
+    return to != OUT || t->other >= 0 ? listener(s, text, to) : NONE;
 }
 
 /* Where each character leads, if all lead to the same; NONE; ZL_BUDGET. */
 static int32_t any_character(zl_schema *s, int32_t l) {
     int32_t text = s->listeners.pairs[2 * (int64_t)l], far = s->listeners.pairs[2 * (int64_t)l + 1];
     const zl_text *t = &s->texts[text];
-    if (t->list == ZL_TEXT_ASKED) {
-        const int32_t *row = heard(s, far);
+    if (t->list == ZL_TEXT_ASKED || far <= LEFT) {
+        const int32_t *row = heard(s, asked_at(s, text, far));
         if (!row) return ZL_BUDGET;
-        return row[ALIKE] < 0 ? NONE : listener(s, text, row[ALIKE]);
+        return row[ALIKE] < 0 ? NONE : listener(s, text, t->list == ZL_TEXT_ASKED ? row[ALIKE] : LEFT - row[ALIKE]);
     }
     if (t->list >= 0) return far == OUT ? l : NONE;
     if (t->most >= 0 && far >= t->most) return NONE;
@@ -115,13 +144,12 @@ static int32_t any_character(zl_schema *s, int32_t l) {
 static int32_t close_text(zl_schema *s, int32_t l) {
     int32_t text = s->listeners.pairs[2 * (int64_t)l], far = s->listeners.pairs[2 * (int64_t)l + 1];
     const zl_text *t = &s->texts[text];
-    if (t->list == ZL_TEXT_ASKED) {
-        const int32_t *row = heard(s, far);
-        return row ? row[CLOSE] : ZL_BUDGET;
-    }
-    if (t->list < 0) return far >= t->least ? t->other : NONE;
-    int32_t exact = far == OUT ? NONE : s->lists[t->list].nodes[far].exact;
-    return exact < 0 ? t->other : t->results[exact];
+    if (t->list == ZL_TEXT_FREE) return far >= t->least ? t->other : NONE;
+    if (t->list >= 0 && far >= 0 && s->lists[t->list].nodes[far].exact >= 0) return t->results[s->lists[t->list].nodes[far].exact];
+    int32_t asked = asked_at(s, text, far);
+    if (asked < 0) return asked == ZL_BUDGET ? asked : t->other;
+    const int32_t *row = heard(s, asked);
+    return row ? row[CLOSE] : ZL_BUDGET;
 }
 
 static int32_t say(zl_schema *s, int32_t l, uint8_t byte) {
@@ -386,14 +414,16 @@ int zl_json_schema_list(zl_machine *m, const uint8_t *data, const int64_t *offse
 int zl_json_schema_text(zl_machine *m, const zl_json_text *text, int32_t *place) {
     zl_schema *s = schema_of(m);
     if (!s || !text || !place || (text->list >= 0 && !text->results)) return zl_fail(ZL_E_ARG, "json_schema: a null pointer, or another machine");
-    if (text->list < ZL_TEXT_ASKED || text->list >= s->n_lists || text->other < NONE || text->least < 0 || text->most < NONE || text->first < 0)
+    if (text->list < ZL_TEXT_ASKED || text->list >= s->n_lists || text->other < NONE || text->least < 0 || text->most < NONE || text->first < NONE)
         return zl_fail(ZL_E_BOUNDS, "json_schema: list %d of %d, %d to %d characters, result %d, listener %d", text->list, s->n_lists, text->least,
                        text->most, text->other, text->first);
     if (zl_machine_grow(m, &s->texts, &s->texts_bytes, (s->n_texts + 1) * (int64_t)sizeof *s->texts)) return zl_machine_fail(m);
-    zl_text made = {.list = text->list, .least = text->least, .most = text->most, .other = text->other};
+    zl_text made = {.list = text->list, .least = text->least, .most = text->most, .other = text->other, .first = text->first};
     if (text->list >= 0) {
-        int32_t n = s->lists[text->list].n;
-        if (zl_machine_grow(m, &made.results, &made.bytes, (2 * (int64_t)n + 1) * (int64_t)sizeof *made.results)) return zl_machine_fail(m);
+        int32_t n = s->lists[text->list].n, n_nodes = s->lists[text->list].n_nodes;
+        int64_t room = 2 * (int64_t)n + 1 + (text->first < 0 ? 0 : n_nodes);
+        if (zl_machine_grow(m, &made.results, &made.bytes, room * (int64_t)sizeof *made.results)) return zl_machine_fail(m);
+        for (int32_t i = 0; text->first >= 0 && i < n_nodes; i++) made.results[2 * (int64_t)n + 1 + i] = ZL_UNKNOWN;
         int32_t *before = made.results + n;
         before[0] = 0;
         for (int32_t i = 0; i < n; i++) {

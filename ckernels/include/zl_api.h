@@ -420,7 +420,7 @@ typedef struct {
     int32_t list;           /* texts that are known; ZL_TEXT_FREE: none; ZL_TEXT_ASKED: what each byte leads to is asked (ZL_SAY_LISTENER) */
     int32_t least, most;    /* ZL_TEXT_FREE: how many characters; most -1: any number                                  */
     int32_t other;          /* the result of a text that is not in the list, -1: may not come                          */
-    int32_t first;          /* ZL_TEXT_ASKED: the first listener                                                       */
+    int32_t first;          /* the first listener; with a list, of a text that is not in it, if `other` is -1; -1: none      */
     const int32_t *results; /* [n] the result of each text of the list, -1: may not come                              */
 } zl_json_text;
 int zl_json_schema_text(zl_machine *m, const zl_json_text *text, int32_t *place);

@@ -97,7 +97,7 @@ class JsonSchemaMachine(NativeMachine):
         other: int = -1,
         least: int = 0,
         most: int | None = None,
-        first: int = 0,
+        first: int = -1,
     ) -> int:
         """The place after the first quote of a string; see zl_json_text. Raises GrammarBudget, InvalidArgument."""
         record, out = ffi.new("zl_json_text *"), ffi.new("int32_t *")

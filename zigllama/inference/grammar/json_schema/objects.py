@@ -31,7 +31,8 @@ class Members(NamedTuple):
     """What is kept of the properties so far.
 
     seen      known names that have come
-    others    other names that have come, where it matters that they do not come again
+    others    other names that have come, where it matters that they do not come again; where it matters only once a value
+              has failed ("careful"): None until then, and then no other name may come
     n         how many, or the plan's cap
     failed    numbers of the atoms "properties" and "names" that are false
     open      of each "unevaluated" atom: sets of covers, one of which must count for each
@@ -96,16 +97,29 @@ class ObjectPlan:
         self.patterns = list(patterns)
         self.languages = [plans.schemas.expression(source, "", "patternProperties") for source in self.patterns]
         self.automata = [*self.languages, every_text()] if self.languages else []
-        self.tracked = (
-            not plans.writing
-            or self.identity
-            or bool(counts)
-            or valued.fixed is None
-            or any(way.residues or any(not want for _, want in way.literals) for way in valued.ways)
-        )
         self.facts = {id(way): Facts(way) for way in valued.ways}
+        # A name that comes twice may change an answer: what is counted may be too many; a value that is the last of its
+        # name may make up for one that failed. One property is one, however often it comes; and one too many counted
+        # where there may be no more than so many only bars what might have come.
+        open_answer = valued.fixed is None or any(
+            way.residues or any(not want for f, want in way.literals if f.atom[0] != "count") for way in valued.ways
+        )
+        counting = bool(counts) and (open_answer or any(facts.least > 1 for facts in self.facts.values()))
+        self.tracked = not plans.writing or self.identity or counting
+        self.careful = not self.tracked and open_answer and self._value_of_others_counts()
         self._cache: dict[Any, Any] = {}
         self._last: tuple[Members, Way, tuple[frozenset[str], int, int | None]] | None = None
+
+    def _value_of_others_counts(self) -> bool:
+        """Whether an answer may depend on the value of a property that is not known, and not only on its name."""
+        rests = [f.atom[3] for f in self.mappings]
+        asked = any(rest is not None and rest.place.value not in (True, False, {}) for rest in rests)
+        return asked or bool(self.patterns) or bool(self.unevaluated)
+
+    def like(self, m: Members, free: list[Both] | bool) -> Members:
+        """The first members after which the same names that are not known may come."""
+        key = ("like", tuple(map(id, free)) if isinstance(free, list) else free)
+        return self._kept(key, lambda: m)
 
     def none(self) -> Members:
         """Before the first property."""
@@ -233,7 +247,9 @@ class ObjectPlan:
         """The ways on which a name may come next: there is room for it beside those that are needed, and it is not
         forbidden.
         """
-        found = []
+        found: list[Way] = []
+        if name is None and self.careful and m.others is not None:
+            return found
         so = self.named_so(name) if name is not None else ()
         for way in ways:
             names, _need, room = self.missing(m, way)
@@ -375,9 +391,14 @@ class ObjectPlan:
             if not satisfied[f.atom[1]]:
                 sets = sets | {frozenset(placed[number])}
             still_open.append(sets)
+        others = m.others
+        if key.name is None and others is not None:
+            others |= {key.text}
+        if key.name is None and self.careful and (len(failed) > len(m.failed) or tuple(still_open) != m.open):
+            others = frozenset()
         after = Members(
             m.seen if key.name is None else m.seen | {key.name},
-            m.others if m.others is None or key.name is not None else m.others | {key.text},
+            others,
             min(m.n + 1, self.cap),
             frozenset(failed),
             tuple(still_open),

@@ -8,11 +8,12 @@ the end. `Said` is the listener of a string value, in names.py there is the one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .formats import format_language
 from .formula import Formula, Way, atoms_of, evaluate
-from .languages import DEAD, Both, Language, Texts
+from .languages import DEAD, Language, Texts, both_of
 from .transducer import Action, Go, Pop, Result
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ class Listener(Protocol):
 
     def feed(self, byte: int) -> Listener | None:
         """After one more byte of the text's UTF-8; None where no string that is allowed goes on so."""
+
+    def row(self) -> Iterable[tuple[int, int, Listener]]:
+        """Where bytes lead, as (lowest, highest, listener): the same as `feed` says of each."""
 
     def any_character(self) -> Listener | None:
         """Where each character leads, if all lead to the same."""
@@ -284,7 +288,7 @@ class Acceptor:
             members.append((Texts([t.encode() for t in excluded if _encodable(t)]), False))
         self.least, self.most = least, most
         self.finite = texts is not None
-        self.both = None if self.free else Both(members, least, most)
+        self.both = None if self.free else both_of(members, least, most)
         if self.both is not None and not self.empty and not self.finite:
             self.empty = not self.both.live(self.both.start, 0)
         self.cap = max(least, most + 1 if most is not None else 0)
@@ -426,6 +430,22 @@ class Said:
         )
         text = longer(self.text, byte)
         return self.plans.place(Said, plan, tuple(states), count, asked, text)
+
+    def row(self) -> Iterable[tuple[int, int, Said]]:
+        """Where bytes lead, as (lowest, highest, listener)."""
+        plan = self.plan
+        acceptor, state = plan.ways[0][1], self.states[0]
+        both = acceptor.both
+        if len(plan.ways) > 1 or plan.asked or self.text is not None or both is None or state is None:
+            for low, end in pairwise(sorted({0, 256, *self.cuts()})):
+                after = self.feed(low)
+                if after is not None:
+                    yield low, end - 1, after
+            return
+        for low, high, to in both.edges(state):
+            count = min(self.count + (not 0x80 <= low <= 0xBF), plan.cap)
+            if acceptor.finite or both.live(to, count):
+                yield low, high, self.plans.place(Said, plan, (to,), count, (), None)
 
     def any_character(self) -> Said | None:
         """Where each character leads: known where only lengths matter."""

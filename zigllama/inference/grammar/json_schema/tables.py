@@ -19,7 +19,6 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from zigllama.foundation.native_json_schema import ASKED, FREE, SAY, JsonSchemaMachine
 
 from .arrays import ArrayPlan, Items
-from .languages import DEAD
 from .names import Key, Name
 from .objects import Members, ObjectPlan
 from .plans import Plan, Plans
@@ -124,14 +123,16 @@ class Tables:
 
     # --- strings -------------------------------------------------------------------------------------------------------
 
-    def _text(self, machine: JsonSchemaMachine, texts: list[bytes], results: list[int], other: int) -> int:
-        """The place of a string that is one of some texts, sorted, or another one."""
+    def _text(
+        self, machine: JsonSchemaMachine, texts: list[bytes], results: list[int], other: int, first: int = NONE
+    ) -> int:
+        """The place of a string that is one of some texts, sorted, or another one (of which `first` listens)."""
         listed = tuple(texts)
-        key = listed, tuple(results), other
+        key = listed, tuple(results), other, first
         if key not in self._texts:
             if listed not in self._lists:
                 self._lists[listed] = machine.list_of(texts)
-            self._texts[key] = machine.text(self._lists[listed], results, other)
+            self._texts[key] = machine.text(self._lists[listed], results, other, first=first)
         return self._texts[key]
 
     def _asked(self, machine: JsonSchemaMachine, listener: Any) -> int:
@@ -151,21 +152,28 @@ class Tables:
         return machine.text(FREE, other=self._result(result), least=least, most=most)
 
     def _name(self, machine: JsonSchemaMachine, plan: ObjectPlan, members: Members) -> int:
-        if plan.tracked or plan.languages or plan.naming:
+        if plan.tracked or plan.naming:
             return self._asked(machine, Name.first(self.book, plan, members))
         names, free = plan.next_names(members)
-        other = self._result(Key(None, (), (), None)) if free else NONE
+        other, first = NONE, NONE
+        if plan.languages:
+            unknown = Name.unknown(self.book, plan, members)
+            first = NONE if unknown is None else unknown.number
+        elif free:
+            other = self._result(Key(None, (), (), None))
         if not plan.known:
-            return machine.text(FREE, other=other)
+            return machine.text(FREE, other=other) if first < 0 else machine.text(ASKED, first=first)
         may = set(names.texts)
-        results = [self._result(Key(plan.known[t], (), (), None)) if t in may else NONE for t in plan.trie.texts]
-        return self._text(machine, plan.trie.texts, results, other)
+        results = [
+            self._result(Key(plan.known[t], plan.matches(plan.known[t]), (), None)) if t in may else NONE
+            for t in plan.trie.texts
+        ]
+        return self._text(machine, plan.trie.texts, results, other, first)
 
     def _listener(self, listener: Listener) -> list[int]:
-        row: list[int] = []
-        for low, end in itertools.pairwise(sorted({0, BYTES, *listener.cuts()})):
-            after = listener.feed(low)
-            row += [NONE if after is None else after.number] * (end - low)
+        row = [NONE] * BYTES
+        for low, high, after in listener.row():
+            row[low : high + 1] = [after.number] * (high + 1 - low)
         alike = listener.any_character()
         return [*row, self._result(listener.close()), NONE if alike is None else alike.number]
 
