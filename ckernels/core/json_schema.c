@@ -156,6 +156,15 @@ static int32_t step(zl_machine *m, int32_t state, uint8_t byte) {
     }
 }
 
+/* Within a string of which all characters are alike: the state after any. */
+static int32_t alike(zl_machine *m, int32_t state) {
+    zl_schema *s = (zl_schema *)(void *)m;
+    int32_t place = s->states.pairs[2 * (int64_t)state], stack = s->states.pairs[2 * (int64_t)state + 1];
+    int32_t to = place & OWN ? zl_schema_alike(s, place) : NONE;
+    if (to < 0) return to == NONE ? ZL_UNKNOWN : to;
+    return to == place ? state : state_of(s, to, stack);
+}
+
 /* At the place after the document's value; or in that value, where it may end and its end leads there. */
 static int finished(zl_machine *m, int32_t state) {
     zl_schema *s = (zl_schema *)(void *)m;
@@ -195,6 +204,7 @@ int zl_json_schema_new(const zl_json_schema *ask, zl_machine **out) {
     zl_schema *s = calloc(1, sizeof *s);
     if (!s) return zl_fail(ZL_E_MEMORY, "json_schema: %zu bytes", sizeof *s);
     zl_machine_init(&s->base, step, finished, zl_schema_release, NULL, 256);
+    s->base.alike = alike;
     s->ask = *ask;
     s->last = ask->root < 0 ? ask->last : zl_schema_document(s, 1);
     int32_t first = ask->root < 0 ? ask->first : zl_schema_document(s, 0);

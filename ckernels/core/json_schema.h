@@ -74,6 +74,8 @@ int zl_schema_refuse(zl_schema *s);
 /* What a byte does at an own place: *kind and the number that goes with it (GO a place, POP a result, PUSH an index of `pushes`), NONE, or
  * ZL_BUDGET. */
 int32_t zl_schema_act(zl_schema *s, int32_t place, uint8_t byte, int *kind);
+/* The place after any character of a string, if an own place is between characters and all lead to the same; NONE; ZL_BUDGET. */
+int32_t zl_schema_alike(zl_schema *s, int32_t place);
 /* The place after a result, for an own frame; NONE; ZL_BUDGET. */
 int32_t zl_schema_after(zl_schema *s, int32_t frame, int32_t result);
 /* The place before the document, or after it; ZL_BUDGET. */

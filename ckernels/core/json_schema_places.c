@@ -335,6 +335,11 @@ int32_t zl_schema_act(zl_schema *s, int32_t place, uint8_t byte, int *kind) {
     return in_object(s, subject, sort, byte, kind);
 }
 
+int32_t zl_schema_alike(zl_schema *s, int32_t place) {
+    int64_t i = 2 * (int64_t)(place & ~OWN);
+    return s->own.pairs[i + 1] == BETWEEN ? at(s, any_character(s, s->own.pairs[i]), BETWEEN) : NONE;
+}
+
 int32_t zl_schema_after(zl_schema *s, int32_t frame, int32_t result) {
     int64_t i = 2 * (int64_t)(frame & ~OWN);
     int32_t subject = s->own.pairs[i], sort = s->own.pairs[i + 1], out = ZL_UNKNOWN;

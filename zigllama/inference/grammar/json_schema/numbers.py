@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .plans import Plans, Valued
 
 # The spelling: phase -> {what may come: phase}; a number may end in "0", "1", ".1" and "e1"
+IN_NUMBERS = b"0123456789+-.eE"
 DIGIT = frozenset(b"0123456789")
 NONZERO = frozenset(b"123456789")
 ENDS = frozenset(("0", "1", ".1", "e1"))
@@ -392,7 +393,7 @@ class Digits:
 
     def act(self, byte: int) -> Action | None:
         """What a byte does."""
-        if byte in b"0123456789+-.eE":
+        if byte in IN_NUMBERS:
             after = self.plan.at(self.phase, self.text or "", byte)
             return None if after is None else Go(after)
         result = self.ended()

@@ -16,7 +16,7 @@ from zigllama.errors import EmptyLanguage, GrammarBudget
 
 from .arrays import ArrayPlan
 from .check import check
-from .formula import TRUE, Formula, Way, alternatives
+from .formula import FALSE, TRUE, Formula, Way, alternatives
 from .languages import Both
 from .nodes import Schema
 from .numbers import NumberPlan
@@ -46,6 +46,8 @@ class Valued:
         self.formulas: list[Formula] = [plan.plans.schemas.formula(s, kind) for s in plan.schemas]
         ways: dict[Way, None] = {}
         for must, must_not in plan.goal:
+            if any(self.formulas[i] is FALSE for i in must) or any(self.formulas[i] is TRUE for i in must_not):
+                continue
             wanted = [(self.formulas[i], True) for i in must] + [(self.formulas[i], False) for i in must_not]
             ways.update(dict.fromkeys(alternatives(wanted)))
         self.ways = tuple(ways)

@@ -20,6 +20,7 @@ from zigllama.foundation.native_json_schema import ASKED, FREE, SAY, JsonSchemaM
 
 from .arrays import ArrayPlan, Items
 from .names import Key, Name
+from .numbers import IN_NUMBERS, Digits
 from .objects import Members, ObjectPlan
 from .plans import Plan, Plans
 from .strings import Listener, TextPlan
@@ -182,6 +183,8 @@ class Tables:
     def row(self, place: int) -> tuple[list[int], list[int]]:
         """257 entries, and the pairs (child, frame) that those of kind PUSH are indices of, one after the other."""
         at = self.book.places[place]
+        if isinstance(at, Digits):
+            return self._digits(at), []
         other = at.like()
         if other is None:
             return self._row(at)
@@ -198,6 +201,15 @@ class Tables:
                         assert action is None, "whitespace only leads on"
                         row[byte] = NONE
         return row, pairs
+
+    def _digits(self, at: Digits) -> list[int]:
+        """The row of a place within a number: all that is no part of one ends it."""
+        ended = self._result(at.ended())
+        row = [NONE if ended < 0 else ended << 2 | OVER] * BYTES + [ended]
+        for byte in IN_NUMBERS:
+            after = at.plan.at(at.phase, at.text or "", byte)
+            row[byte] = NONE if after is None else after.number << 2 | GO
+        return row
 
     def _row(self, at: Cut) -> tuple[list[int], list[int]]:
         row: list[int] = []
