@@ -209,8 +209,7 @@ def _schema_in(path: Path) -> Any:
         else:
             import yaml
 
-            value = yaml.safe_load(text)
-            json.dumps(value)  # dates, say, are none of JSON's
+            value = json.loads(json.dumps(yaml.safe_load(text)))  # dates, say, are none of JSON's
     except (ValueError, OSError, RecursionError, TypeError, ImportError):
         return None
     if not isinstance(value, dict) or not ({"properties", "$ref", "anyOf", "oneOf", "allOf", "items"} & value.keys()):
