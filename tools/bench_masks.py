@@ -3,10 +3,10 @@
     python tools/bench_masks.py VOCABULARY.gguf [--folder PACKAGES ...] [--seeded 400] [--vendored 100] [--json RESULT.json]
 
 400 schemas of a seeded generator, and up to 100 found in FOLDERs of installed packages (bench_schemas.py). For each
-one, documents that `jsonschema` finds valid are written in the vocabulary's tokens, and both engines read the same
+one, a document that `jsonschema` finds valid is written in the vocabulary's tokens, and both engines read the same
 tokens: the time is that of making the grammar, and before each token that of the mask, of a grammar that no request has
 used before. Times are of this thread's processor (both engines work in the caller's thread alone), so that what else
-the machine does is not counted. A schema counts where both take it and all of the documents; how many each refuses is printed. With
+the machine does is not counted. A schema counts where both take it and the document; how many each refuses is printed. With
 --slowest N the slowest masks of ours are listed. Needs llguidance and jsonschema (PyYAML for schemas in YAML), which
 may be of another environment's: PYTHONPATH.
 """
@@ -37,7 +37,7 @@ from zigllama.inference.grammar_constraints import Grammar, GrammarConstraint  #
 
 MOST_TOKENS = 200  # of a document
 TRIES = 20  # documents that are made before none is found
-DOCUMENTS = 2
+DOCUMENTS = 1
 
 
 class Refused(Exception):
@@ -188,6 +188,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for i, (name, schema) in enumerate(schemas):
         if i % 50 == 0:
             print(f"{i} of {len(schemas)}", file=sys.stderr)
+            if i:
+                show(report(engines, kept, counts, refused, 0), sys.stderr)
         texts = documents(schema, tokenizer, args.seed * 1_000_003 + i)
         if not texts:
             counts["no document"] += 1
@@ -214,6 +216,17 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             counts["compared"] += 1
             for key, times in made.items():
                 kept[key].append((name, times))
+    return report(engines, kept, counts, refused, args.slowest)
+
+
+def report(
+    engines: list[Any],
+    kept: dict[str, list[tuple[str, Times]]],
+    counts: dict[str, int],
+    refused: dict[str, dict[str, str]],
+    slowest: int,
+) -> dict[str, Any]:
+    """What was measured, as numbers."""
     table = {
         key: {
             "making": spread([t.making for _, t in runs]),
@@ -223,8 +236,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         for key, runs in kept.items()
     }
     ours = kept[engines[0].name]
-    slow = sorted(((s, name, i) for name, t in ours for i, s in enumerate(t.masks)), reverse=True)[: args.slowest]
-    return {"counts": counts, "refused": refused, "microseconds": table, "slowest": slow, "cpu": platform.processor()}
+    slow = sorted(((s, name, i) for name, t in ours for i, s in enumerate(t.masks)), reverse=True)[:slowest]
+    versions = {"python": platform.python_version(), "machine": platform.machine()}
+    return {"counts": counts, "refused": refused, "microseconds": table, "slowest": slow, **versions}
 
 
 def show(result: dict[str, Any], file: Any = sys.stdout) -> None:

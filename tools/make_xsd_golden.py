@@ -1,8 +1,8 @@
 """Which documents are valid under which XML Schemas, as `xmlschema` and `lxml` (libxml2) have it: the file
 tests/golden/xsd.json.
 
-    python -m venv /tmp/xsd && /tmp/xsd/bin/pip install xmlschema lxml
-    /tmp/xsd/bin/python tools/make_xsd_golden.py tests/golden/xsd.json
+    python -m venv .venv-xsd && .venv-xsd/bin/pip install xmlschema lxml
+    .venv-xsd/bin/python tools/make_xsd_golden.py tests/golden/xsd.json
 
 A schema is made of each part below; documents are written from lists of values, right ones and wrong ones, and each
 is changed in some places by a seeded generator. Each document is kept with both verdicts. It needs nothing of zigllama.

@@ -93,7 +93,9 @@ int zl_machine_finished(zl_machine *m, int32_t state, int *finished) {
     int status = zl_machine_check(m, state);
     if (status) return status;
     if (!finished) return zl_fail(ZL_E_ARG, "grammar: a null pointer");
-    *finished = m->finished(m, state) != 0;
+    int found = m->finished(m, state);
+    if (found < 0) return zl_machine_fail(m);
+    *finished = found != 0;
     return ZL_OK;
 }
 
@@ -132,7 +134,10 @@ int zl_machine_forced(zl_machine *m, int32_t state, uint8_t *out, int64_t room, 
     if ((room && !out) || !n || !after) return zl_fail(ZL_E_ARG, "grammar: a null pointer");
     m->work = 0;
     int64_t i = 0;
-    for (; i < room && !m->finished(m, state); i++) {
+    for (; i < room; i++) {
+        int end = m->finished(m, state);
+        if (end < 0) return zl_machine_fail(m);
+        if (end) break;
         int32_t only = ZL_DEAD;
         uint8_t byte = 0;
         for (int b = 0; b < 256; b++) {

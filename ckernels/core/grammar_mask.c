@@ -423,7 +423,9 @@ int zl_vocabulary_mask(const zl_vocabulary *v, zl_machine *m, int32_t state, uin
     if (fill(v, m, state, mask, path)) status = zl_machine_fail(m);
     if (path != few) free(path);
     if (status) return status;
-    if (m->finished(m, state)) set(mask, v->ends, 0, (int32_t)v->n_ends);
+    int end = m->finished(m, state);
+    if (end < 0) return zl_machine_fail(m);
+    if (end) set(mask, v->ends, 0, (int32_t)v->n_ends);
     *one = -1;
     *n_allowed = 0;
     for (int64_t i = 0; i < v->n_words && *n_allowed < 2; i++) {

@@ -165,7 +165,7 @@ static int32_t alike(zl_machine *m, int32_t state) {
     return to == place ? state : state_of(s, to, stack);
 }
 
-/* At the place after the document's value; or in that value, where it may end and its end leads there. */
+/* At the place after the document's value; or in that value, where it may end and its end leads there. ZL_BUDGET where that cannot be asked. */
 static int finished(zl_machine *m, int32_t state) {
     zl_schema *s = (zl_schema *)(void *)m;
     int32_t place = s->states.pairs[2 * (int64_t)state], stack = s->states.pairs[2 * (int64_t)state + 1];
@@ -173,8 +173,10 @@ static int finished(zl_machine *m, int32_t state) {
     if (s->stacks.pairs[2 * (int64_t)stack + 1] >= 0) return 0;
     if (place & OWN) return 0; /* only numbers end without a byte of their own */
     const int32_t *row = row_at(s, place);
-    if (!row || row[256] < 0) return 0;
-    return place_after(s, s->stacks.pairs[2 * (int64_t)stack], row[256]) == s->last;
+    if (!row) return ZL_BUDGET;
+    if (row[256] < 0) return 0;
+    int32_t after = place_after(s, s->stacks.pairs[2 * (int64_t)stack], row[256]);
+    return after == ZL_BUDGET ? ZL_BUDGET : after == s->last;
 }
 
 static void release_table(zl_pairs_table *t) {

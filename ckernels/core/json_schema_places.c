@@ -42,7 +42,7 @@ static const int32_t *row_of(zl_schema *s, zl_asked_rows *t, int width, int32_t 
     if (!s->ask.say || s->ask.say(s->ask.who, what, a, b, 0, out)) return zl_schema_refuse(s), NULL;
     for (int k = 0; k < width; k++) {
         int in_own = out[k] >= 0 && (out[k] & OWN), place = (what == ZL_SAY_PLAN && k == AT_STRING) || (what == ZL_SAY_OBJECT && k == 1);
-        if (out[k] < NONE || in_own != (place && out[k] >= 0) || (in_own && (out[k] & ~OWN) >= s->own.n)) return zl_schema_refuse(s), NULL;
+        if (out[k] < NONE || (in_own && !place) || (in_own && (out[k] & ~OWN) >= s->own.n)) return zl_schema_refuse(s), NULL;
     }
     if (i >= t->n) {
         int64_t row = width * (int64_t)sizeof *t->rows;

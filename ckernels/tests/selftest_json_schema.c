@@ -461,6 +461,48 @@ static void test_lists_refused(void) {
     zl_machine_free(m);
 }
 
+/* Sevens, which no byte ends: that they may end is only asked. Place 0 is before them, 1 within, 2 after. */
+static int sevens_row(void *who, int32_t place, int32_t *row, int32_t *pairs) {
+    (void)who;
+    if (refuse_row) return 1;
+    for (int b = 0; b < 257; b++) row[b] = -1;
+    row['7'] = place ? entry(1, GO) : entry(0, PUSH);
+    pairs[0] = 1, pairs[1] = 0;
+    row[256] = place == 1 ? 0 : -1;
+    return 0;
+}
+static int sevens_after(void *who, int32_t frame, int32_t result, int32_t *place) {
+    (void)who, (void)frame, (void)result;
+    *place = 2;
+    return refuse_end;
+}
+
+/* Whether a text may end is asked too, and is no "no" where there was no answer. */
+static void test_no_answer(void) {
+    int32_t done = -1, after = 0, one = 0;
+    uint8_t out[4], data[] = "7";
+    int64_t offsets[] = {0, 1, 1}, n = 0;
+    uint32_t mask = 0;
+    zl_vocabulary *v = NULL;
+    CHECK(zl_vocabulary_new(data, offsets, 2, (int32_t[]){1}, 1, &v) == ZL_OK, "vocabulary");
+    zl_json_schema ask = {.row = sevens_row, .after = sevens_after, .first = 0, .last = 2, .root = -1};
+    zl_machine *m = make(ask);
+    int32_t number = zl_machine_step(m, m->start, '7');
+    refuse_row = 1;
+    CHECK(zl_machine_finished(m, number, &done) == ZL_E_BUDGET && done == -1, "no row: %d", done);
+    CHECK(zl_machine_forced(m, number, out, 4, &n, &after) == ZL_E_BUDGET, "no row, forced");
+    refuse_row = 0, refuse_end = 1;
+    CHECK(zl_machine_step(m, number, '7') == number, "sevens");
+    CHECK(zl_machine_finished(m, number, &done) == ZL_E_BUDGET && done == -1 && strstr(zl_error(), "places"), "no end: %d", done);
+    CHECK(zl_machine_forced(m, number, out, 4, &n, &after) == ZL_E_BUDGET, "no end, forced");
+    CHECK(zl_vocabulary_mask(v, m, number, &mask, &n, &one) == ZL_E_BUDGET, "no end, mask");
+    refuse_end = 0;
+    CHECK(zl_machine_finished(m, number, &done) == ZL_OK && done == 1, "at last: %d", done);
+    CHECK(zl_vocabulary_mask(v, m, number, &mask, &n, &one) == ZL_OK && mask == 3, "mask %x", mask);
+    zl_machine_free(m);
+    zl_vocabulary_free(v);
+}
+
 int selftest_json_schema(zl_ctx *ctx) {
     (void)ctx;
     failures = 0;
@@ -470,5 +512,6 @@ int selftest_json_schema(zl_ctx *ctx) {
     test_told();
     test_told_wrongly();
     test_lists_refused();
+    test_no_answer();
     return failures;
 }

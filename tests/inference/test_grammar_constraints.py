@@ -17,9 +17,10 @@ from zigllama.foundation.native_grammar import pushdown_machine
 from zigllama.inference import grammar_constraints
 from zigllama.inference.grammar.compile import compile_rules
 from zigllama.inference.grammar.ir import Alt, Bytes, Chars, Expr, Literal, Repeat, Rules, Seq
+from zigllama.inference.grammar.kept import TokenTable
 from zigllama.inference.grammar.mask import ids_of
 from zigllama.inference.grammar.pushdown import Pushdown
-from zigllama.inference.grammar_constraints import Grammar, GrammarConstraint, TokenTable, grammar_of
+from zigllama.inference.grammar_constraints import Grammar, GrammarConstraint, grammar_of
 from zigllama.inference.model import Model
 
 LOWER, DIGIT = Bytes(((0x61, 0x7A),)), Bytes(((0x30, 0x39),))
@@ -270,7 +271,7 @@ def test_an_error_of_one_request_is_its_own(model: Model, monkeypatch: pytest.Mo
 
 def test_a_finished_answer_is_looked_at_once_more(model: Model) -> None:
     wide, narrow = (compile_rules(Rules({"s": Repeat(Literal(c), 4, 4)}, "s")) for c in (b"a", b"b"))
-    broken = Grammar(pushdown_machine(wide), lambda: Pushdown(narrow))
+    broken = Grammar(lambda: pushdown_machine(wide), lambda: Pushdown(narrow))
     with pytest.raises(errors.GrammarRefused, match="reads 0 of 4 bytes") as caught:
         model.generate("x", grammar=broken, **OPTIONS)
     assert caught.value.text == "aaaa"

@@ -15,43 +15,41 @@ asked for.
 
 from __future__ import annotations
 
-import json
 import threading
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any, ClassVar, Self
-from weakref import WeakKeyDictionary
+from inspect import signature
+from typing import Any, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from zigllama.errors import GrammarRefused, InvalidArgument, NoTokenAllowed
-from zigllama.foundation.native_grammar import NativeMachine, NativeVocabulary, pushdown_machine
-from zigllama.inference.grammar import machine as machines
+from zigllama.errors import GrammarBudget, GrammarRefused, InvalidArgument, NoTokenAllowed, UnknownName
+from zigllama.foundation.native_grammar import NativeMachine, pushdown_machine
 from zigllama.inference.grammar.compile import Program, compile_rules
 from zigllama.inference.grammar.explaining import Explanation, said_of
 from zigllama.inference.grammar.ir import Rules
 from zigllama.inference.grammar.json_rules import json_rules
-from zigllama.inference.grammar.machine import DEAD, Machine
-from zigllama.inference.grammar.mask import ids_of, mask_of
+from zigllama.inference.grammar.kept import WHITE, Live, TokenTable
+from zigllama.inference.grammar.machine import DEAD, LIMIT_BYTES, Machine
+from zigllama.inference.grammar.mask import U32, ids_of, mask_of
 from zigllama.inference.grammar.pushdown import Pushdown
+from zigllama.inference.grammar.renewed import Renewed
 from zigllama.inference.sampling import SamplingParams
 from zigllama.models.tokenizer import Tokenizer
 
-U32 = npt.NDArray[np.uint32]
-KEPT_MASKS = 512  # per vocabulary and grammar: 16 MB with 262,144 tokens
 KEPT_GRAMMARS = 16
-BLANKS, WHITE = 24, b" \t\n\r"
+BLANKS = 24
+WORN = LIMIT_BYTES // 4  # a new text gets a new machine where the last one has grown by so much
+T = TypeVar("T")
 
 
 class Grammar:
     """A grammar, compiled; to be shared by any number of requests and models.
 
-    machine       reads bytes, in C
+    make_machine  makes what reads bytes, in C. A machine remembers where it has been, and is made anew before it has
+                  used up what it may keep: how much was written with a grammar before makes no difference
     make_twin     makes the same machine in Python, which a finished answer is read with once more
     check         what else a finished answer must pass: raises ValueError
     blanks        white space is no more than this at a stretch while anything else may follow: a model that writes
@@ -64,7 +62,7 @@ class Grammar:
 
     def __init__(
         self,
-        machine: NativeMachine,
+        make_machine: Callable[[], NativeMachine],
         make_twin: Callable[[], Machine],
         *,
         what: str = "the grammar",
@@ -72,10 +70,11 @@ class Grammar:
         wide: Callable[[bytes], bool] | None = None,
         blanks: int | None = None,
     ) -> None:
-        self.machine, self.what, self.blanks = machine, what, blanks
-        self._make_twin, self._check, self._wide = make_twin, check, wide
-        self._kept: WeakKeyDictionary[TokenTable, Kept] = WeakKeyDictionary()
+        self.what, self.blanks = what, blanks
+        self._make_machine, self._check, self._wide = make_machine, check, wide
+        self._twin = Renewed(make_twin)
         self._lock = threading.Lock()
+        self._live = Live(make_machine())
 
     # --- notations ---
 
@@ -87,26 +86,27 @@ class Grammar:
     @classmethod
     def from_program(cls, program: Program, check: Callable[[str], object] | None = None) -> Self:
         """Of rules that were compiled."""
-        return cls(pushdown_machine(program), lambda: Pushdown(program), what=program.what, check=check)
+        return cls(lambda: pushdown_machine(program), lambda: Pushdown(program), what=program.what, check=check)
 
     @classmethod
     def from_json_schema(cls, schema: Any, **options: Any) -> Self:
         """Of a JSON Schema: a dictionary, a boolean, JSON text, or a class with `model_json_schema` (pydantic's).
-        Options are those of `zigllama.inference.grammar.json_schema.Options`; `whitespace` is counted here, since a
-        machine that counts has so many times the states.
+        Options are those of `zigllama.inference.grammar.json_schema.Options`; `whitespace`, at most and if not given
+        BLANKS characters between two tokens, is counted here where it is so many, since a machine that counts has so
+        many times the states.
         """
         if hasattr(schema, "model_json_schema"):
             schema = schema.model_json_schema()
-        blanks = options.pop("whitespace", BLANKS)
-        made = _front_end("json_schema").compile_schema(schema, **options, whitespace=-1)
-        return cls(made.native(), made.twin, what="the schema", check=made.check, wide=made.accepts, blanks=blanks)
+        n = _blanks("whitespace", options.pop("whitespace", BLANKS))
+        made = _front_end("json_schema").compile_schema(schema, **options, whitespace=-1 if n == BLANKS else n)
+        return cls(made.native, made.twin, what="the schema", check=made.check, wide=made.accepts, blanks=BLANKS)
 
     @classmethod
     def from_json(cls) -> Self:
         """Any JSON text (RFC 8259)."""
-        made = cls.from_rules(json_rules(), json.loads)
+        made = cls.from_rules(json_rules(), lambda text: _front_end("json_schema").any_json().check(text))
         made.blanks = BLANKS
-        made._wide = lambda document: machines.accepts(Pushdown(compile_rules(json_rules(writing=False))), document)
+        made._wide = Renewed(lambda: Pushdown(compile_rules(json_rules(writing=False)))).accepts
         return made
 
     @classmethod
@@ -120,9 +120,10 @@ class Grammar:
         return cls.from_rules(_front_end("gbnf").rules(text, start))
 
     @classmethod
-    def from_ebnf(cls, text: str, start: str | None = None) -> Self:
-        """Of EBNF, ISO 14977's notation or W3C's; `start`: the first rule, if not given."""
-        return cls.from_rules(_front_end("ebnf").rules(text, start))
+    def from_ebnf(cls, text: str, start: str | None = None, notation: str | None = None) -> Self:
+        """Of EBNF, ISO 14977's notation ("iso") or W3C's ("w3c"); `start`: the first rule, if not given; `notation`: as
+        the first rule looks."""
+        return cls.from_rules(_front_end("ebnf").rules(text, start, notation))
 
     @classmethod
     def from_cfg(cls, text: str, start: str | None = None) -> Self:
@@ -130,9 +131,12 @@ class Grammar:
         return cls.from_rules(_front_end("cfg").rules(text, start))
 
     @classmethod
-    def from_xsd(cls, text: str | bytes, **options: Any) -> Self:
-        """Of an XML Schema."""
-        return cls.from_rules(_front_end("xsd").rules(text, **options))
+    def from_xsd(cls, text: str | bytes, root: str | None = None, blanks: int = BLANKS) -> Self:
+        """Of an XML Schema; `root`: the name of the outermost element; `blanks`: how much white space may come at a
+        stretch where anything else may, BLANKS characters at most."""
+        made = cls.from_rules(_front_end("xsd").rules(text, root=root))
+        made.blanks = _blanks("blanks", blanks)
+        return made
 
     # --- texts ---
 
@@ -141,15 +145,17 @@ class Grammar:
         raw = _bytes(text)
         if self._wide is not None:
             return self._wide(raw)
-        n, state = self.machine.read(self.machine.start, raw)
-        return n == len(raw) and self.machine.finished(state)
+        machine = self.live().machine
+        n, state = machine.read(machine.start, raw)
+        return n == len(raw) and machine.finished(state)
 
     def explain(self, text: str | bytes, token: bytes | None = None) -> Explanation:
         """What becomes of a text: how far it is read, what was expected there and why it is not accepted. With `token`,
         the bytes of a token, what becomes of it after the text."""
         raw = _bytes(text) + (token or b"")
-        n, state = self.machine.read(self.machine.start, raw)
-        return said_of(raw, n, self.machine, state, self.what)
+        machine = self.live().machine
+        n, state = machine.read(machine.start, raw)
+        return said_of(raw, n, machine, state, self.what)
 
     @property
     def unsupported(self) -> tuple[tuple[str, str], ...]:
@@ -157,17 +163,12 @@ class Grammar:
         thing is refused when the grammar is made, with UnsupportedSchema, which has both."""
         return ()
 
-    @cached_property
-    def twin(self) -> Machine:
-        """The same machine in Python."""
-        return self._make_twin()
-
     def check(self, text: str) -> None:
         """Look at a finished answer once more, independently of what wrote it: with the twin, and for JSON with
         json.loads and what the schema's front end has. Raises GrammarRefused."""
         raw = text.encode()
-        n, state = machines.run(self.twin, raw)
-        if n < len(raw) or not self.twin.finished(state):
+        n, finished = self._twin.read(raw)
+        if n < len(raw) or not finished:
             raise GrammarRefused(text, f"the Python machine reads {n} of {len(raw)} bytes, and is not at an end there")
         if self._check is not None:
             try:
@@ -175,24 +176,21 @@ class Grammar:
             except ValueError as error:
                 raise GrammarRefused(text, str(error)) from error
 
-    def kept(self, tokens: TokenTable) -> Kept:
-        """What is kept of these tokens and this grammar."""
-        with self._lock:
-            return self._kept.setdefault(tokens, Kept())
+    @property
+    def machine(self) -> NativeMachine:
+        """The machine that is in use."""
+        return self._live.machine
 
-    def mask(self, tokens: TokenTable, state: int) -> tuple[U32, int, int]:
-        """Which tokens may follow in a state; see NativeVocabulary.mask. The last ones asked for are kept."""
-        masks = self.kept(tokens).masks
+    def live(self) -> Live:
+        """The machine in use with what is kept of it; another one when it has grown to WORN bytes."""
         with self._lock:
-            found = masks.get(state)
-            if found is None:
-                found = masks[state] = tokens.vocabulary.mask(self.machine, state)
-                found[0].flags.writeable = False
-                if len(masks) > KEPT_MASKS:
-                    masks.popitem(last=False)
-            else:
-                masks.move_to_end(state)
-            return found
+            if self._live.machine.limit()[0] > self._live.n_bytes + WORN:
+                self._live = self.fresh()
+            return self._live
+
+    def fresh(self) -> Live:
+        """A new machine, shared with nobody."""
+        return Live(self._make_machine())
 
     def __repr__(self) -> str:
         n_bytes, n_states = self.machine.limit()
@@ -204,8 +202,13 @@ _recent_lock = threading.Lock()
 
 
 def grammar_of(keywords: Mapping[str, Any]) -> Grammar:
-    """Of the keywords of `generate`: `grammar` (a Grammar, or GBNF), json_schema, regex, ebnf, gbnf, cfg, xsd. The last
-    ones asked for are kept, with their masks. Raises InvalidArgument for none or two, and what `Grammar` raises."""
+    """Of the keywords of `generate`: `grammar` (a Grammar, or GBNF), json_schema, regex, ebnf, gbnf, cfg, xsd. Each is
+    a text, or, but for json_schema, a mapping of its `text` and the options of `Grammar.from_...`:
+
+        m.generate("", ebnf={"text": rules, "notation": "w3c", "start": "list"})
+
+    The last ones asked for are kept, with their masks. Raises InvalidArgument for none or two, and what `Grammar`
+    raises."""
     given = [(name, value) for name, value in keywords.items() if value is not None]
     if len(given) != 1:
         raise InvalidArgument(f"{' and '.join(name for name, _ in given) or 'nothing'}: one constraint at a time")
@@ -220,12 +223,33 @@ def grammar_of(keywords: Mapping[str, Any]) -> Grammar:
         if found is not None:
             _recent.move_to_end(key)
             return found
-    made: Grammar = getattr(Grammar, "from_gbnf" if name == "grammar" else f"from_{name}")(value)
+    made = _made(name, value)
     with _recent_lock:
         _recent[key] = made
         if len(_recent) > KEPT_GRAMMARS:
             _recent.popitem(last=False)
     return made
+
+
+def _made(name: str, value: Any) -> Grammar:
+    make: Callable[..., Grammar] = getattr(Grammar, "from_gbnf" if name == "grammar" else f"from_{name}")
+    if name == "json_schema" or not isinstance(value, Mapping):
+        return make(value)
+    options = dict(value)
+    if not isinstance(options.get("text"), (str, bytes)):
+        raise InvalidArgument(f"{name}: a mapping needs its `text`; given are {', '.join(map(str, options)) or 'none'}")
+    known = [each for each in signature(make).parameters if each != "options"][1:]
+    for option in options:
+        if option != "text" and option not in known:
+            raise UnknownName(f"option of {name}", str(option), tuple(known))
+    return make(options.pop("text"), **options)
+
+
+def _blanks(name: str, n: int) -> int:
+    """A bound of white space that was asked for. Raises InvalidArgument beyond BLANKS."""
+    if type(n) is not int or not 0 <= n <= BLANKS:
+        raise InvalidArgument(f"{name} is {n!r:.60}, want a whole number from 0 to {BLANKS}")
+    return n
 
 
 def _front_end(name: str) -> Any:
@@ -236,59 +260,21 @@ def _bytes(text: str | bytes) -> bytes:
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
 
 
-class TokenTable:
-    """A tokenizer's tokens as bytes, and their trie in C: made once per tokenizer (`of`)."""
-
-    _made: ClassVar[WeakKeyDictionary[Tokenizer, TokenTable]] = WeakKeyDictionary()
-    _lock = threading.Lock()
-
-    def __init__(self, pieces: Sequence[bytes], ends: frozenset[int]) -> None:
-        self.pieces, self.ends = pieces, ends
-        offsets = np.zeros(len(pieces) + 1, np.int64)
-        np.cumsum([len(p) for p in pieces], out=offsets[1:])
-        self._data = np.frombuffer(b"".join(pieces) or b"\0", np.uint8)
-        self.vocabulary = NativeVocabulary(self._data, offsets, ends)
-        self.longest = int(np.diff(offsets).max(initial=0))
-        self._longer: dict[bytes, bool] = {}
-        self._sorted = sorted(p for p in set(pieces) if p)
-
-    @classmethod
-    def of(cls, tokenizer: Tokenizer) -> TokenTable:
-        """The table of this tokenizer."""
-        with cls._lock:
-            table = cls._made.get(tokenizer)
-            if table is None:
-                table = cls._made[tokenizer] = cls(tokenizer.text_pieces(), tokenizer.end_ids)
-            return table
-
-    @cached_property
-    def blank(self) -> U32:
-        """A mask of the tokens that are nothing but white space."""
-        return mask_of((i for i, p in enumerate(self.pieces) if p and not p.strip(WHITE)), len(self.pieces))
-
-    def begins_longer(self, text: bytes) -> bool:
-        """Whether a token begins with this text and goes on."""
-        if text not in self._longer:
-            at = bisect_right(self._sorted, text)
-            self._longer[text] = at < len(self._sorted) and self._sorted[at].startswith(text)
-        return self._longer[text]
-
-
-@dataclass
-class Kept:
-    """What is known of a grammar and a tokenizer: masks by state, and the token that must follow in a state, if any."""
-
-    masks: OrderedDict[int, tuple[U32, int, int]] = field(default_factory=OrderedDict)
-    next: dict[int, int | None] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Place:
-    """Where a text stands: the state, how many bytes were written, and how many of the last are white space."""
+    """Where a text stands: the machine and its state, what was written, how many of its last bytes are white space, and
+    the tokens that follow of the run of bytes that it stands in (none: not in the middle of one)."""
 
+    live: Live = field(compare=False)
     state: int
-    written: int = 0
+    text: bytes = b""
     blanks: int = 0
+    run: tuple[int, ...] = ()
+
+    @property
+    def written(self) -> int:
+        """How many bytes were written."""
+        return len(self.text)
 
 
 class GrammarConstraint:
@@ -309,14 +295,38 @@ class GrammarConstraint:
         self._tokenizer, self._table = tokenizer, TokenTable.of(tokenizer)
         self._ends = frozenset() if ignore_eos else tokenizer.end_ids
         self._open = mask_of(tokenizer.end_ids, len(self._table.pieces)) if ignore_eos else None
-        self.place = Place(grammar.machine.start)
-        self._next = grammar.kept(self._table).next
+        live = grammar.live()
+        self.place = Place(live, live.machine.start)
+        self._own: Live | None = None
         self._single: dict[int, U32] = {}
+
+    def _ask(self, at: Place, ask: Callable[[Live, int], T]) -> tuple[T, Place]:
+        """What is asked of the machine at a place. Where that is more than it may keep, others may have used it up: it
+        is asked of a machine of this text alone, in the place that is returned."""
+        try:
+            return ask(at.live, at.state), at
+        except GrammarBudget:
+            if self._own is not None and self._own is not at.live:
+                try:
+                    moved = self._moved(at, self._own)
+                    return ask(moved.live, moved.state), moved
+                except GrammarBudget:
+                    pass
+            self._own = self.grammar.fresh()
+            moved = self._moved(at, self._own)
+            return ask(moved.live, moved.state), moved
+
+    @staticmethod
+    def _moved(at: Place, live: Live) -> Place:
+        return replace(at, live=live, state=live.machine.read(live.machine.start, at.text)[1])
+
+    def _may_end(self, at: Place) -> bool:
+        return self._ask(at, lambda live, state: live.machine.finished(state))[0]
 
     @property
     def finished(self) -> bool:
         """Whether the text may end here."""
-        return self.grammar.machine.finished(self.place.state)
+        return self._may_end(self.place)
 
     def allowed(self, place: Place | None = None) -> tuple[U32, int, int]:
         """Which tokens may follow: a mask; how many, 2 for two or more; the first of them, -1 for none. `place`: after
@@ -330,61 +340,63 @@ class GrammarConstraint:
         return self._plain(at)
 
     def _plain(self, at: Place) -> tuple[U32, int, int]:
-        mask, n, first = self.grammar.mask(self._table, at.state)
+        (mask, n, first), at = self._ask(at, lambda live, state: live.mask(self._table, state))
         if self.grammar.blanks is not None and at.blanks >= self.grammar.blanks and n > 1:
             fewer = mask & ~self._table.blank
             if fewer.any():
                 left = ids_of(fewer)
                 mask, n, first = fewer, min(2, len(left)), left[0]
-        if self._open is not None and self.grammar.machine.finished(at.state):
+        if self._open is not None and self._may_end(at):
             mask = mask & ~self._open
             ids = np.flatnonzero(mask)
             n = 0 if not len(ids) else 2
-        if not n and not self.grammar.machine.finished(at.state):
-            raise NoTokenAllowed(at.written, str(said_of(b"", 0, self.grammar.machine, at.state, "").expected))
+        if not n and not self._may_end(at):
+            raise NoTokenAllowed(at.written, str(said_of(b"", 0, at.live.machine, at.state, "").expected))
         return mask, n, first
 
     def next_token(self, place: Place | None = None) -> int | None:
         """The token that must follow; None where there is a choice, or the text may end."""
-        at = self.place if place is None else place
-        if at.state not in self._next:
-            self._next[at.state] = None
-            for state, token in self._run(at):
-                self._next[state] = token
-        return self._next[at.state]
+        run = self._run(self.place if place is None else place)
+        return run[0] if run else None
 
-    def _run(self, at: Place) -> list[tuple[int, int]]:
-        """The tokens of the forced bytes from here on, each with the state before it."""
-        machine, table = self.grammar.machine, self._table
-        text, _ = machine.forced(at.state)
-        if not text:
-            return []
+    def _run(self, at: Place) -> tuple[int, ...]:
+        """The tokens of the forced bytes from here on. What they are depends on this text alone: in the middle of a run
+        they are its rest, elsewhere those that the tokenizer gives for it from here on."""
+        return at.run or self._ask(at, self._run_from)[0]
+
+    def _run_from(self, live: Live, state: int) -> tuple[int, ...]:
+        runs, table = live.kept(self._table).runs, self._table
+        if state in runs:
+            return runs[state]
+        text, _ = live.machine.forced(state)
         try:
-            ids = self._tokenizer.encode_inside(text.decode())
+            ids = self._tokenizer.encode_inside(text.decode()) if text else []
         except UnicodeDecodeError as error:  # the run ends within a character
             ids = self._tokenizer.encode_inside(text[: error.start].decode())
-        out: list[tuple[int, int]] = []
-        state, done = at.state, 0
+        out: list[int] = []
+        done = 0
         for token in ids:
             piece = table.pieces[token]
             rest = text[done:]
             if not piece or not rest.startswith(piece) or (len(rest) < table.longest and table.begins_longer(rest)):
                 break
-            out.append((state, token))
-            state = machine.read(state, piece)[1]
+            out.append(token)
             done += len(piece)
-        return out
+        runs[state] = tuple(out)
+        return runs[state]
 
     def after(self, place: Place, token: int) -> Place | None:
         """Where the text stands when this token has followed, None where it may not."""
         piece = self._table.pieces[token]
         if not piece:
             return None
-        n, state = self.grammar.machine.read(place.state, piece)
+        run = self._run(place)
+        (n, state), at = self._ask(place, lambda live, state: live.machine.read(state, piece))
         if n < len(piece):
             return None
         last = len(piece) - len(piece.rstrip(WHITE))
-        return Place(state, place.written + n, last + (place.blanks if last == n else 0))
+        blanks = last + (place.blanks if last == n else 0)
+        return Place(at.live, state, at.text + piece, blanks, run[1:] if run and run[0] == token else ())
 
     def accept(self, token: int) -> None:
         """This token was written. An end token changes nothing. Raises InvalidArgument for one that is not allowed."""
@@ -409,8 +421,9 @@ class GrammarConstraint:
 
     def is_complete(self, place: Place) -> bool:
         """The same after another beginning."""
-        machine = self.grammar.machine
-        return machine.finished(place.state) and bool(np.all(machine.next_states(place.state) == DEAD))
+        if place.run or not self._may_end(place):
+            return False
+        return bool(np.all(self._ask(place, lambda live, state: live.machine.next_states(state))[0] == DEAD))
 
 
 def constraint_of(

@@ -16,6 +16,7 @@ GrammarBudget is raised.
 from __future__ import annotations
 
 import itertools
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -43,8 +44,8 @@ NOTHING = Automaton(((),), frozenset())
 
 
 class Lazy:
-    """A machine (machine.py) that makes its states as they are asked for. It does not promise that each can still be
-    finished: `determinise` does.
+    """A machine (machine.py) that makes its states as they are asked for, by any number of threads. It does not promise
+    that each can still be finished: `determinise` does.
 
     A source gives for a key [(lowest byte, highest byte, key), ...] (`row`) and whether the text may end there
     (`final`).
@@ -57,25 +58,39 @@ class Lazy:
         self.known: dict[Any, int] = {source.initial: 0}
         self.rows: list[Row | None] = [None]
         self.edges = 0
+        self._lock = threading.Lock()
 
     def row(self, state: int) -> Row:
         """Where which bytes lead from a state: (lowest, highest, next state), ascending."""
         row = self.rows[state]
         if row is None:
-            made = []
-            for lo, hi, key in self.source.row(self.keys[state]):
-                to = self.known.get(key)
-                if to is None:
-                    to = self.known[key] = len(self.keys)
-                    self.keys.append(key)
-                    self.rows.append(None)
-                    if to >= self.max_states:
-                        raise GrammarBudget("states of an automaton", to + 1, self.max_states)
-                made.append((lo, hi, to))
-            row = self.rows[state] = tuple(made)
-            self.edges += len(row)
-            if self.edges > self.max_edges:
-                raise GrammarBudget("transitions of an automaton", self.edges, self.max_edges)
+            with self._lock:
+                row = self.rows[state] or self._make(state)
+        return row
+
+    @property
+    def worn(self) -> bool:
+        """Whether it has made so many states that texts to come may be too much for it."""
+        work = getattr(self.source, "work", None)
+        spent = work is not None and 2 * work.done > work.limit
+        return spent or 2 * len(self.keys) > self.max_states or 2 * self.edges > self.max_edges
+
+    def _make(self, state: int) -> Row:
+        made = []
+        for lo, hi, key in self.source.row(self.keys[state]):
+            to = self.known.get(key)
+            if to is None:
+                to = len(self.keys)
+                if to >= self.max_states:
+                    raise GrammarBudget("states of an automaton", to + 1, self.max_states)
+                self.rows.append(None)
+                self.keys.append(key)
+                self.known[key] = to
+            made.append((lo, hi, to))
+        self.edges += len(made)
+        if self.edges > self.max_edges:
+            raise GrammarBudget("transitions of an automaton", self.edges, self.max_edges)
+        row = self.rows[state] = tuple(made)
         return row
 
     def step(self, state: int, byte: int) -> int:

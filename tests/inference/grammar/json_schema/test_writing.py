@@ -127,11 +127,11 @@ def test_c_is_the_twin(schema: Any) -> None:
         ({"type": "array", "uniqueItems": True, "items": {"enum": [1, 2]}}, "[1,", "1"),
         ({"type": "object", "required": ["a"], "properties": {"a": True}}, "{", "}"),
         ({"type": "object", "maxProperties": 1, "required": ["a"]}, '{"', "b"),
-        ({"type": "object"}, '{"a":1,"a', '"'),
+        ({"type": "object", "minProperties": 2}, '{"a":1,"a', '"'),
     ],
 )
 def test_a_dead_end_is_not_begun(schema: Any, begun: str, refused: str) -> None:
-    machine = compile_schema(schema, **({"writing": False} if schema == {"type": "object"} else {})).twin()
+    machine = compile_schema(schema, writing="minProperties" not in schema).twin()
     state = machine.start
     for byte in begun.encode():
         state = machine.step(state, byte)

@@ -16,11 +16,13 @@ Documents are read as I-JSON (RFC 7493) has it: no name twice in an object, no h
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cache
+from sys import getrecursionlimit
 from typing import Any
 
+from zigllama.errors import GrammarBudget
 from zigllama.foundation.native_json_schema import JsonSchemaMachine, json_schema_machine
-from zigllama.inference.grammar import machine
+from zigllama.inference.grammar.renewed import Renewed
 
 from .options import Json, Options
 from .plans import Plans
@@ -28,7 +30,7 @@ from .tables import Tables
 from .transducer import Transducer
 from .values import parse
 
-__all__ = ["CompiledSchema", "Options", "compile_schema"]
+__all__ = ["CompiledSchema", "Options", "any_json", "compile_schema"]
 
 
 class CompiledSchema:
@@ -36,32 +38,39 @@ class CompiledSchema:
 
     def __init__(self, schema: Json, options: Options) -> None:
         self.schema, self.options = schema, options
-        self.plans = Plans(schema, options)
+        self._plans: Plans | None = Plans(schema, options)  # of the first machine; what it comes to is its own
+        self._exact = Renewed(lambda: self._transducer(replace(self.options, writing=False)))
 
     def native(self) -> JsonSchemaMachine:
-        """The machine in C. To be called once: the plans are its own."""
-        return json_schema_machine(Tables(self.plans), self.plans.first.number, self.plans.last.number)
+        """A machine in C."""
+        plans, self._plans = self._plans, None
+        plans = Plans(self.schema, self.options) if plans is None else plans
+        return json_schema_machine(Tables(plans), plans.first.number, plans.last.number)
 
     def twin(self) -> Transducer:
         """The same machine in Python, with plans of its own: another thread may be using the one in C."""
-        plans = Plans(self.schema, self.options)
-        return Transducer(plans.first, plans.last)
+        return self._transducer(self.options)
 
-    @cached_property
-    def _exact(self) -> Transducer:
-        plans = Plans(self.schema, replace(self.options, writing=False))
+    def _transducer(self, options: Options) -> Transducer:
+        plans = Plans(self.schema, options)
         return Transducer(plans.first, plans.last)
 
     def accepts(self, document: bytes) -> bool:
         """Whether a document is valid, in whatever spelling of JSON."""
-        return machine.accepts(self._exact, document)
+        return self._exact.accepts(document)
 
     def check(self, text: str) -> None:
         """Look at a document once more. Raises ValueError for one that is not valid."""
         raw = text.encode()
-        n, state = machine.run(self._exact, raw)
-        if n < len(raw) or not self._exact.finished(state):
+        n, finished = self._exact.read(raw)
+        if n < len(raw) or not finished:
             raise ValueError(f"the document is not valid: {n} of {len(raw)} bytes can be the beginning of one that is")
+
+
+@cache
+def any_json() -> CompiledSchema:
+    """The schema of all documents."""
+    return CompiledSchema(True, Options())
 
 
 def compile_schema(schema: Json | str | bytes, **options: Any) -> CompiledSchema:
@@ -72,4 +81,8 @@ def compile_schema(schema: Json | str | bytes, **options: Any) -> CompiledSchema
     where no document is valid.
     """
     value = parse(schema) if isinstance(schema, (str, bytes)) else schema
-    return CompiledSchema(value, Options(**options))
+    known = Options(**options)
+    try:
+        return CompiledSchema(value, known)
+    except RecursionError:
+        raise GrammarBudget("levels of recursion", getrecursionlimit(), getrecursionlimit()) from None

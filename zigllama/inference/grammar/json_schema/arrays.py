@@ -7,17 +7,19 @@ atoms have failed; how many items satisfied each `contains`; the items themselve
 
 from __future__ import annotations
 
-import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from zigllama.errors import GrammarBudget
 
 from .formula import Formula, Truth, Way, atoms_of, evaluate
 from .nodes import ItemCover, Schema
+from .outlook import Outlook
+from .prints import FEW, FINGERPRINTS, Identity, folded
 from .transducer import SPACE, TOKENS, Action, Go, Pop, Result
 
 if TYPE_CHECKING:
     from .plans import Plan, Plans, Valued
-
-FINGERPRINTS = 127
 
 
 class Items(NamedTuple):
@@ -33,7 +35,7 @@ class Items(NamedTuple):
     n: int
     failed: frozenset[int]
     hits: tuple[int, ...]
-    seen: tuple[object, ...] | None
+    seen: tuple[Identity, ...] | None
     open: tuple[frozenset[frozenset[int]], ...]
 
 
@@ -47,7 +49,8 @@ class ArrayPlan:
         self.atoms = atoms_of([*valued.formulas, *literals, *residues])
         self.identity = valued.plan.identity
         sorts = {sort: [f for f in self.atoms if f.atom[0] == sort] for sort in ("items", "contains", "unevaluated")}
-        self.sequences, self.unevaluated = sorts["items"], sorts["unevaluated"]
+        self.sequences: list[Formula] = sorts["items"]
+        self.unevaluated: list[Formula] = sorts["unevaluated"]
         self.contained: list[Schema] = list(dict.fromkeys(f.atom[1] for f in sorts["contains"]))
         self.unique = next((f for f in self.atoms if f.atom[0] == "unique"), None)
         counts: list[int] = [f.atom[1] for f in self.atoms if f.atom[0] == "count"]
@@ -55,9 +58,21 @@ class ArrayPlan:
         positions += [c.first for f in self.unevaluated for c, _ in f.atom[2]]
         hits: list[int] = [f.atom[2] for f in sorts["contains"]]
         self.hit_cap = max(hits, default=0)
-        self.cap = max([*counts, *positions, 0])
+        self.cap = max([*counts, *positions, int(self.unique is not None)])
         self.positions = max([*positions, 0])  # from there on all items are alike
         self._known: dict[Any, Any] = {}
+        self.outlook = Outlook(self) if plans.writing and self._far() else None
+
+    def _far(self) -> bool:
+        """Whether more than the number of items decides how it can end."""
+        for way in self.valued.ways:
+            wanted = way.wanted
+            sorts = {(f.atom[0], want) for f, want in wanted.items()}
+            plain = sorts <= {("count", True), ("count", False), ("items", True), ("contains", True), ("unique", True)}
+            beside = sorts & {("count", False), ("unique", True)} if ("contains", True) in sorts else ()
+            if way.residues or not plain or beside or (("unique", True) in sorts and self.positions):
+                return True
+        return self.unique is not None and any(not way.wanted.get(self.unique) for way in self.valued.ways)
 
     def none(self) -> Items:
         """Before the first item."""
@@ -113,7 +128,7 @@ class ArrayPlan:
         if not self.valued.plan.allows(satisfied):
             return None
         identity = folded(("a", *items.seen), self.plans.writing) if self.identity and items.seen is not None else None
-        return None if identity in self.valued.plan.excluded else Result(satisfied, identity)
+        return None if identity and self.valued.plan.barred.bars(identity) else Result(satisfied, identity)
 
     def possible(self, items: Items, way: Way) -> bool:
         """Whether a way is still open, as far as what has been read goes."""
@@ -129,9 +144,25 @@ class ArrayPlan:
     def ways(self, items: Items) -> list[Way]:
         """The ways that are still open and can be gone to their end."""
         key = ("ways", items)
-        if key not in self._known:
-            self._known[key] = [w for w in self.valued.ways if self.possible(items, w) and self.reachable(items, w)]
-        return cast(list[Way], self._known[key])
+        if key in self._known:
+            return cast(list[Way], self._known[key])
+        found = [w for w in self.valued.ways if self.possible(items, w) and self.reachable(items, w)]
+        if found and self.outlook is not None and not self.outlook.finishes(items):
+            found = []
+        if found and self.valued.plan.barred and not self._differs(items, found):
+            found = []
+        if not self.plans.asking:  # what is false then may be true later
+            self._known[key] = found
+        return found
+
+    def _differs(self, items: Items, ways: list[Way]) -> bool:
+        """Whether the array can come to be another than those that must not come; as far as its items are few."""
+        if self.answers(items) is not None:
+            return True
+        ways = [w for w in ways if (room := self._room(items, w)[1]) is None or room > 0]
+        plan = self.next_plan(items, ways)
+        found = plan.outcomes()
+        return found is None or any(self.add(items, plan, Result(so, i)) is not None for i, so in found.items())
 
     def _room(self, items: Items, way: Way) -> tuple[int, int | None]:
         """How many more items a way needs, and how many it can have."""
@@ -156,6 +187,9 @@ class ArrayPlan:
         if self.unique is not None and need > 1 and way.wanted.get(self.unique):
             size = self.next_plan(items, [way]).size()
             if size is not None and need > size and items.n >= self.positions:
+                return False
+            if size is None and self.plans.writing and need > FINGERPRINTS - len(items.seen or ()):
+                self.plans.short = GrammarBudget("items that are told apart", need, FINGERPRINTS)
                 return False
         # position by position, as long as the items' schemas differ
         last = max(self.positions, items.n)
@@ -228,11 +262,20 @@ class ArrayPlan:
                         must.add(index[schema])
             if not must & must_not:
                 goal[(frozenset(must), frozenset(must_not))] = None
-        excluded: frozenset[object] = frozenset()
+        excluded: frozenset[Identity] = frozenset()
         if items.seen and self.unique is not None and all(way.wanted.get(self.unique) for way in ways):
             excluded = frozenset(items.seen)
-        plan = self.plans.plan(schemas, tuple(goal), items.seen is not None, excluded)
-        self._known[key] = plan
+        wanted_goal = tuple(goal)
+        ahead = None if self.outlook is None else self.outlook.goal(items)
+        if ahead is not None and self.outlook is not None:
+            schemas, (wanted_goal, barred) = self.outlook.asked, ahead
+            excluded |= barred
+        plan = self.plans.plan(schemas, wanted_goal, items.seen is not None, excluded)
+        if self.valued.plan.barred and (found := plan.outcomes()):
+            same = {i for i, so in found.items() if self.add(items, plan, Result(so, i)) is None}
+            plan = self.plans.plan(schemas, wanted_goal, True, excluded | same)
+        if not self.plans.asking or not (self.outlook or self.valued.plan.barred):
+            self._known[key] = plan
         return plan
 
     def _may_count(self, items: Items, path: Formula, wanted: dict[Formula, bool]) -> bool:
@@ -241,18 +284,24 @@ class ArrayPlan:
 
     def add(self, items: Items, plan: Plan, result: Result) -> Items | None:
         """With one more item; None where no way is left."""
-        satisfied = dict(zip(plan.schemas, result.satisfied, strict=True))
+        after = self.added(items, dict(zip(plan.schemas, result.satisfied, strict=True)))
+        seen = items.seen
+        if seen is not None:
+            failed = after.failed
+            if self.unique is not None and result.identity in seen:
+                failed |= {self.unique.number}
+            seen = (*seen, result.identity)
+            if not self.identity and self.unique is not None and self.unique.number in failed:
+                seen = None
+            after = after._replace(failed=failed, seen=seen)
+        return after if self.ways(after) else None
+
+    def added(self, items: Items, satisfied: Mapping[Schema, bool]) -> Items:
+        """With one more item, of which this is true; whether it was there before is not looked at."""
         asked, placed = self.asked(items)
         failed = set(items.failed)
         failed.update(f.number for f, s in asked if f.atom[0] == "items" and not satisfied[s])
         hits = tuple(min(n + satisfied[s], self.hit_cap) for n, s in zip(items.hits, self.contained, strict=True))
-        seen = items.seen
-        if seen is not None:
-            if self.unique is not None and result.identity in seen:
-                failed.add(self.unique.number)
-            seen = (*seen, result.identity)
-            if not self.identity and self.unique is not None and self.unique.number in failed:
-                seen = None
         still_open = []
         for number, f in enumerate(self.unevaluated):
             sets = items.open[number]
@@ -263,12 +312,30 @@ class ArrayPlan:
                         here.add(i)
                 sets = sets | {frozenset(here)}
             still_open.append(sets)
-        after = Items(min(items.n + 1, self.cap), frozenset(failed), hits, seen, tuple(still_open))
-        return after if self.ways(after) else None
+        return Items(min(items.n + 1, self.cap), frozenset(failed), hits, items.seen, tuple(still_open))
 
-    def can_end(self, items: Items) -> bool:
-        """Whether the array may end here."""
-        return self.answers(items) is not None
+    def outcomes(self) -> dict[Any, tuple[bool, ...]] | None:
+        """All arrays there are, as identities, with what they satisfy; None: too many to look for."""
+        found: dict[Any, tuple[bool, ...]] = {}
+        todo = [self.none()]
+        seen = set(todo)
+        while todo:
+            items = todo.pop()
+            ended = self.answers(items)
+            if ended is not None:
+                found[ended.identity] = ended.satisfied
+            if not self.can_go_on(items):
+                continue
+            plan = self.item_plan(items)
+            those = plan.outcomes()
+            if those is None or len(seen) > 4 * FEW:
+                return None
+            for identity, satisfied in those.items():
+                after = self.add(items, plan, Result(satisfied, identity))
+                if after is not None and after not in seen:
+                    seen.add(after)
+                    todo.append(after)
+        return found
 
     def can_go_on(self, items: Items) -> bool:
         """Whether another item may come."""
@@ -283,26 +350,7 @@ class ArrayPlan:
 
     def can_finish(self) -> bool:
         """Whether there is an array."""
-        none = self.none()
-        return any(self.possible(none, w) and self.reachable(none, w) for w in self.valued.ways)
-
-
-def folded(identity: tuple[Any, ...], writing: bool) -> tuple[object, ...]:
-    """An array's or object's identity; when writing a number of FINGERPRINTS, as a string's is then."""
-    if not writing:
-        return identity
-    total = 0
-    if identity[0] == "o":
-        for member in identity[1]:
-            total += _number(member)
-    else:
-        for item in identity[1:]:
-            total = total * 31 + _number(item) + 1
-    return (identity[0], total % FINGERPRINTS)
-
-
-def _number(identity: object) -> int:
-    return zlib.crc32(repr(identity).encode())
+        return bool(self.ways(self.none()))
 
 
 class Within:

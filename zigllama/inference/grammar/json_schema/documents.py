@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from urllib.parse import unquote, urldefrag, urljoin
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from zigllama.errors import BadSchema, GrammarBudget, UnsupportedSchema
 
 from .metaschemas import metaschema
 from .options import Json, Options
+from .values import plain
 
 DIALECTS = {
     "http://json-schema.org/draft-04/schema": 4,
@@ -83,6 +84,7 @@ def join(base: str, reference: str) -> str:
     """A reference resolved against a base URI (RFC 3986); a mere fragment against any base, a URN's too."""
     if not reference or reference.startswith("#"):
         return urldefrag(base).url + reference
+    urlsplit(reference)
     return urljoin(base, reference)
 
 
@@ -126,6 +128,7 @@ class Documents:
 
     def _add(self, uri: str, document: Json, draft: int) -> Resource:
         """Take a whole document in."""
+        plain(document)
         self._keep.append(document)
         root = Resource(uri, document, self._draft(document, draft, ""), "")
         self.resources.setdefault(uri, root)
@@ -160,7 +163,10 @@ class Documents:
         """Enter what names this schema has; the resource that it stands in."""
         name = identifier(value, self._draft(value, home.draft, pointer) if "$schema" in value else home.draft)
         if name is not None and not name.startswith("#"):
-            uri = urldefrag(join(home.uri, name)).url
+            try:
+                uri = urldefrag(join(home.uri, name)).url
+            except ValueError as error:
+                raise BadSchema(pointer, f"{name!r:.120} is no URI: {error}") from None
             draft = self._draft(value, home.draft, pointer)
             home = Resource(uri, value, draft, pointer)
             self.resources[uri] = home
@@ -204,7 +210,10 @@ class Documents:
         """What a reference leads to, and the anchor by which it does, if it does so. Raises UnsupportedSchema for what
         is outside, BadSchema for what is not there.
         """
-        base, fragment = urldefrag(join(at.resource.uri, reference))
+        try:
+            base, fragment = urldefrag(join(at.resource.uri, reference))
+        except ValueError as error:
+            raise BadSchema(at.pointer, f"{keyword} {reference!r:.120} is no URI: {error}") from None
         home = self._resource(base, at, keyword)
         fragment = unquote(fragment)
         key = (base, fragment)

@@ -8,6 +8,7 @@ asked for.
 from __future__ import annotations
 
 import itertools
+import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -20,9 +21,41 @@ from zigllama.inference.grammar import dfa, regex
 from zigllama.inference.grammar.ir import ANY_CHAR, Repeat
 
 DEAD = -1
+KEPT = 512  # expressions
 MOST_STATES = 4_000  # of a product that is searched for a string
 MOST_LENGTH = 4_000  # characters up to which lengths are told apart in such a search
 Row = Sequence[tuple[int, int, int]]
+
+
+# UTF-8 as an automaton: state -> [(lowest, highest, next)], 0 between characters
+UTF8 = {
+    0: (
+        (32, 127, 0),
+        (194, 223, 1),
+        (224, 224, 4),
+        (225, 236, 2),
+        (237, 237, 5),
+        (238, 239, 2),
+        (240, 240, 6),
+        (241, 243, 3),
+        (244, 244, 7),
+    ),
+    1: ((0x80, 0xBF, 0),),
+    2: ((0x80, 0xBF, 1),),
+    3: ((0x80, 0xBF, 2),),
+    4: ((0xA0, 0xBF, 1),),
+    5: ((0x80, 0x9F, 1),),
+    6: ((0x90, 0xBF, 2),),
+    7: ((0x80, 0x8F, 2),),
+}
+
+
+def utf8_step(state: int, byte: int) -> int:
+    """The state after a byte, or DEAD."""
+    for lo, hi, after in UTF8[state]:
+        if lo <= byte <= hi:
+            return after
+    return DEAD
 
 
 class Language(Protocol):
@@ -38,12 +71,26 @@ class Language(Protocol):
         """Whether the string may end here."""
 
 
-@lru_cache(maxsize=512)
+_expressions: OrderedDict[str, Language] = OrderedDict()
+_lock = threading.Lock()
+
+
 def _expression(source: str) -> Language:
+    """Of an expression, shared by all that ask for it, until what they have come to is half of what it may make."""
+    with _lock:
+        found = _expressions.get(source)
+        if found is not None and not (isinstance(found, dfa.Lazy) and found.worn):
+            _expressions.move_to_end(source)
+            return found
     try:
-        return dfa.lazy(regex.expression(source))
+        found = dfa.lazy(regex.expression(source))
     except EmptyLanguage:
-        return Texts([])
+        found = Texts([])
+    with _lock:
+        _expressions[source] = found
+        if len(_expressions) > KEPT:
+            _expressions.popitem(last=False)
+    return found
 
 
 def found_in(source: str, pointer: str, keyword: str) -> Language:
@@ -208,6 +255,26 @@ class Both:
         if self.most is not None:
             span &= (1 << (self.most - max(count, self.least) + 1)) - 1 if self.most >= self.least else 0
         return span != 0
+
+    def texts(self, most: int) -> list[bytes] | None:
+        """All strings, where they are no more than `most`; None: more, or it takes too long to say."""
+        found: list[bytes] = []
+        todo: list[tuple[State, int, bytes]] = [(self.start, 0, b"")] if self.live(self.start, 0) else []
+        patience = 32 * most
+        while todo:
+            state, count, text = todo.pop()
+            if self.finished(state, count):
+                found.append(text)
+            for lo, hi, after in self.edges(state):
+                n = count + (not 0x80 <= lo <= 0xBF)
+                if self.live(after, n):
+                    patience -= hi - lo + 1
+                    if patience < 0:
+                        return None
+                    todo += [(after, n, text + bytes((byte,))) for byte in range(lo, hi + 1)]
+            if len(found) > most:
+                return None
+        return found
 
     def _search(self, state: State) -> bool:
         """A walk from a state to one where a string may end."""

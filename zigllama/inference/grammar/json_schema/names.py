@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from .formula import Way
 from .languages import DEAD, joined
-from .strings import longer
+from .prints import longer
 from .transducer import Result
 
 if TYPE_CHECKING:
@@ -24,6 +25,26 @@ class Key(NamedTuple):
     matches: tuple[bool, ...]
     named: tuple[bool, ...]
     text: bytes | int | None
+
+
+class Facts:
+    """What a way asks of names and their number: those that must come, that must not, how many at least and most."""
+
+    __slots__ = ("barred", "least", "most", "names", "wanted")
+
+    def __init__(self, way: Way) -> None:
+        self.wanted = way.wanted
+        has = [(f.atom[1], want) for f, want in way.literals if f.atom[0] == "has"]
+        self.names: frozenset[str] = frozenset(name for name, want in has if want)
+        self.barred: frozenset[str] = frozenset(name for name, want in has if not want)
+        self.least, self.most = 0, None
+        for f, want in way.literals:
+            if f.atom[0] == "count":
+                n: int = f.atom[1]
+                if want:
+                    self.least = max(self.least, n)
+                else:
+                    self.most = n - 1 if self.most is None else min(self.most, n - 1)
 
 
 class Name:
@@ -59,6 +80,12 @@ class Name:
         said = plan.name_text(members, plan.ways(members)) if plan.naming else None
         text = None if not plan.tracked else 0 if plans.writing else b""
         return plans.place(Name, plan, members, 0, 0, (0,) * len(plan.automata), said, text)
+
+    @property
+    def searched(self) -> bool:
+        """Whether the name may come to be one that has come already, or one that two languages have not in common."""
+        plan = self.plan
+        return self.plans.writing and (bool(self.members.others) or bool(plan.naming and plan.languages))
 
     @staticmethod
     def unknown(plans: Plans, plan: ObjectPlan, members: Members) -> Name | None:

@@ -15,10 +15,12 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from .ends import can_end
 from .formula import Formula, Way, atoms_of, evaluate
 from .languages import DEAD, Texts
+from .prints import FEW, of_number
 from .transducer import Action, Go, Over, Result
-from .values import exact, is_multiple, normal
+from .values import EXACTLY, exact, is_multiple, normal, spelled
 
 if TYPE_CHECKING:
     from .plans import Plans, Valued
@@ -31,7 +33,6 @@ ENDS = frozenset(("0", "1", ".1", "e1"))
 DIGITS = tuple(sorted({c for b in b"+-.eE0123456789" for c in (b, b + 1)}))
 SIGNS = tuple(sorted({c for b in b"+-.eE0" for c in (b, b + 1)} | {0x3A}))
 SLACK = 6  # decimals that a number may have beyond those of its bounds
-FINGERPRINTS = 127  # when writing, numbers that must differ are told apart by one of so many
 ENUMERATED = 512  # numbers that are looked at one by one
 SPANS_KEPT, MOST_KEPT = 64, 4096  # spans whose beginnings are kept, and how many of each
 
@@ -53,12 +54,6 @@ def next_phase(phase: str, byte: int) -> str | None:
     if byte in b"eE":
         return "e" if phase in ("0", "1", ".1") else None
     return None
-
-
-def spelled(value: Decimal) -> str:
-    """A number in digits, as few as it can have."""
-    text = format(normal(value), "f")
-    return "0" if text in ("-0", "0") else text
 
 
 def _decimals(value: Decimal) -> int:
@@ -131,14 +126,15 @@ class Span:
         self.plain = not self.excluded and not self.not_steps
         self.empty = not self.any_in(self.least, self.most)
 
-    def size(self) -> int | None:
-        """How many numbers there are; None: many."""
+    def values(self) -> set[Decimal] | None:
+        """All numbers there are; None: many."""
         if self.texts is not None:
-            return len(self.texts.texts)
-        count = (self.most - self.least) // self.step + 1
-        if count > ENUMERATED or not self.stepped:
+            return {Decimal(text.decode()) for text in self.texts.texts}
+        first = -(-self.least // self.step) * self.step
+        if not self.stepped or (self.most - first) // self.step >= ENUMERATED:
             return None
-        return sum(self.any_in(v, v) for v in range(self.least, self.most + 1))
+        here = range(first, self.most + 1, self.step)
+        return {normal(Decimal(v).scaleb(-self.decimals, EXACTLY)) for v in here if self.any_in(v, v)}
 
     def any_in(self, low: int, high: int) -> bool:
         """Whether an allowed number lies in a range."""
@@ -292,11 +288,12 @@ class NumberPlan:
         self.asked = atoms_of(valued.formulas)
         self.identity = valued.plan.identity
         self.free = not self.asked and not self.identity
-        self.excluded = valued.plan.excluded
-        barred = [i[1] for i in self.excluded if i[0] == "n" and isinstance(i[1], Decimal)]
+        self.barred = valued.plan.barred
+        barred = [i[1] for i in self.barred.whole if i[0] == "n" and isinstance(i[1], Decimal)]
         made = [] if self.free else [Span(way, plans.options.digits, barred) for way in valued.ways]
         self.spans = [span for span in made if not span.empty]
         self.exactly = valued.fixed is None or (self.identity and (not plans.writing or self.size() is not None))
+        self.searched = plans.writing and self.identity and (bool(self.barred) or not self.exactly)
         self._same: dict[Any, str] = {}
         ways = valued.ways if plans.writing and not self.identity and valued.fixed is not None else ()
         simple = len(ways) == 1 and not ways[0].residues and len(self.spans) == 1 and self.spans[0].texts is None
@@ -304,22 +301,34 @@ class NumberPlan:
 
     def can_finish(self) -> bool:
         """Whether there is a number."""
-        return self.free or bool(self.spans)
+        if self.free or not self.searched:
+            return self.free or bool(self.spans)
+        return any(self.begin(byte) is not None for byte in b"0123456789-")
+
+    def outcomes(self) -> dict[Any, tuple[bool, ...]] | None:
+        """All numbers there are, as identities, with what they satisfy; None: many."""
+        values = [span.values() for span in self.spans]
+        if self.free or None in values or not self.identity:
+            return None
+        results = [self.result(spelled(v)) for v in sorted({v for each in values for v in each or ()})]
+        return {r.identity: r.satisfied for r in results if r is not None} if len(results) <= FEW else None
 
     def size(self) -> int | None:
         """How many numbers there are; None: many."""
-        sizes = [span.size() for span in self.spans]
-        return None if self.free or None in sizes else sum(n for n in sizes if n is not None)
+        found: set[Decimal] = set()
+        for span in self.spans:
+            values = span.values()
+            if values is None:
+                return None
+            found |= values
+        return None if self.free else sum(not self.barred.bars(("n", value)) for value in found)
 
     def print_of(self, text: str) -> Any:
         """A number's identity: what it is, or when writing a fingerprint of its text, which has no zeros at the end of
         its fraction then."""
         if self.exactly:
             return ("n", normal(Decimal(text)))
-        found = 0
-        for c in text:
-            found = (found * 10 + int(c) if c.isdigit() else found * 7 + 64) % FINGERPRINTS
-        return ("n", found)
+        return ("n", of_number(text))
 
     def begin(self, byte: int) -> Digits | None:
         """After the first byte."""
@@ -327,6 +336,11 @@ class NumberPlan:
 
     def at(self, phase: str, text: str, byte: int) -> Digits | None:
         """After one more byte."""
+        after = self.goes_on(phase, text, byte)
+        return after if after is None or not self.searched or can_end(after, self.plans.ends) else None
+
+    def goes_on(self, phase: str, text: str, byte: int) -> Digits | None:
+        """The same, but for numbers that may come to be one that must not come."""
         after = next_phase(phase, byte)
         if after is None:
             return None
@@ -380,7 +394,7 @@ class NumberPlan:
         if not self.exactly and ("." in text and text.endswith("0")):
             return None
         identity = self.print_of(text)
-        return None if identity in self.excluded else Result(satisfied, identity)
+        return None if self.barred.bars(identity) else Result(satisfied, identity)
 
 
 class Digits:
@@ -398,6 +412,14 @@ class Digits:
             return None if after is None else Go(after)
         result = self.ended()
         return None if result is None else Over(result)
+
+    def feed(self, byte: int) -> Digits | None:
+        """After one more byte, whether it can end or not."""
+        return self.plan.goes_on(self.phase, self.text or "", byte)
+
+    def close(self) -> Result | None:
+        """As `ended`."""
+        return self.ended()
 
     def like(self) -> None:
         """No other place is known where all but whitespace does the same."""

@@ -1,29 +1,30 @@
 """Objects: which properties may come, in any order, and when the object may end.
 
 Names that the schemas mention are *known* to the plan; the rest are told apart only by the patterns found in them. A
-known name never comes twice. Nor does any other, except when writing, where its coming twice could change no answer.
+known name never comes twice. Nor does any other, except where its coming twice could change no answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from .arrays import folded
+from zigllama.errors import GrammarBudget
+
+from .ends import can_end
 from .formula import Formula, Truth, Way, atoms_of, evaluate
 from .languages import DEAD, Both, Texts, every_text
-from .names import Key, Name
+from .names import Facts, Key, Name
 from .nodes import NameCover, Schema
+from .outlook import MemberOutlook, differs, outcomes
+from .prints import FINGERPRINTS, folded
 from .strings import Quoted
 from .transducer import SPACE, TOKENS, Action, Go, Pop, Push, Result
+from .unknown import PATTERNS, any_named, few_names
 
 if TYPE_CHECKING:
     from .plans import Plan, Plans, Valued
-
-PATTERNS = 5  # up to so many, all combinations of them are looked at to see which names are possible
-
-
 T = TypeVar("T")
 
 
@@ -45,26 +46,6 @@ class Members(NamedTuple):
     failed: frozenset[int]
     open: tuple[frozenset[frozenset[int]], ...]
     identity: frozenset[object] | None
-
-
-class Facts:
-    """What a way asks of names and their number: those that must come, that must not, how many at least and most."""
-
-    __slots__ = ("barred", "least", "most", "names", "wanted")
-
-    def __init__(self, way: Way) -> None:
-        self.wanted = way.wanted
-        has = [(f.atom[1], want) for f, want in way.literals if f.atom[0] == "has"]
-        self.names: frozenset[str] = frozenset(name for name, want in has if want)
-        self.barred: frozenset[str] = frozenset(name for name, want in has if not want)
-        self.least, self.most = 0, None
-        for f, want in way.literals:
-            if f.atom[0] == "count":
-                n: int = f.atom[1]
-                if want:
-                    self.least = max(self.least, n)
-                else:
-                    self.most = n - 1 if self.most is None else min(self.most, n - 1)
 
 
 class ObjectPlan:
@@ -97,6 +78,7 @@ class ObjectPlan:
         self.patterns = list(patterns)
         self.languages = [plans.schemas.expression(source, "", "patternProperties") for source in self.patterns]
         self.automata = [*self.languages, every_text()] if self.languages else []
+        self.outlook: MemberOutlook | None = None
         self.facts = {id(way): Facts(way) for way in valued.ways}
         # A name that comes twice may change an answer: what is counted may be too many; a value that is the last of its
         # name may make up for one that failed. One property is one, however often it comes; and one too many counted
@@ -105,10 +87,25 @@ class ObjectPlan:
             way.residues or any(not want for f, want in way.literals if f.atom[0] != "count") for way in valued.ways
         )
         counting = bool(counts) and (open_answer or any(facts.least > 1 for facts in self.facts.values()))
-        self.tracked = not plans.writing or self.identity or counting
+        self.tracked = self.identity or (counting if plans.writing else bool(counts) or open_answer)
         self.careful = not self.tracked and open_answer and self._value_of_others_counts()
         self._cache: dict[Any, Any] = {}
+        few = few_names(self) if self.tracked and plans.writing else None
+        self.closed = few is not None  # all names that may ever come are known
+        if few:
+            self.known |= {raw: raw.decode() for raw in few}
+            self.trie = Texts(list(self.known))
+        if plans.writing and self._far():
+            self.outlook = MemberOutlook(self)
         self._last: tuple[Members, Way, tuple[frozenset[str], int, int | None]] | None = None
+
+    def _far(self) -> bool:
+        """Whether more than names and their number decides how it can end."""
+        for way in self.valued.ways:
+            negative = {f.atom[0] for f, want in way.literals if not want} - {"count", "has"}
+            if way.residues or negative:
+                return True
+        return False
 
     def _value_of_others_counts(self) -> bool:
         """Whether an answer may depend on the value of a property that is not known, and not only on its name."""
@@ -119,7 +116,7 @@ class ObjectPlan:
     def like(self, m: Members, free: list[Both] | bool) -> Members:
         """The first members after which the same names that are not known may come."""
         key = ("like", tuple(map(id, free)) if isinstance(free, list) else free)
-        return self._kept(key, lambda: m)
+        return self.kept(key, lambda: m)
 
     def none(self) -> Members:
         """Before the first property."""
@@ -133,10 +130,13 @@ class ObjectPlan:
 
     def can_finish(self) -> bool:
         """Whether there is an object."""
-        none = self.none()
-        return any(self.possible(none, w) and self.reachable(none, w) for w in self.valued.ways)
+        return bool(self.ways(self.none()))
 
-    def _kept(self, key: Any, make: Callable[[], T]) -> T:
+    def outcomes(self) -> dict[Any, tuple[bool, ...]] | None:
+        """All objects there are, as identities, with what they satisfy; None: too many to look for."""
+        return outcomes(self)
+
+    def kept(self, key: Any, make: Callable[[], T]) -> T:
         """What has been found before; nothing is kept while it is still being found out what can be finished."""
         if key in self._cache:
             return cast(T, self._cache[key])
@@ -187,7 +187,7 @@ class ObjectPlan:
         if not self.valued.plan.allows(satisfied):
             return None
         identity = folded(("o", m.identity), self.plans.writing) if self.identity else None
-        return None if identity in self.valued.plan.excluded else Result(satisfied, identity)
+        return None if identity and self.valued.plan.barred.bars(identity) else Result(satisfied, identity)
 
     def possible(self, m: Members, way: Way) -> bool:
         """Whether a way is still open, as far as what has been read goes."""
@@ -200,9 +200,14 @@ class ObjectPlan:
 
     def ways(self, m: Members) -> list[Way]:
         """The ways that are still open and can be gone to their end."""
-        return self._kept(
-            ("ways", m), lambda: [w for w in self.valued.ways if self.possible(m, w) and self.reachable(m, w)]
-        )
+
+        def look() -> list[Way]:
+            found = [w for w in self.valued.ways if self.possible(m, w) and self.reachable(m, w)]
+            if found and self.outlook is not None and not self.outlook.finishes(m):
+                return []
+            return found if not self.valued.plan.barred or differs(self, m, found) else []
+
+        return self.kept(("ways", m), look)
 
     def missing(self, m: Members, way: Way) -> tuple[frozenset[str], int, int | None]:
         """Names that a way still needs, how many properties it still needs, how many it can have."""
@@ -227,13 +232,16 @@ class ObjectPlan:
                 name not in m.seen and self.allowed(m, name, self.matches(name), [way]) for name in self.known.values()
             )
             return more >= need
+        if self.plans.writing and self.tracked and need > len(names) + FINGERPRINTS - len(m.others or ()):
+            self.plans.short = GrammarBudget("names that are told apart", need, FINGERPRINTS)
+            return False
         return True
 
     # --- names --------------------------------------------------------------------------------------------------------
 
     def matches(self, name: str) -> tuple[bool, ...]:
         """Which patterns are found in a known name."""
-        return self._kept(("matches", name), lambda: tuple(_found(language, name) for language in self.languages))
+        return self.kept(("matches", name), lambda: tuple(_found(language, name) for language in self.languages))
 
     def named_so(self, name: str) -> tuple[bool, ...]:
         """Of each "names" atom, whether a known name satisfies its schema."""
@@ -241,7 +249,7 @@ class ObjectPlan:
         def look() -> tuple[bool, ...]:
             return tuple(self.plans.satisfies(f.atom[1], name) for f in self.naming)
 
-        return self._kept(("named", name), look) if self.naming else ()
+        return self.kept(("named", name), look) if self.naming else ()
 
     def open_to(self, m: Members, name: str | None, ways: list[Way]) -> list[Way]:
         """The ways on which a name may come next: there is room for it beside those that are needed, and it is not
@@ -270,6 +278,8 @@ class ObjectPlan:
 
     def free(self, m: Members, ways: list[Way]) -> list[Both] | bool:
         """Whether names that are not known may come: False, True, or the sets of those that may."""
+        if self.closed:
+            return False
         if self.naming and self.name_text(m, ways) is None:
             return False
         if not self.languages:
@@ -281,7 +291,7 @@ class ObjectPlan:
             if self.allowed(m, None, matches, ways):
                 members = [*zip(self.automata, (*matches, True), strict=True), (self.trie, False)]
                 both = self.plans.both(("name", self, matches), members)
-                if both.live(both.start, 0):
+                if both.live(both.start, 0) and (not self.naming or any_named(self, matches, ways)):
                     found.append(both)
         return found
 
@@ -297,10 +307,15 @@ class ObjectPlan:
             ]
             return Texts(names), self.free(m, ways)
 
-        return self._kept(("next", m), look)
+        return self.kept(("next", m), look)
 
     def name_text(self, m: Members, ways: list[Way]) -> Any:
         """What the "names" atoms ask of the next name (a listener), or None where no name is possible."""
+        made = self.name_plan(ways)
+        return None if made is None else made.begin()
+
+    def name_plan(self, ways: list[Way]) -> Any:
+        """The same as a plan."""
         schemas = tuple(f.atom[1] for f in self.naming)
         goal: dict[Any, None] = {}
         for way in ways:
@@ -309,7 +324,7 @@ class ObjectPlan:
         if not goal:
             return None
         made = self.plans.plan(schemas, tuple(goal), False).of_kind("string")
-        return made.begin() if made is not None and made.can_finish() else None
+        return made if made is not None and made.can_finish() else None
 
     # --- values -------------------------------------------------------------------------------------------------------
 
@@ -343,7 +358,8 @@ class ObjectPlan:
 
     def value_plan(self, m: Members, name: str | None, matches: tuple[bool, ...], ways: list[Way]) -> Plan:
         """The plan of a property's value, for some ways."""
-        key = ("value", m.failed, m.open and m, name, matches, tuple(map(id, ways)))
+        whole = m if m.open or self.outlook is not None or self.valued.plan.barred else None
+        key = ("value", m.failed, whole, name, matches, tuple(map(id, ways)))
         if key in self._cache:
             return cast("Plan", self._cache[key])
         asked, placed = self.asked(m, name, matches)
@@ -364,8 +380,17 @@ class ObjectPlan:
                     if not any(self._may_count(m, covers[i][1], wanted) for i in here):
                         must.add(index[schema])
             goal[(frozenset(must), frozenset())] = None
-        plan = self.plans.plan(schemas, tuple(goal), self.identity)
-        self._cache[key] = plan
+        wanted_goal = tuple(goal)
+        if self.outlook is not None:
+            ahead = self.outlook.goal(m, name, matches, schemas)
+            wanted_goal = wanted_goal if ahead is None else ahead
+        plan = self.plans.plan(schemas, wanted_goal, self.identity)
+        if self.valued.plan.barred and name is not None and (found := plan.outcomes()):
+            this = Key(name, matches, self.named_so(name), None)
+            same = frozenset(i for i, so in found.items() if self.add(m, this, Result(so, i), plan) is None)
+            plan = self.plans.plan(schemas, wanted_goal, True, same)
+        if not self.plans.asking or not (self.outlook or self.valued.plan.barred):
+            self._cache[key] = plan
         return plan
 
     def _may_count(self, m: Members, path: Formula, wanted: dict[Formula, bool]) -> bool:
@@ -377,10 +402,16 @@ class ObjectPlan:
         ways = self.open_to(m, key.name, self.ways(m))
         return self.value_plan(m, key.name, key.matches, ways)
 
-    def add(self, m: Members, key: Key, result: Result) -> Members | None:
-        """With one more property; None where no way is left."""
-        plan = self.plan_of(m, key)
-        satisfied = dict(zip(plan.schemas, result.satisfied, strict=True))
+    def add(self, m: Members, key: Key, result: Result, plan: Plan | None = None) -> Members | None:
+        """With one more property; None where no way is left. `plan`: of its value, if not `plan_of`'s."""
+        plan = self.plan_of(m, key) if plan is None else plan
+        after = self.added(m, key, dict(zip(plan.schemas, result.satisfied, strict=True)))
+        if m.identity is not None:
+            after = after._replace(identity=m.identity | {(key.name or key.text, result.identity)})
+        return after if self.ways(after) else None
+
+    def added(self, m: Members, key: Key, satisfied: Mapping[Schema, bool]) -> Members:
+        """With one more property, of whose value this is true."""
         asked, placed = self.asked(m, key.name, key.matches)
         failed = set(m.failed)
         failed.update(f.number for f, s in asked if f.atom[0] == "properties" and not satisfied[s])
@@ -396,20 +427,21 @@ class ObjectPlan:
             others |= {key.text}
         if key.name is None and self.careful and (len(failed) > len(m.failed) or tuple(still_open) != m.open):
             others = frozenset()
-        after = Members(
+        return Members(
             m.seen if key.name is None else m.seen | {key.name},
             others,
             min(m.n + 1, self.cap),
             frozenset(failed),
             tuple(still_open),
-            None if m.identity is None else m.identity | {(key.name or key.text, result.identity)},
+            m.identity,
         )
-        return after if self.ways(after) else None
 
     def can_go_on(self, m: Members) -> bool:
         """Whether another property may come."""
         names, free = self.next_names(m)
-        return bool(names.texts) or bool(free)
+        if names.texts or not free or not m.others:
+            return bool(names.texts or free)
+        return can_end(Name.first(self.plans, self, m), self.plans.ends)
 
 
 def _encodable(text: str) -> bool:

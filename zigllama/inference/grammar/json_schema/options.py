@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zigllama.errors import InvalidArgument
+
 DRAFTS = (4, 6, 7, 2019, 2020)
 
 Json = Any  # None, bool, int, float, Decimal, str, list, dict
@@ -21,7 +23,8 @@ class Options:
     writing     True: a language model writes under the machine. Numbers with bounds have no exponent, escapes are those
                 that are needed, whitespace is bounded, no state is made that could not be finished. False: any spelling
                 that JSON has is accepted
-    whitespace  when writing: how many characters of it may stand between two tokens
+    whitespace  when writing: how many characters of it may stand between two tokens; -1: any number, whoever writes
+                counts them
     digits      when writing: how many digits a number that something is asked of may have, unless its bounds have more
     depth       how deep schemas and values in them may be nested
     in_place    how many schemas may stand in place of one another (through $ref, allOf and so on)
@@ -35,3 +38,14 @@ class Options:
     digits: int = 15
     depth: int = 200
     in_place: int = 80
+
+    def __post_init__(self) -> None:
+        if type(self.draft) is not int or self.draft not in DRAFTS:
+            known = ", ".join(map(str, DRAFTS))
+            raise InvalidArgument(
+                f"draft is {self.draft!r:.60}; known are {known} (2019-09 and 2020-12 by their years)"
+            )
+        for name, least in (("whitespace", -1), ("digits", 1), ("depth", 1), ("in_place", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise InvalidArgument(f"{name} is {value!r:.60}, want a whole number from {least} on")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from zigllama.errors import EmptyLanguage, GrammarBudget
+from zigllama.errors import EmptyLanguage, GrammarBudget, GrammarError
 
 from .arrays import ArrayPlan
 from .check import check
@@ -22,6 +22,7 @@ from .nodes import Schema
 from .numbers import NumberPlan
 from .objects import ObjectPlan
 from .options import Json, Options
+from .prints import FEW, Barred
 from .schema import Schemas
 from .strings import Quoted, TextPlan
 from .transducer import SPACE, TOKENS, Action, Go, Pop, Push, Result
@@ -32,6 +33,7 @@ ANYTHING: Goal = ((frozenset(), frozenset()),)
 FIRST = {ord("{"): "object", ord("["): "array", ord('"'): "string", ord("-"): "number"}
 FIRST |= {ord("t"): "true", ord("f"): "false", ord("n"): "null"} | {ord(d): "number" for d in "0123456789"}
 PATIENCE = 20_000  # plans looked at to see whether a value can be finished at all; then it is taken for granted
+LISTED = 6  # values within one another of which all that there are is looked for
 NESTED = 40  # plans within one another, likewise
 PLACES = 200_000
 
@@ -63,8 +65,10 @@ class Plan:
         self, plans: Plans, number: int, schemas: tuple[Schema, ...], goal: Goal, identity: bool, excluded: Any
     ) -> None:
         self.plans, self.number, self.schemas, self.goal, self.identity = plans, number, schemas, goal, identity
-        self.excluded: frozenset[tuple[Any, ...]] = excluded  # identities that the value must not have
+        self.barred = Barred(excluded)  # identities that the value must not have
         self._kinds: dict[str, Any] = {}
+        self._outcomes: Any = False  # not looked for yet
+        self._listing = False
         self._alive: bool | None = None
 
     def allows(self, satisfied: tuple[bool, ...]) -> bool:
@@ -86,7 +90,7 @@ class Plan:
         if kind in ("true", "false", "null"):
             satisfied = tuple(f is TRUE for f in valued.formulas)
             identity = ("l", kind)
-            return Result(satisfied, identity) if self.allows(satisfied) and identity not in self.excluded else None
+            return Result(satisfied, identity) if self.allows(satisfied) and not self.barred.bars(identity) else None
         made = {"string": TextPlan, "number": NumberPlan, "array": ArrayPlan, "object": ObjectPlan}[kind]
         return made(self.plans, valued)
 
@@ -95,10 +99,42 @@ class Plan:
         made = self.of_kind(kind)
         return made is not None and (isinstance(made, Result) or bool(made.can_finish()))
 
+    def outcomes(self) -> dict[Any, tuple[bool, ...]] | None:
+        """All values there can be, as identities, each with what it satisfies; None: more than FEW, or of those within
+        one another. For plans that know what a value is."""
+        if self._outcomes is not False:
+            return cast("dict[Any, tuple[bool, ...]] | None", self._outcomes)
+        if self._listing or self.plans.listing > LISTED:
+            return None
+        self._listing = True
+        self.plans.listing += 1
+        try:
+            found = self._list()
+        finally:
+            self._listing = False
+            self.plans.listing -= 1
+        if not self.plans.asking:
+            self._outcomes = found
+        return found
+
+    def _list(self) -> dict[Any, tuple[bool, ...]] | None:
+        found: dict[Any, tuple[bool, ...]] = {}
+        for kind in ("true", "false", "null", "number", "string", "array", "object"):
+            made = self.of_kind(kind)
+            if isinstance(made, Result):
+                found[made.identity] = made.satisfied
+            elif made is not None:
+                more = made.outcomes()
+                if more is None or len(found) + len(more) > FEW:
+                    return None
+                found |= more
+        return found
+
     def size(self) -> int | None:
         """How many different values there can be; None: more than it is worth counting."""
         if self.can_be("array") or self.can_be("object"):
-            return None
+            listed = self.outcomes() if self.identity else None
+            return None if listed is None else len(listed)
         found = sum(self.of_kind(kind) is not None for kind in ("true", "false", "null"))
         for kind in ("string", "number"):
             made = self.of_kind(kind)
@@ -208,15 +244,18 @@ class Plans:
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._places: dict[tuple[Any, ...], Any] = {}
         self.places: list[Any] = []
+        self.ends: dict[Any, bool] = {}  # of texts that may come to one that is barred, whether they can end (ends.py)
+        self.listing = 0  # plans whose values are being listed
         self._waiting: dict[int, int] = {}  # plans that are being looked at -> how deep
         self._both: dict[tuple[Any, ...], Both] = {}
         self._lowest = 1 << 30
+        self.short: GrammarError | None = None  # what was wanting where a value seemed to have no end
         self._patience = PATIENCE
         self.spaces = options.whitespace if options.writing else -1
         check(self.schemas)
         root = self.root = self.plan((self.schemas.root,), ((frozenset((0,)), frozenset()),), False)
         if not root.alive():
-            raise EmptyLanguage("the schema")
+            raise EmptyLanguage("the schema") if self.short is None else self.short
         self.first = self.place(Document, root, False, self.spaces)
         self.last = self.place(Document, root, True, 0)
 

@@ -7,13 +7,15 @@ the end. `Said` is the listener of a string value, in names.py there is the one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
+from .ends import can_end
 from .formats import format_language
 from .formula import Formula, Way, atoms_of, evaluate
-from .languages import DEAD, Language, Texts, both_of
+from .languages import DEAD, UTF8, Both, Language, Texts, both_of, utf8_step
+from .prints import FEW, longer
 from .transducer import Action, Go, Pop, Result
 
 if TYPE_CHECKING:
@@ -22,29 +24,6 @@ if TYPE_CHECKING:
 ESCAPES = {ord(k): ord(v) for k, v in zip('"\\/bfnrt', '"\\/\b\f\n\r\t', strict=True)}
 HEX = {ord(c): int(c, 16) for c in "0123456789abcdefABCDEF"}
 
-# UTF-8 as an automaton: state -> [(lowest, highest, next)], 0 between characters
-UTF8 = {
-    0: (
-        (32, 127, 0),
-        (194, 223, 1),
-        (224, 224, 4),
-        (225, 236, 2),
-        (237, 237, 5),
-        (238, 239, 2),
-        (240, 240, 6),
-        (241, 243, 3),
-        (244, 244, 7),
-    ),
-    1: ((0x80, 0xBF, 0),),
-    2: ((0x80, 0xBF, 1),),
-    3: ((0x80, 0xBF, 2),),
-    4: ((0xA0, 0xBF, 1),),
-    5: ((0x80, 0x9F, 1),),
-    6: ((0x90, 0xBF, 2),),
-    7: ((0x80, 0x8F, 2),),
-}
-
-FINGERPRINTS = 127
 
 CUTS = sorted(
     {c for edges in UTF8.values() for low, high, _ in edges for c in (low, high + 1)} | {0x22, 0x23, 0x5C, 0x5D}
@@ -53,20 +32,16 @@ ESCAPE_CUTS = sorted({c for b in (*ESCAPES, ord("u")) for c in (b, b + 1)})
 HEX_CUTS = sorted({c for b in HEX for c in (b, b + 1)})
 
 
-def utf8_step(state: int, byte: int) -> int:
-    """The state after a byte, or DEAD."""
-    for lo, hi, after in UTF8[state]:
-        if lo <= byte <= hi:
-            return after
-    return DEAD
-
-
 class Listener(Protocol):
     """What takes a string's text in."""
 
     number: int
 
-    def feed(self, byte: int) -> Listener | None:
+    @property
+    def searched(self) -> bool:
+        """Whether it must be looked for an end, since those that are near may be barred."""
+
+    def feed(self, byte: int) -> Self | None:
         """After one more byte of the text's UTF-8; None where no string that is allowed goes on so."""
 
     def row(self) -> Iterable[tuple[int, int, Listener]]:
@@ -96,6 +71,12 @@ class Quoted:
 
     def _at(self, listener: Listener | None, *escape: object) -> Action | None:
         return None if listener is None else Go(self.plans.place(Quoted, listener, escape))
+
+    def _after(self, byte: int, state: int) -> Listener | None:
+        """The listener after a byte, with UTF-8 in this state then; None where its text could not be brought to an
+        end."""
+        after = self.listener.feed(byte)
+        return None if after is not None and after.searched and not can_end(after, self.plans.ends, state) else after
 
     def like(self) -> None:
         """No other place is known where all but whitespace does the same."""
@@ -132,7 +113,7 @@ class Quoted:
             uniform = self.listener.any_character()
             if uniform is not None:
                 return self._at(self.listener, "utf8", state) if state else self._at(uniform)
-            after = self.listener.feed(byte)
+            after = self._after(byte, state)
             return self._at(after, "utf8", state) if state else self._at(after)
         if kind == "\\":
             return self._escaped(byte)
@@ -158,8 +139,8 @@ class Quoted:
         if state:
             if uniform is not None:
                 return self._at(listener, "utf8", state)
-            return self._at(listener.feed(byte), "utf8", state)
-        return self._at(uniform if uniform is not None else listener.feed(byte))
+            return self._at(self._after(byte, state), "utf8", state)
+        return self._at(uniform if uniform is not None else self._after(byte, 0))
 
     def _escapable(self) -> bool:
         """Whether something that is written with a backslash may follow."""
@@ -168,7 +149,7 @@ class Quoted:
             return listener.any_character() is not None or any(
                 listener.feed(b) is not None for b in (*range(0x80), *range(0xC2, 0xF5))
             )
-        return any(listener.feed(b) is not None for b in (*range(0x20), *ESCAPES.values()))
+        return any(self._after(b, 0) is not None for b in (*range(0x20), *ESCAPES.values()))
 
     def _escaped(self, byte: int) -> Action | None:
         listener = self.listener
@@ -182,7 +163,7 @@ class Quoted:
 
     def _some(self, digits: str) -> bool:
         """When writing: whether a control character that begins with these digits may follow."""
-        return any(f"{c:04x}".startswith(digits) and self.listener.feed(c) is not None for c in range(0x20))
+        return any(f"{c:04x}".startswith(digits) and self._after(c, 0) is not None for c in range(0x20))
 
     def _say(self, code: int) -> Listener | None:
         """The listener after a character."""
@@ -194,7 +175,7 @@ class Quoted:
             listener = listener.feed(byte)
             if listener is None:
                 return None
-        return listener
+        return None if listener.searched and not can_end(listener, self.plans.ends) else listener
 
     def _digit(self, byte: int, digits: str) -> Action | None:
         if byte not in HEX:
@@ -206,7 +187,7 @@ class Quoted:
             digits += chr(byte).lower()
             if self.plans.writing and not self._some(digits):
                 return None
-        if digits[0] == "d" and digits[1:2] >= "c":  # the second half of a pair, without the first
+        if digits[0] == "d" and digits[1:2] >= "c":  # a second half without its first
             return None
         if len(digits) < 4:
             return self._at(self.listener, "u", digits)
@@ -238,19 +219,10 @@ def _surrogate_class(digits: str) -> str:
     return "d" + ("0" if second < "8" else "8" if second < "c" else "c") + "0" * (len(digits) - 2)
 
 
-def longer(text: bytes | int | None, byte: int) -> bytes | int | None:
-    """What is kept of a text after one more byte: all of it; when writing a fingerprint below FINGERPRINTS, or there
-    would be as many places as texts. Two texts of one fingerprint pass for the same then: both are not written.
-    """
-    if text is None:
-        return None
-    return (text * 31 + byte + 1) % FINGERPRINTS if isinstance(text, int) else text + bytes((byte,))
-
-
 class Acceptor:
     """The texts of one way of satisfying a schema: a language with bounds on the number of characters."""
 
-    def __init__(self, plans: Plans, way: Way, barred: Sequence[bytes]) -> None:
+    def __init__(self, plans: Plans, way: Way, barred: Callable[[bytes], bool], few: int = 0) -> None:
         least, most = 0, None
         texts: set[str] | None = None
         excluded: set[str] = set()
@@ -279,7 +251,7 @@ class Acceptor:
                 if len(t) >= least
                 and (most is None or len(t) <= most)
                 and _encodable(t)
-                and t.encode() not in barred
+                and not barred(t.encode())
                 and all(_is_in(language, t.encode()) == wanted for language, wanted in members)
             ]
             members, least, most, self.texts = [(Texts(kept), True)], 0, None, kept
@@ -291,6 +263,14 @@ class Acceptor:
         self.both = None if self.free else both_of(members, least, most)
         if self.both is not None and not self.empty and not self.finite:
             self.empty = not self.both.live(self.both.start, 0)
+            found = self.both.texts(few) if few and not self.empty else None
+        elif few and most == 0 and self.free:
+            found = [b""]
+        else:
+            found = None
+        if found is not None:
+            self.texts, self.finite, self.free = [t for t in found if not barred(t)], True, False
+            self.both, self.empty = Both([(Texts(self.texts), True)]), not self.texts
         self.cap = max(least, most + 1 if most is not None else 0)
 
 
@@ -323,8 +303,9 @@ class TextPlan:
 
     def __init__(self, plans: Plans, valued: Valued) -> None:
         self.plans, self.valued = plans, valued
-        barred = [i[1] for i in valued.plan.excluded if i[0] == "s" and isinstance(i[1], bytes)]
-        made = [(way, Acceptor(plans, way, barred)) for way in valued.ways]
+        self.barred = valued.plan.barred
+        few = FEW if valued.plan.identity and plans.writing else 0
+        made = [(way, Acceptor(plans, way, lambda text: self.barred.bars(("s", text)), few)) for way in valued.ways]
         self.ways = [(way, acceptor) for way, acceptor in made if not acceptor.empty]
         self.alive = bool(self.ways)
         residues = [f for way, _ in self.ways for f, _ in way.residues]
@@ -336,11 +317,26 @@ class TextPlan:
         self.identity = valued.plan.identity
         exactly = not plans.writing or all(a.finite for _, a in self.ways)
         self.nothing: bytes | int | None = None if not self.identity else b"" if exactly else 0
-        self.excluded = valued.plan.excluded
+        self.searched = bool(self.barred) and not exactly
 
     def can_finish(self) -> bool:
         """Whether there is a string."""
-        return self.alive
+        return self.alive and (not self.searched or can_end(self.begin(), self.plans.ends))
+
+    def outcomes(self) -> dict[Any, tuple[bool, ...]] | None:
+        """All strings there are, as identities, with what they satisfy; None: many."""
+        size = self.size()
+        if size is None or size > FEW:
+            return None
+        found = {}
+        for text in sorted({text for _, a in self.ways for text in a.texts}):
+            listener: Said | None = self.begin()
+            for byte in text:
+                listener = None if listener is None else listener.feed(byte)
+            result = None if listener is None else listener.close()
+            if result is not None:
+                found[result.identity] = result.satisfied
+        return found
 
     def size(self) -> int | None:
         """How many strings there are; None: many."""
@@ -366,7 +362,7 @@ class TextPlan:
                 for byte in text:
                     listener = listener.feed(byte) if listener is not None else None
                 result = listener.close() if listener is not None else None
-            if result is not None and result.identity not in self.excluded:
+            if result is not None and not self.barred.bars(result.identity):
                 found[text] = result
         return found
 
@@ -405,6 +401,11 @@ class Said:
         self.plans, self.number, self.plan = plans, number, plan
         self.states, self.count, self.asked, self.text = states, count, asked, text
         self._any: Said | bool | None = False
+
+    @property
+    def searched(self) -> bool:
+        """As Listener."""
+        return self.plan.searched
 
     def feed(self, byte: int) -> Said | None:
         """After one more byte."""
@@ -485,7 +486,7 @@ class Said:
                 good = True
                 break
         identity = ("s", self.text)
-        if not good or identity in plan.excluded:
+        if not good or plan.barred.bars(identity):
             return None
         if valued.fixed is not None:
             return Result(valued.fixed, identity)

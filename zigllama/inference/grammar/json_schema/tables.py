@@ -23,7 +23,7 @@ from .names import Key, Name
 from .numbers import IN_NUMBERS, Digits
 from .objects import Members, ObjectPlan
 from .plans import Plan, Plans
-from .strings import Listener, TextPlan
+from .strings import Listener, Quoted, TextPlan
 from .transducer import SPACE, Go, Over, Place, Pop, Push, Result
 
 GO, PUSH, POP, OVER = range(4)
@@ -137,6 +137,8 @@ class Tables:
         return self._texts[key]
 
     def _asked(self, machine: JsonSchemaMachine, listener: Any) -> int:
+        if listener.searched:  # where it stands in a character matters too: rows are asked for
+            return self.book.place(Quoted, listener, ()).number
         if listener not in self._texts:
             self._texts[listener] = machine.text(ASKED, first=listener.number)
         return self._texts[listener]

@@ -14,7 +14,7 @@ is the twin of core/json_schema.c, which keeps what places said in tables and as
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from zigllama.errors import GrammarBudget
 from zigllama.inference.grammar.machine import DEAD, LIMIT_BYTES
@@ -31,7 +31,7 @@ class Result(NamedTuple):
     """What a value turned out to be: which of the schemas asked about it are satisfied, and what it is."""
 
     satisfied: tuple[bool, ...]
-    identity: object
+    identity: Any
 
 
 class Place(Protocol):

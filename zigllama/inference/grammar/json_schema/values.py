@@ -22,6 +22,12 @@ def normal(value: Decimal) -> Decimal:
     return EXACTLY.normalize(value) if value else Decimal(0)
 
 
+def spelled(value: Decimal) -> str:
+    """A number in digits, as few as it can have."""
+    text = format(normal(value), "f")
+    return "0" if text in ("-0", "0") else text
+
+
 def number(value: object) -> Decimal | None:
     """The exact value of a number in a schema, as it is written (0.1 is a tenth); None for what is no number."""
     if isinstance(value, bool):
@@ -78,6 +84,38 @@ def kind_of(value: Json, pointer: str = "") -> str:
     raise BadSchema(pointer, f"{value!r:.60} is no value of JSON")
 
 
+def plain(document: Json) -> None:
+    """That a document is made of what JSON has, as far as its names and texts go: names are strings, and no string has
+    half of a surrogate pair in it, which no UTF-8 text has. Raises BadSchema with the place."""
+    todo: list[tuple[Json, str]] = [(document, "")]
+    seen: set[int] = set()
+    while todo:
+        value, pointer = todo.pop()
+        if isinstance(value, str):
+            _whole(value, pointer)
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, dict):
+                for name, each in value.items():
+                    if not isinstance(name, str):
+                        raise BadSchema(pointer, f"the name {name!r:.60} is no string")
+                    _whole(name, pointer)
+                    todo.append((each, f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"))
+            else:
+                todo += [(each, f"{pointer}/{i}") for i, each in enumerate(value)]
+
+
+def _whole(text: str, pointer: str) -> None:
+    if not text.isascii():
+        half = next((c for c in text if 0xD800 <= ord(c) < 0xE000), None)
+        if half is not None:
+            raise BadSchema(pointer, f"{text!a:.60} has U+{ord(half):04X} in it, half of a pair, which is no text")
+
+
+def _integer(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) < 4000 else Decimal(digits)  # Python refuses to convert longer ones
+
+
 def parse(text: str | bytes) -> Json:
     """A schema's text, its numbers exact, two keys alike refused. Raises BadSchema."""
 
@@ -91,7 +129,9 @@ def parse(text: str | bytes) -> Json:
         raise BadSchema("", f"{name} is no value of JSON")
 
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=constant, object_pairs_hook=pairs)
+        return json.loads(
+            text, parse_int=_integer, parse_float=Decimal, parse_constant=constant, object_pairs_hook=pairs
+        )
     except RecursionError:
         raise GrammarBudget("levels of nested schemas", 1000, 1000) from None
     except BadSchema:

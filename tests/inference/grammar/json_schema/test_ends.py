@@ -1,0 +1,151 @@
+"""No dead ends: what may be begun can be finished, where names and items must differ or not all may satisfy something;
+and a schema that nothing satisfies is refused when it is made, whatever the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from zigllama.errors import EmptyLanguage, GrammarBudget, UnsupportedSchema
+from zigllama.foundation.native_grammar import NativeMachine
+from zigllama.inference.grammar.json_schema import compile_schema
+from zigllama.inference.grammar.machine import DEAD
+
+NULLS = {"additionalProperties": {"type": "null"}}
+ONE_OF_AB = {"patternProperties": {"^[ab]$": {"type": "null"}}, "additionalProperties": False}
+AB = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"], "additionalProperties": False}
+ORDER = {"items": {"enum": [1, 2, 3]}, "contains": {"enum": [2, 3]}, "uniqueItems": True}
+INTEGER_OR_3 = [{"properties": {"a": {"type": "integer"}}}, {"properties": {"a": {"minimum": 3}}}]
+
+
+def objects(**keywords: Any) -> dict[str, Any]:
+    return {"type": "object", **keywords}
+
+
+def arrays(**keywords: Any) -> dict[str, Any]:
+    return {"type": "array", **keywords}
+
+
+def unique(items: Any, least: int, **keywords: Any) -> dict[str, Any]:
+    return arrays(uniqueItems=True, items=items, minItems=least, **keywords)
+
+
+SATISFIABLE = [
+    objects(propertyNames={"enum": ["a", "b", "c"]}, minProperties=3),
+    objects(propertyNames={"enum": ["a", "ab", "abc"]}, minProperties=3, **NULLS),
+    objects(propertyNames={"pattern": "^[ab]$"}, minProperties=2),
+    objects(propertyNames={"pattern": "^[ab]{2}$"}, minProperties=4, **NULLS),
+    objects(propertyNames={"maxLength": 0}, minProperties=1),
+    objects(propertyNames={"maxLength": 1}, minProperties=2, maxProperties=3, **NULLS),
+    objects(propertyNames={"format": "date"}, minProperties=2, **NULLS),
+    objects(propertyNames={"pattern": "^[a-z]$"}, minProperties=26, **NULLS),
+    objects(minProperties=2, **ONE_OF_AB),
+    objects(minProperties=2, unevaluatedProperties=False, patternProperties={"^[ab]$": {"type": "null"}}),
+    objects(maxProperties=3, patternProperties={"^a{1,3}$": {"type": "null"}}, additionalProperties=False),
+    objects(propertyNames={"enum": ["a"]}, dependentRequired={"a": ["b"]}),
+    objects(oneOf=INTEGER_OR_3, maxProperties=1),
+    objects(**{"not": {"propertyNames": {"enum": ["a", "b"]}}}, maxProperties=1, **NULLS),
+    objects(**{"not": {"properties": {"a": {"type": "null"}}}}, properties={"a": {"type": ["null", "boolean"]}}),
+    objects(**{"if": {"properties": {"k": {"const": 1}}}, "then": {"required": ["x"]}}, maxProperties=1, **NULLS),
+    unique({"enum": ["a", "ab", "abc"]}, 3),
+    unique({"type": "string", "pattern": "^[ab]$"}, 2),
+    unique({"type": "string", "maxLength": 1}, 2, maxItems=3),
+    unique({"type": "integer", "minimum": 98, "maximum": 103}, 6),
+    unique({"type": "number", "minimum": 0, "maximum": 1}, 3, maxItems=4),
+    unique({"type": "array", "items": {"type": "null"}, "maxItems": 1}, 2),
+    unique(AB, 2),
+    unique(True, 2, prefixItems=[{"enum": [1, 2]}, {"const": 1}], maxItems=2),
+    unique(True, 3, prefixItems=[{"enum": [1, 2, 3]}, {"enum": [1, 2]}, {"const": 1}], maxItems=3),
+    unique(True, 2, prefixItems=[{"enum": ["a"]}, {"type": "string", "maxLength": 1}], maxItems=2),
+    arrays(**ORDER, maxContains=1, minItems=2),
+    arrays(**{"not": {"uniqueItems": True}}, items={"enum": [1, 2]}, maxItems=2),
+    arrays(**{"not": {"items": {"type": "null"}}}, items={"type": ["null", "boolean"]}, maxItems=2),
+    arrays(oneOf=[{"items": {"enum": [1, 2]}}, {"items": {"enum": [2, 3]}}], maxItems=2),
+    arrays(oneOf=[{"contains": {"const": 1}}, {"contains": {"const": 2}}], items={"enum": [1, 2]}, maxItems=2),
+    arrays(**{"not": {"contains": {"type": "null"}}}, minItems=1, maxItems=2),
+]
+EMPTY = [
+    objects(propertyNames={"enum": ["a", "b", "c"]}, minProperties=4),
+    objects(propertyNames={"pattern": "^[ab]$"}, minProperties=3),
+    objects(propertyNames={"pattern": "^[a-z]$"}, minProperties=27),
+    objects(propertyNames={"enum": ["a", "b"]}, properties={"b": False}, minProperties=2),
+    objects(propertyNames={"maxLength": 0}, minProperties=2),
+    objects(minProperties=3, **ONE_OF_AB),
+    objects(minProperties=1, propertyNames={"pattern": "c$"}, **ONE_OF_AB),
+    objects(minProperties=3, unevaluatedProperties=False, patternProperties={"^[ab]$": {"type": "null"}}),
+    objects(minProperties=1, propertyNames={"enum": ["a", "b"]}, dependentRequired={"a": ["c"], "b": ["c"]}),
+    objects(minProperties=2, propertyNames={"enum": ["a", "b"]}, **{"not": {"required": ["a"]}}),
+    objects(**{"not": {"additionalProperties": {"type": "null"}}}, **NULLS),
+    unique({"type": "string", "pattern": "^[ab]$"}, 3),
+    unique({"type": "string", "maxLength": 0}, 2),
+    unique({"type": "array", "items": {"type": "null"}, "maxItems": 1}, 3),
+    unique({"type": "object", "maxProperties": 0}, 2),
+    unique(AB, 3),
+    unique(True, 2, prefixItems=[{"const": 1}, {"const": 1}]),
+    arrays(**ORDER, maxContains=1, minItems=3),
+    arrays(**ORDER, minContains=3),
+    arrays(items={"const": 3}, contains={"const": 3}, maxContains=1, minItems=2),
+    arrays(**{"not": {"uniqueItems": True}}, items={"enum": [1, 2]}, maxItems=1),
+    arrays(**{"not": {"items": {"type": "null"}}}, items={"type": "null"}),
+]
+
+
+def write(machine: NativeMachine, rng: random.Random) -> bytes | None:
+    """A document, at random; None where it became too long. Fails where nothing may follow and it may not end."""
+    state, out = machine.start, bytearray()
+    while len(out) < 160:
+        if machine.finished(state) and rng.random() < 0.5:
+            return bytes(out)
+        after = {
+            to: b for b, to in enumerate(machine.next_states(state).tolist()) if to != DEAD and b not in b" \t\n\r"
+        }
+        if not after:
+            assert machine.finished(state), f"a dead end: {bytes(out)!r}"
+            return bytes(out)
+        closing = {to: b for to, b in after.items() if b in b'"}]'} if len(out) > 60 else {}
+        state, byte = rng.choice(list((closing or after).items()))
+        out.append(byte)
+    return None
+
+
+@pytest.mark.parametrize("schema", SATISFIABLE, ids=lambda s: json.dumps(s)[:70])
+def test_there_is_no_dead_end(schema: Any) -> None:
+    made = compile_schema(schema)
+    machine = made.native()
+    for seed in range(12):
+        text = write(machine, random.Random(seed))
+        if text is not None:
+            made.check(text.decode())
+
+
+@pytest.mark.parametrize("schema", EMPTY, ids=lambda s: json.dumps(s)[:70])
+def test_what_nothing_satisfies_is_refused_when_it_is_made(schema: Any) -> None:
+    with pytest.raises(EmptyLanguage):
+        compile_schema(schema)
+
+
+def test_what_is_not_empty_but_cannot_be_kept_track_of_is_not_called_empty() -> None:
+    with pytest.raises(GrammarBudget, match="200 names that are told apart, the limit is 127"):
+        compile_schema(objects(minProperties=200))
+    with pytest.raises(GrammarBudget, match="200 items that are told apart"):
+        compile_schema(unique({"type": "string"}, 200))
+    with pytest.raises(UnsupportedSchema, match="uniqueItems"):
+        compile_schema(arrays(items={"type": "string"}, **{"not": {"uniqueItems": True}}))
+    assert compile_schema(objects(minProperties=2), writing=False).accepts(b'{"a": 1, "b": 2}')
+
+
+def test_equal_items_are_found_whatever_their_places_have_to_say() -> None:
+    """At the first place there are few texts, kept as such; at the second many, of which fingerprints are kept."""
+    machine = compile_schema(arrays(prefixItems=[{"enum": ["ab"]}, {"type": "string"}], uniqueItems=True)).native()
+    assert machine.read(machine.start, b'["ab","ab"')[0] < len(b'["ab","ab"')
+    assert machine.read(machine.start, b'["ab","ac"]')[0] == len(b'["ab","ac"]')
+
+
+def test_half_of_a_pair_is_not_begun_without_the_other() -> None:
+    machine = compile_schema({"type": "string"}).native()
+    assert machine.read(machine.start, b'"\\uDC')[0] == 4
+    assert machine.read(machine.start, b'"\\uD83D\\uDE42"')[0] == 14
