@@ -1,14 +1,14 @@
 """Time of making a grammar and of a token's mask under JSON Schemas, beside llguidance, in one process, in turn.
 
-    python tools/bench_masks.py VOCABULARY.gguf [--folder PACKAGES ...] [--seeded 400] [--vendored 100] [--json RESULT.json]
+    python tools/bench_masks.py VOCABULARY.gguf [--folder PACKAGES ...] [--seeded 400] [--vendored 100] [--json RESULT]
 
 400 schemas of a seeded generator, and up to 100 found in FOLDERs of installed packages (bench_schemas.py). For each
 one, a document that `jsonschema` finds valid is written in the vocabulary's tokens, and both engines read the same
 tokens: the time is that of making the grammar, and before each token that of the mask, of a grammar that no request has
 used before. Times are of this thread's processor (both engines work in the caller's thread alone), so that what else
-the machine does is not counted. A schema counts where both take it and the document; how many each refuses is printed. With
---slowest N the slowest masks of ours are listed. Needs llguidance and jsonschema (PyYAML for schemas in YAML), which
-may be of another environment's: PYTHONPATH.
+the machine does is not counted. A schema counts where both take it and the document; how many each refuses is printed.
+With --slowest N the slowest masks of ours are listed. Needs llguidance and jsonschema (PyYAML for schemas in YAML),
+which may be of another environment's: PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ class Peer:
 
         self.name = f"llguidance {llguidance.__version__}"
         pieces = tokenizer.text_pieces()
+        silent = [i for i, p in enumerate(pieces) if not p]
 
         class Words:
             """What llguidance asks of a tokenizer."""
@@ -104,7 +105,7 @@ class Peer:
             eos_token_id = min(tokenizer.end_ids)
             bos_token_id = tokenizer.bos_id
             tokens = pieces
-            special_token_ids = [i for i, p in enumerate(pieces) if not p]
+            special_token_ids = silent
 
             def __call__(self, text: str | bytes) -> list[int]:
                 return tokenizer.encode_inside(text if isinstance(text, str) else text.decode())
@@ -209,9 +210,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 made[peer.name] = peer.run(schema, texts)
         except Refused as reason:
             refused[ours.name][name] = str(reason).split("\n")[0][:200]
-        if len(made) == len(engines):
-            for engine in in_turn:
-                made[engine.name] = engine.run(schema, texts)
         if len(made) == len(engines):
             counts["compared"] += 1
             for key, times in made.items():

@@ -1,8 +1,8 @@
-"""JSON Schemas and documents for bench_masks.py: made by a seeded generator, or found in folders of installed packages.
+"""JSON Schemas and documents for bench_masks.py: of a seeded generator, or found in folders of installed packages.
 
-    seeded(n, seed)          n schemas of all kinds: nested objects, arrays, enums, bounds, patterns, formats, $ref, oneOf
-    vendored(folders, most)  schemas found in files *.json and *schema*.y(a)ml below these folders, the same ones each time
-    document(schema, rng)    a document of a schema, its properties in the schema's order; None where none was found
+    seeded(n, seed)          n schemas of all kinds: nested objects, arrays, enums, bounds, patterns, formats, $ref ...
+    vendored(folders, most)  schemas found in files *.json and *schema*.y(a)ml below these folders, always the same
+    document(schema, rng)    a document of a schema, its properties in the schema's order
 
 Documents are made from the schema's words alone and not by an engine that is measured: a required property is there,
 another one as a coin falls; of anyOf and oneOf a branch is chosen. What was made may be wrong (a `not`, say): whoever
@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-WORDS = (
+WORDS: list[str] = str.split(
     "alpha order item total price name city street color north open closed active user email report value level"
     " index result summary detail first last created updated owner status kind window river stone paper"
-).split()
+)
 PATTERNS = {
     "^[A-Z]{3}-[0-9]{4}$": "ABC-1234", "^[a-z][a-z0-9_]*$": "node_12", "^#[0-9a-fA-F]{6}$": "#12abEF",
     "^v?[0-9]+\\.[0-9]+\\.[0-9]+$": "v1.22.3", "^(GET|POST|PUT)$": "POST", "^\\S+$": "word", "[aeiou]{2}": "queue",
@@ -192,13 +193,9 @@ def vendored(folders: Iterable[Path], most: int) -> list[tuple[str, Any]]:
             if schema is not None:
                 name = path.relative_to(folder)
                 found.setdefault(name.parts[0], []).append((str(name), schema))
-    out: list[tuple[str, Any]] = []
-    for round_ in range(most):
-        for of_package in found.values():
-            # the same few from each, from all over its list
-            if round_ < min(len(of_package), most) and len(out) < most:
-                out.append(of_package[(round_ * 7919) % len(of_package)] if len(of_package) > most else of_package[round_])
-    return list({name: (name, schema) for name, schema in out}.values())
+    spread = [each[:: max(1, len(each) // most)] for each in found.values()]
+    in_turn = [each[i] for i in range(most) for each in spread if i < len(each)]  # one of each package, and again
+    return in_turn[:most]
 
 
 def _schema_in(path: Path) -> Any:
@@ -237,7 +234,9 @@ class Maker:
         rng = self.rng
         if "$ref" in schema:
             rest = {k: v for k, v in schema.items() if k != "$ref" and k not in ("$schema", "$id", "id")}
-            return self.make(self.joined([self.target(schema["$ref"]), rest] if rest else [self.target(schema["$ref"])]), depth + 1)
+            return self.make(
+                self.joined([self.target(schema["$ref"]), rest] if rest else [self.target(schema["$ref"])]), depth + 1
+            )
         if "const" in schema:
             return schema["const"]
         if "enum" in schema:
@@ -350,9 +349,11 @@ class Maker:
 
     def of_pattern(self, pattern: str) -> str:
         """A word that the expression is found in, if one of those at hand is."""
-        import re
-
-        known = [PATTERNS[pattern]] if pattern in PATTERNS else [*WORDS, *PATTERNS.values(), *FORMATS.values(), "1", "1.0", "A", "/a"]
+        known = (
+            [PATTERNS[pattern]]
+            if pattern in PATTERNS
+            else [*WORDS, *PATTERNS.values(), *FORMATS.values(), "1", "1.0", "A", "/a"]
+        )
         try:
             found = [w for w in known if re.search(pattern, w)]
         except re.error:
@@ -363,10 +364,12 @@ class Maker:
 
     def of_array(self, schema: Any, depth: int) -> list[Any]:
         """As few items as must be, and up to two more."""
-        first = schema.get("prefixItems", schema["items"] if isinstance(schema.get("items"), list) else [])
-        rest = schema.get("additionalItems", True) if isinstance(schema.get("items"), list) else schema.get("items", True)
-        least = schema.get("minItems", 0)
-        n = min(least + (self.rng.randint(0, 2) if depth < DEEPEST and self.left > 0 else 0), schema.get("maxItems", 99))
+        rest = schema.get("items", True)
+        first = schema.get("prefixItems", [])
+        if isinstance(rest, list):  # before 2020-12
+            first, rest = rest, schema.get("additionalItems", True)
+        more = self.rng.randint(0, 2) if depth < DEEPEST and self.left > 0 else 0
+        n = min(schema.get("minItems", 0) + more, schema.get("maxItems", 99))
         if rest is False:
             n = min(n, len(first))
         made: list[Any] = []

@@ -85,9 +85,7 @@ class JsonSchemaMachine(NativeMachine):
         np.cumsum([len(t) for t in texts], out=offsets[1:])
         out = ffi.new("int32_t *")
         data = b"".join(texts)
-        check(
-            lib.zl_json_schema_list(self.pointer, data, ffi.from_buffer("int64_t[]", offsets), len(texts), out)
-        )
+        check(lib.zl_json_schema_list(self.pointer, data, ffi.from_buffer("int64_t[]", offsets), len(texts), out))
         return int(out[0])
 
     def text(

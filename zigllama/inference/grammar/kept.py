@@ -1,4 +1,4 @@
-"""What is kept while texts are written: a tokenizer's tokens as a trie, a grammar's machine, and the masks of its states.
+"""What is kept while texts are written: a tokenizer's tokens as a trie, a grammar's machine, the masks of its states.
 
 Nothing here depends on the text that is being written (grammar_constraints.py), so any number of texts share it.
 """

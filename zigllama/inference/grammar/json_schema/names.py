@@ -100,7 +100,7 @@ class Name:
     def row(self) -> Iterable[tuple[int, int, Name]]:
         """Where bytes lead, as (lowest, highest, listener)."""
         plan = self.plan
-        names, free = plan.next_names(self.members)
+        free = plan.next_names(self.members)[1]
         if self.known != DEAD or self.said is not None or self.text is not None:
             for low, end in pairwise(sorted({0, 256, *self.cuts()})):
                 after = self.feed(low)

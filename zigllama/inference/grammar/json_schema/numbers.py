@@ -193,7 +193,6 @@ class Span:
             found.append((max(0, self.least - low), min(high - low, self.most - low), rests, inside))
         return tuple(found) if alive else None
 
-
     def _plain_beginning(self, text: str, negative: bool) -> tuple[Any, ...] | None:
         """The same where only bounds and one step are asked: as far as they are within the bounds, and where the first
         multiple is."""

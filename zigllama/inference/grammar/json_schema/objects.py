@@ -14,13 +14,13 @@ from zigllama.errors import GrammarBudget
 
 from .ends import can_end
 from .formula import Formula, Truth, Way, atoms_of, evaluate
+from .inside import Inside
 from .languages import DEAD, Both, Texts, every_text
 from .names import Facts, Key, Name
 from .nodes import NameCover, Schema
 from .outlook import MemberOutlook, differs, outcomes
 from .prints import FINGERPRINTS, folded
-from .strings import Quoted
-from .transducer import SPACE, TOKENS, Action, Go, Pop, Push, Result
+from .transducer import Result
 from .unknown import PATTERNS, any_named, few_names
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class Members(NamedTuple):
     """What is kept of the properties so far.
 
     seen      known names that have come
-    others    other names that have come, where it matters that they do not come again; where it matters only once a value
-              has failed ("careful"): None until then, and then no other name may come
+    others    other names that have come, where it matters that they do not come again; where that matters only once a
+              value has failed ("careful"): None until then, and then no other name may come
     n         how many, or the plan's cap
     failed    numbers of the atoms "properties" and "names" that are false
     open      of each "unevaluated" atom: sets of covers, one of which must count for each
@@ -455,68 +455,3 @@ def _found(language: Any, name: str) -> bool:
         if state == DEAD:
             return False
     return bool(language.finished(state))
-
-
-class Inside:
-    """Between the tokens of an object. `phase`: "first" (after the brace), "name" (one must come), "named" (within its
-    quotes), "colon" (after one), "value" (one must come), "waits" (for its end), "comma" (after a property).
-    """
-
-    __slots__ = ("key", "members", "number", "phase", "plan", "plans", "spaces")
-
-    def __init__(
-        self, plans: Plans, number: int, plan: ObjectPlan, members: Members, phase: str, key: Key | None, spaces: int
-    ) -> None:
-        self.plans, self.number, self.plan = plans, number, plan
-        self.members, self.phase, self.key, self.spaces = members, phase, key, spaces
-
-    def _to(self, phase: str, key: Key | None = None) -> Go:
-        return Go(self.plans.place(Inside, self.plan, self.members, phase, key, self.plans.spaces))
-
-    def act(self, byte: int) -> Action | None:
-        """What a byte does."""
-        plan, phase, m = self.plan, self.phase, self.members
-        if byte in SPACE:
-            left = self.plans.fewer(self.spaces)
-            return None if left is None else Go(self.plans.place(Inside, plan, m, phase, self.key, left))
-        if byte == 0x7D and phase in ("first", "comma"):
-            result = plan.answers(m)
-            return None if result is None else Pop(result)
-        if byte == 0x22 and phase in ("first", "name"):
-            if not plan.can_go_on(m):
-                return None
-            frame = self.plans.place(Inside, plan, m, "named", None, 0)
-            return Push(self.plans.place(Quoted, Name.first(self.plans, plan, m), ()), frame)
-        if phase == "comma":
-            return self._to("name") if byte == 0x2C and plan.can_go_on(m) else None
-        if phase == "colon":
-            return self._to("value", self.key) if byte == 0x3A else None
-        if phase == "value":
-            assert self.key is not None
-            frame = self.plans.place(Inside, plan, m, "waits", self.key, 0)
-            return plan.plan_of(m, self.key).begin(byte, frame)
-        return None
-
-    def like(self) -> Inside:
-        """The place before any whitespace, where all but whitespace does the same."""
-        return self.plans.place(Inside, self.plan, self.members, self.phase, self.key, self.plans.spaces)
-
-    def cuts(self) -> tuple[int, ...]:
-        """Where what bytes do may change."""
-        return TOKENS
-
-    def after(self, result: object) -> Inside | None:
-        """A name or a value has ended."""
-        plan = self.plan
-        if self.phase == "named":
-            assert isinstance(result, Key)
-            return self.plans.place(Inside, plan, self.members, "colon", result, self.plans.spaces)
-        assert isinstance(result, Result) and self.key is not None
-        members = plan.add(self.members, self.key, result)
-        if members is None:
-            return None
-        return self.plans.place(Inside, plan, members, "comma", None, self.plans.spaces)
-
-    def ended(self) -> None:
-        """An object ends with its brace."""
-        return

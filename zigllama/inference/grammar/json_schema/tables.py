@@ -24,7 +24,7 @@ from .numbers import IN_NUMBERS, Digits
 from .objects import Members, ObjectPlan
 from .plans import Plan, Plans
 from .strings import Listener, Quoted, TextPlan
-from .transducer import SPACE, Go, Over, Place, Pop, Push, Result
+from .transducer import SPACE, Go, Over, Place, Pop, Push
 
 GO, PUSH, POP, OVER = range(4)
 NONE = -1
@@ -74,7 +74,7 @@ class Tables:
         self._lists: dict[Hashable, int] = {}
         self._kept: dict[int, tuple[list[int], list[int]]] = {}  # rows of places that others are like
 
-    # --- what is said of plans, objects and arrays ---------------------------------------------------------------------
+    # --- what is said of plans, objects and arrays --------------------------------------------------------------------
 
     def say(self, machine: JsonSchemaMachine, what: int, a: int, b: int, c: int) -> list[int]:
         """As ZL_SAY_* of zl_api.h."""
@@ -122,7 +122,7 @@ class Tables:
         after = self.plans.of(plan.item_plan(items)) if plan.can_go_on(items) else NONE
         return [self._result(plan.answers(items)), after]
 
-    # --- strings -------------------------------------------------------------------------------------------------------
+    # --- strings ------------------------------------------------------------------------------------------------------
 
     def _text(
         self, machine: JsonSchemaMachine, texts: list[bytes], results: list[int], other: int, first: int = NONE
@@ -180,7 +180,7 @@ class Tables:
         alike = listener.any_character()
         return [*row, self._result(listener.close()), NONE if alike is None else alike.number]
 
-    # --- rows ----------------------------------------------------------------------------------------------------------
+    # --- rows ---------------------------------------------------------------------------------------------------------
 
     def row(self, place: int) -> tuple[list[int], list[int]]:
         """257 entries, and the pairs (child, frame) that those of kind PUSH are indices of, one after the other."""
