@@ -149,3 +149,20 @@ def test_half_of_a_pair_is_not_begun_without_the_other() -> None:
     machine = compile_schema({"type": "string"}).native()
     assert machine.read(machine.start, b'"\\uDC')[0] == 4
     assert machine.read(machine.start, b'"\\uD83D\\uDE42"')[0] == 14
+
+
+def test_a_negative_number_is_not_taken_for_a_positive_one() -> None:
+    """Beginnings of which the same may become are one place; what follows a minus leads away from zero."""
+    made = compile_schema({"type": "integer", "multipleOf": 3})
+    machine = made.native()
+    for n in range(-400, 400):
+        n_read, state = machine.read(machine.start, str(n).encode())
+        assert (n_read == len(str(n)) and machine.finished(state)) == (n % 3 == 0), n
+
+
+def test_strings_of_which_exactly_one_of_two_must_hold() -> None:
+    with pytest.raises(EmptyLanguage):
+        compile_schema({"type": "string", "oneOf": [{"maxLength": 1}, {"maxLength": 1}]})
+    made = compile_schema({"type": "string", "oneOf": [{"maxLength": 1}, {"pattern": "^a"}, {"minLength": 3}]})
+    machine = made.native()
+    assert not made.accepts(b'"abc"') and machine.read(machine.start, b'"abc')[0] < 4

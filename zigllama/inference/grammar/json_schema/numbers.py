@@ -292,7 +292,8 @@ class NumberPlan:
         made = [] if self.free else [Span(way, plans.options.digits, barred) for way in valued.ways]
         self.spans = [span for span in made if not span.empty]
         self.exactly = valued.fixed is None or (self.identity and (not plans.writing or self.size() is not None))
-        self.searched = plans.writing and self.identity and (bool(self.barred) or not self.exactly)
+        told_apart = self.identity and (bool(self.barred) or not self.exactly)
+        self.searched = plans.writing and (told_apart or any(way.residues for way in valued.ways))
         self._same: dict[Any, str] = {}
         ways = valued.ways if plans.writing and not self.identity and valued.fixed is not None else ()
         simple = len(ways) == 1 and not ways[0].residues and len(self.spans) == 1 and self.spans[0].texts is None
@@ -353,6 +354,7 @@ class NumberPlan:
             return self.plans.place(Digits, self, after, text)
         if after.startswith("e"):
             return None
+        sign = text.startswith("-")  # the digits that follow lead away from zero, which is not the same way for both
         key: list[Any] = [after, self.result(text) if after in ENDS else None]
         for span in self.spans:
             if span.texts is not None:
@@ -364,6 +366,7 @@ class NumberPlan:
                 key.append(span.beginning(text))
         if not any(key[2:]) and 0 not in key[2:]:
             return None
+        key.append(sign)
         if not self.exactly:
             if self.identity:
                 idle = text[-1] == "0" and "." in text

@@ -186,7 +186,7 @@ class ObjectPlan:
         satisfied = tuple(evaluate(f, lambda g: self.truth(m, g, True)) is True for f in self.valued.formulas)
         if not self.valued.plan.allows(satisfied):
             return None
-        identity = folded(("o", m.identity), self.plans.writing) if self.identity else None
+        identity = None if m.identity is None else folded(("o", m.identity), self.plans.writing)
         return None if identity and self.valued.plan.barred.bars(identity) else Result(satisfied, identity)
 
     def possible(self, m: Members, way: Way) -> bool:

@@ -317,7 +317,7 @@ class TextPlan:
         self.identity = valued.plan.identity
         exactly = not plans.writing or all(a.finite for _, a in self.ways)
         self.nothing: bytes | int | None = None if not self.identity else b"" if exactly else 0
-        self.searched = bool(self.barred) and not exactly
+        self.searched = plans.writing and ((bool(self.barred) and not exactly) or any(w.residues for w, _ in self.ways))
 
     def can_finish(self) -> bool:
         """Whether there is a string."""
@@ -454,7 +454,9 @@ class Said:
             plain = self.text is None and not any(self.plan.languages)
             for (_, acceptor), state in zip(self.plan.ways, self.states, strict=True):
                 plain = plain and (state is None or acceptor.both is None)
-            self._any = self.feed(0x61) if plain else None
+            found = self.feed(0x61) if plain else None
+            dead = found is not None and found.searched and not can_end(found, self.plans.ends)
+            self._any = None if dead else found
         return cast("Said | None", self._any)
 
     def cuts(self) -> Iterable[int]:
