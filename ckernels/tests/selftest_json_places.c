@@ -27,7 +27,7 @@ enum { CONTROL, A, AB, ACCENT, N_NAMES, DIGITS_PLACE = 7 };
 static struct {
     zl_machine *m;
     int asked[7][64], refuse, wrong, counted; /* how often each thing was asked for; what is asked that fails, or is answered wrongly */
-    int32_t list, names[16];
+    int32_t list, second, names[16];
 } told;
 
 static int32_t name_place(int seen) {
@@ -50,6 +50,9 @@ static int told_say(void *who, int32_t what, int32_t a, int32_t b, int32_t c, in
         if (a == 4) out[16] = 0;
         if (a == CONTROL) out[0] = 3, out[1] = 4;
         if (a == A && zl_json_schema_text(told.m, &length, &out[14])) return 1;
+        int32_t three[N_NAMES] = {3, 3, 3, 3}; /* one of the list, or what is listened to */
+        zl_json_text either = {.list = told.second, .other = -1, .first = 0, .results = three};
+        if (a == CONTROL && zl_json_schema_text(told.m, &either, &out[14])) return 1;
         if (a == AB) out[15] = 0;
         if (a == ACCENT && zl_json_schema_text(told.m, &heard, &out[14])) return 1;
         if (a == ACCENT) out[5] = DIGITS_PLACE;
@@ -61,7 +64,7 @@ static int told_say(void *who, int32_t what, int32_t a, int32_t b, int32_t c, in
     if (what == ZL_SAY_ITEM_END) out[0] = a + 1;
     if (what == ZL_SAY_LISTENER) { /* pairs of p and q; after an x whatever there is */
         for (int i = 0; i < 258; i++) out[i] = -1;
-        if (a == 0) out['p'] = 1, out['x'] = 2, out[256] = 8;
+        if (a == 0) out['p'] = out['a'] = 1, out['x'] = 2, out[256] = 8;
         if (a == 1) out['q'] = 0, out[0xc3] = 3;
         if (a == 3) out[0xa9] = 0;
         if (a == 2) out[257] = 2, out[256] = 8;
@@ -85,7 +88,9 @@ static zl_machine *make_told(void) {
     told.refuse = told.wrong = -1;
     for (int i = 0; i < 16; i++) told.names[i] = -1;
     told.m = make((zl_json_schema){.row = told_row, .after = told_after, .say = told_say, .root = 4});
+    static const uint8_t texts[] = "/aab\xc3\xa9";
     CHECK(zl_json_schema_list(told.m, names, offsets, N_NAMES, &told.list) == ZL_OK && told.list == 0, "list");
+    CHECK(zl_json_schema_list(told.m, texts, offsets, N_NAMES, &told.second) == ZL_OK && told.second == 1, "list");
     return told.m;
 }
 
@@ -117,6 +122,11 @@ static void test_told(void) {
         "{\"\xc3\xa9\":101,\"a\":\"x\"}",
         "{\"\xc3\xa9\":1 ,\"a\":\"x\"}",
         "{\"a\":\"x\",\"ab\":[],\"\\n\":null,\"\xc3\xa9\":\"\"}",
+        "{\"\\n\":\"ab\",\"a\":\"x\"}",
+        "{\"\\n\":\"\\/\",\"a\":\"x\"}",
+        "{\"\\n\":\"aq\",\"a\":\"x\"}",
+        "{\"\\n\":\"\xc3\xa9\",\"a\":\"x\"}",
+        "{\"\\n\":\"pqxyz\",\"a\":\"x\"}",
     };
     /* Each up to the byte that is refused. */
     static const char *const bad[] = {
@@ -126,6 +136,7 @@ static void test_told(void) {
         "{\"\\n\":f", "{\"\\n\":nuu", "{\"a\\", "{\"b", "{\"ac", "{\"\xc3\xa9\":\"p\"", "{\"\xc3\xa9\":\"pp", "{\"\xc3\xa9\":\"\\", "{\"\xc3\xa8",
         "{\"\xc3\xa9\":0", "{\"\xc3\xa9\":1}", "{\"ab\":[null]", "{\"ab\":[null,null,", "{\"ab\":[],}", "{\"ab\":[]}", "{\"ab\":[,", "{\"ab\":[null,]",
         "{\"a\":\"x\",}", "{\"a\":\"x\",\"a\"", "{\"a\":\"x\",\"ab\":[],\"\\n\":null,\"\xc3\xa9\":\"\",", "{}", "{\"a\" \"", "{\"a\":,", "{,", "[", "{\"a\":\"x\"}x",
+        "{\"a\":\"x\",\"ab\":[],\"a", "{\"\\n\":\"abq", "{\"\\n\":\"aqab", "{\"\\n\":\"b", "{\"\\n\":\"\\u", "{\"\\n\":\"p\"", "{\"\\n\":\"aqa\"",
     };
     zl_machine *m = make_told();
     for (int round = 0; round < 2; round++) { /* a second time from what is kept */
@@ -191,20 +202,20 @@ static void test_lists_refused(void) {
     const uint8_t *data = (const uint8_t *)"abac";
     const int64_t good[] = {0, 2, 4}, same[] = {0, 1, 1}, back[] = {0, 2, 1}, late[] = {1, 2, 4}, down[] = {0, 2, 3};
     int32_t list = -1, place = -1, results[] = {0, 1};
-    CHECK(zl_json_schema_list(m, data, good, 2, &list) == ZL_OK && list == 1, "%d", list);
+    CHECK(zl_json_schema_list(m, data, good, 2, &list) == ZL_OK && list == 2, "%d", list);
     CHECK(zl_json_schema_list(NULL, data, good, 2, &list) == ZL_E_ARG && zl_json_schema_list(m, NULL, good, 2, &list) == ZL_E_ARG, "null");
     CHECK(zl_json_schema_list(m, data, NULL, 2, &list) == ZL_E_ARG && zl_json_schema_list(m, data, good, 2, NULL) == ZL_E_ARG, "null");
     CHECK(zl_json_schema_list(m, data, good, 0, &list) == ZL_E_SHAPE && zl_json_schema_list(m, data, late, 2, &list) == ZL_E_SHAPE, "shape");
     CHECK(zl_json_schema_list(m, data, back, 2, &list) == ZL_E_BOUNDS && strstr(zl_error(), "text 1 has -1"), "%s", zl_error());
     CHECK(zl_json_schema_list(m, data, same, 2, &list) == ZL_E_ARG && zl_json_schema_list(m, data, down, 2, &list) == ZL_E_ARG, "not ascending");
-    zl_json_text text = {.list = 1, .other = -1, .first = -1, .results = results}, bad;
+    zl_json_text text = {.list = 2, .other = -1, .first = -1, .results = results}, bad;
     CHECK(zl_json_schema_text(m, &text, &place) == ZL_OK && place >= 0, "%d", place);
     CHECK(zl_json_schema_text(NULL, &text, &place) == ZL_E_ARG && zl_json_schema_text(m, NULL, &place) == ZL_E_ARG, "null");
     CHECK(zl_json_schema_text(m, &text, NULL) == ZL_E_ARG, "null");
     bad = text, bad.results = NULL;
     CHECK(zl_json_schema_text(m, &bad, &place) == ZL_E_ARG, "no results");
-    bad = text, bad.list = 2;
-    CHECK(zl_json_schema_text(m, &bad, &place) == ZL_E_BOUNDS && strstr(zl_error(), "list 2 of 2"), "%s", zl_error());
+    bad = text, bad.list = 3;
+    CHECK(zl_json_schema_text(m, &bad, &place) == ZL_E_BOUNDS && strstr(zl_error(), "list 3 of 3"), "%s", zl_error());
     bad = text, bad.list = -3;
     CHECK(zl_json_schema_text(m, &bad, &place) == ZL_E_BOUNDS, "list");
     bad = text, bad.least = -1;
