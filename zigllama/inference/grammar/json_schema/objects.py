@@ -87,7 +87,7 @@ class ObjectPlan:
             way.residues or any(not want for f, want in way.literals if f.atom[0] != "count") for way in valued.ways
         )
         counting = bool(counts) and (open_answer or any(facts.least > 1 for facts in self.facts.values()))
-        self.tracked = self.identity or (counting if plans.writing else bool(counts) or open_answer)
+        self.tracked = self.identity or counting  # whether written or read: what is written must be read as valid
         self.careful = not self.tracked and open_answer and self._value_of_others_counts()
         self._cache: dict[Any, Any] = {}
         few = few_names(self) if self.tracked and plans.writing else None
