@@ -28,6 +28,8 @@ enum { ZL_OVER_BYTES = 1, ZL_OVER_WORK = 2, ZL_OVER_MEMORY = 3, ZL_OVER_ASKED = 
 struct zl_machine {
     int32_t (*step)(zl_machine *m, int32_t state, uint8_t byte); /* a state, ZL_DEAD or ZL_BUDGET; never called with ZL_DEAD        */
     int (*finished)(zl_machine *m, int32_t state);               /* 1 or 0, or ZL_BUDGET where it cannot be said                 */
+    int32_t (*alike)(zl_machine *m, int32_t state); /* may be NULL: the state that every character from space on but " and \ leads to, if the
+                                                     * machine knows that all do; ZL_UNKNOWN if it does not, ZL_BUDGET */
     void (*release)(zl_machine *m); /* frees what the machine has beside this struct, not the struct                              */
     int32_t start;                  /* the state before the first byte; set by the machine's maker after init                    */
     int32_t n_states;               /* states 0..n_states-1 exist; the machine counts them up                                     */

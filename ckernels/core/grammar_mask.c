@@ -10,7 +10,7 @@
  *               ZL_LONGEST_RUN characters                                1,600    REST
  *
  * A state from which every character of a class leads back to the same state (within a string, say) allows all tokens of the group at once:
- * the group's bits are copied, and only the tries of later groups are walked. Such states are found by trying, not by knowing the grammar.
+ * the group's bits are copied, and only the tries of later groups are walked. Such states are found by trying, not by knowing the grammar, unless the machine says so by itself (zl_machine.alike).
  * Near ones work alike. Where a character of the class leads on to another such state, and so on (a string that may have so many characters
  * more), the tokens of so many characters are allowed. Where most bytes lead to such a state and a few elsewhere (names, of which some are
  * known), the group's bits are copied, and only what leads elsewhere is walked, taking bits away.
@@ -283,7 +283,8 @@ static int32_t uniform(zl_machine *m, int32_t state, int class) {
     }
     int32_t to = m->uniform[(int64_t)state * ZL_N_UNIFORM + class];
     if (to != ZL_UNKNOWN) return to;
-    to = uniform_new(m, state, class);
+    if (m->alike) to = m->alike(m, state);
+    if (to == ZL_UNKNOWN) to = uniform_new(m, state, class);
     if (to != ZL_BUDGET) m->uniform[(int64_t)state * ZL_N_UNIFORM + class] = to;
     return to;
 }

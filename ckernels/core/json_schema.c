@@ -20,40 +20,11 @@
  *
  * What it is not: it knows no schema and no JSON.
  */
-#include "grammar_machine.h"
+#include "json_schema.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { GO, PUSH, POP, OVER };
-enum { ROW = 257, NONE = -1, EMPTY = -1, FIRST_SLOTS = 256 };
-
-/* Pairs of numbers, each pair once: its index is its name. */
-typedef struct {
-    int32_t n;
-    int32_t *pairs; /* [n][2] */
-    int64_t pairs_bytes;
-    int32_t *slots; /* [n_slots] index of a pair, or EMPTY; n_slots a power of two, at most half full */
-    int64_t slots_bytes, n_slots;
-} table;
-
-/* Results of ends: (frame, result) -> place. */
-typedef struct {
-    table keys;
-    int32_t *place; /* [keys.n] NONE: none goes on so */
-    int64_t place_bytes;
-} ends;
-
-typedef struct {
-    zl_machine base;
-    zl_json_schema ask;
-    table states, stacks, pushes; /* (place, stack) (frame, below) (child, frame) */
-    ends after;
-    int32_t *row_of; /* [n_places] row of a place, or EMPTY */
-    int64_t row_of_bytes;
-    int32_t n_places, n_rows;
-    int32_t *rows; /* [n_rows][ROW] */
-    int64_t rows_bytes;
-} schema;
+enum { ROW = 257, FIRST_SLOTS = 256 };
 
 static inline uint32_t hash(int32_t a, int32_t b) {
     uint64_t x = ((uint64_t)(uint32_t)a << 32 | (uint32_t)b) * 0x9e3779b97f4a7c15u;
@@ -61,7 +32,7 @@ static inline uint32_t hash(int32_t a, int32_t b) {
 }
 
 /* The slots of a table, twice as many. */
-static int rehash(zl_machine *m, table *t) {
+static int rehash(zl_machine *m, zl_pairs_table *t) {
     int64_t n = t->n_slots ? t->n_slots * 2 : FIRST_SLOTS;
     if (zl_machine_grow(m, &t->slots, &t->slots_bytes, n * (int64_t)sizeof *t->slots)) return -1;
     t->n_slots = n;
@@ -74,8 +45,7 @@ static int rehash(zl_machine *m, table *t) {
     return 0;
 }
 
-/* The index of a pair, which is entered if it is new: *fresh says so. ZL_BUDGET: no room. */
-static int32_t intern(zl_machine *m, table *t, int32_t a, int32_t b, int *fresh) {
+int32_t zl_pairs_intern(zl_machine *m, zl_pairs_table *t, int32_t a, int32_t b, int *fresh) {
     *fresh = 0;
     if (2 * (int64_t)t->n >= t->n_slots && rehash(m, t)) return ZL_BUDGET;
     uint32_t at = hash(a, b) & (uint32_t)(t->n_slots - 1);
@@ -91,21 +61,20 @@ static int32_t intern(zl_machine *m, table *t, int32_t a, int32_t b, int *fresh)
     return t->n++;
 }
 
-static int32_t state_of(schema *s, int32_t place, int32_t stack) {
+static int32_t state_of(zl_schema *s, int32_t place, int32_t stack) {
     int fresh;
-    int32_t found = intern(&s->base, &s->states, place, stack, &fresh);
+    int32_t found = zl_pairs_intern(&s->base, &s->states, place, stack, &fresh);
     s->base.n_states = s->states.n;
     return found;
 }
 
-/* What Python answered is what went wrong there, or not what this file says: fails closed. */
-static int refuse(schema *s) {
+int zl_schema_refuse(zl_schema *s) {
     s->base.over = ZL_OVER_ASKED;
     return -1;
 }
 
 /* The row of a place, asked for if it is new; NULL with `over` set. Valid until the next is asked for. */
-static const int32_t *row_at(schema *s, int32_t place) {
+static const int32_t *row_at(zl_schema *s, int32_t place) {
     zl_machine *m = &s->base;
     if (place >= s->n_places) {
         if (zl_machine_grow(m, &s->row_of, &s->row_of_bytes, ((int64_t)place + 1) * (int64_t)sizeof *s->row_of)) return NULL;
@@ -117,19 +86,19 @@ static const int32_t *row_at(schema *s, int32_t place) {
     if (zl_machine_grow(m, &s->rows, &s->rows_bytes, ((int64_t)s->n_rows + 1) * ROW * (int64_t)sizeof *s->rows)) return NULL;
     int32_t *row = s->rows + (int64_t)s->n_rows * ROW, pairs[512];
     if (s->ask.row(s->ask.who, place, row, pairs)) {
-        refuse(s);
+        zl_schema_refuse(s);
         return NULL;
     }
     for (int b = 0; b < ROW; b++) {
         int32_t n = row[b] >> 2, kind = row[b] & 3;
         if (row[b] == NONE || b == 256) continue;
-        if (row[b] < 0 || (kind == PUSH && (n > 255 || pairs[2 * n] < 0 || pairs[2 * n + 1] < 0))) {
-            refuse(s);
+        if (row[b] < 0 || n >= OWN || (kind == PUSH && (n > 255 || pairs[2 * n] < 0 || pairs[2 * n + 1] < 0))) {
+            zl_schema_refuse(s);
             return NULL;
         }
         if (kind != PUSH) continue;
         int fresh;
-        int32_t push = intern(m, &s->pushes, pairs[2 * n], pairs[2 * n + 1], &fresh);
+        int32_t push = zl_pairs_intern(m, &s->pushes, pairs[2 * n], pairs[2 * n + 1], &fresh);
         if (push < 0) return NULL;
         row[b] = push << 2 | PUSH;
     }
@@ -138,84 +107,110 @@ static const int32_t *row_at(schema *s, int32_t place) {
 }
 
 /* The place after a result, for the frame that waited for it; NONE: there is none; ZL_BUDGET. */
-static int32_t place_after(schema *s, int32_t frame, int32_t result) {
+static int32_t place_after(zl_schema *s, int32_t frame, int32_t result) {
     int fresh;
-    int32_t i = intern(&s->base, &s->after.keys, frame, result, &fresh);
+    int32_t i = zl_pairs_intern(&s->base, &s->ends, frame, result, &fresh);
     if (i < 0) return ZL_BUDGET;
-    if (!fresh) return s->after.place[i];
-    int32_t place = NONE;
-    if (zl_machine_grow(&s->base, &s->after.place, &s->after.place_bytes, ((int64_t)i + 1) * (int64_t)sizeof place) ||
-        ((s->ask.after(s->ask.who, frame, result, &place) || place < NONE) && refuse(s))) {
-        s->after.keys.n--; /* not known after all: its slot is the one to be cleared */
-        for (int64_t at = 0; at < s->after.keys.n_slots; at++)
-            if (s->after.keys.slots[at] == i) s->after.keys.slots[at] = EMPTY;
+    if (!fresh) return s->end_place[i];
+    int32_t place = frame & OWN ? zl_schema_after(s, frame, result) : NONE;
+    if (place == ZL_BUDGET || zl_machine_grow(&s->base, &s->end_place, &s->end_bytes, ((int64_t)i + 1) * (int64_t)sizeof place) ||
+        (!(frame & OWN) && (s->ask.after(s->ask.who, frame, result, &place) || place < NONE) && zl_schema_refuse(s))) {
+        s->ends.n--; /* not known after all: its slot is the one to be cleared */
+        for (int64_t at = 0; at < s->ends.n_slots; at++)
+            if (s->ends.slots[at] == i) s->ends.slots[at] = EMPTY;
         return ZL_BUDGET;
     }
-    return s->after.place[i] = place;
+    return s->end_place[i] = place;
+}
+
+/* What a byte does at a place; see json_schema.h. */
+static int32_t act(zl_schema *s, int32_t place, uint8_t byte, int *kind) {
+    if (place & OWN) return zl_schema_act(s, place, byte, kind);
+    const int32_t *row = row_at(s, place);
+    if (!row) return ZL_BUDGET;
+    *kind = row[byte] & 3;
+    return row[byte] == NONE ? NONE : row[byte] >> 2;
 }
 
 static int32_t step(zl_machine *m, int32_t state, uint8_t byte) {
-    schema *s = (schema *)m;
+    zl_schema *s = (zl_schema *)(void *)m;
     int32_t place = s->states.pairs[2 * (int64_t)state], stack = s->states.pairs[2 * (int64_t)state + 1];
     for (;;) {
-        const int32_t *row = row_at(s, place);
-        if (!row) return ZL_BUDGET;
-        int32_t entry = row[byte], n = entry >> 2;
-        if (entry == NONE) return ZL_DEAD;
-        if ((entry & 3) == GO) return state_of(s, n, stack);
-        if ((entry & 3) == PUSH) {
+        int kind;
+        int32_t n = act(s, place, byte, &kind);
+        if (n < 0) return n == NONE ? ZL_DEAD : n;
+        if (kind == GO) return state_of(s, n, stack);
+        if (kind == PUSH) {
             int fresh;
             const int32_t *push = s->pushes.pairs + 2 * (int64_t)n;
-            int32_t child = push[0], above = intern(m, &s->stacks, push[1], stack, &fresh);
+            int32_t child = push[0], above = zl_pairs_intern(m, &s->stacks, push[1], stack, &fresh);
             return above < 0 ? ZL_BUDGET : state_of(s, child, above);
         }
-        if (stack < 0) return refuse(s), ZL_BUDGET; /* an end without a beginning */
+        if (stack < 0) return zl_schema_refuse(s), ZL_BUDGET; /* an end without a beginning */
         int32_t frame = s->stacks.pairs[2 * (int64_t)stack];
         stack = s->stacks.pairs[2 * (int64_t)stack + 1];
         place = place_after(s, frame, n);
         if (place == ZL_BUDGET) return ZL_BUDGET;
         if (place == NONE) return ZL_DEAD;
-        if ((entry & 3) == POP) return state_of(s, place, stack);
+        if (kind == POP) return state_of(s, place, stack);
     }
+}
+
+/* Within a string of which all characters are alike: the state after any. */
+static int32_t alike(zl_machine *m, int32_t state) {
+    zl_schema *s = (zl_schema *)(void *)m;
+    int32_t place = s->states.pairs[2 * (int64_t)state], stack = s->states.pairs[2 * (int64_t)state + 1];
+    int32_t to = place & OWN ? zl_schema_alike(s, place) : NONE;
+    if (to < 0) return to == NONE ? ZL_UNKNOWN : to;
+    return to == place ? state : state_of(s, to, stack);
 }
 
 /* At the place after the document's value; or in that value, where it may end and its end leads there. ZL_BUDGET where that cannot be asked. */
 static int finished(zl_machine *m, int32_t state) {
-    schema *s = (schema *)m;
+    zl_schema *s = (zl_schema *)(void *)m;
     int32_t place = s->states.pairs[2 * (int64_t)state], stack = s->states.pairs[2 * (int64_t)state + 1];
-    if (stack < 0) return place == s->ask.last;
+    if (stack < 0) return place == s->last;
     if (s->stacks.pairs[2 * (int64_t)stack + 1] >= 0) return 0;
+    if (place & OWN) return 0; /* only numbers end without a byte of their own */
     const int32_t *row = row_at(s, place);
     if (!row) return ZL_BUDGET;
     if (row[256] < 0) return 0;
     int32_t after = place_after(s, s->stacks.pairs[2 * (int64_t)stack], row[256]);
-    return after == ZL_BUDGET ? ZL_BUDGET : after == s->ask.last;
+    return after == ZL_BUDGET ? ZL_BUDGET : after == s->last;
 }
 
-static void release_table(table *t) {
+static void release_table(zl_pairs_table *t) {
     free(t->pairs);
     free(t->slots);
 }
 
-static void release(zl_machine *m) {
-    schema *s = (schema *)m;
+void zl_schema_release(zl_machine *m) {
+    zl_schema *s = (zl_schema *)(void *)m;
     release_table(&s->states);
     release_table(&s->stacks);
     release_table(&s->pushes);
-    release_table(&s->after.keys);
-    free(s->after.place);
+    release_table(&s->ends);
+    release_table(&s->own);
+    release_table(&s->listeners);
+    release_table(&s->keyed);
+    zl_schema_release_places(s);
+    free(s->end_place);
     free(s->row_of);
     free(s->rows);
 }
 
 int zl_json_schema_new(const zl_json_schema *ask, zl_machine **out) {
     if (!ask || !out || !ask->row || !ask->after) return zl_fail(ZL_E_ARG, "json_schema: a null pointer");
-    if (ask->first < 0 || ask->last < 0) return zl_fail(ZL_E_BOUNDS, "json_schema: places %d and %d", ask->first, ask->last);
-    schema *s = calloc(1, sizeof *s);
+    if (ask->root >= 0 && !ask->say) return zl_fail(ZL_E_ARG, "json_schema: a null pointer");
+    if (ask->root < 0 && (ask->first < 0 || ask->last < 0)) return zl_fail(ZL_E_BOUNDS, "json_schema: places %d and %d", ask->first, ask->last);
+    zl_schema *s = calloc(1, sizeof *s);
     if (!s) return zl_fail(ZL_E_MEMORY, "json_schema: %zu bytes", sizeof *s);
-    zl_machine_init(&s->base, step, finished, release, NULL, 256);
+    zl_machine_init(&s->base, step, finished, zl_schema_release, NULL, 256);
+    s->base.alike = alike;
     s->ask = *ask;
-    s->base.start = state_of(s, ask->first, NONE);
+    s->last = ask->root < 0 ? ask->last : zl_schema_document(s, 1);
+    int32_t first = ask->root < 0 ? ask->first : zl_schema_document(s, 0);
+    s->base.start = first < 0 || s->last < 0 ? ZL_BUDGET : state_of(s, first, NONE);
     if (s->base.start < 0) {
         int status = zl_machine_fail(&s->base);
         zl_machine_free(&s->base);

@@ -412,9 +412,34 @@ typedef struct {
     int (*row)(void *who, int32_t place, int32_t *row, int32_t *pairs);
     /* Where it goes on when the value that `frame` waits for has ended so: -> *place, or -1. */
     int (*after)(void *who, int32_t frame, int32_t result, int32_t *place);
+    /* What a schema says, ZL_SAY_* below, of a, b, c: -> out. NULL: there is nothing of the kind. */
+    int (*say)(void *who, int32_t what, int32_t a, int32_t b, int32_t c, int32_t *out);
     int32_t first, last;       /* the place before the document, and the one after its value                           */
+    int32_t root;              /* or the plan of the document's value, and these two are not looked at; -1: none       */
 } zl_json_schema;
 int zl_json_schema_new(const zl_json_schema *ask, zl_machine **out);
+enum {
+    ZL_SAY_PLAN,         /* plan -> results of null, true, false; places after -, 0 .. 9; the string's place; array; object; each -1 for none */
+    ZL_SAY_OBJECT,       /* object -> the result if it ends here, the place of the next name; -1 for none               */
+    ZL_SAY_VALUE,        /* object, result of a name -> the plan of the value after it                                  */
+    ZL_SAY_ARRAY,        /* array -> the result if it ends here, the plan of the next item; -1 for none                 */
+    ZL_SAY_PROPERTY_END, /* object, result of a name, result of its value -> the object with it, -1 for none            */
+    ZL_SAY_ITEM_END,     /* array, result of an item -> the array with it, -1 for none                                  */
+    ZL_SAY_LISTENER,     /* listener -> [256] the one after each byte of the text; the result if it ends here; the one after any character, where
+                          * all lead to the same; -1 for none */
+    ZL_SAY_MOST_OF_PLAN = 17, ZL_TEXT_FREE = -1, ZL_TEXT_ASKED = -2
+};
+/* Texts, sorted, no two alike, of which strings may be: text i is data[offsets[i] .. offsets[i + 1]). */
+int zl_json_schema_list(zl_machine *m, const uint8_t *data, const int64_t *offsets, int64_t n, int32_t *list);
+/* A string, core/json_schema_places.c: -> the place after its first quote. */
+typedef struct {
+    int32_t list;           /* texts that are known; ZL_TEXT_FREE: none; ZL_TEXT_ASKED: what each byte leads to is asked (ZL_SAY_LISTENER) */
+    int32_t least, most;    /* ZL_TEXT_FREE: how many characters; most -1: any number                                  */
+    int32_t other;          /* the result of a text that is not in the list, -1: may not come                          */
+    int32_t first;          /* the first listener; with a list, of a text that is not in it, if `other` is -1; -1: none      */
+    const int32_t *results; /* [n] the result of each text of the list, -1: may not come                              */
+} zl_json_text;
+int zl_json_schema_text(zl_machine *m, const zl_json_text *text, int32_t *place);
 
 /* The tokens of a vocabulary as tries, core/grammar_mask.c. Token i is data[offsets[i] .. offsets[i + 1]); one without bytes is never allowed,
  * but for `ends`, which are where a text may end. */

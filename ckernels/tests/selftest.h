@@ -45,6 +45,7 @@ int selftest_grammar(zl_ctx *ctx);
 int selftest_unigram(zl_ctx *ctx);
 int selftest_words(zl_ctx *ctx);
 int selftest_json_schema(zl_ctx *ctx);
+int selftest_json_places(zl_ctx *ctx);
 int selftest_pairs(zl_ctx *ctx);
 int selftest_attention(zl_ctx *ctx);
 int selftest_experts(zl_ctx *ctx);

@@ -85,7 +85,7 @@ static zl_machine *make(zl_json_schema ask) {
 
 static void test_lists(void) {
     int32_t calls = 0;
-    zl_json_schema ask = {.who = &calls, .row = lists_row, .after = lists_after, .first = DOCUMENT, .last = LAST};
+    zl_json_schema ask = {.who = &calls, .row = lists_row, .after = lists_after, .first = DOCUMENT, .last = LAST, .root = -1};
     zl_machine *m = make(ask);
     memset(rows_asked, 0, sizeof rows_asked);
     memset(ends_asked, 0, sizeof ends_asked);
@@ -141,7 +141,7 @@ static void test_counting(void) {
         int32_t state;
     } seen[6000];
     int n_seen = 0;
-    zl_json_schema ask = {.row = count_row, .after = count_after, .first = 0, .last = MANY};
+    zl_json_schema ask = {.row = count_row, .after = count_after, .first = 0, .last = MANY, .root = -1};
     zl_machine *m = make(ask);
     const int32_t first_value = zl_machine_step(m, m->start, '(');
     for (int round = 0; round < 300; round++) {
@@ -206,7 +206,7 @@ static int bad_end(void *who, int32_t frame, int32_t result, int32_t *place) {
 
 /* What a byte gives that a bad answer is asked for: ZL_BUDGET, with its text. */
 static void refused(const char *text, const char *why) {
-    zl_json_schema ask = {.row = bad_row, .after = bad_end, .first = 0, .last = 1};
+    zl_json_schema ask = {.row = bad_row, .after = bad_end, .first = 0, .last = 1, .root = -1};
     zl_machine *m = make(ask);
     int32_t state = m->start;
     for (; *text && state >= 0; text++) state = zl_machine_step(m, state, (uint8_t)*text);
@@ -216,7 +216,7 @@ static void refused(const char *text, const char *why) {
 
 static void test_refused(void) {
     zl_machine *m = NULL;
-    zl_json_schema ask = {.row = lists_row, .after = lists_after, .first = DOCUMENT, .last = LAST}, bad = ask;
+    zl_json_schema ask = {.row = lists_row, .after = lists_after, .first = DOCUMENT, .last = LAST, .root = -1}, bad = ask;
     CHECK(zl_json_schema_new(NULL, &m) == ZL_E_ARG && zl_json_schema_new(&ask, NULL) == ZL_E_ARG, "null pointers");
     bad.row = NULL;
     CHECK(zl_json_schema_new(&bad, &m) == ZL_E_ARG, "no row");
@@ -285,7 +285,7 @@ static void test_no_answer(void) {
     uint32_t mask = 0;
     zl_vocabulary *v = NULL;
     CHECK(zl_vocabulary_new(data, offsets, 2, (int32_t[]){1}, 1, &v) == ZL_OK, "vocabulary");
-    zl_json_schema ask = {.row = sevens_row, .after = sevens_after, .first = 0, .last = 2};
+    zl_json_schema ask = {.row = sevens_row, .after = sevens_after, .first = 0, .last = 2, .root = -1};
     zl_machine *m = make(ask);
     int32_t number = zl_machine_step(m, m->start, '7');
     refuse_row = 1;

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
+
 from .native import check, ffi, lib
 from .native_grammar import NativeMachine
 
@@ -18,11 +20,23 @@ ENTRIES = 257
 class Asked(Protocol):
     """What the machine asks."""
 
+    root: int  # the plan of the document's value, or -1: rows are asked of all places
+
     def row(self, place: int) -> tuple[list[int], list[int]]:
         """257 entries of a place, and pairs of places."""
 
     def after(self, frame: int, result: int) -> int:
         """The place after a result, or -1."""
+
+    def say(self, machine: JsonSchemaMachine, what: int, a: int, b: int, c: int) -> list[int]:
+        """What the schema says; SAY below."""
+
+
+SAY = {
+    int(getattr(lib, f"ZL_SAY_{name.upper()}")): name
+    for name in ("plan", "object", "value", "array", "property_end", "item_end", "listener")
+}
+FREE, ASKED = int(lib.ZL_TEXT_FREE), int(lib.ZL_TEXT_ASKED)
 
 
 class JsonSchemaMachine(NativeMachine):
@@ -42,6 +56,11 @@ class JsonSchemaMachine(NativeMachine):
             place[0] = asked.after(frame, result)
             return 0
 
+        def say(_: Any, what: int, a: int, b: int, c: int, out: Any) -> int:
+            found = asked.say(self, what, a, b, c)
+            out[0 : len(found)] = found
+            return 0
+
         def failed(_kind: Any, error: BaseException, _trace: Any) -> int:
             self.failure = error
             return int(lib.ZL_E_BUDGET)
@@ -49,13 +68,43 @@ class JsonSchemaMachine(NativeMachine):
         self._keep = (
             ffi.callback("int(void *, int32_t, int32_t *, int32_t *)", row, onerror=failed),
             ffi.callback("int(void *, int32_t, int32_t, int32_t *)", after, onerror=failed),
+            ffi.callback("int(void *, int32_t, int32_t, int32_t, int32_t, int32_t *)", say, onerror=failed),
         )
         record = ffi.new("zl_json_schema *")
-        record.row, record.after = self._keep
-        record.first, record.last = first, last
+        record.row, record.after, record.say = self._keep
+        record.first, record.last, record.root = first, last, asked.root
         out = ffi.new("zl_machine **")
         check(lib.zl_json_schema_new(record, out))
         super().__init__(out[0])
+
+    # What is told from within an answer, under the lock that the call which asked has taken.
+
+    def list_of(self, texts: list[bytes]) -> int:
+        """Texts, sorted, no two alike, that strings may be; for `text`. Raises GrammarBudget."""
+        offsets = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum([len(t) for t in texts], out=offsets[1:])
+        out = ffi.new("int32_t *")
+        data = b"".join(texts)
+        check(lib.zl_json_schema_list(self.pointer, data, ffi.from_buffer("int64_t[]", offsets), len(texts), out))
+        return int(out[0])
+
+    def text(
+        self,
+        list_: int,
+        results: list[int] | None = None,
+        other: int = -1,
+        least: int = 0,
+        most: int | None = None,
+        first: int = -1,
+    ) -> int:
+        """The place after the first quote of a string; see zl_json_text. Raises GrammarBudget, InvalidArgument."""
+        record, out = ffi.new("zl_json_text *"), ffi.new("int32_t *")
+        record.list, record.other, record.least, record.most = list_, other, least, -1 if most is None else most
+        record.first = first
+        given = ffi.new("int32_t[]", results or [])
+        record.results = given
+        check(lib.zl_json_schema_text(self.pointer, record, out))
+        return int(out[0])
 
 
 def json_schema_machine(asked: Asked, first: int, last: int) -> JsonSchemaMachine:

@@ -39,6 +39,7 @@ class TokenTable:
         self.vocabulary = NativeVocabulary(self._data, offsets, ends)
         self.longest = int(np.diff(offsets).max(initial=0))
         self._longer: dict[bytes, bool] = {}
+        self._sorted = sorted(p for p in set(pieces) if p)
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> TokenTable:
@@ -53,10 +54,6 @@ class TokenTable:
     def blank(self) -> U32:
         """A mask of the tokens that are nothing but white space."""
         return mask_of((i for i, p in enumerate(self.pieces) if p and not p.strip(WHITE)), len(self.pieces))
-
-    @cached_property
-    def _sorted(self) -> list[bytes]:
-        return sorted(p for p in set(self.pieces) if p)
 
     def begins_longer(self, text: bytes) -> bool:
         """Whether a token begins with this text and goes on."""

@@ -11,7 +11,8 @@ import itertools
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Protocol
 
@@ -163,6 +164,24 @@ class Texts:
 State = tuple[int, ...]
 
 
+def joined(rows: Sequence[Row]) -> Iterator[tuple[int, int, State]]:
+    """Where bytes lead in several languages at once: (lowest, highest, state of each, DEAD where none), ascending and
+    without bytes that lead nowhere in all."""
+    if len(rows) == 1:
+        yield from ((low, high, (after,)) for low, high, after in rows[0])
+        return
+    at = [0] * len(rows)
+    cuts = sorted({cut for row in rows for low, high, _ in row for cut in (low, high + 1)})
+    for low, end in itertools.pairwise(cuts):
+        states = []
+        for i, row in enumerate(rows):
+            while at[i] < len(row) and row[at[i]][1] < low:
+                at[i] += 1
+            states.append(row[at[i]][2] if at[i] < len(row) and row[at[i]][0] <= low else DEAD)
+        if any(q != DEAD for q in states):
+            yield low, end - 1, tuple(states)
+
+
 class Both:
     """Strings that are in some languages and not in others, of `least` to `most` characters.
 
@@ -193,6 +212,11 @@ class Both:
             after.append(q)
         return tuple(after)
 
+    @property
+    def n_states(self) -> int:
+        """How many states have been looked at."""
+        return len(self._edges)
+
     def possible(self, state: State) -> bool:
         """Whether no language that must be satisfied has failed already."""
         return all(q != DEAD or not wanted for (_, wanted), q in zip(self.members, state, strict=True))
@@ -214,16 +238,7 @@ class Both:
         found = self._edges.get(state)
         if found is None:
             rows = [language.row(q) if q != DEAD else () for (language, _), q in zip(self.members, state, strict=True)]
-            if len(rows) == 1:
-                found = [(lo, hi, (after,)) for lo, hi, after in rows[0]]
-            else:
-                cuts = sorted({cut for row in rows for lo, hi, _ in row for cut in (lo, hi + 1)})
-                found = []
-                for lo, end in itertools.pairwise(cuts):
-                    after = self.step(state, lo)
-                    if after is not None:
-                        found.append((lo, end - 1, after))
-            self._edges[state] = found
+            found = self._edges[state] = [each for each in joined(rows) if self.possible(each[2])]
         return found
 
     def live(self, state: State, count: int) -> bool:
@@ -319,3 +334,21 @@ class Both:
                     todo.append(other)
         self._lengths = lengths
         return lengths
+
+
+_both: OrderedDict[tuple[object, ...], Both] = OrderedDict()
+BOTH_KEPT, BOTH_STATES = 32, 300  # of languages that many schemas ask for: how many, and of up to how many states
+
+
+def both_of(members: Sequence[tuple[Language, bool]], least: int, most: int | None) -> Both:
+    """What is in languages and not in others; of expressions and formats, which are kept, this is kept too."""
+    if any(isinstance(language, Texts) for language, _ in members):
+        return Both(members, least, most)
+    key = tuple(members), least, most
+    found = _both.get(key)
+    if found is None or found.n_states > BOTH_STATES:
+        found = _both[key] = Both(members, least, most)
+        while len(_both) > BOTH_KEPT:
+            with suppress(KeyError):
+                _both.popitem(last=False)
+    return found

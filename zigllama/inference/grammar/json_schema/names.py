@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .formula import Way
-from .languages import DEAD
+from .languages import DEAD, joined
 from .prints import longer
 from .transducer import Result
 
@@ -85,6 +86,37 @@ class Name:
         """Whether the name may come to be one that has come already, or one that two languages have not in common."""
         plan = self.plan
         return self.plans.writing and (bool(self.members.others) or bool(plan.naming and plan.languages))
+
+    @staticmethod
+    def unknown(plans: Plans, plan: ObjectPlan, members: Members) -> Name | None:
+        """Before the first character of a name that is not known; None where none may come. Nothing but patterns is
+        asked of it, and it is the same for all members after which the same ones may come."""
+        free = plan.next_names(members)[1]
+        if not free:
+            return None
+        same = plan.like(members, free)
+        return plans.place(Name, plan, same, DEAD, DEAD, (0,) * len(plan.automata), None, None)
+
+    def row(self) -> Iterable[tuple[int, int, Name]]:
+        """Where bytes lead, as (lowest, highest, listener)."""
+        plan = self.plan
+        free = plan.next_names(self.members)[1]
+        if self.known != DEAD or self.said is not None or self.text is not None:
+            for low, end in pairwise(sorted({0, 256, *self.cuts()})):
+                after = self.feed(low)
+                if after is not None:
+                    yield low, end - 1, after
+        elif not plan.automata:
+            if free:
+                yield 0, 255, self
+        else:
+            automata, found = plan.automata, self.found
+            rows = [language.row(q) if q != DEAD else () for language, q in zip(automata, found, strict=True)]
+            for low, high, states in joined(rows):
+                if not isinstance(free, list) or any(
+                    both.possible((*states, DEAD)) and both.live((*states, DEAD), 0) for both in free
+                ):
+                    yield low, high, self.plans.place(Name, plan, self.members, DEAD, DEAD, states, None, None)
 
     def feed(self, byte: int) -> Name | None:
         """After one more byte."""

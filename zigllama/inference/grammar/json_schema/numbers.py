@@ -9,6 +9,8 @@ that must meet the bounds, and contain a multiple. Beginnings of which the same 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .plans import Plans, Valued
 
 # The spelling: phase -> {what may come: phase}; a number may end in "0", "1", ".1" and "e1"
+IN_NUMBERS = b"0123456789+-.eE"
 DIGIT = frozenset(b"0123456789")
 NONZERO = frozenset(b"123456789")
 ENDS = frozenset(("0", "1", ".1", "e1"))
@@ -31,6 +34,7 @@ DIGITS = tuple(sorted({c for b in b"+-.eE0123456789" for c in (b, b + 1)}))
 SIGNS = tuple(sorted({c for b in b"+-.eE0" for c in (b, b + 1)} | {0x3A}))
 SLACK = 6  # decimals that a number may have beyond those of its bounds
 ENUMERATED = 512  # numbers that are looked at one by one
+SPANS_KEPT, MOST_KEPT = 64, 4096  # spans whose beginnings are kept, and how many of each
 
 
 def next_phase(phase: str, byte: int) -> str | None:
@@ -119,6 +123,7 @@ class Span:
             scaled = exact(most[0]) * unit
             self.most = min(self.most, math.ceil(scaled) - 1 if most[1] else math.floor(scaled))
         self.excluded = tuple(sorted(int(exact(v) * unit) for v in excluded if (exact(v) * unit).denominator == 1))
+        self.plain = not self.excluded and not self.not_steps
         self.empty = not self.any_in(self.least, self.most)
 
     def values(self) -> set[Decimal] | None:
@@ -173,6 +178,8 @@ class Span:
         """What a beginning may become, the same for those that may become the same; None where that is nothing. A digit
         that comes makes a number larger or, behind a minus, smaller."""
         negative = text.startswith("-")
+        if self.plain:
+            return self._plain_beginning(text, negative)
         found: list[Any] = [negative]
         alive = False
         for low, high in self.ranges(text):
@@ -187,6 +194,22 @@ class Span:
             found.append((max(0, self.least - low), min(high - low, self.most - low), rests, inside))
         return tuple(found) if alive else None
 
+    def _plain_beginning(self, text: str, negative: bool) -> tuple[Any, ...] | None:
+        """The same where only bounds and one step are asked: as far as they are within the bounds, and where the first
+        multiple is."""
+        found: list[Any] = [negative]
+        step, alive = self.step, False
+        for low, high in self.ranges(text):
+            if negative:
+                low, high = -high, -low
+            first, last = max(low, self.least), min(high, self.most)
+            if -(-first // step) * step > last:
+                found.append(None)
+            else:
+                alive = True
+                found.append((first - low, last - low, low % step))
+        return tuple(found) if alive else None
+
 
 def _common(steps: list[Fraction]) -> Fraction:
     """The least number that is a multiple of all."""
@@ -196,6 +219,54 @@ def _common(steps: list[Fraction]) -> Fraction:
             math.lcm(found.numerator * step.denominator, step.numerator * found.denominator),
             found.denominator * step.denominator,
         )
+    return found
+
+
+class Spellings:
+    """The beginnings of the numbers of one plain span, each of those that may become the same one by the first of them
+    that was come across. Such spans are alike in many schemas: they are kept (`spellings_of`)."""
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self._next: dict[tuple[str, int], str | None] = {}
+        self._same: dict[Any, str] = {}
+        self._ends: dict[str, bool] = {}
+
+    def step(self, text: str, phase: str, byte: int) -> str | None:
+        """The beginning after one more byte, which leads to a phase; None where nothing may become of it."""
+        key = text, byte
+        if key not in self._next:
+            if len(self._next) > MOST_KEPT:  # two of one kind may become two beginnings then, which are both right
+                self._next, self._same, self._ends = {}, {}, {}
+            longer = text + chr(byte)
+            may = self.span.beginning(longer)
+            self._next[key] = may and self._same.setdefault((phase, phase in ENDS and self.ends(longer), may), longer)
+        return self._next[key]
+
+    def ends(self, text: str) -> bool:
+        """Whether a number of the span is spelt so."""
+        found = self._ends.get(text)
+        if found is None:
+            whole, _, fraction = text.lstrip("-").partition(".")
+            more = self.span.decimals - len(fraction)
+            value = int(whole + fraction) * 10**more if more >= 0 else -1
+            value = -value if text[0] == "-" else value
+            good = more >= 0 and self.span.least <= value <= self.span.most and value % self.span.step == 0
+            found = self._ends[text] = good
+        return found
+
+
+_spellings: OrderedDict[tuple[int, ...], Spellings] = OrderedDict()
+
+
+def spellings_of(span: Span) -> Spellings:
+    """The spellings of a span; those of the last spans are kept."""
+    key = span.least, span.most, span.step, span.decimals, span.digits
+    found = _spellings.get(key) or Spellings(span)
+    _spellings[key] = found
+    if len(_spellings) > SPANS_KEPT:
+        with suppress(KeyError):
+            _spellings.popitem(last=False)
     return found
 
 
@@ -225,6 +296,9 @@ class NumberPlan:
         told_apart = self.identity and (bool(self.barred) or not self.exactly)
         self.searched = plans.writing and (told_apart or any(way.residues for way in valued.ways))
         self._same: dict[Any, str] = {}
+        ways = valued.ways if plans.writing and not self.identity and valued.fixed is not None else ()
+        simple = len(ways) == 1 and not ways[0].residues and len(self.spans) == 1 and self.spans[0].texts is None
+        self.spellings = spellings_of(self.spans[0]) if simple and self.spans[0].plain else None
 
     def can_finish(self) -> bool:
         """Whether there is a number."""
@@ -273,6 +347,9 @@ class NumberPlan:
             return None
         if self.free:
             return self.plans.place(Digits, self, after, None)
+        if self.spellings is not None:
+            found = None if after.startswith("e") else self.spellings.step(text, after, byte)
+            return None if found is None else self.plans.place(Digits, self, after, found)
         text += chr(byte)
         if not self.plans.writing:
             return self.plans.place(Digits, self, after, text)
@@ -304,6 +381,9 @@ class NumberPlan:
         """The result, if a number of this text satisfies."""
         if text is None:
             return Result(tuple(f.number == 1 for f in self.valued.formulas), None)
+        if self.spellings is not None:
+            assert self.valued.fixed is not None
+            return Result(self.valued.fixed, None) if self.spellings.ends(text) else None
         try:
             value = Decimal(text)
         except InvalidOperation:  # an exponent of more than 18 digits
@@ -330,7 +410,7 @@ class Digits:
 
     def act(self, byte: int) -> Action | None:
         """What a byte does."""
-        if byte in b"0123456789+-.eE":
+        if byte in IN_NUMBERS:
             after = self.plan.at(self.phase, self.text or "", byte)
             return None if after is None else Go(after)
         result = self.ended()

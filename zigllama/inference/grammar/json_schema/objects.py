@@ -14,13 +14,13 @@ from zigllama.errors import GrammarBudget
 
 from .ends import can_end
 from .formula import Formula, Truth, Way, atoms_of, evaluate
+from .inside import Inside
 from .languages import DEAD, Both, Texts, every_text
 from .names import Facts, Key, Name
 from .nodes import NameCover, Schema
 from .outlook import MemberOutlook, differs, outcomes
 from .prints import FINGERPRINTS, folded
-from .strings import Quoted
-from .transducer import SPACE, TOKENS, Action, Go, Pop, Push, Result
+from .transducer import Result
 from .unknown import PATTERNS, any_named, few_names
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class Members(NamedTuple):
     """What is kept of the properties so far.
 
     seen      known names that have come
-    others    other names that have come, where it matters that they do not come again
+    others    other names that have come, where it matters that they do not come again; where that matters only once a
+              value has failed ("careful"): None until then, and then no other name may come
     n         how many, or the plan's cap
     failed    numbers of the atoms "properties" and "names" that are false
     open      of each "unevaluated" atom: sets of covers, one of which must count for each
@@ -77,14 +78,17 @@ class ObjectPlan:
         self.patterns = list(patterns)
         self.languages = [plans.schemas.expression(source, "", "patternProperties") for source in self.patterns]
         self.automata = [*self.languages, every_text()] if self.languages else []
-        self.tracked = (
-            self.identity
-            or bool(counts)
-            or valued.fixed is None
-            or any(way.residues or any(not want for _, want in way.literals) for way in valued.ways)
-        )
         self.outlook: MemberOutlook | None = None
         self.facts = {id(way): Facts(way) for way in valued.ways}
+        # A name that comes twice may change an answer: what is counted may be too many; a value that is the last of its
+        # name may make up for one that failed. One property is one, however often it comes; and one too many counted
+        # where there may be no more than so many only bars what might have come.
+        open_answer = valued.fixed is None or any(
+            way.residues or any(not want for f, want in way.literals if f.atom[0] != "count") for way in valued.ways
+        )
+        counting = bool(counts) and (open_answer or any(facts.least > 1 for facts in self.facts.values()))
+        self.tracked = self.identity or counting  # whether written or read: what is written must be read as valid
+        self.careful = not self.tracked and open_answer and self._value_of_others_counts()
         self._cache: dict[Any, Any] = {}
         few = few_names(self) if self.tracked and plans.writing else None
         self.closed = few is not None  # all names that may ever come are known
@@ -102,6 +106,17 @@ class ObjectPlan:
             if way.residues or negative:
                 return True
         return False
+
+    def _value_of_others_counts(self) -> bool:
+        """Whether an answer may depend on the value of a property that is not known, and not only on its name."""
+        rests = [f.atom[3] for f in self.mappings]
+        asked = any(rest is not None and rest.place.value not in (True, False, {}) for rest in rests)
+        return asked or bool(self.patterns) or bool(self.unevaluated)
+
+    def like(self, m: Members, free: list[Both] | bool) -> Members:
+        """The first members after which the same names that are not known may come."""
+        key = ("like", tuple(map(id, free)) if isinstance(free, list) else free)
+        return self.kept(key, lambda: m)
 
     def none(self) -> Members:
         """Before the first property."""
@@ -240,7 +255,9 @@ class ObjectPlan:
         """The ways on which a name may come next: there is room for it beside those that are needed, and it is not
         forbidden.
         """
-        found = []
+        found: list[Way] = []
+        if name is None and self.careful and m.others is not None:
+            return found
         so = self.named_so(name) if name is not None else ()
         for way in ways:
             names, _need, room = self.missing(m, way)
@@ -405,9 +422,14 @@ class ObjectPlan:
             if not satisfied[f.atom[1]]:
                 sets = sets | {frozenset(placed[number])}
             still_open.append(sets)
+        others = m.others
+        if key.name is None and others is not None:
+            others |= {key.text}
+        if key.name is None and self.careful and (len(failed) > len(m.failed) or tuple(still_open) != m.open):
+            others = frozenset()
         return Members(
             m.seen if key.name is None else m.seen | {key.name},
-            m.others if m.others is None or key.name is not None else m.others | {key.text},
+            others,
             min(m.n + 1, self.cap),
             frozenset(failed),
             tuple(still_open),
@@ -433,68 +455,3 @@ def _found(language: Any, name: str) -> bool:
         if state == DEAD:
             return False
     return bool(language.finished(state))
-
-
-class Inside:
-    """Between the tokens of an object. `phase`: "first" (after the brace), "name" (one must come), "named" (within its
-    quotes), "colon" (after one), "value" (one must come), "waits" (for its end), "comma" (after a property).
-    """
-
-    __slots__ = ("key", "members", "number", "phase", "plan", "plans", "spaces")
-
-    def __init__(
-        self, plans: Plans, number: int, plan: ObjectPlan, members: Members, phase: str, key: Key | None, spaces: int
-    ) -> None:
-        self.plans, self.number, self.plan = plans, number, plan
-        self.members, self.phase, self.key, self.spaces = members, phase, key, spaces
-
-    def _to(self, phase: str, key: Key | None = None) -> Go:
-        return Go(self.plans.place(Inside, self.plan, self.members, phase, key, self.plans.spaces))
-
-    def act(self, byte: int) -> Action | None:
-        """What a byte does."""
-        plan, phase, m = self.plan, self.phase, self.members
-        if byte in SPACE:
-            left = self.plans.fewer(self.spaces)
-            return None if left is None else Go(self.plans.place(Inside, plan, m, phase, self.key, left))
-        if byte == 0x7D and phase in ("first", "comma"):
-            result = plan.answers(m)
-            return None if result is None else Pop(result)
-        if byte == 0x22 and phase in ("first", "name"):
-            if not plan.can_go_on(m):
-                return None
-            frame = self.plans.place(Inside, plan, m, "named", None, 0)
-            return Push(self.plans.place(Quoted, Name.first(self.plans, plan, m), ()), frame)
-        if phase == "comma":
-            return self._to("name") if byte == 0x2C and plan.can_go_on(m) else None
-        if phase == "colon":
-            return self._to("value", self.key) if byte == 0x3A else None
-        if phase == "value":
-            assert self.key is not None
-            frame = self.plans.place(Inside, plan, m, "waits", self.key, 0)
-            return plan.plan_of(m, self.key).begin(byte, frame)
-        return None
-
-    def like(self) -> Inside:
-        """The place before any whitespace, where all but whitespace does the same."""
-        return self.plans.place(Inside, self.plan, self.members, self.phase, self.key, self.plans.spaces)
-
-    def cuts(self) -> tuple[int, ...]:
-        """Where what bytes do may change."""
-        return TOKENS
-
-    def after(self, result: object) -> Inside | None:
-        """A name or a value has ended."""
-        plan = self.plan
-        if self.phase == "named":
-            assert isinstance(result, Key)
-            return self.plans.place(Inside, plan, self.members, "colon", result, self.plans.spaces)
-        assert isinstance(result, Result) and self.key is not None
-        members = plan.add(self.members, self.key, result)
-        if members is None:
-            return None
-        return self.plans.place(Inside, plan, members, "comma", None, self.plans.spaces)
-
-    def ended(self) -> None:
-        """An object ends with its brace."""
-        return

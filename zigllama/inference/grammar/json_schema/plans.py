@@ -16,7 +16,7 @@ from zigllama.errors import EmptyLanguage, GrammarBudget, GrammarError
 
 from .arrays import ArrayPlan
 from .check import check
-from .formula import TRUE, Formula, Way, alternatives
+from .formula import FALSE, TRUE, Formula, Way, alternatives
 from .languages import Both
 from .nodes import Schema
 from .numbers import NumberPlan
@@ -48,6 +48,8 @@ class Valued:
         self.formulas: list[Formula] = [plan.plans.schemas.formula(s, kind) for s in plan.schemas]
         ways: dict[Way, None] = {}
         for must, must_not in plan.goal:
+            if any(self.formulas[i] is FALSE for i in must) or any(self.formulas[i] is TRUE for i in must_not):
+                continue
             wanted = [(self.formulas[i], True) for i in must] + [(self.formulas[i], False) for i in must_not]
             ways.update(dict.fromkeys(alternatives(wanted)))
         self.ways = tuple(ways)
@@ -251,7 +253,7 @@ class Plans:
         self._patience = PATIENCE
         self.spaces = options.whitespace if options.writing else -1
         check(self.schemas)
-        root = self.plan((self.schemas.root,), ((frozenset((0,)), frozenset()),), False)
+        root = self.root = self.plan((self.schemas.root,), ((frozenset((0,)), frozenset()),), False)
         if not root.alive():
             raise EmptyLanguage("the schema") if self.short is None else self.short
         self.first = self.place(Document, root, False, self.spaces)

@@ -8,12 +8,13 @@ the end. `Said` is the listener of a string value, in names.py there is the one 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from .ends import can_end
 from .formats import format_language
 from .formula import Formula, Way, atoms_of, evaluate
-from .languages import DEAD, UTF8, Both, Language, Texts, utf8_step
+from .languages import DEAD, UTF8, Both, Language, Texts, both_of, utf8_step
 from .prints import FEW, longer
 from .transducer import Action, Go, Pop, Result
 
@@ -42,6 +43,9 @@ class Listener(Protocol):
 
     def feed(self, byte: int) -> Self | None:
         """After one more byte of the text's UTF-8; None where no string that is allowed goes on so."""
+
+    def row(self) -> Iterable[tuple[int, int, Listener]]:
+        """Where bytes lead, as (lowest, highest, listener): the same as `feed` says of each."""
 
     def any_character(self) -> Listener | None:
         """Where each character leads, if all lead to the same."""
@@ -190,7 +194,7 @@ class Quoted:
         code = int(digits, 16)
         if 0xD800 <= code < 0xDC00:
             return self._at(self.listener, "pair", code)
-        return None if 0xDC00 <= code < 0xE000 else self._at(self._say(code))
+        return self._at(self._say(code))
 
     def _second(self, byte: int, high: int, digits: str) -> Action | None:
         if byte not in HEX:
@@ -256,7 +260,7 @@ class Acceptor:
             members.append((Texts([t.encode() for t in excluded if _encodable(t)]), False))
         self.least, self.most = least, most
         self.finite = texts is not None
-        self.both = None if self.free else Both(members, least, most)
+        self.both = None if self.free else both_of(members, least, most)
         if self.both is not None and not self.empty and not self.finite:
             self.empty = not self.both.live(self.both.start, 0)
             found = self.both.texts(few) if few and not self.empty else None
@@ -340,6 +344,36 @@ class TextPlan:
             return None
         return len({text for _, a in self.ways for text in a.texts})
 
+    def _one_result(self, text: bytes | None) -> Result | None:
+        """The result of all texts, if it is the same for all and nothing else is asked."""
+        if self.valued.fixed is None or any(way.residues for way, _ in self.ways):
+            return None
+        return Result(self.valued.fixed, ("s", text))
+
+    def listed(self) -> dict[bytes, Result] | None:
+        """All texts that it may be, with their results, where they are a list."""
+        if not all(a.finite for _, a in self.ways):
+            return None
+        found: dict[bytes, Result] = {}
+        for text in {text for _, a in self.ways for text in a.texts}:
+            result = self._one_result(None if self.nothing is None else text)
+            if result is None:
+                listener: Said | None = self.begin()
+                for byte in text:
+                    listener = listener.feed(byte) if listener is not None else None
+                result = listener.close() if listener is not None else None
+            if result is not None and not self.barred.bars(result.identity):
+                found[text] = result
+        return found
+
+    def lengths(self) -> tuple[int, int | None, Result] | None:
+        """The least and most characters and the result, where any text of such a length may come and is as good as
+        another."""
+        result = self._one_result(None)
+        if result is None or len(self.ways) != 1 or self.nothing is not None or not self.ways[0][1].free:
+            return None
+        return self.ways[0][1].least, self.ways[0][1].most, result
+
     def begin(self) -> Said:
         """Before the first character."""
         states = tuple(a.both.start if a.both else () for _, a in self.ways)
@@ -397,6 +431,22 @@ class Said:
         )
         text = longer(self.text, byte)
         return self.plans.place(Said, plan, tuple(states), count, asked, text)
+
+    def row(self) -> Iterable[tuple[int, int, Said]]:
+        """Where bytes lead, as (lowest, highest, listener)."""
+        plan = self.plan
+        acceptor, state = plan.ways[0][1], self.states[0]
+        both = acceptor.both
+        if len(plan.ways) > 1 or plan.asked or self.text is not None or both is None or state is None:
+            for low, end in pairwise(sorted({0, 256, *self.cuts()})):
+                after = self.feed(low)
+                if after is not None:
+                    yield low, end - 1, after
+            return
+        for low, high, to in both.edges(state):
+            count = min(self.count + (not 0x80 <= low <= 0xBF), plan.cap)
+            if acceptor.finite or both.live(to, count):
+                yield low, high, self.plans.place(Said, plan, (to,), count, (), None)
 
     def any_character(self) -> Said | None:
         """Where each character leads: known where only lengths matter."""

@@ -1,4 +1,10 @@
-"""What places say, as numbers: the rows that core/json_schema.c asks for, one at a time, and keeps.
+"""What places and plans say, as numbers: what core/json_schema.c asks for, once each, and keeps.
+
+C knows by itself what stands between the tokens of objects and arrays, and how a string is spelt. It asks which plan a
+value has and what may begin it, which names may come, which object or array there is with one more member; and of a
+string that is more than a list of texts or any text of a length, where each byte leads. Places of Python's own are the
+digits of numbers only, unless whitespace is counted (`Options.whitespace`) or nothing is written: then all are, and
+rows are asked for.
 
 A place tells where, among the 256 bytes, what it does may change (`cuts`), so that each run of bytes is asked about
 once.
@@ -7,14 +13,25 @@ once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Hashable, Iterable
+from typing import Any, Generic, Protocol, TypeVar, cast
 
+from zigllama.foundation.native_json_schema import ASKED, FREE, SAY, JsonSchemaMachine
+
+from .arrays import ArrayPlan, Items
+from .names import Key, Name
+from .numbers import IN_NUMBERS, Digits
+from .objects import Members, ObjectPlan
+from .plans import Plan, Plans
+from .strings import Listener, Quoted, TextPlan
 from .transducer import SPACE, Go, Over, Place, Pop, Push
 
 GO, PUSH, POP, OVER = range(4)
 NONE = -1
 BYTES = 256
+KINDS = ("null", "true", "false", "string", "number", "array", "object")
+FIRST_BYTES = b"-0123456789"
+T = TypeVar("T", bound=Hashable)
 
 
 class Cut(Place, Protocol):
@@ -27,31 +44,149 @@ class Cut(Place, Protocol):
         """Another place, where all but whitespace does the same; None: no other is known."""
 
 
-class Book(Protocol):
-    """Places by their numbers."""
+class Numbers(Generic[T]):
+    """Things, numbered in the order in which they are come across."""
 
-    places: list[Cut]
+    def __init__(self) -> None:
+        self.things: list[T] = []
+        self._known: dict[T, int] = {}
+
+    def of(self, thing: T) -> int:
+        """The number of a thing."""
+        found = self._known.get(thing)
+        if found is None:
+            found = self._known[thing] = len(self.things)
+            self.things.append(thing)
+        return found
 
 
 class Tables:
-    """Rows and ends of the places of a schema; results are numbered in the order in which they are come across."""
+    """What is said of the places and plans of a schema."""
 
-    def __init__(self, book: Book) -> None:
-        self.book = book
-        self.results: list[object] = []
-        self._numbers: dict[object, int] = {}
+    def __init__(self, plans: Plans) -> None:
+        self.book = plans
+        self.results: Numbers[Any] = Numbers()
+        self.plans: Numbers[Plan] = Numbers()
+        self.objects: Numbers[tuple[ObjectPlan, Members]] = Numbers()
+        self.arrays: Numbers[tuple[ArrayPlan, Items]] = Numbers()
+        self.root = self.plans.of(plans.root) if plans.writing and plans.spaces < 0 else NONE
+        self._texts: dict[Hashable, int] = {}  # places of strings that are alike
+        self._lists: dict[Hashable, int] = {}
         self._kept: dict[int, tuple[list[int], list[int]]] = {}  # rows of places that others are like
 
+    # --- what is said of plans, objects and arrays --------------------------------------------------------------------
+
+    def say(self, machine: JsonSchemaMachine, what: int, a: int, b: int, c: int) -> list[int]:
+        """As ZL_SAY_* of zl_api.h."""
+        match SAY[what]:
+            case "plan":
+                return self._plan(machine, self.plans.things[a])
+            case "object":
+                return self._object(machine, *self.objects.things[a])
+            case "value":
+                plan, members = self.objects.things[a]
+                return [self.plans.of(plan.plan_of(members, self.results.things[b]))]
+            case "array":
+                return self._array(*self.arrays.things[a])
+            case "property_end":
+                plan, members = self.objects.things[a]
+                after = plan.add(members, self.results.things[b], self.results.things[c])
+                return [NONE if after is None else self.objects.of((plan, after))]
+            case "item_end":
+                array, items = self.arrays.things[a]
+                more = array.add(items, array.item_plan(items), self.results.things[b])
+                return [NONE if more is None else self.arrays.of((array, more))]
+            case _:
+                return self._listener(cast(Listener, self.book.places[a]))
+
     def _result(self, result: object) -> int:
-        found = self._numbers.get(result)
-        if found is None:
-            found = self._numbers[result] = len(self.results)
-            self.results.append(result)
+        return NONE if result is None else self.results.of(result)
+
+    def _plan(self, machine: JsonSchemaMachine, plan: Plan) -> list[int]:
+        made = {kind: plan.of_kind(kind) for kind in KINDS if plan.can_be(kind)}
+        found = [self._result(made.get(kind)) for kind in ("null", "true", "false")]
+        number, string, array, object_ = (made.get(kind) for kind in ("number", "string", "array", "object"))
+        for byte in FIRST_BYTES:
+            place = None if number is None else number.begin(byte)
+            found.append(NONE if place is None else place.number)
+        found.append(NONE if string is None else self._string(machine, string))
+        found.append(NONE if array is None else self.arrays.of((array, array.none())))
+        found.append(NONE if object_ is None else self.objects.of((object_, object_.none())))
         return found
+
+    def _object(self, machine: JsonSchemaMachine, plan: ObjectPlan, members: Members) -> list[int]:
+        name = self._name(machine, plan, members) if plan.can_go_on(members) else NONE
+        return [self._result(plan.answers(members)), name]
+
+    def _array(self, plan: ArrayPlan, items: Items) -> list[int]:
+        after = self.plans.of(plan.item_plan(items)) if plan.can_go_on(items) else NONE
+        return [self._result(plan.answers(items)), after]
+
+    # --- strings ------------------------------------------------------------------------------------------------------
+
+    def _text(
+        self, machine: JsonSchemaMachine, texts: list[bytes], results: list[int], other: int, first: int = NONE
+    ) -> int:
+        """The place of a string that is one of some texts, sorted, or another one (of which `first` listens)."""
+        listed = tuple(texts)
+        key = listed, tuple(results), other, first
+        if key not in self._texts:
+            if listed not in self._lists:
+                self._lists[listed] = machine.list_of(texts)
+            self._texts[key] = machine.text(self._lists[listed], results, other, first=first)
+        return self._texts[key]
+
+    def _asked(self, machine: JsonSchemaMachine, listener: Any) -> int:
+        if listener.searched:  # where it stands in a character matters too: rows are asked for
+            return self.book.place(Quoted, listener, ()).number
+        if listener not in self._texts:
+            self._texts[listener] = machine.text(ASKED, first=listener.number)
+        return self._texts[listener]
+
+    def _string(self, machine: JsonSchemaMachine, plan: TextPlan) -> int:
+        listed = plan.listed()
+        if listed is not None:
+            texts = sorted(listed)
+            return self._text(machine, texts, [self._result(listed[text]) for text in texts], NONE)
+        lengths = plan.lengths()
+        if lengths is None:
+            return self._asked(machine, plan.begin())
+        least, most, result = lengths
+        return machine.text(FREE, other=self._result(result), least=least, most=most)
+
+    def _name(self, machine: JsonSchemaMachine, plan: ObjectPlan, members: Members) -> int:
+        if plan.tracked or plan.naming:
+            return self._asked(machine, Name.first(self.book, plan, members))
+        names, free = plan.next_names(members)
+        other, first = NONE, NONE
+        if plan.languages:
+            unknown = Name.unknown(self.book, plan, members)
+            first = NONE if unknown is None else unknown.number
+        elif free:
+            other = self._result(Key(None, (), (), None))
+        if not plan.known:
+            return machine.text(FREE, other=other) if first < 0 else machine.text(ASKED, first=first)
+        may = set(names.texts)
+        results = [
+            self._result(Key(plan.known[t], plan.matches(plan.known[t]), (), None)) if t in may else NONE
+            for t in plan.trie.texts
+        ]
+        return self._text(machine, plan.trie.texts, results, other, first)
+
+    def _listener(self, listener: Listener) -> list[int]:
+        row = [NONE] * BYTES
+        for low, high, after in listener.row():
+            row[low : high + 1] = [after.number] * (high + 1 - low)
+        alike = listener.any_character()
+        return [*row, self._result(listener.close()), NONE if alike is None else alike.number]
+
+    # --- rows ---------------------------------------------------------------------------------------------------------
 
     def row(self, place: int) -> tuple[list[int], list[int]]:
         """257 entries, and the pairs (child, frame) that those of kind PUSH are indices of, one after the other."""
         at = self.book.places[place]
+        if isinstance(at, Digits):
+            return self._digits(at), []
         other = at.like()
         if other is None:
             return self._row(at)
@@ -68,6 +203,15 @@ class Tables:
                         assert action is None, "whitespace only leads on"
                         row[byte] = NONE
         return row, pairs
+
+    def _digits(self, at: Digits) -> list[int]:
+        """The row of a place within a number: all that is no part of one ends it."""
+        ended = self._result(at.ended())
+        row = [NONE if ended < 0 else ended << 2 | OVER] * BYTES + [ended]
+        for byte in IN_NUMBERS:
+            after = at.plan.at(at.phase, at.text or "", byte)
+            row[byte] = NONE if after is None else after.number << 2 | GO
+        return row
 
     def _row(self, at: Cut) -> tuple[list[int], list[int]]:
         row: list[int] = []
@@ -87,10 +231,10 @@ class Tables:
                     entry = self._result(result) << 2 | OVER
             row += [entry] * (end - low)
         ended = at.ended()
-        row.append(NONE if ended is None else self._result(ended))
+        row.append(self._result(ended))
         return row, [n for pair in pairs for n in pair]
 
     def after(self, frame: int, result: int) -> int:
         """The place after a value with this result, or NONE."""
-        place = self.book.places[frame].after(self.results[result])
+        place = self.book.places[frame].after(self.results.things[result])
         return NONE if place is None else place.number
