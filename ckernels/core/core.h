@@ -1,10 +1,11 @@
 /* core.h - what the C files share inside the library: the context, errors, parallel stages, and the table of opcodes.
  *
- * What it is not: the public API (include/zl_api.h). Nothing here is seen by Python.
+ * What it is not: the public API (include/zl_api.h, zl_text.h). Nothing here is seen by Python.
  */
 #ifndef ZL_CORE_H
 #define ZL_CORE_H
 #include "../include/zl.h"
+#include "../include/zl_text.h"
 #include "../kernels/kernels.h"
 
 /* ---- errors: set the calling thread's text, return the status -------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* strings.c - tokenizers' two byte loops: finding a text among many strings, and joining the characters of a word pair by pair.
  *
- * The strings are those of a GGUF file, in the file's own bytes (zl_strings in zl_api.h); what is added is one int32 per slot of a hash
+ * The strings are those of a GGUF file, in the file's own bytes (zl_strings in zl_text.h); what is added is one int32 per slot of a hash
  * table with open addressing:
  *
  *      slots   | -1 | 17 | -1 | 4 | 2048 | -1 | ...      number of a string, -1 free; a string stands at its hash or in the next free slot

@@ -27,7 +27,7 @@ ROOM = 4096  # bytes of a forced run that are looked for at once
 
 
 class PushdownRules(Protocol):
-    """Arrays of zl_pushdown_rules: int32, but bytes and flags uint8; see zl_api.h."""
+    """Arrays of zl_pushdown_rules: int32, but bytes and flags uint8; see zl_text.h."""
 
     edge_first: I32
     edge_low: U8

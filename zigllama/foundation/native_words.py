@@ -25,7 +25,7 @@ I32 = npt.NDArray[np.int32]
 
 
 class CutKind(IntEnum):
-    """What a cut does; see zl_cut in zl_api.h."""
+    """What a cut does; see zl_cut in zl_text.h."""
 
     EXPRESSION = lib.ZL_CUT_EXPRESSION
     THREES = lib.ZL_CUT_THREES

@@ -77,7 +77,7 @@ class Tables:
     # --- what is said of plans, objects and arrays --------------------------------------------------------------------
 
     def say(self, machine: JsonSchemaMachine, what: int, a: int, b: int, c: int) -> list[int]:
-        """As ZL_SAY_* of zl_api.h."""
+        """As ZL_SAY_* of zl_text.h."""
         match SAY[what]:
             case "plan":
                 return self._plan(machine, self.plans.things[a])
