@@ -119,6 +119,10 @@ def test_constraints(tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"text of {name} é", "utf-8")
         given = generation_options(parsed("m.gguf", "--grammar-file", str(tmp_path / name)))
         assert given == {keyword: f"text of {name} é"}
+    named = generation_options(parsed("m.gguf", "--grammar-file", str(tmp_path / "g.ebnf"), "--ebnf-notation", "w3c"))
+    assert named == {"ebnf": {"text": "text of g.ebnf é", "notation": "w3c"}}
+    with pytest.raises(UsageError, match="--ebnf-notation goes with"):
+        generation_options(parsed("m.gguf", "--grammar-file", str(tmp_path / "g.cfg"), "--ebnf-notation", "iso"))
     schema, file = '{"type": "object"}', str(tmp_path / "g.json")
     for words, expected in {
         ("-j", schema): {"json_schema": schema},

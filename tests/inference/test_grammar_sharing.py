@@ -1,5 +1,5 @@
-"""One grammar, many requests: what it keeps stays the same in size, what others wrote makes no difference, threads share
-it; and what is given that cannot be a grammar is refused with a type.
+"""One grammar, many requests: what it keeps stays the same in size, what others wrote makes no difference, threads
+share it; and what is given that cannot be a grammar is refused with a type.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def test_right_answers_are_not_refused() -> None:
     assert Grammar.from_json_schema(f'{{"const": {digits}}}').accepts(digits)
     for g in (Grammar.from_json(), Grammar.from_json_schema(True)):
         g.check(digits)
-        g.check("[" * 3000 + "]" * 3000)
+        g.check("[" * 1100 + "]" * 1100)  # more than json.loads reads
         g.check("[1e400, -0.0]")
 
 
@@ -208,10 +208,11 @@ def test_options_that_are_none() -> None:
         with pytest.raises(errors.InvalidArgument, match=r"known are 4, 6, 7, 2019, 2020"):
             Grammar.from_json_schema(True, draft=draft)
     xsd = '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema"><xs:element name="a" type="xs:string"/></xs:schema>'
-    for n in (-1, 25, None, "3", 2.0):
-        with pytest.raises(errors.InvalidArgument, match="whitespace is .*from 0 to 24"):
+    wrong: list[Any] = [-1, 25, None, "3", 2.0]
+    for n in wrong:
+        with pytest.raises(errors.InvalidArgument, match=r"whitespace is .*from 0 to 24"):
             Grammar.from_json_schema(True, whitespace=n)
-        with pytest.raises(errors.InvalidArgument, match="blanks is .*from 0 to 24"):
+        with pytest.raises(errors.InvalidArgument, match=r"blanks is .*from 0 to 24"):
             Grammar.from_xsd(xsd, blanks=n)
     assert Grammar.from_xsd(xsd, blanks=3).blanks == 3
     tight = Grammar.from_json_schema({"type": "array"}, whitespace=1).machine

@@ -198,7 +198,10 @@ NOTATIONS = {".ebnf": "ebnf", ".cfg": "cfg", ".xsd": "xsd", ".json": "json_schem
 
 def add_constraints(parser: argparse.ArgumentParser) -> None:
     """What the answer must look like: at most one of these."""
-    add = parser.add_argument_group("constraint").add_mutually_exclusive_group().add_argument
+    group = parser.add_argument_group("constraint")
+    by_itself = "of a --grammar-file that ends in .ebnf: whose notation it is (else: as its first rule looks)"
+    group.add_argument("--ebnf-notation", dest="ebnf_notation", choices=("iso", "w3c"), help=by_itself)
+    add = group.add_mutually_exclusive_group().add_argument
     schema = "the answer is JSON that this JSON Schema accepts: its text, or a file"
     add("-j", "--json-schema", dest="json_schema", metavar="SCHEMA", help=schema)
     add("-jf", "--json-schema-file", dest="json_schema_file", metavar="FILE", help="the same, a file")
@@ -212,11 +215,15 @@ def add_constraints(parser: argparse.ArgumentParser) -> None:
 def constraint_options(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword argument of `Model.generate` that the flags give. Raises UsageError for a file that is not UTF-8,
     FileNotFoundError."""
+    file = args.grammar_file or ""
+    if args.ebnf_notation is not None and NOTATIONS.get(Path(file).suffix.lower()) != "ebnf":
+        raise UsageError("--ebnf-notation goes with a --grammar-file that ends in .ebnf")
     if args.grammar is not None:
         return {"gbnf": args.grammar}
     if args.grammar_file is not None:
         notation = NOTATIONS.get(Path(args.grammar_file).suffix.lower(), "gbnf")
-        return {notation: _text_of(args.grammar_file)}
+        text = _text_of(args.grammar_file)
+        return {notation: text if args.ebnf_notation is None else {"text": text, "notation": args.ebnf_notation}}
     if args.json_schema is not None:
         given = args.json_schema
         is_text = given.lstrip()[:1] == "{" or given.strip() in ("true", "false")

@@ -34,9 +34,7 @@ from .utf8 import labelled
 
 MAX_STATES = 50_000
 MAX_EDGES = 400_000  # a row's ranges of bytes, all rows together; at about 100 bytes each
-MAX_MINIMISED = (
-    300_000  # transitions, counted per class of bytes, up to which an automaton is made minimal without being asked to
-)
+MAX_MINIMISED = 300_000  # transitions, per class of bytes, up to which an automaton is made minimal unasked
 
 Row = tuple[tuple[int, int, int], ...]
 
@@ -62,8 +60,7 @@ class Lazy:
 
     def row(self, state: int) -> Row:
         """Where which bytes lead from a state: (lowest, highest, next state), ascending."""
-        row = self.rows[state]
-        if row is None:
+        if (row := self.rows[state]) is None:
             with self._lock:
                 row = self.rows[state] or self._make(state)
         return row
@@ -71,27 +68,25 @@ class Lazy:
     @property
     def worn(self) -> bool:
         """Whether it has made so many states that texts to come may be too much for it."""
-        work = getattr(self.source, "work", None)
-        spent = work is not None and 2 * work.done > work.limit
-        return spent or 2 * len(self.keys) > self.max_states or 2 * self.edges > self.max_edges
+        work = getattr(self.source, "work", Work())
+        had = (work.done, work.limit), (len(self.keys), self.max_states), (self.edges, self.max_edges)
+        return any(2 * n > most for n, most in had)
 
     def _make(self, state: int) -> Row:
         made = []
         for lo, hi, key in self.source.row(self.keys[state]):
-            to = self.known.get(key)
-            if to is None:
-                to = len(self.keys)
-                if to >= self.max_states:
-                    raise GrammarBudget("states of an automaton", to + 1, self.max_states)
+            to = self.known.setdefault(key, len(self.keys))
+            if to >= self.max_states:
+                raise GrammarBudget("states of an automaton", to + 1, self.max_states)
+            if to == len(self.keys):
                 self.rows.append(None)
                 self.keys.append(key)
-                self.known[key] = to
             made.append((lo, hi, to))
         self.edges += len(made)
         if self.edges > self.max_edges:
             raise GrammarBudget("transitions of an automaton", self.edges, self.max_edges)
-        row = self.rows[state] = tuple(made)
-        return row
+        self.rows[state] = tuple(made)
+        return tuple(made)
 
     def step(self, state: int, byte: int) -> int:
         """The state after one more byte, or DEAD."""
@@ -384,11 +379,10 @@ def count(a: Automaton, most: int) -> int:
 def classes(a: Automaton) -> bytes:
     """Of each of the 256 bytes, the class that it belongs to: bytes of one class lead to the same state everywhere."""
     cuts = sorted({0, 256, *(c for row in a.edges for lo, hi, _ in row for c in (lo, hi + 1))})
-    columns: dict[int, int] = {}
-    signature = (
-        [tuple(_find(row, lo) for row in a.edges) for lo in cuts[:-1]] if len(a.edges) * len(cuts) <= 200_000 else None
-    )
+    few = len(a.edges) * len(cuts) <= 200_000
+    signature = [tuple(_find(row, lo) for row in a.edges) for lo in cuts[:-1]] if few else None
     known: dict[Any, int] = {}
+    columns: dict[int, int] = {}
     for i, lo in enumerate(cuts[:-1]):
         columns[lo] = known.setdefault(signature[i] if signature else i, len(known))
     of = bytearray(256)
