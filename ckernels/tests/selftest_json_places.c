@@ -59,7 +59,7 @@ static int told_say(void *who, int32_t what, int32_t a, int32_t b, int32_t c, in
     }
     if (what == ZL_SAY_OBJECT) out[0] = a >> A & 1 ? 5 : -1, out[1] = a == 15 ? -1 : name_place(a);
     if (what == ZL_SAY_VALUE) out[0] = b;
-    if (what == ZL_SAY_ARRAY) out[0] = a == 1 ? -1 : 6, out[1] = a < 2 ? CONTROL : -1;
+    if (what == ZL_SAY_ARRAY) out[0] = a == 1 ? -1 : 6, out[1] = a < 3 ? CONTROL : -1;
     if (what == ZL_SAY_PROPERTY_END) out[0] = b == CONTROL && c == 4 ? -1 : a | 1 << b;
     if (what == ZL_SAY_ITEM_END) out[0] = a + 1;
     if (what == ZL_SAY_LISTENER) { /* pairs of p and q; after an x whatever there is */
@@ -134,8 +134,8 @@ static void test_told(void) {
         "{\"a\":\"\xf5", "{\"a\":\"\x80", "{\"a\":\"\x1f", "{\"a\":\"\\x", "{\"a\":\"\\udc", "{\"a\":\"\\ud800x", "{\"a\":\"\\ud800\\n", "{\"a\":\"\\ud800\\ue",
         "{\"a\":\"\\ud800\\udb", "{\"a\":\"\\u00g", "{\"a\":\"xy\\", "{\"\\u000b", "{\"\\u001", "{\"\\u1", "{\"\\t", "{\"\\n\":true",
         "{\"\\n\":f", "{\"\\n\":nuu", "{\"a\\", "{\"b", "{\"ac", "{\"\xc3\xa9\":\"p\"", "{\"\xc3\xa9\":\"pp", "{\"\xc3\xa9\":\"\\", "{\"\xc3\xa8",
-        "{\"\xc3\xa9\":0", "{\"\xc3\xa9\":1}", "{\"ab\":[null]", "{\"ab\":[null,null,", "{\"ab\":[],}", "{\"ab\":[]}", "{\"ab\":[,", "{\"ab\":[null,]",
-        "{\"a\":\"x\",}", "{\"a\":\"x\",\"a\"", "{\"a\":\"x\",\"ab\":[],\"\\n\":null,\"\xc3\xa9\":\"\",", "{}", "{\"a\" \"", "{\"a\":,", "{,", "[", "{\"a\":\"x\"}x",
+        "{\"\xc3\xa9\":0", "{\"\xc3\xa9\":1}", "{\"ab\":[null]", "{\"ab\":[null,null,]", "{\"ab\":[null,null,null,", "{\"ab\":[],}", "{\"ab\":[]}", "{\"ab\":[,", "{\"ab\":[null,]",
+        "{\"a\":\"x\",}", "{\"a\":\"x\",\"a\"", "{\"a\":\"x\",\"ab\":[],\"\\n\":null,\"\xc3\xa9\":\"\",", "{}", "{\"a\" \"", "{\"a\":,", "{,", "[", "{\"a\":\"x\"}x", "{\"a\":\"x\"}]",
         "{\"a\":\"x\",\"ab\":[],\"a", "{\"a\":\"x\"x", "{\"\\n\":\"abq", "{\"\\n\":\"aqab", "{\"\\n\":\"b", "{\"\\n\":\"\\u", "{\"\\n\":\"p\"", "{\"\\n\":\"aqa\"",
     };
     zl_machine *m = make_told();
@@ -157,7 +157,7 @@ static void test_told(void) {
     /* Within a string of a length and where all characters lead to the same: it says so; else it does not know. */
     static const struct {
         const char *before, *after;
-    } alike[] = {{"{\"a\":\"", "{\"a\":\"x"}, {"{\"a\":\"xy", NULL}, {"{\"\xc3\xa9\":\"x", "{\"\xc3\xa9\":\"xx"}, {"{\"\xc3\xa9\":\"", NULL}, {"{", NULL}, {"{\"a", NULL}};
+    } alike[] = {{"{\"a\":\"", "{\"a\":\"x"}, {"{\"a\":\"xy", NULL}, {"{\"a\":\"\xc3", NULL}, {"{\"\xc3\xa9\":\"x", "{\"\xc3\xa9\":\"xx"}, {"{\"\xc3\xa9\":\"", NULL}, {"{", NULL}, {"{\"a", NULL}};
     for (size_t i = 0; i < sizeof alike / sizeof *alike; i++) {
         int64_t n;
         int32_t state = 0, want = ZL_UNKNOWN;
@@ -200,7 +200,7 @@ static void test_told_wrongly(void) {
 static void test_lists_refused(void) {
     zl_machine *m = make_told(), *other = NULL;
     const uint8_t *data = (const uint8_t *)"abac";
-    const int64_t good[] = {0, 2, 4}, same[] = {0, 1, 1}, back[] = {0, 2, 1}, late[] = {1, 2, 4}, down[] = {0, 2, 3};
+    const int64_t good[] = {0, 2, 4}, same[] = {0, 1, 1}, back[] = {0, 2, 1}, late[] = {1, 2, 4}, down[] = {0, 2, 3}, ones[] = {0, 1, 2};
     int32_t list = -1, place = -1, results[] = {0, 1};
     CHECK(zl_json_schema_list(m, data, good, 2, &list) == ZL_OK && list == 2, "%d", list);
     CHECK(zl_json_schema_list(NULL, data, good, 2, &list) == ZL_E_ARG && zl_json_schema_list(m, NULL, good, 2, &list) == ZL_E_ARG, "null");
@@ -208,6 +208,7 @@ static void test_lists_refused(void) {
     CHECK(zl_json_schema_list(m, data, good, 0, &list) == ZL_E_SHAPE && zl_json_schema_list(m, data, late, 2, &list) == ZL_E_SHAPE, "shape");
     CHECK(zl_json_schema_list(m, data, back, 2, &list) == ZL_E_BOUNDS && strstr(zl_error(), "text 1 has -1"), "%s", zl_error());
     CHECK(zl_json_schema_list(m, data, same, 2, &list) == ZL_E_ARG && zl_json_schema_list(m, data, down, 2, &list) == ZL_E_ARG, "not ascending");
+    CHECK(zl_json_schema_list(m, data + 1, ones, 2, &list) == ZL_E_ARG && strstr(zl_error(), "text 1 is not above"), "%s", zl_error());
     zl_json_text text = {.list = 2, .other = -1, .first = -1, .results = results}, bad;
     CHECK(zl_json_schema_text(m, &text, &place) == ZL_OK && place >= 0, "%d", place);
     CHECK(zl_json_schema_text(NULL, &text, &place) == ZL_E_ARG && zl_json_schema_text(m, NULL, &place) == ZL_E_ARG, "null");

@@ -208,7 +208,7 @@ class Span:
             else:
                 alive = True
                 found.append((first - low, last - low, low % step))
-        return tuple(found) if alive else None
+        return (negative, *found) if alive else None
 
 
 def _common(steps: list[Fraction]) -> Fraction:

@@ -90,7 +90,7 @@ class ObjectPlan:
         self.tracked = self.identity or counting  # whether written or read: what is written must be read as valid
         self.careful = not self.tracked and open_answer and self._value_of_others_counts()
         self._cache: dict[Any, Any] = {}
-        few = few_names(self) if self.tracked and plans.writing else None
+        few = few_names(self) if plans.writing and (self.identity or counts or open_answer) else None
         self.closed = few is not None  # all names that may ever come are known
         if few:
             self.known |= {raw: raw.decode() for raw in few}
