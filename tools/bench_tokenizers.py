@@ -28,6 +28,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -131,7 +132,7 @@ def speed(name: str, kind: str, args: argparse.Namespace) -> Row:
             continue
         same = other.ids(text) == mine
         kinds = {} if same else differences(ours, other, text)
-        pairs = in_turn(lambda: ours.encode(text, add_special=False), lambda other=other: other.run(text), n_pairs)
+        pairs = in_turn(partial(ours.encode, text, add_special=False), partial(other.run, text), n_pairs)
         ratio = bootstrap([b / a for a, b in pairs])
         found["ours"] = size / 1e6 / median(a for a, _ in pairs)
         counts = same or not kinds.get("unknown")
@@ -166,7 +167,7 @@ def load(n_pairs: int) -> Row:
 
     found: Row = {"part": "load", "peers": {}}
     for what, first in (("opened", False), ("first ids", True)):
-        pairs = in_turn(lambda first=first: mine(first), lambda first=first: theirs(first), n_pairs)
+        pairs = in_turn(partial(mine, first), partial(theirs, first), n_pairs)
         ratio = bootstrap([b / a for a, b in pairs])
         found["peers"][what] = {
             "version": llama_vocabulary.VERSION,
@@ -192,7 +193,7 @@ def growth(name: str, kind: str, args: argparse.Namespace) -> Row:
     several = [of_size(n) for n in SIZES]
     sizes = [len(text.encode()) for text in several]
     tokenizer.encode(several[0], add_special=False)
-    rounds = [[timed(lambda t=t: tokenizer.encode(t, add_special=False)) for t in several] for _ in range(args.pairs)]
+    rounds = [[timed(partial(tokenizer.encode, t, add_special=False)) for t in several] for _ in range(args.pairs)]
     per_byte = [[seconds / n for seconds, n in zip(one, sizes, strict=True)] for one in rounds]
     steep = [bootstrap([one[k] / one[0] for one in per_byte]).to_json() for k in range(1, len(SIZES))]
     command = [sys.executable, str(ROOT / "tests" / "encode_memory.py"), str(file), kind, str(MEMORY)]
@@ -261,7 +262,7 @@ def main() -> int:
         for kind in texts.KINDS if args.part == "speed" else GROWTH if args.part == "growth" else ():
             measure = speed if args.part == "speed" else growth
             key = f"{name} {kind}" if args.part == "speed" else f"{args.part} {name} {kind}"
-            jobs[key] = lambda m=measure, n=name, k=kind: m(n, k, args)
+            jobs[key] = partial(measure, name, kind, args)
     failed = False
     for key, job in jobs.items():
         if args.show or (args.only and not any(part in key for part in args.only)):

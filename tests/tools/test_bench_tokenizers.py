@@ -14,6 +14,7 @@ from bench import texts
 from bench.tokenizer_peers import MAKERS, Peer
 from gguf_bytes import write
 
+from zigllama.app.comparison import bootstrap
 from zigllama.models.tokenizer import Tokenizer
 
 
@@ -75,7 +76,7 @@ def test_growth(english: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> 
 
 
 def test_floors() -> None:
-    interval = tool.bootstrap
+    interval = bootstrap
     assert tool.verdict(interval([2.0, 2.1]), 1.0) == "met" and tool.verdict(interval([0.3, 0.4]), 0.5) == "missed"
     assert tool.verdict(interval([0.4, 0.4, 0.6]), 0.5) == "open" and tool.verdict(interval([0.4]), None) == ""
 
