@@ -327,8 +327,8 @@ int32_t zl_schema_act(zl_schema *s, int32_t place, uint8_t byte, int *kind) {
         *kind = POP;
         return phase >> KIND_BITS;
     }
-    if (byte == ' ' || byte == '\t' || byte == '\n' || byte == '\r') return place;
     if (sort == DOCUMENT_LAST) return NONE;
+    if (byte == ' ' || byte == '\t' || byte == '\n' || byte == '\r') return place;
     if (sort == DOCUMENT) return begin(s, subject, byte, subject, DOCUMENT_WAITS, kind);
     if (sort >= ARRAY_FIRST) return in_array(s, subject, sort, byte, kind);
     if (sort == OBJECT_COLON || sort == OBJECT_VALUE) return in_property(s, subject, sort, byte, kind);

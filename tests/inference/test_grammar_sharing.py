@@ -246,6 +246,11 @@ def test_whether_a_text_may_end_is_an_error_where_it_cannot_be_said() -> None:
     class Sevens:
         """7 7 7: that they may end is asked of one who does not answer."""
 
+        root = -1
+
+        def say(self, machine: object, what: int, a: int, b: int, c: int) -> list[int]:
+            raise AssertionError("rows are asked of all places")
+
         def row(self, place: int) -> tuple[list[int], list[int]]:
             row = [-1] * 257
             row[0x37] = 1 << 2 if place else 1

@@ -112,9 +112,10 @@ def write(machine: NativeMachine, rng: random.Random) -> bytes | None:
     return None
 
 
+@pytest.mark.parametrize("whitespace", [24, -1], ids=["rows of places", "places that C knows"])
 @pytest.mark.parametrize("schema", SATISFIABLE, ids=lambda s: json.dumps(s)[:70])
-def test_there_is_no_dead_end(schema: Any) -> None:
-    made = compile_schema(schema)
+def test_there_is_no_dead_end(schema: Any, whitespace: int) -> None:
+    made = compile_schema(schema, whitespace=whitespace)
     machine = made.native()
     for seed in range(12):
         text = write(machine, random.Random(seed))

@@ -61,6 +61,26 @@ SCHEMAS: list[Any] = [
     },
     {"if": {"type": "integer"}, "then": {"minimum": 5}, "else": {"type": "boolean"}},
     {"type": "object", "allOf": [{"properties": {"a": {"type": "null"}}}], "unevaluatedProperties": False},
+    {
+        "type": "object",
+        "properties": {"ab": {"type": "null"}, "\n\u00e9": {"enum": ["x/", "\u00e9", '"']}},
+        "patternProperties": {"^a|c$": {"type": "boolean"}},
+        "additionalProperties": False,
+    },
+    {
+        "type": "object",
+        "properties": {"a": {"type": "string", "minLength": 1, "maxLength": 2}, "b": {"type": "null"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    },
+    {
+        "oneOf": [
+            {"type": "object", "properties": {"k": {"const": 1}}, "additionalProperties": {"type": "null"}},
+            {"type": "object", "properties": {"k": {"const": 2}}, "additionalProperties": {"type": "boolean"}},
+        ]
+    },
+    {"anyOf": [{"type": "string", "maxLength": 1}, {"type": "string", "pattern": "^a+$"}, {"type": "null"}]},
+    {"type": "array", "items": {"type": "integer", "minimum": -12, "maximum": 130}, "minItems": 1, "maxItems": 2},
 ]
 
 
@@ -97,9 +117,10 @@ def test_what_is_written_is_valid(schema: Any) -> None:
     assert finished
 
 
+@pytest.mark.parametrize("whitespace", [24, -1], ids=["rows of places", "places that C knows"])
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda s: json.dumps(s)[:60])
-def test_c_is_the_twin(schema: Any) -> None:
-    made = compile_schema(schema)
+def test_c_is_the_twin(schema: Any, whitespace: int) -> None:
+    made = compile_schema(schema, whitespace=whitespace)
     twin, native = made.twin(), made.native()
     rng = random.Random(7)
     for _ in range(3):

@@ -102,7 +102,7 @@ class Name:
         plan = self.plan
         free = plan.next_names(self.members)[1]
         if self.known != DEAD or self.said is not None or self.text is not None:
-            for low, end in pairwise(sorted({0, 256, *self.cuts()})):
+            for low, end in pairwise(sorted({0, 0x80, 0xC0, 256, *self.cuts()})):
                 after = self.feed(low)
                 if after is not None:
                     yield low, end - 1, after

@@ -240,7 +240,8 @@ class Spellings:
                 self._next, self._same, self._ends = {}, {}, {}
             longer = text + chr(byte)
             may = self.span.beginning(longer)
-            self._next[key] = may and self._same.setdefault((phase, phase in ENDS and self.ends(longer), may), longer)
+            ends = phase in ENDS and self.ends(longer)
+            self._next[key] = None if may is None else self._same.setdefault((phase, ends, may), longer)
         return self._next[key]
 
     def ends(self, text: str) -> bool:

@@ -438,7 +438,7 @@ class Said:
         acceptor, state = plan.ways[0][1], self.states[0]
         both = acceptor.both
         if len(plan.ways) > 1 or plan.asked or self.text is not None or both is None or state is None:
-            for low, end in pairwise(sorted({0, 256, *self.cuts()})):
+            for low, end in pairwise(sorted({0, 0x80, 0xC0, 256, *self.cuts()})):
                 after = self.feed(low)
                 if after is not None:
                     yield low, end - 1, after
