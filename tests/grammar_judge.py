@@ -65,7 +65,7 @@ def _judge_written(grammar: Grammar, rng: random.Random, blind: bool) -> None:
     come to a dead end."""
     machine = grammar.machine
     state, written = machine.start, bytearray()
-    twin = grammar.twin if machine.limit()[0] < KEPT else None
+    twin = grammar.twin() if machine.limit()[0] < KEPT else None
     place = twin.start if twin is not None else DEAD
     try:
         for i in range(2 * WRITTEN):

@@ -37,7 +37,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from bench import texts
 from bench.tokenizer_peers import MAKERS, Peer, peer
-from compare_tokenizers import kind_of
+from oracle.differences import reason
 
 from zigllama.app.catalogue import CATALOGUE, cache_dir
 from zigllama.app.comparison import Interval, bootstrap
@@ -111,7 +111,7 @@ def differences(ours: Tokenizer, other: Peer, text: str) -> dict[str, int]:
     for line in dict.fromkeys(lines):
         a, b = ours.encode(line, add_special=False), other.ids(line)
         if a != b:
-            kinds[kind_of(ours, other.name, line, a, b) or "unknown"] += 1
+            kinds[reason(ours, other.name, line, a, b) or "unknown"] += 1
     return dict(kinds)
 
 

@@ -18,8 +18,8 @@ from zigllama.app import svg
 from zigllama.app.catalogue import lookup
 from zigllama.inference import stages
 from zigllama.inference.candidates import Candidates
+from zigllama.inference.grammar.kept import TokenTable
 from zigllama.inference.grammar.mask import ids_of
-from zigllama.inference.grammar_constraints import TokenTable
 from zigllama.inference.kv_cache import ModelKVCache
 from zigllama.inference.row_scan import RowScan
 from zigllama.transformers.interfaces import CacheClass, CacheSpec
@@ -115,7 +115,7 @@ def shade(level: int) -> str:
 def mask_picture() -> str:
     """Beginnings of JSON texts by the first bytes of tokens: what share of the tokens may follow."""
     table = TokenTable.of(zl.Tokenizer(lookup("smollm2").path))
-    grammar = zl.Grammar.from_json()
+    live = zl.Grammar.from_json().live()
     firsts = np.array([piece[0] if piece else -1 for piece in table.pieces])
     groups: list[tuple[str, npt.NDArray[np.bool_]]] = [(chr(b), firsts == b) for b in PRINTED]
     groups += [("\u2026", (firsts >= 0) & ~np.isin(firsts, list(PRINTED)))]
@@ -127,9 +127,9 @@ def mask_picture() -> str:
         parts.append(svg.text(left + cell * i + 4, top - 6 - 9 * (i % 2), name, anchor="middle", size=9))
     for r, text in enumerate(BEGINNINGS):
         y = top + 18 * r
-        _, state = grammar.machine.read(grammar.machine.start, text.encode())
+        _, state = live.machine.read(live.machine.start, text.encode())
         allowed = np.zeros(len(firsts), bool)
-        allowed[ids_of(grammar.mask(table, state)[0])] = True
+        allowed[ids_of(live.mask(table, state)[0])] = True
         parts.append(svg.text(left - 8, y + 11, text or "(nothing)", anchor="end", size=11))
         shares = [float(allowed[group].mean()) if group.any() else 0.0 for _, group in groups]
         levels = np.array([0 if not share else max(1, round(share * SHADES)) for share in shares])

@@ -71,7 +71,7 @@ class Grammar:
         blanks: int | None = None,
     ) -> None:
         self.what, self.blanks = what, blanks
-        self._make_machine, self._check, self._wide = make_machine, check, wide
+        self._make_machine, self._make_twin, self._check, self._wide = make_machine, make_twin, check, wide
         self._twin = Renewed(make_twin)
         self._lock = threading.Lock()
         self._live = Live(make_machine())
@@ -191,6 +191,10 @@ class Grammar:
     def fresh(self) -> Live:
         """A new machine, shared with nobody."""
         return Live(self._make_machine())
+
+    def twin(self) -> Machine:
+        """A new machine in Python, shared with nobody."""
+        return self._make_twin()
 
     def __repr__(self) -> str:
         n_bytes, n_states = self.machine.limit()

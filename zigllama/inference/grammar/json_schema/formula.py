@@ -97,10 +97,6 @@ class Formulas:
         if sure > 1:
             return FALSE
         others = [item for item in rest if item is not TRUE]
-        twice = {item for item in others if others.count(item) > 1}
-        if twice:  # if one is true, two are
-            once = [TRUE] * sure + [item for item in others if item not in twice]
-            return self.all_of([self.negation(self.any_of(twice)), self.one_of(once)])
         if sure:
             return self.negation(self.any_of(others))
         if len(others) < 2:
