@@ -80,6 +80,7 @@ int32_t zl_strings_search_from(const zl_strings *s, int64_t slot, const uint8_t 
 static int32_t search_spelt(const zl_strings *s, const uint8_t *text, int64_t n) {
     uint8_t spelt[ZL_LONGEST_PIECE];
     int64_t m = 0;
+    spelt[0] = 0; /* or gcc takes it for unset */
     for (int64_t i = 0; i < n; i++) {
         const int64_t wide = text[i] == ' ' ? 3 : 1;
         if (m + wide > s->longest) return -1;

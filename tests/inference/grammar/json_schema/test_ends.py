@@ -167,3 +167,26 @@ def test_strings_of_which_exactly_one_of_two_must_hold() -> None:
     made = compile_schema({"type": "string", "oneOf": [{"maxLength": 1}, {"pattern": "^a"}, {"minLength": 3}]})
     machine = made.native()
     assert not made.accepts(b'"abc"') and machine.read(machine.start, b'"abc')[0] < 4
+
+
+def test_searches_within_searches_are_counted() -> None:
+    """Shapes of RFC 7946, positions of exactly two numbers: arrays in arrays, each looked ahead in. Before they were
+    counted this took minutes."""
+    point: Any = {"type": "array", "minItems": 2, "items": [{"type": "number"}] * 2, "additionalItems": False}
+    line = {"type": "array", "minItems": 2, "items": point}
+    ring = {"allOf": [line], "minItems": 4}
+    polygon = {"type": "array", "items": ring}
+    kinds = {"Point": point, "LineString": line, "Polygon": polygon, "MultiPolygon": {"type": "array", "items": polygon}}
+    several = [{"properties": {"type": {"enum": [k]}, "coordinates": v}} for k, v in kinds.items()]
+    shape = {"type": "object", "required": ["type", "coordinates"], "oneOf": several}
+    feature = {"required": ["type", "geometry"], "properties": {"type": {"enum": ["Feature"]}, "geometry": shape}}
+    made = compile_schema({"type": "object", "oneOf": [shape, feature]}, draft=4)
+    machine = made.native()
+    for text, accepted in (
+        ('{"type": "LineString", "coordinates": [[1, 2], [3, 4]]}', True),
+        ('{"type": "LineString", "coordinates": [[1, 2], [3, 4, 5]]}', False),
+        ('{"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}', True),
+        ('{"type": "Feature", "geometry": {"type": "Point", "coordinates": [1]}}', False),
+    ):
+        n, state = machine.read(machine.start, text.encode())
+        assert (n == len(text) and machine.finished(state)) is accepted is made.accepts(text.encode()), text

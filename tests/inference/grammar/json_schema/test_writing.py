@@ -348,3 +348,12 @@ def test_known_documents_are_given_never_fetched() -> None:
     made = compile_schema({"$ref": "http://example.com/n"}, documents={"http://example.com/n": {"type": "null"}})
     assert made.accepts(b"null")
     assert not made.accepts(b"1")
+
+
+def test_lengths_beyond_what_c_counts() -> None:
+    """An int32 counts characters in C; no text that is written is so long."""
+    machine = compile_schema({"type": "string", "minLength": 2, "maxLength": 10**13}, whitespace=-1).native()
+    n, state = machine.read(machine.start, b'"ab"')
+    assert n == 4 and machine.finished(state)
+    machine = compile_schema({"type": "string", "minLength": 10**12}, whitespace=-1).native()
+    assert machine.read(machine.start, b'"ab"')[0] == 3

@@ -114,7 +114,7 @@ class Outlook:
 
     def finishes(self, items: Items) -> bool:
         """Whether the array can be brought to an end."""
-        if self.sorts() is None:
+        if not self.plan.plans.may_look() or self.sorts() is None:
             return True
         found = self._ends(self.node(items), {} if self.plan.plans.asking else self._known)
         if not found and self.plan.unique is not None and not self._any_again:
@@ -157,7 +157,8 @@ class Outlook:
     def goal(self, items: Items) -> tuple[Goal, frozenset[Identity]] | None:
         """What the next item must be, of the schemas that are ever asked, and which values it must not be, so that the
         array can be brought to an end after it; None: it is not known."""
-        sorts, plan = self.sorts(), self.plan
+        plan = self.plan
+        sorts = self.sorts() if plan.plans.may_look() else None
         if sorts is None:
             return None
         known = {} if plan.plans.asking else self._known
@@ -217,7 +218,7 @@ class MemberOutlook:
 
     def finishes(self, m: Members) -> bool:
         """Whether the object can be brought to an end."""
-        keys = self.keys()
+        keys = self.keys() if self.plan.plans.may_look() else None
         if keys is None or any(self._sorts(key) is None for key in keys):
             return True
         known = {} if self.plan.plans.asking else self._known

@@ -34,6 +34,7 @@ FIRST = {ord("{"): "object", ord("["): "array", ord('"'): "string", ord("-"): "n
 FIRST |= {ord("t"): "true", ord("f"): "false", ord("n"): "null"} | {ord(d): "number" for d in "0123456789"}
 PATIENCE = 20_000  # plans looked at to see whether a value can be finished at all; then it is taken for granted
 LISTED = 6  # values within one another of which all that there are is looked for
+LOOKED = 300  # searches while it is found out what can be finished; then an end is taken for granted
 NESTED = 40  # plans within one another, likewise
 PLACES = 200_000
 
@@ -104,7 +105,7 @@ class Plan:
         one another. For plans that know what a value is."""
         if self._outcomes is not False:
             return cast("dict[Any, tuple[bool, ...]] | None", self._outcomes)
-        if self._listing or self.plans.listing > LISTED:
+        if self._listing or self.plans.listing > LISTED or not self.plans.may_look():
             return None
         self._listing = True
         self.plans.listing += 1
@@ -251,6 +252,7 @@ class Plans:
         self._lowest = 1 << 30
         self.short: GrammarError | None = None  # what was wanting where a value seemed to have no end
         self._patience = PATIENCE
+        self._looked = 0
         self.spaces = options.whitespace if options.writing else -1
         check(self.schemas)
         root = self.root = self.plan((self.schemas.root,), ((frozenset((0,)), frozenset()),), False)
@@ -292,6 +294,14 @@ class Plans:
         """Whether it is being found out what can be finished: what is false then may be true later."""
         return bool(self._waiting)
 
+    def may_look(self) -> bool:
+        """Whether one more search may be made. While it is being found out what can be finished nothing that is found
+        is kept: searches within searches would be made again and again, so they are counted."""
+        if not self.asking:
+            return True
+        self._looked += 1
+        return self._looked <= LOOKED
+
     def both(self, key: tuple[Any, ...], members: Any) -> Both:
         """The language of a key, made once."""
         found = self._both.get(key)
@@ -324,6 +334,8 @@ class Plans:
         self._patience -= 1
         if self._patience < 0 or depth > NESTED:
             return True
+        if not depth:
+            self._looked = 0
         self._waiting[plan.number] = depth
         outer, self._lowest = self._lowest, 1 << 30
         found = False

@@ -29,6 +29,7 @@ from .transducer import SPACE, Go, Over, Place, Pop, Push
 GO, PUSH, POP, OVER = range(4)
 NONE = -1
 BYTES = 256
+INT_MAX = 2**31 - 1
 KINDS = ("null", "true", "false", "string", "number", "array", "object")
 FIRST_BYTES = b"-0123456789"
 T = TypeVar("T", bound=Hashable)
@@ -152,7 +153,8 @@ class Tables:
         if lengths is None:
             return self._asked(machine, plan.begin())
         least, most, result = lengths
-        return machine.text(FREE, other=self._result(result), least=least, most=most)
+        most = None if most is None else min(most, INT_MAX)  # C counts in int32; no text that is written is so long
+        return machine.text(FREE, other=self._result(result), least=min(least, INT_MAX), most=most)
 
     def _name(self, machine: JsonSchemaMachine, plan: ObjectPlan, members: Members) -> int:
         if plan.tracked or plan.naming:
