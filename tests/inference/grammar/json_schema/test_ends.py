@@ -176,7 +176,12 @@ def test_searches_within_searches_are_counted() -> None:
     line = {"type": "array", "minItems": 2, "items": point}
     ring = {"allOf": [line], "minItems": 4}
     polygon = {"type": "array", "items": ring}
-    kinds = {"Point": point, "LineString": line, "Polygon": polygon, "MultiPolygon": {"type": "array", "items": polygon}}
+    kinds = {
+        "Point": point,
+        "LineString": line,
+        "Polygon": polygon,
+        "MultiPolygon": {"type": "array", "items": polygon},
+    }
     several = [{"properties": {"type": {"enum": [k]}, "coordinates": v}} for k, v in kinds.items()]
     shape = {"type": "object", "required": ["type", "coordinates"], "oneOf": several}
     feature = {"required": ["type", "geometry"], "properties": {"type": {"enum": ["Feature"]}, "geometry": shape}}
