@@ -37,7 +37,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from bench import texts
 from bench.tokenizer_peers import MAKERS, Peer, peer
-from oracle.differences import reason
+from tokenizer_differences import reason
 
 from zigllama.app.catalogue import CATALOGUE, cache_dir
 from zigllama.app.comparison import Interval, bootstrap

@@ -13,7 +13,7 @@ control characters, digits, U+FFFD and the vocabulary's own special tokens: most
 to 600. Only characters that Python's own Unicode tables know take part: what later versions assign is no letter for
 tables of 15.1. Exit code 1 for a difference that is of no known kind.
 
-Known kinds, each proved for the very text by making the other one's ids: tools/oracle/differences.py.
+Known kinds, each proved for the very text by making the other one's ids: tools/tokenizer_differences.py.
 
 Measured with tokenizers 0.23.3 and sentencepiece 0.2.3, blocks from 0 on: 1,000,000 texts each of llama-bpe, llama-spm
 and bert-bge, none differs; 170,000 of three unigram models, 70 ties; 200,000 each of gpt-2, qwen2, qwen35,
@@ -35,7 +35,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from oracle.differences import reason
+from tokenizer_differences import reason
 
 from zigllama.models.tokenizer import Tokenizer
 

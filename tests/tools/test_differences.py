@@ -1,4 +1,4 @@
-"""tools/oracle/differences.py: a known difference is one only where its reason makes the other tokenizer's very ids."""
+"""tools/tokenizer_differences.py: a difference is known only where its reason makes the other tokenizer's very ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zigllama.models.conversion import vocabulary_files
 from zigllama.models.tokenizer import Tokenizer
 from zigllama.models.tokenizer_unigram import UnigramEncoder
 
-differences = load_tool("oracle/differences")
+differences = load_tool("tokenizer_differences")
 GOLDEN = Path(__file__).parent.parent / "golden" / "tokenizer_unigram.json"
 
 
