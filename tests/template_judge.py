@@ -14,7 +14,7 @@ from zigllama.models.template_meter import MAX_SIZE
 from zigllama.models.template_sandbox import Sandbox
 from zigllama.models.tool_calls import FORMATS, parse_tool_calls
 
-SECONDS = 2.0  # the bound is 1 s; a fuzzer's instruments slow everything down
+SECONDS = 10.0  # the bound is 1 s where nothing else runs; a busy machine was seen to take five times the CPU time
 GIVEN = {
     "messages": [
         {"role": "system", "content": "s"},

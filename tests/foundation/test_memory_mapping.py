@@ -264,7 +264,7 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
                 MemoryMap(p, protection)
         with pytest.raises(FileNotFoundError):
             MemoryMap(tmp_path / "nothing", protection)
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 30.0  # none of them waits for a writer
 
 
 def test_a_file_that_shrinks_is_noticed(path: Path) -> None:

@@ -24,7 +24,8 @@ from zigllama.errors import TemplateError, TemplateLimit
 from zigllama.models.template_sandbox import MAX_SOURCE, Sandbox
 
 MESSAGES = [{"role": "user", "content": "Hello, <b>you</b>!"}, {"role": "assistant", "content": "Hi."}]
-SECONDS, BYTES = 1.0, 64 << 20
+BYTES = 64 << 20
+SECONDS = 10.0  # the bound is 1 s where nothing else runs; a busy machine was seen to take five times the CPU time
 
 
 def render(source: str, **variables: Any) -> str:

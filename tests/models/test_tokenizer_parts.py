@@ -163,7 +163,7 @@ def test_long_runs(t: Tokenizer, letter: str) -> None:
         return time.process_time() - start
 
     small = min(seconds(10_000) for _ in range(3))
-    assert seconds(40_000) < 12 * max(small, 0.01)
+    assert min(seconds(40_000) for _ in range(3)) < 12 * max(small, 0.02)
 
 
 # --- white space that a token takes -----------------------------------------------------------------------------------

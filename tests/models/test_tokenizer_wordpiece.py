@@ -126,7 +126,7 @@ def test_time_is_linear(piece: str) -> None:
     """A megabyte of one thing: a second or so, where the square of its length would be an hour."""
     start = time.process_time()
     PAIR[0].encode(piece * (1_000_000 // len(piece.encode())))
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 30
 
 
 def test_marks_in_any_order() -> None:

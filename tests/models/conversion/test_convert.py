@@ -298,7 +298,7 @@ def test_more_tensors_than_any_file_has(tmp_path: Path) -> None:
         else:
             with pytest.raises(errors.BadCheckpoint, match="opens 330001 objects, and at most 65536 tensors"):
                 Checkpoint(tmp_path)
-        assert time.process_time() - begin < 2
+        assert time.process_time() - begin < 20
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0" * 7, b"\xff" * 8, (100).to_bytes(8, "little") + b"{}"])

@@ -432,7 +432,7 @@ def test_ten_megabytes_of_fields(raw: bytes, message: str, inside: bool) -> None
     begin = time.process_time()  # of this process alone: the bound is for a machine that has time for it
     with pytest.raises(errors.BadCheckpoint, match=message):
         sentencepiece_file.parse(data, "p")
-    assert time.process_time() - begin < 2
+    assert time.process_time() - begin < 20
 
 
 def test_no_tokenizer_at_all(tmp_path: Path) -> None:

