@@ -125,7 +125,8 @@ def compare(schemas: int, documents: int, seed: int) -> tuple[Counter[str], list
         texts = [(made.document(rng), "") for _ in range(documents - documents // 2)]
         texts += [(changed(made, rng), " changed") for _ in range(documents // 2)]
         if grammar is not None:
-            met = [walk(grammar.twin, rng, 40) for _ in range(2)]
+            twin = grammar.twin()
+            met = [walk(twin, rng, 40) for _ in range(2)]
             texts += [(text.decode(), " walked") for text in met if text is not None]
         for document, how in dict(texts).items():
             verdicts = judges.verdicts(document)
