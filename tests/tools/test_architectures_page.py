@@ -35,7 +35,7 @@ def test_what_differs_shows() -> None:
         "logit_softcap": 9.0, "qk_norm": True, "post_norm": True, "embedding_scale": 2.0, "embedding_norm": True,
         "learned_positions": True, "alibi": True, "fused_qkv": True, "fused_gate": True, "n_head_kv": 1,
         "causal": False,
-        "rope_divisors": ("a",), "layers": (dataclasses.replace(spec.layers[0], window=9), *spec.layers[1:]),
+        "rope_divisors": ("a",), "layers": (spec.layers[0]._replace(window=9), *spec.layers[1:]),
     }  # fmt: skip
     plain = made.cells(spec, tensors)
     for field, value in changes.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
 from typing import Any
 
 
@@ -48,9 +47,9 @@ def as_json(result: Any, backend: dict[str, Any]) -> dict[str, Any]:
     """A result as plain values, for json.dumps."""
     more: dict[str, Any] = {}
     if result.logprobs is not None:
-        more["logprobs"] = [asdict(token) for token in result.logprobs]
+        more["logprobs"] = [token._asdict() for token in result.logprobs]
     if result.explain is not None:
-        more["explain"] = [[asdict(kept) for kept in step] for step in result.explain]
+        more["explain"] = [[kept._asdict() for kept in step] for step in result.explain]
     return {
         "text": result.text,
         "token_ids": result.token_ids,

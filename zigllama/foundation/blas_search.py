@@ -18,9 +18,8 @@ import re
 import site
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 # name -> the libraries that are it, best first; lib<stem>.so, .so.<number>, .dylib
 STEMS: Final[dict[str, tuple[str, ...]]] = {
@@ -35,8 +34,7 @@ FRAMEWORK: Final = "/System/Library/Frameworks/Accelerate.framework/Accelerate" 
 PACKAGES: Final = ("scipy_openblas32", "scipy_openblas64")  # of PyPI; the library is in their lib folder
 
 
-@dataclass(frozen=True)
-class FoundLibrary:
+class FoundLibrary(NamedTuple):
     """A file that should be the BLAS library of this name."""
 
     name: str

@@ -7,16 +7,14 @@ and threading.py's business.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from zigllama.errors import InvalidArgument
 
 from .native import NativeContext, check, ffi, lib
 
 
-@dataclass(frozen=True)
-class NodeSpan:
+class NodeSpan(NamedTuple):
     """Bytes begin .. end - 1 of a weight's panels belong on `node`: `threads` read them (see zl_node_span)."""
 
     node: int

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from zigllama.errors import InvalidArgument
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 MAX_THREADS: Final = 512  # ZL_MAX_THREADS in ckernels/core/ctx.h
 
 
-@dataclass(frozen=True)
-class ThreadChoice:
+class ThreadChoice(NamedTuple):
     """A number of threads and where it comes from, in words."""
 
     n_threads: int

@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Topology:
+class Topology(NamedTuple):
     """CPUs are numbered as the kernel does; only CPUs that are online and that this process may use are listed.
 
     cores   physical cores: each the SMT siblings among the allowed CPUs, ascending; ordered by their first CPU

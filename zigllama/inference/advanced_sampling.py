@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,7 @@ SHOWN = 10  # candidates of a stage that `explain` names
 Mask = npt.NDArray[np.uint32] | None  # bit i of word i // 32: token i is allowed
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """What a stage left: how many candidates, and of the first SHOWN their ids and probabilities then."""
 
     stage: str
@@ -49,8 +48,7 @@ class Kept:
     probabilities: list[float]
 
 
-@dataclass(frozen=True)
-class TokenLogprobs:
+class TokenLogprobs(NamedTuple):
     """A token's log-probability (natural) by the model's own distribution, and those of the likeliest tokens."""
 
     token_id: int

@@ -221,6 +221,14 @@ def normalized(x: F32) -> F32:
     return out
 
 
+def pooled(embedder: Embedder, texts: Sequence[Sequence[int]], kind: str, size: int, normalize: bool) -> F32:
+    """Texts as ids -> a row each, (N, `size`), by a known kind of pooling."""
+    out = np.empty((len(texts), size), np.float32)
+    for i, rows in embedder.rows(texts, "all" if kind == "mean" else kind):
+        out[i] = pool(rows, kind)
+    return normalized(out) if normalize else out
+
+
 def choose_pooling(asked: str | None, in_file: str) -> str:
     """What to do: as asked, or as the file says. Raises UnknownName, InvalidArgument for "none": a row per text is
     wanted."""

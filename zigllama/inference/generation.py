@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zigllama.errors import InvalidArgument
 from zigllama.foundation.runtime import F32
@@ -18,14 +18,13 @@ from zigllama.inference.penalties import breaker_tokens
 from zigllama.inference.row_scan import RowScan
 from zigllama.inference.sampling import Best, SamplingParams
 from zigllama.models.tokenizer import StreamDecoder, Tokenizer
-from zigllama.models.tool_call_parts import ParsedAnswer, ToolCall
 
 if TYPE_CHECKING:
     from zigllama.inference.grammar_constraints import GrammarConstraint
+    from zigllama.models.tool_call_parts import ParsedAnswer, ToolCall
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """A piece of a stream: whole UTF-8, "" where a character is not finished or a stop string may have begun."""
 
     text: str
@@ -63,6 +62,8 @@ class Result:
     @cached_property
     def answer(self) -> ParsedAnswer:
         """The text without tool calls, and the calls."""
+        from zigllama.models.tool_call_parts import ParsedAnswer  # a first token does not wait for it
+
         return ParsedAnswer(self.text) if self.read is None else self.read(self.token_ids)
 
     @property

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -155,8 +154,7 @@ class ContrastiveSearch(ManyLanes):
             lane.tokens = [*tokens, token]
 
 
-@dataclass(frozen=True)
-class Beam:
+class Beam(NamedTuple):
     """A beginning of an answer: its log-probability, its tokens, and what is told of each of them."""
 
     score: float = 0.0

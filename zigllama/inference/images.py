@@ -22,10 +22,10 @@ from zigllama.errors import InvalidArgument, NonFinite, PlaceholderMismatch, Sha
 from zigllama.foundation.runtime import F32
 from zigllama.models.image_parts import PLACEHOLDER
 from zigllama.models.tokenizer import Tokenizer
-from zigllama.models.tool_call_parts import ParsedAnswer
 
 if TYPE_CHECKING:  # who sends no images does not wait for it
     from zigllama.inference.vision import ImageRows, Vision
+    from zigllama.models.tool_call_parts import ParsedAnswer
 
 Runs = tuple[tuple[int, F32], ...]  # (position of the first row, rows (N, C)), ascending
 

@@ -15,7 +15,6 @@ from zigllama.foundation.blas_integration import BlasConfig, BlasInterface
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.runtime import F32
 from zigllama.inference.batching import BatchProcessor
-from zigllama.inference.embedding import Embedder, choose_pooling, cut, normalized, pool, pooling_of
 from zigllama.inference.engine import CHUNK, Engine, choose_compute
 from zigllama.inference.generation import Event, Result, TextGenerator
 from zigllama.inference.guided import writing
@@ -25,14 +24,15 @@ from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.model_info import model_info
 from zigllama.inference.request import Reading, Writing
 from zigllama.inference.row_scan import RowScan
-from zigllama.inference.scoring import Score, score
 from zigllama.inference.streaming import Handle, StreamingGenerator, agenerate
 from zigllama.inference.text_options import text_generator
 from zigllama.models.decoder import Decoder
 from zigllama.models.gguf import GGUFLoader
 from zigllama.models.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a model that only writes does not wait for these
+    from zigllama.inference.embedding import Embedder
+    from zigllama.inference.scoring import Score
     from zigllama.inference.vision import Vision
     from zigllama.models.chat_templates import ChatTemplates, RenderedChat
 
@@ -188,17 +188,16 @@ class Model:
                 keep = mapped or looked_up
                 release = (looked_up or not keep) and not self._loader.dequantize
                 weight.prepare(context, mapped=keep, release=release, together=not keep)
-        if not mapped:  # what was at the borders of pages, and vectors that were copied
-            for part in range(len(reader.paths)):
-                reader.mapping(part).release()
+        # what was at the borders of pages, and vectors that were copied
+        for part in range(0 if mapped else len(reader.paths)):
+            reader.mapping(part).release()
 
     # --- text ---
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The file's tokenizer, made when first asked for. Raises UnsupportedTokenizer, BadMetadata."""
-        if self._tokenizer is None:
-            self._tokenizer = Tokenizer.from_metadata(self._loader.reader.metadata)
+        self._tokenizer = self._tokenizer or Tokenizer.from_metadata(self._loader.reader.metadata)
         return self._tokenizer
 
     def render_chat(
@@ -216,12 +215,10 @@ class Model:
         """
         from zigllama.models.chat_templates import ChatTemplates  # jinja2 is only loaded when a chat needs it
 
-        if template is not None or self._templates is None:
-            made = ChatTemplates.from_metadata(self._loader.reader.metadata, self.tokenizer, template=template)
-            if template is not None:
-                return made.render_chat(messages, tools, add_generation_prompt, **variables)
-            self._templates = made
-        return self._templates.render_chat(messages, tools, add_generation_prompt, **variables)
+        made = self._templates if template is None else None
+        made = made or ChatTemplates.from_metadata(self._loader.reader.metadata, self.tokenizer, template=template)
+        self._templates = made if template is None else self._templates
+        return made.render_chat(messages, tools, add_generation_prompt, **variables)
 
     # --- numbers ---
 
@@ -267,10 +264,14 @@ class Model:
 
         Raises InvalidArgument for fewer than two tokens or an id outside the vocabulary, ContextOverflow, NonFinite.
         """
+        from zigllama.inference.scoring import score
+
         return score(self, self.prompt_ids(text))
 
     @cached_property
     def _embedder(self) -> Embedder:
+        from zigllama.inference.embedding import Embedder
+
         self.engine.check_process()
         with self.engine.lock:
             self.engine.check()
@@ -304,15 +305,13 @@ class Model:
         A text's row is the same, bit for bit, whatever it is embedded with. Raises ContextOverflow, InvalidArgument for
         a text without tokens, UnknownName, NonFinite, and what the tokenizer raises.
         """
+        from zigllama.inference.embedding import choose_pooling, cut, pooled, pooling_of
+
         kind = choose_pooling(pooling, pooling_of(self._loader.reader.metadata))
         listed = [self.prompt_ids(t) for t in ([texts] if isinstance(texts, str) else texts)]
         if truncate:
-            tail = 1 if self.tokenizer.add_eos else 0
-            listed = [cut(ids, self.n_ctx, tail) for ids in listed]
-        out = np.empty((len(listed), self.spec.n_embd), np.float32)
-        for i, rows in self._embedder.rows(listed, "all" if kind == "mean" else kind):
-            out[i] = pool(rows, kind)
-        return normalized(out) if normalize else out
+            listed = [cut(ids, self.n_ctx, 1 if self.tokenizer.add_eos else 0) for ids in listed]
+        return pooled(self._embedder, listed, kind, self.spec.n_embd, normalize)
 
     def _want_causal(self, asked: str) -> None:
         if not self.spec.causal:

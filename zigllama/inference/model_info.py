@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from zigllama.models.gguf import GGUFLoader
 
 
-@dataclass(frozen=True)
-class ModelInfo:
+class ModelInfo(NamedTuple):
     """What a model is: sizes in numbers, the file in bytes, the most frequent type of its matrices."""
 
     architecture: str

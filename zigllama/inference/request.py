@@ -28,11 +28,11 @@ from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
 from zigllama.inference.prefix_tree import Key
 from zigllama.inference.prompt_lookup import PromptLookup
 from zigllama.inference.sampling import Best
-from zigllama.models.tool_call_parts import ParsedAnswer
 from zigllama.transformers.interfaces import PAGE
 
 if TYPE_CHECKING:
     from zigllama.inference.grammar_constraints import Place
+    from zigllama.models.tool_call_parts import ParsedAnswer
 
 BUFFER = 32  # events that may wait for a reader before the sequence pauses
 

@@ -6,7 +6,7 @@ ternary_quantization.py and fp4_quantization.py the others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,7 @@ U8 = npt.NDArray[np.uint8]
 I32 = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
-class Unpacked:
+class Unpacked(NamedTuple):
     """Quant blocks of 32 values, taken apart.   value = A * (u - zero) - B, A and B once per 16 or 32 values.
 
     codes     (n, 32) int32: u

@@ -9,8 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from zigllama.errors import UnsupportedArchitecture
 from zigllama.models.config import HyperParameters
@@ -18,8 +17,7 @@ from zigllama.models.decoder import Decoder
 from zigllama.models.tensors import TensorTable
 
 
-@dataclass(frozen=True)
-class Architecture:
+class Architecture(NamedTuple):
     """How to make a spec of hyper-parameters (and the vocabulary's size), which tensors the spec asks for, and what
     runs it: `model(spec, weights)`, the one decoder unless the architecture has a forward pass of its own."""
 

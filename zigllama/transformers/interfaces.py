@@ -8,14 +8,12 @@ again, while layers that see everything keep theirs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 PAGE = 64  # positions per page, and the span in which attention is summed
 
 
-@dataclass(frozen=True)
-class CacheClass:
+class CacheClass(NamedTuple):
     """Layers that share a page table: their window (0 = they see everything), how many, and the sizes of their
     heads.
 
@@ -30,8 +28,7 @@ class CacheClass:
     state: bool = False
 
 
-@dataclass(frozen=True)
-class CacheSpec:
+class CacheSpec(NamedTuple):
     """The cache a model needs: its classes, and per layer (class, index within the class)."""
 
     classes: tuple[CacheClass, ...]

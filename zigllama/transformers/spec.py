@@ -11,14 +11,14 @@ Names of hyper-parameters are GGUF's: n_layer, n_embd, n_head, n_head_kv, n_ff, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from zigllama.foundation.runtime import F32
 from zigllama.neural_primitives.embeddings import RoPE, alibi_slopes
 from zigllama.transformers.interfaces import CacheClass, CacheSpec
 
 
-@dataclass(frozen=True)
-class LayerSpec:
+class LayerSpec(NamedTuple):
     """What differs from layer to layer: the attention window (0: it sees all before it), and its rotation (None: no
     RoPE)."""
 
@@ -26,8 +26,7 @@ class LayerSpec:
     rope: RoPE | None
 
 
-@dataclass(frozen=True)
-class ExpertSpec:
+class ExpertSpec(NamedTuple):
     """Experts in the place of a layer's feed-forward network: how many there are, how many a row goes to, the size of
     each; how logits become weights (neural_primitives/experts.py); the size of a shared expert, 0: there is none; and
     the layers that have none of it but a plain feed-forward network."""
