@@ -13,7 +13,7 @@
  *
  * What it is not: a tokenizer. Special tokens, scores of user-defined pieces and what stands around a text are Python's business.
  */
-#include "core.h"
+#include "trie.h"
 #include <math.h>
 #include <string.h>
 
@@ -123,27 +123,9 @@ int zl_trie_build(zl_trie *t, const zl_strings *s, int32_t *order, int64_t n, in
     return ZL_OK;
 }
 
-/* The child of a node by a byte, -1 for none. */
-static inline int32_t child(const zl_trie *t, int32_t node, uint8_t byte) {
-    int32_t i = t->first[node];
-    const int32_t end = t->first[node + 1];
-    if (end - i > 8) {
-        const uint8_t *at = memchr(t->label + i, byte, (size_t)(end - i));
-        return at ? (int32_t)(at - t->label) : -1;
-    }
-    for (; i < end; i++)
-        if (t->label[i] == byte) return i;
-    return -1;
-}
-
 static inline int64_t character(const uint8_t *text, int64_t left) {
     const int64_t n = text[0] < 0xc0 ? 1 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : 4;
     return n < left ? n : left;
-}
-
-static int check_trie(const zl_trie *t) {
-    if (!t || !t->first || !t->label || !t->token || t->n < 1) return zl_fail(ZL_E_ARG, "trie: not built");
-    return ZL_OK;
 }
 
 /* ---- Viterbi --------------------------------------------------------------------------------------------------------------------
@@ -200,7 +182,7 @@ static void write(viterbi *v, int64_t start, int64_t p) {
 
 int zl_unigram_encode(const zl_unigram *u, const uint8_t *text, int64_t n, int32_t *ids, int32_t *ends, int64_t *n_ids) {
     if (!u || !u->strings || !u->scores || !n_ids || (n > 0 && (!text || !ids))) return zl_fail(ZL_E_ARG, "unigram: a null pointer");
-    int status = check_trie(u->trie);
+    int status = zl_trie_check(u->trie);
     if (status) return status;
     if (n < 0 || n >= INT32_MAX) return zl_fail(ZL_E_SHAPE, "unigram: a text of %lld bytes", (long long)n);
     double best[RING];
@@ -218,7 +200,7 @@ int zl_unigram_encode(const zl_unigram *u, const uint8_t *text, int64_t n, int32
         size = character(text + p, n - p);
         int whole = 0;
         int32_t node = 0;
-        for (int64_t q = p; q < n && (node = child(u->trie, node, text[q])) >= 0;) {
+        for (int64_t q = p; q < n && (node = zl_trie_child(u->trie, node, text[q])) >= 0;) {
             const int32_t piece = u->trie->token[node];
             q++;
             if (piece < 0) continue;
@@ -272,7 +254,7 @@ static int64_t longest_key(const zl_charsmap *m, const uint8_t *text, int64_t n,
 static int64_t longest_piece(const zl_trie *t, const uint8_t *text, int64_t n) {
     int64_t longest = 0;
     int32_t node = 0;
-    for (int64_t i = 0; i < n && (node = child(t, node, text[i])) >= 0; i++)
+    for (int64_t i = 0; i < n && (node = zl_trie_child(t, node, text[i])) >= 0; i++)
         if (t->token[node] >= 0) longest = i + 1;
     return longest;
 }
@@ -293,7 +275,7 @@ static inline void put(sink *s, const char *bytes, int64_t n, int64_t origin) {
 int zl_normalize(const zl_charsmap *m, const uint8_t *text, int64_t n, uint8_t *out, int32_t *origin, int64_t *n_out) {
     if (!m || !n_out || (n > 0 && !text) || (m->n_units > 0 && (!m->units || !m->replacements))) return zl_fail(ZL_E_ARG, "normalize: a null pointer");
     if (n < 0 || n >= INT32_MAX || m->n_units < 0) return zl_fail(ZL_E_SHAPE, "normalize: a text of %lld bytes", (long long)n);
-    int status = m->kept ? check_trie(m->kept) : ZL_OK;
+    int status = m->kept ? zl_trie_check(m->kept) : ZL_OK;
     if (status) return status;
     const int merge = m->flags & ZL_SPACES_MERGE, escape = m->flags & ZL_SPACES_ESCAPE;
     const char *space = escape ? "\xe2\x96\x81" : " ";

@@ -20,8 +20,9 @@
  * What it is not: it knows no expression and no Unicode; both are in the tables. What is no UTF-8 is read as U+FFFD, byte by byte.
  */
 #include "core.h"
+#include "utf8.h"
 
-enum { MATCH = 0x8000, REPLACEMENT = 0xfffd, MOST_CUTS = 16 };
+enum { MATCH = 0x8000, MOST_CUTS = 16 };
 
 int zl_cuts_check(zl_cut *cuts, int n_cuts) {
     if (!cuts || n_cuts < 1 || n_cuts > MOST_CUTS) return zl_fail(ZL_E_ARG, "words: %d cuts", n_cuts);
@@ -43,24 +44,6 @@ int zl_cuts_check(zl_cut *cuts, int n_cuts) {
         c->checked = 1;
     }
     return ZL_OK;
-}
-
-/* The code point at text[i], its length in bytes in *n; nothing from text[end] on is read. */
-static inline uint32_t code_point(const uint8_t *text, int64_t i, int64_t end, int64_t *n) {
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    const uint32_t lead = text[i];
-    *n = 1;
-    if (lead < 0x80) return lead;
-    const int length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-    if (lead < 0xc2 || lead > 0xf4 || i + length > end) return REPLACEMENT;
-    uint32_t code = lead & (0x7fu >> length);
-    for (int j = 1; j < length; j++) {
-        if ((text[i + j] & 0xc0) != 0x80) return REPLACEMENT;
-        code = code << 6 | (text[i + j] & 0x3fu);
-    }
-    if (code < least[length] || code >= ZL_CODE_POINTS) return REPLACEMENT;
-    *n = length;
-    return code;
 }
 
 typedef struct {
@@ -89,7 +72,7 @@ static void expression(cutting *c, int k, int64_t begin, int64_t end) {
                 if (cut->next[state * columns + columns - 1] & MATCH) last = i;
                 break;
             }
-            entry = cut->next[state * columns + classes[code_point(text, i, end, &length)]];
+            entry = cut->next[state * columns + classes[zl_code_point(text, i, end, &length)]];
             if (entry & MATCH) last = i;
             if (!(next = entry & ~(uint32_t)MATCH)) break;
             if (next != state) {
@@ -99,7 +82,7 @@ static void expression(cutting *c, int k, int64_t begin, int64_t end) {
         }
         if (i > vain_to) vain_state = state, vain_from = since > last ? since : last + 1, vain_to = i;
         if (last == at) {
-            code_point(text, at, end, &length);
+            zl_code_point(text, at, end, &length);
             at += length;
             continue;
         }
@@ -118,18 +101,18 @@ static void threes(cutting *c, int k, int64_t begin, int64_t end) {
         int64_t count = 0, i = at;
         int after = 0;
         for (; i < end; i += length, count++)
-            if ((after = cut->classes[code_point(c->text, i, end, &length)]) != 1) break;
+            if ((after = cut->classes[zl_code_point(c->text, i, end, &length)]) != 1) break;
         if (count && after != 2) { /* at the end `after` is the last digit's */
             if (cut->kind == ZL_CUT_THREES) part(c, k + 1, between, at), between = at;
             for (; at < i; at += length, count--) {
                 if (count % 3 == 0 && at > between) part(c, k + 1, between, at), between = at;
-                code_point(c->text, at, end, &length);
+                zl_code_point(c->text, at, end, &length);
             }
             if (cut->kind == ZL_CUT_THREES) part(c, k + 1, between, i), between = i;
         }
         at = i;
         if (at < end) {
-            code_point(c->text, at, end, &length);
+            zl_code_point(c->text, at, end, &length);
             at += length;
         }
     }
@@ -142,8 +125,8 @@ static void tail(cutting *c, int k, int64_t begin, int64_t end) {
     while (at > begin) {
         int64_t i = at - 1;
         while (i > begin && i > at - 4 && (c->text[i] & 0xc0) == 0x80) i--;
-        uint32_t code = code_point(c->text, i, at, &length);
-        if (i + length != at) code = REPLACEMENT, i = at - 1;
+        uint32_t code = zl_code_point(c->text, i, at, &length);
+        if (i + length != at) code = ZL_REPLACEMENT, i = at - 1;
         if (c->cuts[k].classes[code] != 1) break;
         at = i;
     }

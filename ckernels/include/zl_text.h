@@ -142,6 +142,41 @@ int zl_pairs_build(zl_pairs *p, const int32_t *parts, int64_t n_merges);
 int zl_pairs_encode(const zl_pairs *p, const uint8_t *text, int64_t n, const int32_t *ends, int64_t n_ends, int32_t *seen, int64_t n_seen,
                     int32_t *ids, int32_t *id_ends);
 
+/* ---- WordPiece: words and their parts, see core/wordpiece.c ---------------------------------------------------------------- */
+
+enum { ZL_LONGEST_WORD = 100 }; /* characters, as they are when all is done to them */
+
+/* What becomes of a code point: the low three bits of its entry; the others are the entry's value. */
+enum zl_form {
+    ZL_FORM_SAME = 0,         /* it is a letter of a word, as it stands                                              */
+    ZL_FORM_ALONE = 1,        /* it is a word of its own                                                             */
+    ZL_FORM_SPACE = 2,        /* nothing, and no word goes on across it                                              */
+    ZL_FORM_NOTHING = 3,      /* nothing, and a word goes on                                                         */
+    ZL_FORM_LETTER = 4,       /* the letter `value`                                                                  */
+    ZL_FORM_ALONE_AS = 5,     /* a word of its own, the code point `value`                                           */
+    ZL_FORM_SEVERAL = 6       /* elements[value] letters, which follow there, see zl_wordpiece                       */
+};
+
+/* All memory is the caller's; zl_wordpiece_check sets what is said. */
+typedef struct {
+    const zl_trie *trie;      /* of the tokens; one that begins a word has U+2581 before it                          */
+    int32_t unknown;          /* what a word becomes that no tokens make, or that is too long                        */
+    int32_t start;            /* the trie's node for U+2581, -1: no token begins a word; set                         */
+    const uint16_t *pages;    /* [ZL_CODE_POINTS / 256] the page of 256 code points each                             */
+    int64_t n_pages;
+    const uint32_t *entries;  /* [n_pages][256]                                                                      */
+    int64_t n_elements;
+    const uint32_t *elements; /* a letter: code point | class << 24. Letters of a class other than 0 that follow one another are put in the order
+                               * of their classes, equal ones as they stand; 0xffffff is no letter, and ends such a run */
+    int checked;              /* set                                                                                 */
+} zl_wordpiece;
+
+/* Look once at tables that zl_wordpiece_encode then trusts. ZL_E_BOUNDS: an entry that leads out of them, or to more letters than its code point
+ * has bytes. */
+int zl_wordpiece_check(zl_wordpiece *w);
+/* The ids of a text: its words, of each the longest token it begins with, then the longest of what is left, and so on. -> ids [n] and their number. */
+int zl_wordpiece_encode(const zl_wordpiece *w, const uint8_t *text, int64_t n, int32_t *ids, int64_t *n_ids);
+
 /* ---- grammars: machines that read bytes, see core/grammar_machine.h ----------------------------------------------------------- */
 
 /* A grammar, compiled. Its states are numbers; it grows while it is used, so it is for one thread at a time. Every function gives ZL_E_BUDGET

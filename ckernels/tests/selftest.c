@@ -20,7 +20,7 @@ static const struct {
     {"core", selftest_core, CORE}, {"pool", selftest_pool, ONCE},     {"program", selftest_program, CORE},
     {"rows", selftest_rows, KERNELS}, {"scan", selftest_scan, KERNELS}, {"linear", selftest_linear, KERNELS}, {"attention", selftest_attention, KERNELS}, {"bounds", selftest_bounds, KERNELS},
     {"experts", selftest_experts, KERNELS}, {"state", selftest_state, KERNELS},
-    {"dequantize", selftest_dequantize, KERNELS}, {"wide", selftest_wide, KERNELS}, {"blas", selftest_blas, CORE}, {"strings", selftest_strings, ALONE}, {"grammar", selftest_grammar, ALONE}, {"unigram", selftest_unigram, ALONE},
+    {"dequantize", selftest_dequantize, KERNELS}, {"wide", selftest_wide, KERNELS}, {"blas", selftest_blas, CORE}, {"strings", selftest_strings, ALONE}, {"grammar", selftest_grammar, ALONE}, {"unigram", selftest_unigram, ALONE}, {"wordpiece", selftest_wordpiece, ALONE},
     {"json_places", selftest_json_places, ALONE}, {"json_schema", selftest_json_schema, ALONE},
     {"words", selftest_words, ALONE}, {"pairs", selftest_pairs, ALONE},
     {"probe", selftest_probe, CORE}, {"numa", selftest_numa, CORE},

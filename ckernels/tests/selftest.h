@@ -43,6 +43,7 @@ int selftest_scan(zl_ctx *ctx);
 int selftest_strings(zl_ctx *ctx);
 int selftest_grammar(zl_ctx *ctx);
 int selftest_unigram(zl_ctx *ctx);
+int selftest_wordpiece(zl_ctx *ctx);
 int selftest_words(zl_ctx *ctx);
 int selftest_json_schema(zl_ctx *ctx);
 int selftest_json_places(zl_ctx *ctx);

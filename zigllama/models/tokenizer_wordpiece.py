@@ -23,25 +23,22 @@ from functools import cache, cached_property
 import numpy as np
 
 from zigllama.errors import BadMetadata
+from zigllama.foundation.native_unigram import PieceTrie
+from zigllama.foundation.native_wordpiece import LONGEST_WORD, WordPieces
 
-from . import wordpiece_ranges
+from . import wordpiece_forms
 from .text_encoder import Span, TextEncoder
 from .unicode_forms import combining, normalized
 from .vocabulary import BYTE, CONTROL, NORMAL, PREFIX, UNUSED, USER_DEFINED, Vocabulary
 
 START, CONTINUES = "\u2581", "##"  # a token that begins a word, in a GGUF file; one that goes on, in vocab.txt
-LONGEST_WORD = 100  # characters
-WORD_CACHE = 1 << 15
+LONGEST_TOKEN = len(START.encode()) + 4 * LONGEST_WORD  # bytes; a longer one is in no word
 
 
 @cache
 def _class(*names: str) -> str:
     """Some of the ranges in the form that stands between [ and ]."""
-    spelt = []
-    for name in names:
-        for piece in getattr(wordpiece_ranges, name).split():
-            first, _, last = piece.partition("-")
-            spelt.append(f"\\U{int(first, 16):08x}-\\U{int(last or first, 16):08x}")
+    spelt = (f"\\U{first:08x}-\\U{last:08x}" for name in names for first, last in wordpiece_forms.ranges(name))
     return "".join(spelt)
 
 
@@ -71,6 +68,14 @@ def _in_order(characters: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return found + sorted(run, key=lambda c: combining(c[0]))
 
 
+def _is_text(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class WordPieceEncoder(TextEncoder):
     """Text to ids and ids to bytes. `lower` and `strip` say whether letters become small and accents go."""
 
@@ -83,15 +88,34 @@ class WordPieceEncoder(TextEncoder):
                 PREFIX + "unknown_token_id", "missing: a word that is not in the vocabulary needs a token"
             )
         self.vocabulary, self.unknown, self.lower, self.strip_accents = vocabulary, unknown, lower, strip
-        self._words: dict[str, tuple[int, ...]] = {}
+
+    @cached_property
+    def _chosen(self) -> list[int]:
+        """Tokens that words are made of: text that can stand in one."""
+        tokens, begins = self.vocabulary.tokens, self.vocabulary.tokens.starts
+        fits = np.isin(self.vocabulary.types, (NORMAL, USER_DEFINED)) & (tokens.lengths > 0)
+        fits &= tokens.lengths <= LONGEST_TOKEN
+        high = np.append(0, np.cumsum(tokens.data > 0x7F, dtype=np.int32))  # bytes before each that are not ASCII
+        mark, plain = np.frombuffer(START.encode(), np.uint8), high[begins + tokens.lengths] == high[begins]
+        starts = np.flatnonzero(tokens.lengths >= len(mark))
+        starts = starts[(tokens.data[begins[starts, None] + np.arange(len(mark))] == mark).all(axis=1)]
+        plain[starts] = high[begins[starts] + tokens.lengths[starts]] == high[begins[starts] + len(mark)]
+        for i in np.flatnonzero(fits & ~plain).tolist():
+            fits[i] = _is_text(tokens.raw(i))
+        return list(np.flatnonzero(fits).tolist())
+
+    @cached_property
+    def _pieces(self) -> WordPieces:
+        trie = PieceTrie(self.vocabulary.tokens, np.array(self._chosen, np.int32))
+        return WordPieces(trie, self.unknown, wordpiece_forms.forms(self.lower, self.strip_accents))
 
     @cached_property
     def _tables(self) -> tuple[dict[str, int], dict[str, int], int]:
         """Tokens that begin a word, tokens that go on, and the characters of the longest."""
         starts, rest, most = dict[str, int](), dict[str, int](), 1
         raw = self.vocabulary.tokens.raw
-        for i in np.flatnonzero(np.isin(self.vocabulary.types, (NORMAL, USER_DEFINED))).tolist():
-            text = raw(i).decode("utf-8", "replace")
+        for i in self._chosen:
+            text = raw(i).decode()
             table, word = (starts, text[1:]) if text.startswith(START) else (rest, text)
             if word:
                 table[word] = i
@@ -104,7 +128,7 @@ class WordPieceEncoder(TextEncoder):
         text = removed.sub("", text)
         if self.strip_accents and not text.isascii():
             text = marks.sub("", normalized(text, "NFD"))
-        return text.replace("\u03a3", "\u03c3").lower() if self.lower else text
+        return wordpiece_forms.small(text) if self.lower else text
 
     def words(self, text: str) -> Iterator[str]:
         """The words of a text, normalised."""
@@ -112,19 +136,12 @@ class WordPieceEncoder(TextEncoder):
 
     def encode(self, text: str, after_special: bool) -> list[int]:
         """Ids of a text without special tokens."""
-        ids: list[int] = []
-        known = self._words
-        for word in self.words(text):
-            if len(word) > LONGEST_WORD:
-                ids.append(self.unknown)
-                continue
-            found = known.get(word)
-            if found is None:
-                if len(known) >= WORD_CACHE:
-                    known.clear()
-                found = known[word] = self._encode_word(word)
-            ids += found
-        return ids
+        found: list[int] = self._pieces.encode(text.encode()).tolist()
+        return found
+
+    def encode_by_definition(self, text: str) -> list[int]:
+        """`encode`, word by word: the kernel's twin."""
+        return [i for word in self.words(text) for i in self._encode_word(word)]
 
     def encode_with_offsets(self, text: str, after_special: bool) -> tuple[list[int], list[Span]]:
         """`encode`, and the bytes of the text that each token comes from: a word's marks and removed characters lie in
@@ -134,7 +151,7 @@ class WordPieceEncoder(TextEncoder):
         ids, spans = list[int](), list[Span]()
         for match in _patterns()[2].finditer(letters):
             word, at = match.group(), match.start()
-            found = (self.unknown,) if len(word) > LONGEST_WORD else self._encode_word(word)
+            found = self._encode_word(word)
             for i in found:
                 n = len(word) if i == self.unknown else len(self._word_part(i))
                 spans.append((edges[froms[at]], edges[froms[at + n - 1] + 1]))
@@ -154,11 +171,13 @@ class WordPieceEncoder(TextEncoder):
             kept = _in_order(kept)
             kept = [(d, i) for d, i in kept if not marks.match(d)]
         if self.lower:
-            kept = [(d, i) for c, i in kept for d in c.replace("\u03a3", "\u03c3").lower()]
+            kept = [(d, i) for c, i in kept for d in wordpiece_forms.small(c)]
         return "".join(c for c, _ in kept), [i for _, i in kept]
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
         """The longest token that the rest begins with, again and again."""
+        if len(word) > LONGEST_WORD:
+            return (self.unknown,)
         table, rest, most = self._tables
         ids: list[int] = []
         at = 0

@@ -59,9 +59,9 @@ def _ranges(codes: list[int]) -> str:
 
 
 @cache
-def _classes() -> npt.NDArray[np.uint8]:
+def classes() -> npt.NDArray[np.uint8]:
     """Canonical combining class of each character below LAST."""
-    found = np.array([unicodedata.combining(chr(i)) for i in range(LAST)], np.uint8)
+    found = np.fromiter(map(unicodedata.combining, map(chr, range(LAST))), np.uint8, LAST)
     found[sorted(newer())] = 0
     return found
 
@@ -69,12 +69,12 @@ def _classes() -> npt.NDArray[np.uint8]:
 def combining(character: str) -> int:
     """The canonical combining class of a character: where it stands among marks."""
     code = ord(character)
-    return int(_classes()[code]) if code < LAST else 0
+    return int(classes()[code]) if code < LAST else 0
 
 
 @cache
 def _long_runs() -> re.Pattern[str]:
-    return re.compile(f"[{_ranges(np.flatnonzero(_classes()).tolist())}]{{{LONG},}}")
+    return re.compile(f"[{_ranges(np.flatnonzero(classes()).tolist())}]{{{LONG},}}")
 
 
 @cache
@@ -85,7 +85,7 @@ def _newer_characters() -> re.Pattern[str]:
 def _in_order(match: re.Match[str]) -> str:
     """A run of marks by their classes, those of one class as they stand."""
     codes = np.frombuffer(match.group().encode("utf-32-le"), "<u4")
-    return codes[np.argsort(_classes()[codes], kind="stable")].tobytes().decode("utf-32-le")
+    return codes[np.argsort(classes()[codes], kind="stable")].tobytes().decode("utf-32-le")
 
 
 def normalized(text: str, form: Form) -> str:

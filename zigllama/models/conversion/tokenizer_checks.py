@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from zigllama.errors import BadCheckpoint, UnsupportedTokenizer
+from zigllama.foundation.native_wordpiece import LONGEST_WORD
 from zigllama.models.conversion.checkpoint import Config
 from zigllama.models.conversion.safetensors import shown
-from zigllama.models.tokenizer_wordpiece import CONTINUES, LONGEST_WORD, START
+from zigllama.models.tokenizer_wordpiece import CONTINUES, START
 
 KEYS = ("pretokenizers", "normalizers", "processors", "decoders")
 
