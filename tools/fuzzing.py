@@ -33,7 +33,10 @@ from types import FrameType
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "corpus"
-LOOPS = ("words", "pairs", "unigram", "strings", "grammar_machine", "grammar_mask", "grammar_pushdown", "json_schema")
+LOOPS = (
+    *("words", "pairs", "pieces", "unigram", "wordpiece", "strings"),
+    *("grammar_machine", "grammar_mask", "grammar_pushdown", "json_schema", "json_schema_places"),
+)
 FLAGS = [
     *("-O1", "-g", "-fPIC", "-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-fno-omit-frame-pointer"),
     *("-Ickernels", "-Ickernels/include"),
