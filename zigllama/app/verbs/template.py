@@ -110,6 +110,8 @@ def _conversation(args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
     """Messages, and what else a file of the form of a request holds."""
     if (args.file is None) == (args.prompt is None):
         raise UsageError("give a conversation: -f FILE, or -p TEXT")
+    if args.file is not None and args.system is not None:
+        raise UsageError("-sys goes with -p; a file's conversation has its own system message")
     if args.prompt is not None:
         system = [] if args.system is None else [{"role": "system", "content": args.system}]
         return [*system, {"role": "user", "content": args.prompt}], {}
