@@ -53,6 +53,22 @@ def test_what_is_printed(model: str, capsys: pytest.CaptureFixture[str]) -> None
     assert "for message in messages" in capsys.readouterr().out
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_nothing_steers_a_terminal(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file's template, or a user's words, may hold what moves a cursor; to a pipe the text goes as it is."""
+    for stream, want in ((Terminal(), "a\\x1b[2Jb\n\tc"), (io.StringIO(), "a\x1b[2Jb\n\tc")):
+        monkeypatch.setattr("sys.stdout", stream)
+        assert main(["template", model, "-p", "a\x1b[2Jb\n\tc"]) == 0
+        assert want in stream.getvalue()
+    monkeypatch.setattr("sys.stdout", shown := Terminal())
+    assert main(["template", model, "--template", "{# \x1b[2J #}", "--source"]) == 0
+    assert shown.getvalue() == "{# \\x1b[2J #}\n"
+
+
 def test_images_and_variables_of_any_name(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An image has a place, and no token; what a request holds besides may have any name."""
     file = tmp_path / "messages.json"
@@ -89,6 +105,9 @@ def test_other_templates_tools_and_variables(model: str, tmp_path: Path, capsys:
         (["-p", "x", "--set", "tools=[]"], 2, "tools come from a file"),
         (["-f", "SURROGATE"], 2, "lone surrogate U+D800"),
         (["-p", "x", "--template", "lama-3"], 2, "llama-3"),
+        (["-p", "x", "--template", "/nowhere.jinja"], 2, "/nowhere.jinja is no file"),
+        (["-f", "WORD", "-sys", "x"], 2, "-sys goes with -p"),
+        (["-p", "x", "--pre", "smolm"], 3, "did you mean 'smollm'"),
     ],
 )
 def test_refusals(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from zigllama.app.console import UsageError, note, printable, table
+from zigllama.app.console import UsageError, note, printable, shown, table
 from zigllama.app.options import add_model, model_path
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.models.image_parts import PLACEHOLDER
@@ -40,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("template").add_argument
     add("--template", metavar="NAME|FILE", help="a built-in template, one of the file's by name, or a file of Jinja")
     add("--source", action="store_true", help="print the template itself, and render nothing")
+    add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
     add("--ids", action="store_true", help="only the ids, as a list")
     add("--json", action="store_true", help="print as JSON")
 
@@ -48,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
     from zigllama.models.chat_templates import ChatTemplates  # Jinja is only loaded when it is needed
 
     with GGUFReader(model_path(args)) as reader:
-        tokenizer = Tokenizer.from_metadata(reader.metadata)
+        tokenizer = Tokenizer.from_metadata(reader.metadata, pre=args.pre)
         chat = ChatTemplates.from_metadata(reader.metadata, tokenizer, template=_template(args.template))
     if args.source:
-        print(json.dumps(chat.sources, indent=2) if args.json else chat.source)
+        print(json.dumps(chat.sources, indent=2) if args.json else shown(chat.source, sys.stdout))
         return 0
     messages, given = _conversation(args)
     tools = given.pop("tools", None)
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.ids:
         print(made.ids)
     else:
-        print(made.text, end="" if made.text.endswith("\n") else "\n")
+        print(shown(made.text, sys.stdout), end="" if made.text.endswith("\n") else "\n")
         rows = [(i, f"'{printable(_piece(tokenizer, i))}'") for i in made.ids]
         print()
         print(table(rows, ("id", "piece"), right=[0]))
@@ -81,10 +83,12 @@ def _piece(tokenizer: Tokenizer, id: int) -> str:
 
 
 def _template(name: str | None) -> str | None:
-    """A file's text where there is such a file; else the name, which the templates know or refuse."""
-    if name is None or not Path(name).is_file():
-        return name
-    return _text(name)
+    """A file's text where there is such a file, or the name is a path; else the name, which the templates know or
+    refuse."""
+    if name is None:
+        return None
+    is_path = "{" not in name and (os.sep in name or Path(name).suffix == ".jinja")
+    return _text(name) if is_path or Path(name).is_file() else name
 
 
 def _text(name: str) -> str:
