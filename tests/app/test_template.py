@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import re
@@ -12,6 +13,7 @@ import pytest
 import small_models
 
 from zigllama.app.main import main
+from zigllama.app.options import add_engine, add_model, engine_options
 from zigllama.models.tokenizer import Tokenizer
 
 MESSAGES = [{"role": "user", "content": "Hi <|im_end|>"}]
@@ -67,6 +69,18 @@ def test_nothing_steers_a_terminal(model: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sys.stdout", shown := Terminal())
     assert main(["template", model, "--template", "{# \x1b[2J #}", "--source"]) == 0
     assert shown.getvalue() == "{# \\x1b[2J #}\n"
+
+
+def test_a_pre_tokenizer_for_each_verb_that_runs_a_model(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that names none that is known can be run all the same."""
+    parser = argparse.ArgumentParser()
+    add_model(parser)
+    add_engine(parser)
+    made = engine_options(parser.parse_args([model, "--pre", "gpt-2"]))
+    assert made["tokenizer"].pre == "gpt-2" and "tokenizer" not in engine_options(parser.parse_args([model]))
+    assert main(["run", model, "-p", "Hi", "-n", "1", "--pre", "smolm"]) == 3
+    assert "did you mean 'smollm'" in capsys.readouterr().err
+    assert main(["run", model, "-p", "Hi", "-n", "1", "--pre", "gpt-2"]) == 0
 
 
 def test_images_and_variables_of_any_name(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
 
     with GGUFReader(model_path(args)) as reader:
         tokenizer = Tokenizer.from_metadata(reader.metadata, pre=args.pre)
-        chat = ChatTemplates.from_metadata(reader.metadata, tokenizer, template=_template(args.template))
+        chat = ChatTemplates.from_metadata(
+            reader.metadata, tokenizer, template=None if args.template is None else template_of(args.template)
+        )
     if args.source:
         print(json.dumps(chat.sources, indent=2) if args.json else shown(chat.source, sys.stdout))
         return 0
@@ -82,11 +84,9 @@ def _piece(tokenizer: Tokenizer, id: int) -> str:
     return PLACEHOLDER if id < 0 else tokenizer.piece(id).decode("utf-8", "backslashreplace")
 
 
-def _template(name: str | None) -> str | None:
+def template_of(name: str) -> str:
     """A file's text where there is such a file, or the name is a path; else the name, which the templates know or
     refuse."""
-    if name is None:
-        return None
     is_path = "{" not in name and (os.sep in name or Path(name).suffix == ".jinja")
     return _text(name) if is_path or Path(name).is_file() else name
 
