@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zigllama.app.answer import describe, show
 from zigllama.app.console import UsageError, note
@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options, path, images = generation_options(args), model_path(args), image_options(args)
-    template = {} if args.template is None else {"template": template_of(args.template)}
+    template: dict[str, Any] = {} if args.template is None else {"template": template_of(args.template)}
     from zigllama.inference.model import Model
 
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
