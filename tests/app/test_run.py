@@ -73,7 +73,8 @@ class FakeModel:
             fingerprint="isa=generic",
         )
 
-    def render_chat(self, messages: object) -> None:
+    def render_chat(self, messages: object, **options: object) -> None:
+        self.asked += [("rendered", options)] * bool(options)
         if self.template is not None:
             raise self.template
 
@@ -202,6 +203,21 @@ def test_a_conversation_in_a_pipe(
     assert fake.asked[0] == ("new session", {"system": "be brief"})
     assert [text for text, _ in fake.asked[1:]] == ["first", "second", "third"]
     assert all(options == {"temperature": 0.0} for _, options in fake.asked[1:])
+
+
+def test_a_template_in_place_of_the_file_s_own(
+    fake: type[FakeModel], path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name goes as it is; a file of Jinja is read. It is tried before anybody types, and holds for each turn."""
+    file = tmp_path / "t.jinja"
+    file.write_text("{{ 1 }}")
+    for flag, given, want in (("--template", "gemma", "gemma"), ("--chat-template", str(file), "{{ 1 }}")):
+        fake.asked.clear()
+        feed(monkeypatch, b"two\n")
+        assert main(["chat", path, "-p", "one", flag, given]) == 0
+        turns = [(text, {"template": want}) for text in ("one", "two")]
+        assert fake.asked == [("rendered", {"template": want}), ("new session", {"system": None}), *turns]
+    assert main(["chat", path, "--template", str(tmp_path / "none.jinja")]) == 2
 
 
 def test_commands(

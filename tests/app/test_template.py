@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import re
@@ -12,6 +13,7 @@ import pytest
 import small_models
 
 from zigllama.app.main import main
+from zigllama.app.options import add_engine, add_model, engine_options
 from zigllama.models.tokenizer import Tokenizer
 
 MESSAGES = [{"role": "user", "content": "Hi <|im_end|>"}]
@@ -53,6 +55,34 @@ def test_what_is_printed(model: str, capsys: pytest.CaptureFixture[str]) -> None
     assert "for message in messages" in capsys.readouterr().out
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_nothing_steers_a_terminal(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file's template, or a user's words, may hold what moves a cursor; to a pipe the text goes as it is."""
+    for stream, want in ((Terminal(), "a\\x1b[2Jb\n\tc"), (io.StringIO(), "a\x1b[2Jb\n\tc")):
+        monkeypatch.setattr("sys.stdout", stream)
+        assert main(["template", model, "-p", "a\x1b[2Jb\n\tc"]) == 0
+        assert want in stream.getvalue()
+    monkeypatch.setattr("sys.stdout", shown := Terminal())
+    assert main(["template", model, "--template", "{# \x1b[2J #}", "--source"]) == 0
+    assert shown.getvalue() == "{# \\x1b[2J #}\n"
+
+
+def test_a_pre_tokenizer_for_each_verb_that_runs_a_model(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that names none that is known can be run all the same."""
+    parser = argparse.ArgumentParser()
+    add_model(parser)
+    add_engine(parser)
+    made = engine_options(parser.parse_args([model, "--pre", "gpt-2"]))
+    assert made["tokenizer"].pre == "gpt-2" and "tokenizer" not in engine_options(parser.parse_args([model]))
+    assert main(["run", model, "-p", "Hi", "-n", "1", "--pre", "smolm"]) == 3
+    assert "did you mean 'smollm'" in capsys.readouterr().err
+    assert main(["run", model, "-p", "Hi", "-n", "1", "--pre", "gpt-2"]) == 0
+
+
 def test_images_and_variables_of_any_name(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An image has a place, and no token; what a request holds besides may have any name."""
     file = tmp_path / "messages.json"
@@ -89,6 +119,9 @@ def test_other_templates_tools_and_variables(model: str, tmp_path: Path, capsys:
         (["-p", "x", "--set", "tools=[]"], 2, "tools come from a file"),
         (["-f", "SURROGATE"], 2, "lone surrogate U+D800"),
         (["-p", "x", "--template", "lama-3"], 2, "llama-3"),
+        (["-p", "x", "--template", "/nowhere.jinja"], 2, "/nowhere.jinja is no file"),
+        (["-f", "WORD", "-sys", "x"], 2, "-sys goes with -p"),
+        (["-p", "x", "--pre", "smolm"], 3, "did you mean 'smollm'"),
     ],
 )
 def test_refusals(

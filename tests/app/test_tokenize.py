@@ -14,6 +14,7 @@ import small_models
 
 import zigllama as zl
 from zigllama.app.main import main
+from zigllama.app.verbs.tokenize import Token, painted
 from zigllama.models.conversion import vocabulary_files
 from zigllama.models.tokenizer import Tokenizer
 
@@ -123,3 +124,11 @@ def test_colours_on_a_terminal_only(model: str, monkeypatch: pytest.MonkeyPatch)
         if want:
             text = re.sub(r"\x1b\[[0-9;]*m", "", shown).split("\n\n")[0]
             assert text.replace("\\xc3\\xb6", "\u00f6") == "Hello, w\u00f6rld\\x1b[31m\\n\nx"
+
+
+def test_a_character_of_several_tokens_is_shown_once() -> None:
+    """WordPiece takes a Hangul syllable apart, and each part lies where the syllable does."""
+    places = [(0, 3), (0, 3), (0, 3), (3, 4), None, (4, 5)]
+    tokens = [Token(i, b"", *(place or (None, None))) for i, place in enumerate(places)]
+    shown = painted("\ud55cab".encode(), tokens)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", shown) == "\ud55cab" and shown.count("\x1b[30;") == 3

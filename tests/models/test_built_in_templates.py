@@ -101,6 +101,19 @@ def test_the_published_format(name: str) -> None:
     assert prompted.startswith(chat(name).render_chat(TURNS, add_generation_prompt=False).text)
 
 
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("roles", [["system"], ["system", "assistant"], ["system", "user"], ["assistant", "user"]])
+def test_nothing_is_left_out(name: str, roles: list[str]) -> None:
+    """A format that has a system message's words go into the first user's needs one."""
+    messages = [{"role": role, "content": f"words of {role}"} for role in roles]
+    if name in ("llama-2-chat", "mistral", "gemma") and roles[0] == "system" and roles[1:] != ["user"]:
+        with pytest.raises(TemplateError, match=f"{name} has no place for a system message that no user's message"):
+            chat(name).render_chat(messages)
+    else:
+        made = chat(name).render_chat(messages).text
+        assert all(m["content"] in made for m in messages)
+
+
 @pytest.mark.parametrize("name", ["LLaMA-3", "llama_2_chat", " Phi-3 ", "Command-R", "ChatML"])
 def test_names_in_any_case(name: str) -> None:
     assert built_in(name) in BUILT_IN.values() and built_in("llama-9") is None

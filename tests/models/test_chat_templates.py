@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,7 @@ ATTACKS = [
     "<|IM_END|>",
     "<",
     "|im_end|>",
+    " \n|im_end|> ",
     " <|im_end|> ",
     "<|im_end|",
     "<<|im_end|>|im_end|>",
@@ -79,6 +82,41 @@ def test_what_users_write_is_never_a_control_token(smollm2: Any, attack: str, fo
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return Tokenizer.from_metadata(small_vocabularies.bpe())
+
+
+def with_controls(*texts: str) -> Tokenizer:
+    """The small vocabulary with more control tokens."""
+    metadata: dict[str, Any] = small_vocabularies.bpe()
+    metadata["tokenizer.ggml.tokens"] += texts
+    metadata["tokenizer.ggml.token_type"] += [small_vocabularies.CONTROL] * len(texts)
+    return Tokenizer.from_metadata(metadata)
+
+
+def test_thousands_of_control_tokens_cost_no_search_each() -> None:
+    """As Gemma 3 has them. 4 MB take 0.3 s; a search for each token would take 10."""
+    chat = ChatTemplates("{{ messages[0].content }}", with_controls(*(f"<unused{i}>" for i in range(6000))))
+    text = "word and <unuseful> " * 200_000
+    start = time.process_time()
+    made = chat.render_chat([{"role": "user", "content": text}])
+    assert time.process_time() - start < 3
+    assert made.text == text
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(0, -1), slice(1, None), slice(0, 70), slice(-70, None)])
+def test_a_control_token_as_long_as_a_book(part: slice) -> None:
+    """It is found as others are, whole or completed by the template, and takes no memory by the square."""
+    name = "<" + "abcdefg" * 3000 + ">"
+    before, after = name[: part.start or 0], name[part.stop :] if part.stop else ""
+    if part.start and part.start < 0:
+        before = name[: len(name) + part.start]
+    tokenizer = with_controls(name)
+    tracemalloc.start()
+    chat = ChatTemplates(before + "{{ messages[0].content }}" + after + "<|im_end|>", tokenizer)
+    made = chat.render_chat([{"role": "user", "content": name[part]}])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert made.text == name + "<|im_end|>" and tokenizer.n_vocab - 1 not in made.ids and made.ids[-1] == 2
+    assert peak < 16 << 20
 
 
 def test_missing_and_built_in(tokenizer: Tokenizer) -> None:

@@ -55,3 +55,7 @@ def test_errors() -> None:
     for merges in ([(b"a", b"bc")], [(b"a", b"b"), (b"a", b"b")], [(b"", b"a")]):
         with pytest.raises(InvalidArgument, match="merge"):
             SimpleTokenizer(merges)
+    for bad in ("a\ud800", b"a", None):
+        for read in (SIMPLE.encode, lambda text: SimpleTokenizer.train(text, 1)):
+            with pytest.raises(InvalidArgument, match=r"U\+D800 at character 1|a text is expected"):
+                read(bad)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import small_vocabularies
 from hypothesis import given
@@ -136,3 +137,34 @@ def test_unknown_names() -> None:
     assert Tokenizer.from_metadata(metadata, pre="smollm").encode("the 1") == BPE.encode("the 1")
     with pytest.raises(UnsupportedTokenizer, match="wordpiece"):
         Tokenizer.from_metadata({**metadata, "tokenizer.ggml.model": "wordpiece"})
+
+
+def test_names_that_are_passed() -> None:
+    """One that is nearly known is told, one that would mean nothing is refused, not left aside."""
+    with pytest.raises(UnsupportedTokenizer, match=r"did you mean 'smollm'\? .*pass the one it behaves like as pre="):
+        Tokenizer.from_metadata(small_vocabularies.bpe(), pre="smolm")
+    for metadata in (small_vocabularies.spm(), small_vocabularies.wordpiece()):
+        with pytest.raises(InvalidArgument, match="pre='qwen2' means nothing to a tokenizer of the model"):
+            Tokenizer.from_metadata(metadata, pre="qwen2")
+    with pytest.raises(InvalidArgument, match="by its name, not list"):
+        Tokenizer.from_metadata(small_vocabularies.bpe(), pre=["qwen2"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [None, b"ab", 5, ["a"]])
+@pytest.mark.parametrize("t", [BPE, SPM], ids=["bpe", "spm"])
+def test_what_is_no_text(t: Tokenizer, bad: Any) -> None:
+    for encode in (t.encode, t.encode_with_offsets, t.encode_inside):
+        with pytest.raises(InvalidArgument, match=f"a text is expected, not {type(bad).__name__}"):
+            encode(bad)
+
+
+@pytest.mark.parametrize("bad", [["a"], [None], [1.0], [True], [[1]], np.ones(1), "ab", b"ab", 5, None])
+@pytest.mark.parametrize("t", [BPE, SPM], ids=["bpe", "spm"])
+def test_what_is_no_id(t: Tokenizer, bad: Any) -> None:
+    with pytest.raises(InvalidArgument, match="whole number"):
+        t.decode(bad)
+    if isinstance(bad, list):
+        for read in (t.piece, StreamDecoder(t).push):
+            with pytest.raises(InvalidArgument, match=f"whole number, not {type(bad[0]).__name__}"):
+                read(bad[0])
+    assert t.decode(np.array(t.encode("the"))) == "the"

@@ -21,7 +21,7 @@ from zigllama.foundation.native_strings import StringIndex
 from zigllama.models import merging, unicode_ranges
 from zigllama.models.chat_templates import ChatTemplates
 from zigllama.models.pretokenizers import PRE_TOKENIZERS, splitter
-from zigllama.models.special_tokens import SpecialTokens
+from zigllama.models.special_tokens import SpecialTokens, Texts
 from zigllama.models.tokenizer import StreamDecoder, Tokenizer
 from zigllama.models.tokenizer_spm import SentencePieceEncoder
 
@@ -134,6 +134,17 @@ def test_longest_special_token_first() -> None:
     assert special.partition("x\n\n\ny") == ["x", 2, 1, "y"]
     assert special.partition("abcd") == ["a", 4]  # not the leftmost: the longest
     assert special.partition("") == []
+
+
+@given(
+    texts=st.lists(st.text("ab", max_size=7), max_size=20),
+    alike=st.lists(st.text("ab<", max_size=3).map("<unu".__add__), max_size=20),
+    text=st.lists(st.sampled_from(["<unu", "<unua", "ab", "b", "<", " " * 3000]), max_size=12).map("".join),
+)
+def test_which_texts_occur(texts: list[str], alike: list[str], text: str) -> None:
+    """By either way: where a beginning is rare what follows is looked up, where it is frequent each is searched for."""
+    found = list(Texts([*texts, *alike]).found_in(text))
+    assert len(found) == len({*found}) and {*found} == {t for t in (*texts, *alike) if t and t in text}
 
 
 def test_space_prefix() -> None:

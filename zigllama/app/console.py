@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,13 @@ def printable(text: str) -> str:
     'red \\x1b[31m'
     """
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def shown(text: str, stream: TextIO) -> str:
+    """A text of lines as it goes to a stream: to a terminal without what could steer it, elsewhere as it is."""
+    if not stream.isatty():
+        return text
+    return "".join(piece if piece in ("\n", "\t") else printable(piece) for piece in re.split(r"([\n\t])", text))
 
 
 def coloured(stream: TextIO) -> bool:

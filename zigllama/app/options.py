@@ -81,6 +81,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     add("--isa", metavar="NAME", help="instruction set variant (default: the best that this CPU has)")
     add("--blas", metavar="NAME", help=BLAS_HELP)
     add("--float-compute", choices=["f32", "bf16"], help=FLOAT_HELP)
+    add("--pre", metavar="NAME", help="the pre-tokenizer, where the file names none that is known")
 
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -89,6 +90,10 @@ def engine_options(args: argparse.Namespace) -> dict[str, Any]:
     if chosen["n_ctx"] == 0:  # llama.cpp's way to say "the model's own"
         chosen["n_ctx"] = None
     chosen["cache_type"] = cache_type(args.type_k, args.type_v)
+    if args.pre is not None:
+        from zigllama.models.tokenizer import Tokenizer
+
+        chosen["tokenizer"] = Tokenizer(model_path(args), pre=args.pre)
     return {name: value for name, value in chosen.items() if value is not None}
 
 

@@ -14,6 +14,13 @@ from zigllama.errors import InvalidArgument
 
 REFUSE = "{{ raise_exception('the template NAME has no role ' ~ message.role) }}"
 
+# The system message goes into the first turn, which must be a user's then: else it would be left out.
+INTO_FIRST = """\
+{% if system is not none and (not turns or turns[0].role != 'user') %}
+{{ raise_exception("the template NAME has no place for a system message that no user's message follows") }}
+{%- endif %}
+"""
+
 # The system message, if any, as `system`; what is left as `turns`.
 SPLIT = """\
 {% if messages and messages[0].role == 'system' %}
@@ -34,6 +41,7 @@ CHATML = """\
 
 LLAMA_2 = (
     SPLIT
+    + INTO_FIRST
     + """\
 {% for message in turns %}
 {% if message.role == 'user' %}
@@ -122,6 +130,7 @@ REFUSE
 
 MISTRAL = (
     SPLIT
+    + INTO_FIRST
     + """\
 {{ bos_token }}
 {%- for message in turns %}
@@ -139,6 +148,7 @@ REFUSE
 
 GEMMA = (
     SPLIT
+    + INTO_FIRST
     + """\
 {{ bos_token }}
 {%- for message in turns %}

@@ -13,11 +13,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, Self
 
 from zigllama.errors import InvalidArgument, TemplateError, TemplateLimit, TemplateMissing, UnknownName
 from zigllama.models.built_in_templates import BUILT_IN, built_in
 from zigllama.models.image_parts import PLACEHOLDER, flattened, taken_out
+from zigllama.models.special_tokens import Texts
 from zigllama.models.template_sandbox import Sandbox
 from zigllama.models.tokenizer import Tokenizer
 from zigllama.models.tool_call_parts import ParsedAnswer
@@ -25,6 +27,7 @@ from zigllama.models.tool_calls import find_tool_calls, format_of, said
 from zigllama.models.tool_schemas import as_schemas
 
 KEY = "tokenizer.chat_template"  # and KEY.NAME for further ones
+EDGE = 64  # characters at the ends of a control token's text; those in use have 30 at most
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class ChatTemplates:
         tools = as_schemas(tools)
         messages, images = taken_out(messages)
         marker = _unused(messages, tools, variables)
-        guard = _Guard([*self.tokenizer.control_texts, *([PLACEHOLDER] if images else [])], marker)
+        guard = _Guard(self._controls_and_images if images else self._controls, marker)
         template = self._templates[self.chosen(tools)]
         seen = {
             **self._variables,
@@ -145,6 +148,14 @@ class ChatTemplates:
         first, *rest = (self.tokenizer.encode_template(piece, marker) for piece in marked.split(PLACEHOLDER))
         ids = first + [i for piece in rest for i in (-1, *piece)]
         return RenderedChat(marked.replace(marker, ""), ids, tuple(images), read)
+
+    @cached_property
+    def _controls(self) -> _Controls:
+        return _Controls(self.tokenizer.control_texts)
+
+    @cached_property
+    def _controls_and_images(self) -> _Controls:
+        return _Controls([*self.tokenizer.control_texts, PLACEHOLDER])
 
     def _reader(self, prompt: str, tools: list[Any] | None) -> Callable[[Sequence[int]], ParsedAnswer] | None:
         """How the calls of an answer are read; None where there are none. The tags may be control tokens."""
@@ -241,18 +252,43 @@ def _unused(*values: Any) -> str:
     return free[0]
 
 
+class _Controls:
+    """What a string must not hold or complete: the texts of control tokens, in any case.
+
+    Of a text longer than EDGE its first and its last EDGE characters count, each as a text of its own: whoever has the
+    whole has these. So a file's tokens of a megabyte make neither long searches nor large tables.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.firsts = {v for c in texts if c for v in (c[0], c[0].upper(), c[0].lower())}
+        folded = {piece for c in texts for f in [c.casefold()] for piece in (f[:EDGE], f[-EDGE:])}
+        self._all = Texts(folded)
+        self._begins, self._ends = sorted(c[:-1] for c in folded), sorted(c[:0:-1] for c in folded)
+        self._longest = max(map(len, folded), default=0)
+
+    def inside(self, text: str) -> bool:
+        """Whether a folded text holds one."""
+        return next(self._all.found_in(text), None) is not None
+
+    def begun(self, text: str) -> bool:
+        """Whether a folded text ends with what one begins with, not the whole of it."""
+        return any(_is_prefix(text[-n:], self._begins) for n in range(1, min(self._longest, len(text)) + 1))
+
+    def ended(self, text: str) -> bool:
+        """Whether a folded text begins with what one ends with, not the whole of it."""
+        return any(_is_prefix(text[n - 1 :: -1], self._ends) for n in range(1, min(self._longest, len(text)) + 1))
+
+
+def _is_prefix(text: str, ascending: Sequence[str]) -> bool:
+    at = bisect_left(ascending, text)
+    return at < len(ascending) and ascending[at].startswith(text)
+
+
 class _Guard:
     """Marks the strings of messages that hold a control token's text, in any case, or a part of one at an end."""
 
-    def __init__(self, controls: Sequence[str], marker: str) -> None:
-        self.controls = [c.casefold() for c in controls if c]
-        self.firsts = {v for c in controls if c for v in (c[0], c[0].upper(), c[0].lower())}
-        self.edges = (
-            {c[:n] for c in self.controls for n in range(1, len(c))},
-            {c[n:] for c in self.controls for n in range(1, len(c))},
-        )
-        self.longest = max(map(len, self.controls), default=0)
-        self.marker = marker
+    def __init__(self, controls: _Controls, marker: str) -> None:
+        self.controls, self.marker = controls, marker
 
     def __call__(self, x: Any) -> Any:
         if isinstance(x, str):
@@ -266,13 +302,11 @@ class _Guard:
         raise InvalidArgument(f"templates take text, numbers, lists and mappings, not {type(x).__name__}")
 
     def _mark(self, text: str) -> str:
-        folded = text.casefold()
-        begins, ends = self.edges
-        inside = any(c in folded for c in self.controls)
+        folded, controls = text.casefold(), self.controls
         stripped = folded.strip()  # templates trim
-        at_end = any(stripped[-n:] in begins for n in range(1, min(self.longest, len(stripped)) + 1))
-        at_start = any(stripped[:n] in ends for n in range(1, min(self.longest, len(stripped)) + 1))
-        if not (inside or at_end or at_start):
+        at_start = controls.ended(stripped)
+        if not (at_start or controls.begun(stripped) or controls.inside(folded)):
             return text
-        marked = "".join(c + self.marker if c in self.firsts else c for c in text)
-        return self.marker + marked if at_start else marked
+        marked = "".join(c + self.marker if c in controls.firsts else c for c in text)
+        space = len(text) - len(text.lstrip())  # is still trimmed, so the marker goes behind it
+        return marked[:space] + self.marker + marked[space:] if at_start else marked

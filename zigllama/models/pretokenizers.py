@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import cache
 from typing import NamedTuple
 
@@ -207,7 +208,8 @@ def lookup(name: str) -> PreTokenizer:
     """The rule of that name. Raises `UnsupportedTokenizer`, whose text says how to pass another."""
     if name not in PRE_TOKENIZERS:
         known = ", ".join(sorted(PRE_TOKENIZERS))
-        hint = f"the file's `tokenizer.ggml.pre` is none of {known}; pass the one it behaves like as pre="
+        near = "".join(f"did you mean {n!r}? " for n in get_close_matches(name, PRE_TOKENIZERS, 1))
+        hint = f"{near}as a pre-tokenizer's name these are known: {known}; pass the one it behaves like as pre= (--pre)"
         raise UnsupportedTokenizer(name, hint)
     return PRE_TOKENIZERS[name]
 

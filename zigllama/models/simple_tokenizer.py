@@ -22,6 +22,7 @@ from zigllama.errors import IndexOutOfRange, InvalidArgument
 
 from .merging import merge
 from .pretokenizers import lookup, splitter
+from .text_encoder import check_text
 from .tokenizer_bpe import LETTERS
 from .vocabulary import NORMAL, PREFIX
 
@@ -59,6 +60,7 @@ class SimpleTokenizer:
     def train(cls, text: str, n_merges: int) -> Self:
         """Learn up to `n_merges` merges: again and again the most frequent pair of neighbours, of equally frequent
         ones the first by its bytes. It ends early when no pair occurs twice."""
+        check_text(text)
         if n_merges < 0:
             raise InvalidArgument(f"{n_merges} merges: 0 or more are expected")
         counts = Counter(splitter(lookup(RULE))(text))
@@ -82,7 +84,8 @@ class SimpleTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids. Each word begins as its bytes; of all pairs that are merges the best is joined, until there is
-        none."""
+        none. Raises `InvalidArgument` for a lone surrogate."""
+        check_text(text)
         ids: list[int] = []
         for word in self._words(text):
             symbols = merge([bytes((byte,)) for byte in word.encode()], lambda a, b: self._ranks.get((a, b)))

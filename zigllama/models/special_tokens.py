@@ -11,10 +11,42 @@ Some take the white space beside them with them: Phi 3's after them, RoBERTa's `
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 PREFIX_LENGTH = 4
+SCANNED = 1024  # characters that a search of a text goes through in the time of a look into a set, or more
 WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+
+
+class Texts:
+    """Which of many texts occur in another: of Gemma's 6,242 `<unusedN>`, say.
+
+    Those that begin alike are looked for together: where their beginning stands, what follows is looked up among them.
+    Where it stands so often that this would take longer, each is searched for.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        groups: dict[str, set[str]] = {}
+        for text in filter(None, texts):
+            groups.setdefault(text[:PREFIX_LENGTH], set()).add(text)
+        self._groups = [(prefix, group, sorted({*map(len, group)})) for prefix, group in groups.items()]
+
+    def found_in(self, text: str) -> Iterator[str]:
+        """Those that occur in a text, once each, as they are found."""
+        for prefix, group, lengths in self._groups:
+            at = text.find(prefix)
+            if at < 0:
+                continue
+            if text.count(prefix) * len(lengths) > len(group) * len(text) // SCANNED:
+                yield from (t for t in group if t in text)
+                continue
+            left = set(group)
+            while at >= 0 and left:
+                for n in lengths:
+                    if (t := text[at : at + n]) in left:
+                        left.remove(t)
+                        yield t
+                at = text.find(prefix, at + 1)
 
 
 class SpecialTokens:
@@ -35,10 +67,7 @@ class SpecialTokens:
             if text:
                 self._ids[text] = i
         self._texts = {i: text for text, i in self._ids.items()}
-        # Gemma has thousands of <unusedN>: tokens that begin alike are looked for together first.
-        self._groups: dict[str, list[str]] = {}
-        for text in self._ids:
-            self._groups.setdefault(text[:PREFIX_LENGTH], []).append(text)
+        self._finder = Texts(self._ids)
 
     @property
     def texts(self) -> list[str]:
@@ -72,7 +101,7 @@ class SpecialTokens:
         return made
 
     def _parts(self, text: str) -> list[str | int]:
-        present = [t for prefix, group in self._groups.items() if prefix in text for t in group if t in text]
+        present = list(self._finder.found_in(text))
         if not present:
             return [text] if text else []
         present.sort(key=lambda t: (-len(t.encode()), self._ids[t]))

@@ -16,9 +16,22 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from zigllama.errors import InvalidArgument
+
 from .vocabulary import CONTROL, UNKNOWN, USER_DEFINED, Vocabulary
 
 Span = tuple[int, int]
+
+
+def check_text(text: str) -> None:
+    """Raise `InvalidArgument` for what is no text, or has a lone surrogate, which no UTF-8 has."""
+    if not isinstance(text, str):
+        raise InvalidArgument(f"a text is expected, not {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        surrogate = f"lone surrogate U+{ord(text[e.start]):04X} at character {e.start}"
+        raise InvalidArgument(f"text cannot be encoded: {surrogate}") from None
 
 
 def places(ends: npt.NDArray[np.int32], origin: npt.NDArray[np.int32]) -> list[Span]:

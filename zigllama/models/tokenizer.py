@@ -22,7 +22,7 @@ from zigllama.foundation.gguf_format import GGUFReader
 
 from . import pretokenizers
 from .special_tokens import SpecialTokens
-from .text_encoder import Span, TextEncoder
+from .text_encoder import Span, TextEncoder, check_text
 from .tokenizer_bpe import BytePairEncoder
 from .tokenizer_spm import SentencePieceEncoder
 from .tokenizer_unigram import UnigramEncoder
@@ -49,10 +49,12 @@ class Tokenizer:
         t.decode(t.encode("Once"))         # "Once"
         t.n_vocab, t.bos_id, t.eos_id, t.end_ids
 
-    `pre` names a pre-tokenizer (see pretokenizers.py) to use instead of the file's. `add_bos` and `add_eos` tell what
+    `pre` names a pre-tokenizer (see pretokenizers.py) to use instead of the file's; vocabularies of merges alone have
+    one. A `Model` takes the tokenizer that was made so as `tokenizer=`. `add_bos` and `add_eos` tell what
     `encode` puts around a text; `bos_id` and `eos_id` are None for a vocabulary without them.
 
-    Raises what `GGUFReader` raises; `BadMetadata` for a vocabulary that does not fit together; `UnsupportedTokenizer`.
+    Raises what `GGUFReader` raises; `BadMetadata` for a vocabulary that does not fit together; `UnsupportedTokenizer`;
+    `InvalidArgument` for a `pre` that means nothing to the file.
     """
 
     def __init__(self, path: StrPath, pre: str | None = None) -> None:
@@ -67,12 +69,17 @@ class Tokenizer:
         return tokenizer
 
     def _load(self, metadata: Mapping[str, Any], pre: str | None) -> None:
+        if not isinstance(pre, str | None):
+            raise InvalidArgument(f"a pre-tokenizer is given by its name, not {type(pre).__name__}")
         self.model = str(metadata.get(PREFIX + "model", ""))
         if self.model not in ("gpt2", "gemma4", "llama", "bert", "t5"):
             known = "gpt2 or gemma4 (BPE), llama (SentencePiece BPE), t5 (unigram) or bert (WordPiece)"
             why = f"{NOT_READ[self.model]}; " if self.model in NOT_READ else ""
             hint = f"{why}`tokenizer.ggml.model` must be {known}"
             raise UnsupportedTokenizer(self.model or "(none)", hint)
+        if pre is not None and self.model not in ("gpt2", "gemma4"):
+            reason = "only vocabularies of merges (gpt2, gemma4) cut a text into words by a rule"
+            raise InvalidArgument(f"pre={pre!r} means nothing to a tokenizer of the model {self.model!r}: {reason}")
         vocabulary = self._vocabulary = Vocabulary(metadata)
         self.pre = str(metadata.get(PREFIX + "pre", "")) if pre is None else pre
         self._encoder: TextEncoder
@@ -144,9 +151,9 @@ class Tokenizer:
 
         `add_special`: BOS before it and EOS after it, as far as the file asks for them. `parse_special`: control tokens
         written in the text (`<|im_end|>`) become those tokens; without it they are text like any other.
-        Raises `InvalidArgument` for a lone surrogate, which no UTF-8 has.
+        Raises `InvalidArgument` for what is no text, and for a lone surrogate, which no UTF-8 has.
         """
-        _check_text(text)
+        check_text(text)
         ids: list[int] = []
         if add_special and self.add_bos and self.bos_id is not None:
             ids.append(self.bos_id)
@@ -173,7 +180,7 @@ class Tokenizer:
         belongs to the token before, and white space that a special token takes is its. So the places of a byte-level
         vocabulary's tokens, one after the other, are the text.
         """
-        _check_text(text)
+        check_text(text)
         ids, places = list[int](), list[Span | None]()
         if add_special and self.add_bos and self.bos_id is not None:
             ids, places = [self.bos_id], [None]
@@ -236,7 +243,7 @@ class Tokenizer:
 
         Raises `InvalidArgument` for a lone surrogate.
         """
-        _check_text(text)
+        check_text(text)
         parts = self._user_defined.partition(text)
         return [i for p in parts for i in ([p] if isinstance(p, int) else self._encode_part(p, False))]
 
@@ -246,7 +253,7 @@ class Tokenizer:
         `marker` is a character that the renderer put into what users wrote, so that no control token's text is found
         there. It is taken out once the control tokens are cut out. See chat_templates.py. Raises as `encode`.
         """
-        _check_text(text.replace(marker, "") if marker else text)
+        check_text(text.replace(marker, "") if marker else text)
         ids: list[int] = []
         after_special = True
         for part in self._control.partition(text, marker):
@@ -275,12 +282,20 @@ class Tokenizer:
         return [b"" if kind in silent else encoder.piece(i, kind) for i, kind in enumerate(kinds)]
 
     def _kind(self, id: int) -> int:
-        if not 0 <= id < self.n_vocab:
-            raise IndexOutOfRange(f"token id {id} is not in a vocabulary of {self.n_vocab}")
-        return int(self._vocabulary.effective_types[id])
+        try:
+            if 0 <= id < self.n_vocab:
+                return int(self._vocabulary.effective_types[id])
+        except (TypeError, IndexError):  # what NumPy takes for no index, or no single one
+            raise InvalidArgument(f"a token id is a whole number, not {type(id).__name__}") from None
+        raise IndexOutOfRange(f"token id {id} is not in a vocabulary of {self.n_vocab}")
 
     def decode_bytes(self, ids: Iterable[int], special: bool = False) -> bytes:
-        """The bytes of a sequence, without control tokens unless `special`. Raises `IndexOutOfRange`."""
+        """The bytes of a sequence, without control tokens unless `special`.
+
+        Raises `IndexOutOfRange` for an id that is in no vocabulary of this size, InvalidArgument for what is no id.
+        """
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+            raise InvalidArgument(f"token ids are a sequence of whole numbers, not {type(ids).__name__}")
         read = _Reader(self, special, start=True)
         return b"".join(map(read.push, ids))
 
@@ -302,14 +317,6 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"<Tokenizer {self.model} {self.pre or '-'}, {self.n_vocab} tokens>"
-
-
-def _check_text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as e:
-        surrogate = f"lone surrogate U+{ord(text[e.start]):04X} at character {e.start}"
-        raise InvalidArgument(f"text cannot be encoded: {surrogate}") from None
 
 
 class _Reader:

@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zigllama.app.answer import describe, show
 from zigllama.app.console import UsageError, note
@@ -25,6 +25,7 @@ from zigllama.app.options import (
     image_options,
     model_path,
 )
+from zigllama.app.verbs.template import template_of
 from zigllama.errors import BadImage, ContextOverflow, ImageTooLarge
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("conversation")
     group.add_argument("-sys", "--system-prompt", dest="system", metavar="TEXT", help="what the model is told before")
     group.add_argument("-p", "--prompt", metavar="TEXT", help="the first message")
+    form = "a built-in template, one of the file's by name, or a file of Jinja, in place of the file's own"
+    group.add_argument("--template", "--chat-template", dest="template", metavar="NAME|FILE", help=form)
     add_images(parser)
     add_generation(parser)
     add_engine(parser)
@@ -46,12 +49,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options, path, images = generation_options(args), model_path(args), image_options(args)
+    template: dict[str, Any] = {} if args.template is None else {"template": template_of(args.template)}
     from zigllama.inference.model import Model
 
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     waiting: list[str] = list(args.image)  # for the next message
     with Model(path, **engine_options(args), **images) as model:
-        model.render_chat([{"role": "user", "content": "?"}])  # no template: say so before anybody types
+        model.render_chat([{"role": "user", "content": "?"}], **template)  # no template: say so before anybody types
         if interactive:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401  (line editing and history for input())
@@ -76,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
                 continue
             content = [*({"type": "image", "image": f} for f in waiting), {"type": "text", "text": message}]
             try:
-                result = show(session.chat(content if waiting else message, stream=True, **options))
+                result = show(session.chat(content if waiting else message, stream=True, **options, **template))
                 waiting = []
             except KeyboardInterrupt:
                 if not interactive:

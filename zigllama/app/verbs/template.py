@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from zigllama.app.console import UsageError, note, printable, table
+from zigllama.app.console import UsageError, note, printable, shown, table
 from zigllama.app.options import add_model, model_path
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.models.image_parts import PLACEHOLDER
@@ -40,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("template").add_argument
     add("--template", metavar="NAME|FILE", help="a built-in template, one of the file's by name, or a file of Jinja")
     add("--source", action="store_true", help="print the template itself, and render nothing")
+    add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
     add("--ids", action="store_true", help="only the ids, as a list")
     add("--json", action="store_true", help="print as JSON")
 
@@ -48,10 +50,12 @@ def run(args: argparse.Namespace) -> int:
     from zigllama.models.chat_templates import ChatTemplates  # Jinja is only loaded when it is needed
 
     with GGUFReader(model_path(args)) as reader:
-        tokenizer = Tokenizer.from_metadata(reader.metadata)
-        chat = ChatTemplates.from_metadata(reader.metadata, tokenizer, template=_template(args.template))
+        tokenizer = Tokenizer.from_metadata(reader.metadata, pre=args.pre)
+        chat = ChatTemplates.from_metadata(
+            reader.metadata, tokenizer, template=None if args.template is None else template_of(args.template)
+        )
     if args.source:
-        print(json.dumps(chat.sources, indent=2) if args.json else chat.source)
+        print(json.dumps(chat.sources, indent=2) if args.json else shown(chat.source, sys.stdout))
         return 0
     messages, given = _conversation(args)
     tools = given.pop("tools", None)
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.ids:
         print(made.ids)
     else:
-        print(made.text, end="" if made.text.endswith("\n") else "\n")
+        print(shown(made.text, sys.stdout), end="" if made.text.endswith("\n") else "\n")
         rows = [(i, f"'{printable(_piece(tokenizer, i))}'") for i in made.ids]
         print()
         print(table(rows, ("id", "piece"), right=[0]))
@@ -80,11 +84,11 @@ def _piece(tokenizer: Tokenizer, id: int) -> str:
     return PLACEHOLDER if id < 0 else tokenizer.piece(id).decode("utf-8", "backslashreplace")
 
 
-def _template(name: str | None) -> str | None:
-    """A file's text where there is such a file; else the name, which the templates know or refuse."""
-    if name is None or not Path(name).is_file():
-        return name
-    return _text(name)
+def template_of(name: str) -> str:
+    """A file's text where there is such a file, or the name is a path; else the name, which the templates know or
+    refuse."""
+    is_path = "{" not in name and (os.sep in name or Path(name).suffix == ".jinja")
+    return _text(name) if is_path or Path(name).is_file() else name
 
 
 def _text(name: str) -> str:
@@ -110,6 +114,8 @@ def _conversation(args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
     """Messages, and what else a file of the form of a request holds."""
     if (args.file is None) == (args.prompt is None):
         raise UsageError("give a conversation: -f FILE, or -p TEXT")
+    if args.file is not None and args.system is not None:
+        raise UsageError("-sys goes with -p; a file's conversation has its own system message")
     if args.prompt is not None:
         system = [] if args.system is None else [{"role": "system", "content": args.system}]
         return [*system, {"role": "user", "content": args.prompt}], {}

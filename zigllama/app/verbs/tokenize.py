@@ -69,13 +69,15 @@ def run(args: argparse.Namespace) -> int:
 def painted(text: bytes, tokens: list[Token]) -> str:
     """The text with the place of each token on a colour of its own, in turn; what cannot be printed as escapes.
 
-    A character that several tokens share is shown as the bytes that each has of it.
+    A character that several tokens share is shown as the bytes that each has of it; where each has all of it, as
+    WordPiece's of a syllable that was taken apart, it is the first one's.
     """
-    parts, shade = list[str](), 0
+    parts, shade, at = list[str](), 0, 0
     for token in tokens:
-        if token.start is None or token.end is None or token.start == token.end:
+        if token.start is None or token.end is None or (start := max(at, token.start)) >= token.end:
             continue
-        piece = text[token.start : token.end].decode("utf-8", "backslashreplace")
+        at = token.end
+        piece = text[start:at].decode("utf-8", "backslashreplace")
         ends = "\n" * piece.count("\n")  # a line ends where the text's does, after its escape
         parts.append(f"\x1b[30;{SHADES[shade % len(SHADES)]}m{printable(piece)}\x1b[0m{ends}")
         shade += 1
