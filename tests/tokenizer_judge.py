@@ -246,6 +246,8 @@ def _judge_twin(t: Tokenizer, metadata: dict[str, Any], text: str) -> None:
         if any(score != score for score in scores) or any(c not in places for c in (b"<0x00>", b"<0xFF>")):
             return
         raw = unigram.normalize(text.encode(), {}, [], False, merge)
+        if any(k == USER_DEFINED and token and token in raw for token, k in zip(tokens, kinds, strict=True)):
+            return  # these are cut out first, by their bytes: one that is no character, out of a character
 
         def rank(a: bytes, b: bytes) -> Any:  # a number, as it must be; of floats
             return None if (i := places.get(a + b)) is None else -float(np.float32(scores[i]))
