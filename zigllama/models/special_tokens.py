@@ -13,7 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-PREFIX_LENGTH = 4
+import numpy as np
+import numpy.typing as npt
+
+from zigllama.foundation.gguf_metadata import StringArray
+from zigllama.foundation.native_unigram import LONGEST_PIECE, PieceTrie
+
 WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
@@ -25,7 +30,6 @@ class SpecialTokens:
     ) -> None:
         """`tokens`: texts with their ids. One that is empty or not UTF-8 cannot be found in a text. `before`, `after`:
         those that take the white space there."""
-        self._before, self._after = before, after
         self._ids: dict[str, int] = {}
         for raw, i in tokens:
             try:
@@ -35,10 +39,14 @@ class SpecialTokens:
             if text:
                 self._ids[text] = i
         self._texts = {i: text for text, i in self._ids.items()}
-        # Gemma has thousands of <unusedN>: tokens that begin alike are looked for together first.
-        self._groups: dict[str, list[str]] = {}
-        for text in self._ids:
-            self._groups.setdefault(text[:PREFIX_LENGTH], []).append(text)
+        self._before, self._after = before & self._texts.keys(), after & self._texts.keys()
+        in_order = sorted(self._ids.items(), key=lambda item: item[1])
+        self._numbers = np.array([i for _, i in in_order], np.int32)
+        raw = [text.encode() for text, _ in in_order]
+        # A token that is longer than the trie takes is found by definition, as all are then.
+        self._trie = None
+        if raw and max(map(len, raw)) <= LONGEST_PIECE:
+            self._trie = PieceTrie(StringArray.from_strings(raw), np.arange(len(raw)))
 
     @property
     def texts(self) -> list[str]:
@@ -71,8 +79,32 @@ class SpecialTokens:
             at += len(part)
         return made
 
+    @property
+    def plain(self) -> bool:
+        """Whether `cuts` says all: no token takes white space."""
+        return not self._before and not self._after and (self._trie is not None or not self._ids)
+
+    def cuts(self, raw: bytes) -> npt.NDArray[np.int32]:
+        """Where tokens stand in a text of UTF-8, whatever white space they take, int32 (n, 3): the first byte, the byte
+        after the last, and the id."""
+        if self._trie is None:
+            return np.empty((0, 3), np.int32)
+        found = self._trie.places(raw)
+        found[:, 2] = self._numbers[found[:, 2]]
+        return found
+
     def _parts(self, text: str) -> list[str | int]:
-        present = [t for prefix, group in self._groups.items() if prefix in text for t in group if t in text]
+        if self._trie is None:
+            return self.by_definition(text)
+        raw, parts, at = text.encode(), list[str | int](), 0
+        for begin, end, i in self.cuts(raw).tolist():
+            parts += [raw[at:begin].decode(), i] if at < begin else [i]
+            at = end
+        return [*parts, raw[at:].decode()] if at < len(raw) else parts
+
+    def by_definition(self, text: str) -> list[str | int]:
+        """The parts of a text, token by token: the kernel's twin."""
+        present = [t for t in self._ids if t in text]
         if not present:
             return [text] if text else []
         present.sort(key=lambda t: (-len(t.encode()), self._ids[t]))
