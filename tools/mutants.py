@@ -69,6 +69,7 @@ SUITES = {
     "core/program": ["program", "bounds", "experts"],
     "core/quantize": ["quantize_plain", "quantize_iq"],
     "core/pieces": ["strings"],
+    "core/specials": ["unigram"],
     "core/step": ["program", "attention", "state"],
     "core/strings": ["strings"],
     "core/grammar": ["grammar"],

@@ -7,6 +7,10 @@
              made. Right is Unicode, whose \\p{P} the rule is published with; the tables here are those of 15.1.
     tie      (unigram) SentencePiece adds scores up in float32 from a text's start and takes the first of what is equal
              then. Right is the sum: what is chosen here is at least as probable, added up exactly.
+    forms    (WordPiece) llama.cpp takes of what NFD makes of a character the first only, so that of a Hangul syllable one
+             letter is left, and removes every kind of mark, those that take room too: the vowel signs of Indic scripts.
+             Right is BERT's own tokenizer, in whose library's ids the vocabularies were made: all letters, and only
+             marks that take no room.
 
 What it is not: a judge of differences that nobody has explained; `reason` gives "" for those.
 """
@@ -14,6 +18,7 @@ What it is not: a judge of differences that nobody has explained; `reason` gives
 from __future__ import annotations
 
 import math
+import unicodedata
 from functools import cache
 from typing import Any
 
@@ -25,6 +30,7 @@ from zigllama.models.split_automaton import cutter
 from zigllama.models.tokenizer import Tokenizer
 from zigllama.models.tokenizer_bpe import LETTERS, BytePairEncoder
 from zigllama.models.tokenizer_unigram import UnigramEncoder
+from zigllama.models.tokenizer_wordpiece import WordPieceEncoder
 from zigllama.models.vocabulary import BYTE, NORMAL, UNUSED, USER_DEFINED
 
 
@@ -38,7 +44,18 @@ def reason(ours: Tokenizer, oracle: str, text: str, mine: list[int], other: list
             for gaps in (False, True):
                 if bpe_ids(ours, text, gaps, newest) == other:
                     return {(1, 0): "gap", (0, 1): "table", (1, 1): "gap and table"}.get((gaps, newest), "")
+    if oracle == "llama.cpp" and isinstance(encoder, WordPieceEncoder) and encoder.strip_accents:
+        return "forms" if ours.encode(first_of_forms(text), add_special=False) == other else ""
     return ""
+
+
+# --- WordPiece ---
+
+
+def first_of_forms(text: str) -> str:
+    """The first character of each one's NFD, without those that are marks of any kind."""
+    firsts = (unicodedata.normalize("NFD", c)[0] for c in text)
+    return "".join(c for c in firsts if not unicodedata.category(c).startswith("M"))
 
 
 # --- byte-level BPE ---

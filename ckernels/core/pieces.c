@@ -15,6 +15,8 @@
  *      symbols of the word (strings.c)      ids[n_ids]  3  .  .  2  .  1         lengths, each at its symbol's first byte
  *      become ids from the left             ids[n_ids]  17 261 9                 of "abc", "de", "f"
  *
+ * What lies between cuts is a text of its own, but for the words that are remembered: special tokens have been found before (specials.c).
+ *
  * What it is not: it reads no file, and puts no space before a text. Twin: tokenizer_spm.py's encode_by_definition.
  */
 #include "core.h"
@@ -63,18 +65,36 @@ static int64_t give(const zl_pieces *p, const uint8_t *text, int64_t n, int32_t 
     return count;
 }
 
-int zl_pieces_encode(const zl_pieces *p, const uint8_t *text, int64_t n, int32_t *ids, int64_t *n_ids, int64_t *lacking) {
+/* Whether cuts lie in a text of n bytes, one after the other, none empty. */
+static int check_cuts(const int32_t *cuts, int64_t n_cuts, int64_t n) {
+    for (int64_t i = 0, at = 0; i < n_cuts; at = cuts[3 * i++ + 1])
+        if (cuts[3 * i] < at || cuts[3 * i + 1] <= cuts[3 * i] || cuts[3 * i + 1] > n)
+            return zl_fail(ZL_E_BOUNDS, "pieces: cut %lld lies from byte %d to %d, after %lld, of %lld", (long long)i, cuts[3 * i], cuts[3 * i + 1], (long long)at,
+                           (long long)n);
+    return ZL_OK;
+}
+
+int zl_pieces_encode(const zl_pieces *p, const uint8_t *text, int64_t n, const int32_t *cuts, int64_t n_cuts, int32_t *ids, int64_t *n_ids,
+                     int64_t *lacking) {
+    if (n_cuts && !cuts) return zl_fail(ZL_E_ARG, "pieces: a null pointer");
     if (!p || !p->joinable || !p->bytes || !n_ids || !lacking || (n && (!text || !ids))) return zl_fail(ZL_E_ARG, "pieces: a null pointer");
     int status = zl_strings_check(p->tokens);
     if (status) return status;
-    if (n < 0 || n >= INT32_MAX) return zl_fail(ZL_E_SHAPE, "pieces: a text of %lld bytes", (long long)n);
+    if (n < 0 || n >= INT32_MAX || n_cuts < 0) return zl_fail(ZL_E_SHAPE, "pieces: a text of %lld bytes, %lld cuts", (long long)n, (long long)n_cuts);
+    if ((status = check_cuts(cuts, n_cuts, n))) return status;
     *n_ids = 0, lacking[0] = lacking[1] = lacking[2] = -1;
     int64_t room = FEWEST_KNOWN, count = 0;
     while (room < n / 4 && room < MOST_KNOWN) room *= 2;
     known_word *known = calloc((size_t)room, sizeof *known);
     if (!known) return zl_fail(ZL_E_MEMORY, "remembering words needs %lld bytes", (long long)(room * (int64_t)sizeof *known));
-    for (int64_t begin = 0, end; begin < n && !status; begin = end) {
-        end = word_end(p, text, begin, n);
+    int64_t part = 0; /* ids before this part of the text */
+    for (int64_t begin = 0, end, cut = 0; begin < n && !status; begin = end) {
+        if (cut < n_cuts && cuts[3 * cut] == begin) {
+            ids[count++] = cuts[3 * cut + 2], part = count;
+            end = cuts[3 * cut++ + 1];
+            continue;
+        }
+        end = word_end(p, text, begin, cut < n_cuts ? cuts[3 * cut] : n);
         const int64_t length = end - begin;
         known_word *word = known + (zl_hash_word(text + begin, length) & (uint64_t)(room - 1));
         const int32_t *given = ids + count;
@@ -89,7 +109,7 @@ int zl_pieces_encode(const zl_pieces *p, const uint8_t *text, int64_t n, int32_t
             *word = (known_word){(int32_t)begin, (int32_t)length, (int32_t)count, (int32_t)made};
         }
         /* A run of unknown characters is one token, also where a word ends in it. */
-        const int joins = p->unknown >= 0 && count > 0 && ids[count - 1] == p->unknown && given[0] == p->unknown;
+        const int joins = p->unknown >= 0 && count > part && ids[count - 1] == p->unknown && given[0] == p->unknown;
         if (joins && given == ids + count) word->n = 0; /* its first id is gone */
         for (int64_t i = joins; i < made; i++) ids[count++] = given[i];
     }

@@ -67,7 +67,7 @@ int zl_wordpiece_check(zl_wordpiece *w) {
 /* ---- a word ----------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    int n, run;                      /* letters so far; where the run of marks at their end begins */
+    int n, run;                      /* letters so far; before which of them no mark is put */
     int too_long;
     uint32_t letters[ZL_LONGEST_WORD]; /* code point | class << 24 */
 } word;
@@ -84,7 +84,6 @@ static void put(word *to, uint32_t letter) {
     int at = to->n++;
     for (; letter >> CLASS && at > to->run && to->letters[at - 1] >> CLASS > letter >> CLASS; at--) to->letters[at] = to->letters[at - 1];
     to->letters[at] = letter;
-    if (!(letter >> CLASS)) to->run = to->n;
 }
 
 /* The letters of text[0 .. n), which no space and nothing alone is in. */

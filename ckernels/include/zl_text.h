@@ -38,9 +38,11 @@ typedef struct {
     int32_t unknown;          /* what a run of characters that are no token becomes; -1: the tokens of their bytes   */
 } zl_pieces;
 
-/* The ids of a text, its words merged each on its own, see core/pieces.c. -> ids [n] and their number. lacking [3]: the first byte that has no
- * token and needs one (its id is -1), and the ends of the piece that it is in; -1 for none. */
-int zl_pieces_encode(const zl_pieces *p, const uint8_t *text, int64_t n, int32_t *ids, int64_t *n_ids, int64_t *lacking);
+/* The ids of a text, its words merged each on its own, see core/pieces.c. cuts [n_cuts][3]: the first byte of what is cut out, the byte after its
+ * last, and its id; ascending. -> ids [n] and their number. lacking [3]: the first byte that has no token and needs one (its id is -1), and the
+ * ends of the piece that it is in; -1 for none. */
+int zl_pieces_encode(const zl_pieces *p, const uint8_t *text, int64_t n, const int32_t *cuts, int64_t n_cuts, int32_t *ids, int64_t *n_ids,
+                     int64_t *lacking);
 
 /* ---- unigram tokenizers ------------------------------------------------------------------------------------------------ */
 
@@ -57,6 +59,10 @@ typedef struct {
 /* Build the trie of strings order[n] (spare [n]; both are used up). Of equal strings the one that stands last in `order` is found.
  * ZL_E_SHAPE: a piece of more than ZL_LONGEST_PIECE bytes, or too little room. */
 int zl_trie_build(zl_trie *t, const zl_strings *s, int32_t *order, int64_t n, int32_t *spare);
+
+/* The strings of a trie in a text of UTF-8: the longest are taken first, over the whole text, then the next; of one length the one with the lowest
+ * number; of one string from the left. What is taken is not looked into again. -> cuts [n][3]: first byte, the byte after the last, the number. */
+int zl_specials_find(const zl_trie *t, const uint8_t *text, int64_t n, int32_t *cuts, int64_t *n_cuts);
 
 typedef struct {
     const zl_trie *trie;      /* of the pieces                                                                       */

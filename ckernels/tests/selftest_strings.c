@@ -211,6 +211,33 @@ static int64_t pieces_slowly(const zl_pieces *p, const uint8_t *text, int64_t n,
     return count;
 }
 
+/* With cuts: what lies between is what it is alone, with its byte that lacks a token where that is the first. `ids`: without cuts. */
+static void test_cuts(const zl_pieces *p, const uint8_t *text, int64_t n, const int32_t *ids, int64_t n_ids) {
+    static int32_t cuts[3 * MAX_WORD], with[MAX_WORD], want[MAX_WORD];
+    int64_t n_cuts = 0, n_with, lacking[3], lacks[3] = {-1, -1, -1}, count = 0, begin = 0, some, bad[3];
+    for (int64_t i = 0; i < n; i++) {
+        if ((text[i] & 0xc0) == 0x80 || below(6)) continue;
+        int64_t end = i + 1;
+        while (end < n && ((text[end] & 0xc0) == 0x80 || !below(3))) end++;
+        int32_t *cut = cuts + 3 * n_cuts++;
+        cut[0] = (int32_t)i, cut[1] = (int32_t)end, cut[2] = 3000 + (int32_t)below(9) * (below(2) ? 0 : 1);
+        if (!below(5) && p->unknown >= 0) cut[2] = p->unknown;
+        i = end - 1;
+    }
+    for (int64_t k = 0; k <= n_cuts; k++) {
+        const int64_t end = k < n_cuts ? cuts[3 * k] : n;
+        CHECK(zl_pieces_encode(p, text + begin, end - begin, NULL, 0, want + count, &some, bad) == ZL_OK, "a part");
+        for (int i = 0; i < 3 && bad[0] >= 0 && lacks[i] < 0; i++) lacks[i] = begin + bad[i];
+        count += some;
+        if (k < n_cuts) want[count++] = cuts[3 * k + 2], begin = cuts[3 * k + 1];
+    }
+    CHECK(zl_pieces_encode(p, text, n, cuts, n_cuts, with, &n_with, lacking) == ZL_OK, "cuts");
+    CHECK(n_with == count && !memcmp(with, want, (size_t)count * sizeof *want), "%lld cuts: %lld ids, want %lld", (long long)n_cuts, (long long)n_with,
+          (long long)count);
+    CHECK(!memcmp(lacking, lacks, sizeof lacks), "byte %lld, want %lld", (long long)lacking[0], (long long)lacks[0]);
+    CHECK(n_cuts || (n_ids == count && !memcmp(ids, want, (size_t)count * sizeof *want)), "no cuts");
+}
+
 /* Texts of two letters, one that is no token, and spaces as they are or spelt: cut into words or not, the ids are the same. */
 static void test_pieces(void) {
     static uint8_t text[MAX_WORD], spelt[MAX_WORD];
@@ -261,12 +288,13 @@ static void test_pieces(void) {
             } else {
                 n_want = pieces_slowly(&p, text, n, want, lacks);
             }
-            CHECK(zl_pieces_encode(&p, text, n, ids, &n_ids, lacking) == ZL_OK, "pieces");
+            CHECK(zl_pieces_encode(&p, text, n, NULL, 0, ids, &n_ids, lacking) == ZL_OK, "pieces");
             CHECK(n_ids == n_want && !memcmp(ids, want, (size_t)n_want * sizeof *ids), "round %d text %d: %lld ids, want %lld", round, turn,
                   (long long)n_ids, (long long)n_want);
             if (spaces) CHECK((lacking[0] < 0) == (lacks[0] < 0), "round %d text %d: byte %lld", round, turn, (long long)lacking[0]);
             else CHECK(!memcmp(lacking, lacks, sizeof lacks), "round %d text %d: byte %lld of %lld to %lld", round, turn, (long long)lacking[0],
                        (long long)lacking[1], (long long)lacking[2]);
+            test_cuts(&p, text, n, ids, n_ids);
             cut += n > 0 && !joinable['a'], lacked += lacking[0] >= 0, ran += p.unknown >= 0;
         }
     }
@@ -279,19 +307,23 @@ static void test_pieces(void) {
     const zl_pieces p = {&s, NULL, joinable, bytes, -1};
     zl_pieces bad = p;
     bad.joinable = NULL;
-    CHECK(zl_pieces_encode(&bad, text, 1, ids, &n, lacking) == ZL_E_ARG && zl_pieces_encode(NULL, text, 1, ids, &n, lacking) == ZL_E_ARG, "null");
+    CHECK(zl_pieces_encode(&bad, text, 1, NULL, 0, ids, &n, lacking) == ZL_E_ARG && zl_pieces_encode(NULL, text, 1, NULL, 0, ids, &n, lacking) == ZL_E_ARG, "null");
     bad = p, bad.bytes = NULL;
-    CHECK(zl_pieces_encode(&bad, text, 1, ids, &n, lacking) == ZL_E_ARG, "no bytes");
+    CHECK(zl_pieces_encode(&bad, text, 1, NULL, 0, ids, &n, lacking) == ZL_E_ARG, "no bytes");
     bad = p, bad.tokens = NULL;
-    CHECK(zl_pieces_encode(&bad, text, 1, ids, &n, lacking) == ZL_E_ARG, "no tokens");
-    CHECK(zl_pieces_encode(&p, NULL, 1, ids, &n, lacking) == ZL_E_ARG && zl_pieces_encode(&p, text, 1, NULL, &n, lacking) == ZL_E_ARG &&
-              zl_pieces_encode(&p, text, 1, ids, NULL, lacking) == ZL_E_ARG && zl_pieces_encode(&p, text, 1, ids, &n, NULL) == ZL_E_ARG,
+    CHECK(zl_pieces_encode(&bad, text, 1, NULL, 0, ids, &n, lacking) == ZL_E_ARG, "no tokens");
+    CHECK(zl_pieces_encode(&p, NULL, 1, NULL, 0, ids, &n, lacking) == ZL_E_ARG && zl_pieces_encode(&p, text, 1, NULL, 0, NULL, &n, lacking) == ZL_E_ARG &&
+              zl_pieces_encode(&p, text, 1, NULL, 0, ids, NULL, lacking) == ZL_E_ARG && zl_pieces_encode(&p, text, 1, NULL, 0, ids, &n, NULL) == ZL_E_ARG,
           "null pointers");
-    CHECK(zl_pieces_encode(&p, text, -1, ids, &n, lacking) == ZL_E_SHAPE && zl_pieces_encode(&p, text, INT32_MAX, ids, &n, lacking) == ZL_E_SHAPE,
+    CHECK(zl_pieces_encode(&p, text, -1, NULL, 0, ids, &n, lacking) == ZL_E_SHAPE && zl_pieces_encode(&p, text, INT32_MAX, NULL, 0, ids, &n, lacking) == ZL_E_SHAPE,
           "sizes");
-    CHECK(zl_pieces_encode(&p, NULL, 0, NULL, &n, lacking) == ZL_OK && n == 0 && lacking[0] == -1, "nothing");
+    const int32_t bad_cuts[][6] = {{0, 0, 1}, {-1, 1, 1}, {0, 2, 1}, {1, 1, 1}, {0, 1, 1, 0, 1, 1}};
+    for (int i = 0; i < 5; i++)
+        CHECK(zl_pieces_encode(&p, text, 1, bad_cuts[i], i == 4 ? 2 : 1, ids, &n, lacking) == ZL_E_BOUNDS && strstr(zl_error(), i == 4 ? "cut 1" : "cut 0"), "cuts %d", i);
+    CHECK(zl_pieces_encode(&p, text, 1, NULL, 1, ids, &n, lacking) == ZL_E_ARG && zl_pieces_encode(&p, text, 1, bad_cuts[0], -1, ids, &n, lacking) == ZL_E_SHAPE, "cuts");
+    CHECK(zl_pieces_encode(&p, NULL, 0, NULL, 0, NULL, &n, lacking) == ZL_OK && n == 0 && lacking[0] == -1, "nothing");
     bad = p, bad.unknown = 7; /* the first " c" goes on with what is unknown, the second begins anew */
-    CHECK(zl_pieces_encode(&bad, (const uint8_t *)"c c a c", 7, ids, &n, lacking) == ZL_OK && n == 3 && ids[0] == 7 && ids[1] == 0 && ids[2] == 7,
+    CHECK(zl_pieces_encode(&bad, (const uint8_t *)"c c a c", 7, NULL, 0, ids, &n, lacking) == ZL_OK && n == 3 && ids[0] == 7 && ids[1] == 0 && ids[2] == 7,
           "%lld ids", (long long)n);
 }
 

@@ -212,6 +212,63 @@ static void test_normalize(void) {
     one(&m, "b \xc3\xa9", "b\xe2\x96\x81" "e", "011124");
 }
 
+/* Strings by the rule itself: the longest first, of one length the lowest number, each from left to right in what is not taken. */
+static int64_t specials_slowly(const zl_strings *s, const uint8_t *text, int64_t n, int32_t *cuts) {
+    static int32_t begins[MAX_TEXT], numbers[MAX_TEXT]; /* of the string that a byte is taken by, -1 */
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++) begins[i] = -1;
+    for (int64_t length = 64; length > 0; length--)
+        for (int32_t k = 0; k < s->n; k++) {
+            if (k % 7 == 6 || offsets[k + 1] - offsets[k] - 8 != length || search(s, data + offsets[k] + 8, length) != k) continue;
+            for (int64_t i = 0; i + length <= n; i++) {
+                int free_ = !memcmp(text + i, data + offsets[k] + 8, (size_t)length);
+                for (int64_t j = i; j < i + length && free_; j++) free_ = begins[j] < 0;
+                for (int64_t j = i; j < i + length && free_; j++) begins[j] = (int32_t)i, numbers[j] = k;
+            }
+        }
+    for (int64_t i = 0; i < n; i++) {
+        if (begins[i] != i) continue;
+        const int64_t length = offsets[numbers[i] + 1] - offsets[numbers[i]] - 8;
+        cuts[3 * count] = (int32_t)i, cuts[3 * count + 1] = (int32_t)(i + length), cuts[3 * count++ + 2] = numbers[i];
+    }
+    return count;
+}
+
+static void test_specials(void) {
+    static uint8_t text[MAX_TEXT], piece[64];
+    static int32_t cuts[3 * MAX_TEXT], want[3 * MAX_TEXT];
+    int64_t seen = 0;
+    for (int round = 0; round < 300; round++) {
+        zl_strings s = start();
+        const uint32_t letters = round % 5 == 4 ? 20 : 1 + (uint32_t)round % 3;
+        for (int i = 1 + (int)below(round % 3 ? 8 : 40); i > 0; i--) {
+            int64_t n;
+            while (!(n = random_text(piece, round % 4 ? 3 : 9, letters))) {}
+            add(&s, piece, n);
+        }
+        int64_t n_pieces, n;
+        const zl_trie t = build(&s, &n_pieces);
+        for (int turn = 0; turn < 20; turn++) {
+            const int64_t length = random_text(text, turn < 18 ? 30 : 600, letters + (uint32_t)turn % 2);
+            const int64_t count = specials_slowly(&s, text, length, want);
+            CHECK(zl_specials_find(&t, text, length, cuts, &n) == ZL_OK && n == count && !memcmp(cuts, want, (size_t)count * 3 * sizeof *cuts),
+                  "round %d turn %d: %lld cuts, want %lld", round, turn, (long long)n, (long long)count);
+            seen += count;
+        }
+    }
+    CHECK(seen > 1000, "%lld", (long long)seen);
+    int64_t n, n_pieces;
+    zl_strings s = start();
+    add(&s, "a", 1);
+    const zl_trie t = build(&s, &n_pieces);
+    zl_trie unbuilt = t;
+    unbuilt.n = 0;
+    CHECK(zl_specials_find(&t, NULL, 1, cuts, &n) == ZL_E_ARG && zl_specials_find(&t, text, 1, NULL, &n) == ZL_E_ARG && zl_specials_find(&t, text, 1, cuts, NULL) == ZL_E_ARG &&
+              zl_specials_find(&unbuilt, text, 1, cuts, &n) == ZL_E_ARG, "null");
+    CHECK(zl_specials_find(&t, text, -1, cuts, &n) == ZL_E_SHAPE && zl_specials_find(&t, text, INT32_MAX, cuts, &n) == ZL_E_SHAPE, "length");
+    CHECK(zl_specials_find(&t, NULL, 0, NULL, &n) == ZL_OK && n == 0, "nothing");
+}
+
 static void test_errors(void) {
     uint8_t long_piece[ZL_LONGEST_PIECE + 1] = {0};
     int32_t ids[4], ends[4];
@@ -277,6 +334,7 @@ int selftest_unigram(zl_ctx *ctx) {
     failures = 0;
     test_encode();
     test_normalize();
+    test_specials();
     test_errors();
     return failures;
 }

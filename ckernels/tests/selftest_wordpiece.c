@@ -237,6 +237,7 @@ static void test_errors(void) {
     CHECK(refused(w, 7, "kind 7"), "no kind");
     CHECK(refused(w, ZL_CODE_POINTS << 3 | ZL_FORM_LETTER, "becomes 1114112") && refused(w, ZL_CODE_POINTS << 3 | ZL_FORM_ALONE_AS, "becomes 1114112"), "no letter");
     CHECK(refused(w, 4 << 3 | ZL_FORM_SEVERAL, "element 4 of 4"), "an element outside");
+    CHECK(refused(w, (1u << 28) << 3 | ZL_FORM_SEVERAL, "element 268435456 of 4"), "far outside");
     bad = w, bad.n_elements = 2;
     CHECK(refused(bad, ZL_FORM_SEVERAL, "element 0 of 2"), "letters outside");
     elements[2] = ZL_CODE_POINTS | 5u << 24;

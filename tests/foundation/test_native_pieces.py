@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from zigllama.errors import ShapeError
+from zigllama.errors import InvalidArgument, ShapeError
 from zigllama.foundation.gguf_metadata import StringArray
 from zigllama.foundation.native_pieces import Lacking, PieceEncoder
 from zigllama.foundation.native_strings import StringIndex
@@ -55,3 +55,15 @@ def test_arrays_have_their_shapes() -> None:
     for ranks, joinable, byte_ids in ((RANKS[1:], wide, wide), (RANKS, narrow, wide), (RANKS, wide, narrow)):
         with pytest.raises(ShapeError, match=r"not \(9,\), \(256,\), \(256,\)"):
             PieceEncoder(INDEX, ranks, joinable.astype(bool), byte_ids, None)
+
+
+def test_cuts() -> None:
+    """Special tokens where they are said to be; what lies between is a text of its own. What cuts must not be."""
+    found, lacking = encoder().encode(b"aab<s>ba", np.array([[3, 6, 50]], np.int32))
+    assert found.tolist() == [0, 4, 50, 6] and lacking is None
+    for cuts in ([[1, 1, 5]], [[0, 9, 5]], [[2, 3, 5], [1, 2, 5]]):
+        with pytest.raises(InvalidArgument, match=f"cut {len(cuts) - 1} lies"):
+            encoder().encode(b"aab<s>ba", np.array(cuts, np.int32))
+    for wrong in (np.zeros((1, 2), np.int32), np.zeros((1, 3), np.int64)):
+        with pytest.raises(ShapeError, match="cuts are"):
+            encoder().encode(b"a", wrong)

@@ -147,6 +147,34 @@ def test_which_texts_occur(texts: list[str], alike: list[str], text: str) -> Non
     assert len(found) == len({*found}) and {*found} == {t for t in (*texts, *alike) if t and t in text}
 
 
+OVERLAPPING = ["a", "ab", "ba", "aba", "bb", "bbb", "abc", "\n", "\n\n", "\n\n\n", "\u00e9", "\u00e9a", "c\u00e9"]
+
+
+@given(st.sets(st.sampled_from(OVERLAPPING)), st.text("aabbbc\n\n\u00e9x", max_size=40))
+def test_special_tokens_are_the_twins(tokens: set[str], text: str) -> None:
+    special = SpecialTokens([(t.encode(), 100 + i) for i, t in enumerate(sorted(tokens))])
+    assert special.partition(text) == special.by_definition(text)
+
+
+def test_a_special_token_of_any_length() -> None:
+    """Too long for the trie, which then finds none of them."""
+    special = SpecialTokens([(b"a" * 2000, 1), (b"ab", 2)])
+    assert not special.plain and special.partition("b" + "a" * 2001 + "b") == ["b", 1, 2]
+
+
+@given(
+    st.lists(st.sampled_from(["\n", "\n\n", " ", "the", "heaven", "\u00e9", "<bos>", "x"]), max_size=20).map("".join)
+)
+def test_a_whole_text_is_its_parts(text: str) -> None:
+    """What lies between special tokens is encoded in one go, each part as if it were alone."""
+    ids, after = list[int](), True
+    assert SPM._user_defined.plain and SPM._encoder.encode_cut(b"", SPM._user_defined.cuts(b"")) == []
+    for part in SPM._user_defined.by_definition(text):
+        ids += [part] if isinstance(part, int) else SPM._encoder.encode(part, after)
+        after = isinstance(part, int)
+    assert SPM.encode(text, add_special=False) == ids
+
+
 def test_space_prefix() -> None:
     """LLaMA 2's space in front of a text is added by encoding and taken away by decoding, after specials too."""
     t = Tokenizer.from_metadata({**small_vocabularies.spm(), "tokenizer.ggml.add_space_prefix": True})

@@ -61,9 +61,18 @@ class PieceEncoder:
         record.ranks, record.joinable, record.bytes = self._keep[1:]
         record.unknown = -1 if unknown is None else unknown
 
-    def encode(self, text: bytes) -> tuple[I32, Lacking | None]:
-        """Ids of a text of UTF-8, int32 (n,), and the first byte that lacks a token. Raises ShapeError for a text of
-        2 GiB or more; OutOfMemory."""
+    def encode(self, text: bytes, cuts: I32 | None = None) -> tuple[I32, Lacking | None]:
+        """Ids of a text of UTF-8, int32 (n,), and the first byte that lacks a token. `cuts`, int32 (n, 3): the first
+        byte of each special token, the byte after its last, and its id; what lies between is a text of its own.
+
+        Raises ShapeError for a text of 2 GiB or more, or cuts of another shape; InvalidArgument for cuts that are
+        empty, not in their order, or past the text; OutOfMemory.
+        """
+        if cuts is not None and (cuts.dtype != np.int32 or cuts.shape != (len(cuts), 3)):
+            raise ShapeError(f"cuts are {cuts.dtype} {cuts.shape}, not int32 (n, 3)")
         ids, n_ids, lacking = np.empty(len(text), np.int32), ffi.new("int64_t *"), ffi.new("int64_t[3]")
-        check(lib.zl_pieces_encode(self._record, text, len(text), ffi.from_buffer("int32_t[]", ids), n_ids, lacking))
+        at = ffi.NULL if cuts is None else ffi.from_buffer("int32_t[]", cuts)
+        n_cuts = 0 if cuts is None else len(cuts)
+        to = ffi.from_buffer("int32_t[]", ids)
+        check(lib.zl_pieces_encode(self._record, text, len(text), at, n_cuts, to, n_ids, lacking))
         return ids[: n_ids[0]], None if lacking[0] < 0 else Lacking(*lacking)

@@ -46,6 +46,16 @@ class PieceTrie:
         pointers = ffi.from_buffer("int32_t[]", order), len(order), ffi.from_buffer("int32_t[]", spare)
         check(lib.zl_trie_build(record, self.strings, *pointers))
 
+    def places(self, text: bytes) -> I32:
+        """Where the strings stand in a text of UTF-8, int32 (n, 3): first byte, the byte after the last, number.
+
+        The longest are taken first, over the whole text; of one length the one with the lowest number; each from the
+        left, in what is not taken yet. Raises ShapeError for a text of 2 GiB or more; OutOfMemory.
+        """
+        found, n = np.empty((len(text), 3), np.int32), ffi.new("int64_t *")
+        check(lib.zl_specials_find(self.record, text, len(text), ffi.from_buffer("int32_t[]", found), n))
+        return found[: n[0]]
+
 
 class Unigram:
     """Viterbi search over the pieces of a trie. `scores` float32, one per string of the trie's array.

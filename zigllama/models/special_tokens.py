@@ -13,6 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 
+import numpy as np
+import numpy.typing as npt
+
+from zigllama.foundation.gguf_metadata import StringArray
+from zigllama.foundation.native_unigram import LONGEST_PIECE, PieceTrie
+
 PREFIX_LENGTH = 4
 SCANNED = 1024  # characters that a search of a text goes through in the time of a look into a set, or more
 WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
@@ -57,7 +63,6 @@ class SpecialTokens:
     ) -> None:
         """`tokens`: texts with their ids. One that is empty or not UTF-8 cannot be found in a text. `before`, `after`:
         those that take the white space there."""
-        self._before, self._after = before, after
         self._ids: dict[str, int] = {}
         for raw, i in tokens:
             try:
@@ -68,6 +73,14 @@ class SpecialTokens:
                 self._ids[text] = i
         self._texts = {i: text for text, i in self._ids.items()}
         self._finder = Texts(self._ids)
+        self._before, self._after = before & self._texts.keys(), after & self._texts.keys()
+        in_order = sorted(self._ids.items(), key=lambda item: item[1])
+        self._numbers = np.array([i for _, i in in_order], np.int32)
+        spelt = [text.encode() for text, _ in in_order]
+        # A token that is longer than the trie takes is found by definition, as all are then.
+        self._trie = None
+        if spelt and max(map(len, spelt)) <= LONGEST_PIECE:
+            self._trie = PieceTrie(StringArray.from_strings(spelt), np.arange(len(spelt)))
 
     @property
     def texts(self) -> list[str]:
@@ -100,7 +113,31 @@ class SpecialTokens:
             at += len(part)
         return made
 
+    @property
+    def plain(self) -> bool:
+        """Whether `cuts` says all: no token takes white space."""
+        return not self._before and not self._after and (self._trie is not None or not self._ids)
+
+    def cuts(self, raw: bytes) -> npt.NDArray[np.int32]:
+        """Where tokens stand in a text of UTF-8, whatever white space they take, int32 (n, 3): the first byte, the byte
+        after the last, and the id."""
+        if self._trie is None:
+            return np.empty((0, 3), np.int32)
+        found = self._trie.places(raw)
+        found[:, 2] = self._numbers[found[:, 2]]
+        return found
+
     def _parts(self, text: str) -> list[str | int]:
+        if self._trie is None:
+            return self.by_definition(text)
+        raw, parts, at = text.encode(), list[str | int](), 0
+        for begin, end, i in self.cuts(raw).tolist():
+            parts += [raw[at:begin].decode(), i] if at < begin else [i]
+            at = end
+        return [*parts, raw[at:].decode()] if at < len(raw) else parts
+
+    def by_definition(self, text: str) -> list[str | int]:
+        """The parts of a text, token by token: the kernel's twin."""
         present = list(self._finder.found_in(text))
         if not present:
             return [text] if text else []

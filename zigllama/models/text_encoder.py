@@ -56,6 +56,11 @@ class TextEncoder(ABC):
     def encode(self, text: str, after_special: bool) -> list[int]:
         """Ids of a text. `after_special`: it is the first part of a text, or a special token stands before it."""
 
+    def encode_cut(self, raw: bytes, cuts: npt.NDArray[np.int32]) -> list[int] | None:
+        """Ids of a whole text of UTF-8 in one go, special tokens where `cuts` has them, int32 (n, 3): first byte, the
+        byte after the last, id. None: this encoder wants the parts one by one."""
+        return None
+
     @abstractmethod
     def encode_with_offsets(self, text: str, after_special: bool) -> tuple[list[int], list[Span]]:
         """`encode`, and for each id the first byte of its place in the text's UTF-8 and the byte after the last."""

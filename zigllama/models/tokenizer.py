@@ -157,16 +157,22 @@ class Tokenizer:
         ids: list[int] = []
         if add_special and self.add_bos and self.bos_id is not None:
             ids.append(self.bos_id)
-        special = self._all_special if parse_special else self._user_defined
-        after_special = True
-        for part in special.partition(text):
-            if isinstance(part, int):
-                ids.append(part)
-            else:
-                ids += self._encode_part(part, after_special)
-            after_special = isinstance(part, int)
+        ids += self._encode_parts(text, self._all_special if parse_special else self._user_defined)
         if add_special and self.add_eos and self.eos_id is not None:
             ids.append(self.eos_id)
+        return ids
+
+    def _encode_parts(self, text: str, special: SpecialTokens) -> list[int]:
+        """Ids of a text in which special tokens stand."""
+        if special.plain and not self.nfc:
+            raw = text.encode()
+            whole = self._encoder.encode_cut(raw, special.cuts(raw))
+            if whole is not None:
+                return whole
+        ids, after_special = list[int](), True
+        for part in special.partition(text):
+            ids += [part] if isinstance(part, int) else self._encode_part(part, after_special)
+            after_special = isinstance(part, int)
         return ids
 
     def encode_with_offsets(

@@ -118,9 +118,15 @@ class SentencePieceEncoder(TextEncoder):
         unknown = None if self._falls_back else self.unknown
         return PieceEncoder(index, self._ranks, self._joinable, self._byte_ids, unknown)
 
-    def _merged(self, raw: bytes) -> list[int]:
-        """Ids of a normalised text without user-defined tokens."""
-        ids, lacking = self._encoder.encode(raw)
+    def encode_cut(self, raw: bytes, cuts: npt.NDArray[np.int32]) -> list[int] | None:
+        """All parts at once, where nothing is put before them: words that come again in another line are known."""
+        if not self._normalizer.trivial or self.add_space_prefix or self._spaced is None:
+            return None
+        return self._merged(raw, cuts)
+
+    def _merged(self, raw: bytes, cuts: npt.NDArray[np.int32] | None = None) -> list[int]:
+        """Ids of a normalised text, in which `cuts` are the special tokens."""
+        ids, lacking = self._encoder.encode(raw, cuts)
         if lacking is not None:
             self._no_token(raw[lacking.byte], raw[lacking.begin : lacking.end])
         found: list[int] = ids.tolist()
