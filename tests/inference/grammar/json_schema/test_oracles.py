@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import random
+from importlib import import_module
 from typing import Any
 
+import compare_schemas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,3 +59,21 @@ def test_against_other_validators(schema: Any, documents: list[Any], seed: int) 
         return
     if text is not None:
         assert one.is_valid(json.loads(text)) or two.is_valid(json.loads(text)), text
+
+
+def test_the_counted_comparison_finds_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """tools/compare_schemas.py: nothing with the schemas themselves, something where another one is compiled."""
+    pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    pytest.importorskip("jsonschema_rs", reason="jsonschema-rs is not installed")
+    counts = compare_schemas.compare(25, seed=5, show=1)
+    assert counts.found == [] and counts.counts["pairs"] > 200 and counts.counts["pairs valid for both"] > 40
+    assert all(counts.counts[f"pairs, document {how}"] > 30 for how in ("made", "written", "changed"))
+    package = import_module("zigllama.inference.grammar.json_schema")
+    real = package.compile_schema
+    for wrong, kind in ((True, "FALSE ACCEPTS"), ({"type": "null"}, "FALSE REFUSALS")):
+        monkeypatch.setattr(package, "compile_schema", lambda schema, wrong=wrong, **options: real(wrong, **options))
+        found = compare_schemas.Comparison(show=1)
+        found.schema({"type": "object", "maxProperties": 1}, 2020, [{}, {"a": 1}, {"a": 1, "b": 2}, 1], 1)
+        assert found.counts[kind] > 1 and f"{kind.lower()}: " in capsys.readouterr().out
