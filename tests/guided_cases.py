@@ -16,7 +16,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal, InvalidOperation, localcontext
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -30,6 +30,7 @@ from schema_samples import modelled, schema
 from zigllama.inference.grammar_constraints import Grammar
 
 SECONDS = 20  # of the processor for a judgement
+FAR = 10**9  # an exponent of ten that takes the place of those that are beyond arithmetic
 URIS = {
     "http://json-schema.org/draft-04/schema#": "Draft4Validator",
     "http://json-schema.org/draft-06/schema#": "Draft6Validator",
@@ -58,11 +59,16 @@ class Case:
 
 
 def exactly(text: str) -> Any:
-    """JSON with its numbers as they are written: whole ones are int, whatever their spelling, others Decimal."""
+    """JSON with its numbers as they are written: whole ones are int, whatever their spelling, others Decimal. An
+    exponent of more digits than Decimal has is one of FAR: as far beyond what a schema says of numbers."""
 
     def number(said: str) -> int | Decimal:
+        digits, _, exponent = said.lower().partition("e")
+        if len(exponent.lstrip("+-0")) > len(str(FAR)):
+            said = f"{digits}e{'-' if exponent.startswith('-') else ''}{FAR}"
         value = Decimal(said)
-        return int(value) if value == value.to_integral_value() and value.adjusted() < 400 else value
+        whole = not value or (value.adjusted() < 400 and value == value.to_integral_value())
+        return int(value) if whole else value
 
     return json.loads(text, parse_float=number)
 
@@ -84,8 +90,11 @@ def json_judge(schema: Any, draft: str, formats: bool, remotes: dict[str, Any] |
 
     def judge(text: str) -> str:
         value = exactly(text)  # ValueError: no JSON
-        with localcontext(prec=1000):  # for the remainders of numbers of many digits
-            error = next(iter(validator.iter_errors(value)), None)
+        try:
+            with localcontext(prec=1000):  # for the remainders of numbers of many digits
+                error = next(iter(validator.iter_errors(value)), None)
+        except InvalidOperation:
+            raise NoVerdict("the remainder of a number of more digits than jsonschema is given") from None
         if error is None:
             return ""
         if _other_says_valid(schema, draft, formats, text):

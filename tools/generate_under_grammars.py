@@ -9,6 +9,9 @@ grammars (GBNF, both EBNF, plain productions) and the XML Schemas. What is refus
 that came to no end within --max-tokens, are counted. A few texts under each grammar are written without the model, byte
 by byte at random (--walks), and judged likewise. A fault is a finished answer that its validator refuses, an
 exception, a place where nothing may follow: each is shown with its grammar, and ends with exit code 1.
+
+With --results FILE every grammar is a line of JSON in that file as soon as it is done: its counts, faults and answers.
+A run that was ended goes on behind the grammars that the file has; its report is of all of them.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +85,7 @@ def met(machine: Any, rng: random.Random, most: int = 300) -> bytes | None:
             return bytes(out)
         after = machine.next_states(state)
         able = [b for b in range(256) if after[b] != DEAD]
-        if not able:
+        if all(after[b] == state for b in able):  # nothing, or white space for ever
             assert machine.finished(state), f"nothing may follow {bytes(out)!r}"
             return bytes(out)
         if rng.random() < 0.9:
@@ -93,35 +97,86 @@ def met(machine: Any, rng: random.Random, most: int = 300) -> bytes | None:
     return None
 
 
-class Run:
-    """A model writing under cases; counts per kind, and the faults."""
+@dataclass
+class Outcome:
+    """What came of one grammar: a line of --results."""
 
-    def __init__(self, model: Any, max_tokens: int, seed: int, walks: int = 0) -> None:
+    kind: str
+    name: str
+    source: str
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)  # how each ended, its tokens, its text
+    said: list[str] = field(default_factory=list)  # why it was refused, what had no verdict
+
+    def key(self) -> tuple[str, str, str]:
+        return self.kind, self.name, self.source
+
+
+class Run:
+    """A model writing under cases; counts per kind, and the faults. `results` is a file that the outcomes are added
+    to; those that it has already are not run again."""
+
+    def __init__(self, model: Any, max_tokens: int, seed: int, walks: int = 0, results: Path | None = None) -> None:
         self.model, self.max_tokens, self.seed, self.walks = model, max_tokens, seed, walks
-        self.counts: dict[str, Counter[str]] = {}
-        self.faults: list[str] = []
+        self.results = results
+        self.outcomes: dict[tuple[str, str, str], Outcome] = {}
+        self.begun: dict[tuple[str, str, str], Outcome] = {}  # which are not in `results` yet
+        if results is not None and results.is_file():
+            for line in results.read_text("utf-8").splitlines():
+                said = json.loads(line)
+                outcome = Outcome(**{**said, "counts": Counter(said["counts"])})
+                self.outcomes[outcome.key()] = outcome
+
+    @property
+    def counts(self) -> dict[str, Counter[str]]:
+        """The counts of each kind, of all its grammars."""
+        out: dict[str, Counter[str]] = {}
+        for outcome in self.outcomes.values():
+            out.setdefault(outcome.kind, Counter()).update(outcome.counts)
+        return out
+
+    @property
+    def faults(self) -> list[str]:
+        return [fault for outcome in self.outcomes.values() for fault in outcome.faults]
+
+    def outcome(self, case: Any) -> Outcome:
+        return self.outcomes[case.kind, case.name, case.source]
 
     def fault(self, case: Any, what: str, text: str = "") -> None:
-        self.counts[case.kind]["FAULTS"] += 1
-        self.faults.append(f"{case.kind} {case.name}: {what}\n    answer {text!r}\n    {case.source}")
+        outcome = self.outcome(case)
+        outcome.counts["FAULTS"] += 1
+        outcome.faults.append(f"{case.kind} {case.name}: {what}\n    answer {text!r}\n    {case.source}")
 
     def cases(self, cases: Iterable[Any], answers: int) -> None:
         """Answers under each of these cases, some at a time."""
         waiting: list[tuple[Any, Any, int]] = []
         for case in cases:
-            counts = self.counts.setdefault(case.kind, Counter())
+            key = case.kind, case.name, case.source
+            if key in self.outcomes:
+                continue
+            self.outcomes[key] = self.begun[key] = outcome = Outcome(*key)
             grammar = self.made(case)
             if grammar is None:
                 continue
-            counts["grammars"] += 1
+            outcome.counts["grammars"] += 1
             self.walk(case, grammar)
             waiting += [(case, grammar, i) for i in range(answers)]
             if len(waiting) >= TOGETHER:
                 self.write(waiting)
                 waiting.clear()
-                told = ", ".join(f"{n} {name}" for name, n in counts.items())
+                self.keep()
+                told = ", ".join(f"{n} {name}" for name, n in self.counts[case.kind].items())
                 print(f"{case.kind}: {told}", file=sys.stderr, flush=True)
         self.write(waiting)
+        self.keep()
+
+    def keep(self) -> None:
+        """The outcomes since the last time, written to `results`."""
+        if self.results is not None:
+            with self.results.open("a", encoding="utf-8") as f:
+                f.writelines(json.dumps(vars(outcome)) + "\n" for outcome in self.begun.values())
+        self.begun.clear()
 
     def made(self, case: Any) -> Any:
         """The grammar of a case; None where it is refused by name."""
@@ -130,7 +185,9 @@ class Run:
         try:
             return case.make()
         except (EmptyLanguage, GrammarBudget, UnsupportedSchema, UnsupportedSyntax) as e:
-            self.counts[case.kind][f"refused: {type(e).__name__} {getattr(e, 'keyword', '')}".strip()] += 1
+            outcome = self.outcome(case)
+            outcome.counts[f"refused: {type(e).__name__} {getattr(e, 'keyword', '')}".strip()] += 1
+            outcome.said.append(f"refused: {e}")
         except Exception as e:
             self.fault(case, f"no grammar is made: {type(e).__name__}: {e}")
         return None
@@ -145,12 +202,14 @@ class Run:
             options = {"temperature": 1.5, "max_tokens": self.max_tokens, "seed": self.seed + i, "top_k": top_k}
             handles.append(self.model.submit(case.prompt, grammar=grammar, **options))
         for (case, grammar, _), handle in zip(some, handles, strict=True):
-            counts = self.counts[case.kind]
+            outcome = self.outcome(case)
+            counts = outcome.counts
             counts["answers"] += 1
             try:
                 r = handle.result()
             except GrammarBudget as e:
                 counts[f"beyond the budget while it was written: {e.what}"] += 1
+                outcome.said.append(f"beyond the budget: {e}")
                 print(f"beyond the budget: {case.kind} {case.name}: {e}\n    {case.source}")
                 continue
             except Exception as e:
@@ -158,6 +217,7 @@ class Run:
                 continue
             counts[f"ended by {r.finish_reason}"] += 1
             counts["tokens"] += len(r.token_ids)
+            outcome.answers.append({"ended": r.finish_reason, "tokens": len(r.token_ids), "text": r.text})
             if r.finish_reason == "stop":
                 self.judge(case, grammar, r.text)
 
@@ -165,11 +225,11 @@ class Run:
         """Texts that are written without the model."""
         for i in range(self.walks):
             try:
-                text = met(grammar.machine, random.Random(self.seed + i))
+                text = met(grammar.machine, random.Random(f"{self.seed} {case.name} {i}"))
             except Exception as e:
                 self.fault(case, f"walk {i}: {type(e).__name__}: {e}")
                 continue
-            self.counts[case.kind]["walks" if text is not None else "walks without an end"] += 1
+            self.outcome(case).counts["walks" if text is not None else "walks without an end"] += 1
             if text is not None:
                 self.judge(case, grammar, text.decode(), "walks that are valid")
 
@@ -177,10 +237,12 @@ class Run:
         """A finished answer, counted as `what` where it is valid."""
         from guided_cases import NoVerdict
 
+        outcome = self.outcome(case)
         try:
             wrong = case.judge(text)
         except NoVerdict as e:
-            self.counts[case.kind]["without a verdict"] += 1
+            outcome.counts["without a verdict"] += 1
+            outcome.said.append(f"no verdict: {e}: {text!r}")
             print(f"no verdict: {case.kind} {case.name}: {e}: {text!r:.200}")
             return
         except Exception as e:
@@ -189,7 +251,7 @@ class Run:
         if wrong:
             self.fault(case, wrong, text)
         else:
-            self.counts[case.kind][what] += 1
+            outcome.counts[what] += 1
         if not grammar.accepts(text):
             self.fault(case, "what was written is not accepted here", text)
 
@@ -221,6 +283,7 @@ def main() -> int:
     parser.add_argument("--max-tokens", type=int, default=200)
     parser.add_argument("--model", default="smollm2", help="a name of the catalogue, or a file")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--results", type=Path, help="a file of JSON lines that the run goes on in")
     options = parser.parse_args()
     import guided_cases
 
@@ -230,7 +293,7 @@ def main() -> int:
     path = Path(options.model) if Path(options.model).is_file() else lookup(options.model).place
     began = time.monotonic()
     with zigllama.Model(path, n_ctx=max(1024, options.max_tokens + 256), n_threads=options.threads) as model:
-        run = Run(model, options.max_tokens, options.seed, options.walks)
+        run = Run(model, options.max_tokens, options.seed, options.walks, options.results)
         of_suite = options.schemas // 3
         parts: dict[str, Callable[[], Iterable[Any]]] = {
             "schema": lambda: (

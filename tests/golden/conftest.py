@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,13 @@ def load_golden() -> Callable[[str], tuple[dict[str, Any], dict[str, npt.NDArray
             return about, dict(arrays)
 
     return load
+
+
+@pytest.fixture(scope="module")
+def golden_model(request: pytest.FixtureRequest, small_model: Callable[[str], Path], model_class: Any) -> Iterator[Any]:
+    """The small model that a file's GOLDEN was written with, to the byte."""
+    golden = request.module.GOLDEN
+    path = small_model(golden["model"])
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == golden["sha256"]
+    with model_class(path, n_ctx=128) as m:
+        yield m

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +10,6 @@ import pytest
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("beams.json").read_text("utf-8"))
 CASES: list[dict[str, Any]] = list(GOLDEN["cases"].values())
-
-
-@pytest.fixture(scope="module")
-def model(small_model: Callable[[str], Path], model_class: Any) -> Any:
-    path = small_model(GOLDEN["model"])
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == GOLDEN["sha256"]
-    with model_class(path, n_ctx=64) as m:
-        yield m
 
 
 def test_the_golden_file_is_from_outside_and_its_beams_do_end() -> None:
@@ -33,17 +23,17 @@ def test_the_golden_file_is_from_outside_and_its_beams_do_end() -> None:
 @pytest.mark.parametrize("n_beams", sorted({c["num_beams"] for c in CASES}))
 @pytest.mark.parametrize("n_new", sorted({c["n_new"] for c in CASES}))
 def test_answers_that_end_are_those_of_transformers(
-    n_beams: int, n_new: int, model: Any, monkeypatch: pytest.MonkeyPatch
+    n_beams: int, n_new: int, golden_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same tokens and the same reason, whichever of the beams ended, and when the search stopped for it."""
     ends: set[int] = set()
-    monkeypatch.setattr(type(model.tokenizer), "end_ids", property(lambda self: frozenset(ends)))
+    monkeypatch.setattr(type(golden_model.tokenizer), "end_ids", property(lambda self: frozenset(ends)))
     mine = [c for c in CASES if (c["num_beams"], c["n_new"]) == (n_beams, n_new)]
     assert len(mine) == 36
     for case in mine:
         ends.clear()
         ends.update(case["ends"])
-        r = model.generate(case["prompt"], max_tokens=n_new, num_beams=n_beams)
+        r = golden_model.generate(case["prompt"], max_tokens=n_new, num_beams=n_beams)
         want = case["tokens"]
         ended = want[-1] in ends
         assert r.token_ids == (want[:-1] if ended else want), case

@@ -434,6 +434,9 @@ def test_stages_can_be_composed() -> None:
         ({"dry_base": 0.5}, "dry_base"),
         ({"dynatemp_range": float("nan")}, "dynatemp_range"),
         ({"num_beams": 0}, "num_beams"),
+        ({"temperature": 0, "xtc_probability": 0.5}, "xtc_probability is 0.5, .* temperature 0"),
+        ({"temperature": 0, "typical_p": 0.9}, "typical_p is 0.9, .* temperature 0"),
+        ({"temperature": 0, "typical_p": 0.9, "guidance_scale": 2}, "typical_p is 0.9, .* temperature 0"),
         ({"num_beams": 2, "penalty_alpha": 0.5}, "two ways"),
         ({"negative_prompt": "x"}, "guidance_scale"),
         ({"logits_processor": 3}, "logits_processor"),
@@ -444,3 +447,11 @@ def test_stages_can_be_composed() -> None:
 def test_values_out_of_range(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidArgument, match=said):
         SamplingParams(**options)
+
+
+def test_stages_that_keep_the_largest_go_with_temperature_0() -> None:
+    """They change nothing of a greedy choice; with a range of temperatures it is none."""
+    x = np.array([1, 4, 3, 2], np.float32)
+    for options in ({"top_k": 2}, {"top_p": 0.1}, {"min_p": 1.0}, {"tfs_z": 0.1}, {"top_n_sigma": 0.1}):
+        assert AdvancedSampler(SamplingParams(temperature=0, **options))(x, [], 0) == 1
+    assert len(AdvancedSampler(SamplingParams(temperature=0, dynatemp_range=1, xtc_probability=0.5)).stages) == 5

@@ -13,11 +13,13 @@ import json
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 
 from zigllama.errors import TemplateError, TemplateLimit
@@ -342,3 +344,37 @@ def test_threads_have_budgets_of_their_own() -> None:
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda n: sandbox.render_bounded(template, {"n": n}), range(40)))
     assert made == [str(n) for n in range(40)]
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_escapes_of_strings_are_those_of_jinja_without_a_warning(quote: str) -> None:
+    """Python warns of escapes that it does not know, and then a program may have it raise."""
+    sandbox = Sandbox()
+    escapes = [f"\\{chr(c)}" for c in range(0x20, 0x7F) if chr(c) not in "xNuU"]
+    escapes += [
+        "\\x41",
+        "\\u0041",
+        "\\U00000041",
+        "\\N{DRAGON}",
+        "\\0",
+        "\\101",
+        "\\377",
+        "\\400",
+        "\\777",
+        "\\8",
+        "\\é",
+    ]
+    escapes += ["\\\\d", "\\\\\\d", "\\\n", "é\\d\\"]
+    for escape in escapes:
+        if escape[-1] == "\\":
+            escape += escape[-1]
+        template = f"{{{{ {quote}a{escape}b{quote} }}}}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            want = jinja2.Environment().from_string(template).render()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert sandbox.render_bounded(sandbox.compile_bounded(template), {}) == want, template
+    for wrong in ("\\x4", "\\u12", "\\N{NO SUCH}"):
+        with pytest.raises(TemplateError, match="does not compile"):
+            sandbox.compile_bounded(f"{{{{ {quote}{wrong}{quote} }}}}")

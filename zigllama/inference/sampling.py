@@ -34,7 +34,8 @@ class SamplingParams:
     """How tokens are chosen, and the one table of defaults. Raises InvalidArgument for a value out of range or of
     another type.
 
-    temperature         0 is greedy
+    temperature         0 is greedy: the largest logit. Stages that always keep it have nothing to say then; those that
+                        may take it away, typical_p and xtc_probability, are refused beside it
     dynatemp_range      temperature within +-range by the entropy of the candidates; 0 = off
     dynatemp_exponent   how steeply it follows the entropy
     top_k               keep the k largest logits; 0 = all
@@ -145,6 +146,11 @@ class SamplingParams:
             raise InvalidArgument("negative_prompt without guidance_scale: at a scale of 1 it would change nothing")
         for way in chosen:
             self._refuse_without_effect(way)
+        if self.temperature == 0 and not self.dynatemp_range:
+            for name in ("typical_p", "xtc_probability"):
+                if getattr(self, name) != getattr(type(self), name):
+                    said = f"{name} is {getattr(self, name)!r}, but has no effect with temperature 0, which is greedy"
+                    raise InvalidArgument(f"{said}: the largest logit is taken, and {name} may take it away")
 
     def _refuse_without_effect(self, way: str) -> None:
         """Nothing is ignored: what `way` has no use for is at its default, or off. Raises InvalidArgument."""

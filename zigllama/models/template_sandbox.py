@@ -13,7 +13,9 @@ budgets, template_filters.py what may be called). Nothing is evaluated while com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from string import Formatter
 from typing import Any
 
@@ -21,7 +23,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
-from jinja2.lexer import TOKEN_INTEGER, TOKEN_WHITESPACE
+from jinja2.lexer import TOKEN_INTEGER, TOKEN_STRING, TOKEN_WHITESPACE, Lexer, Token
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.visitor import NodeTransformer
@@ -45,6 +47,31 @@ MAX_SOURCE = 1 << 17  # characters; the longest of the templates in use has 17 t
 MAX_TOKENS = 12_000  # Jinja's, which make the time to compile; the longest has 2,500
 MAX_DIGITS = 1000
 MAX_RECURSION = 1000
+
+
+class _Lexer(Lexer):
+    r"""Jinja's, with what it leaves to chance written out: it reads literals of strings as Python's unicode-escape
+    does, which warns of escapes that it does not know, as in "\d+", and of "\777". A program that turns warnings into
+    errors would read another template.
+    """
+
+    def wrap(
+        self, stream: Iterable[tuple[int, str, str]], name: str | None = None, filename: str | None = None
+    ) -> Iterator[Token]:
+        """Tokens with their values."""
+        known = ((n, kind, _escapes(s) if kind == TOKEN_STRING and "\\" in s else s) for n, kind, s in stream)
+        return super().wrap(known, name, filename)
+
+
+def _escapes(literal: str) -> str:
+    """The same literal without escapes that are unknown or beyond a byte. What is not ASCII is Jinja's to escape."""
+
+    def known(m: re.Match[str]) -> str:
+        if m[1]:
+            return f"\\u{int(m[1], 8):04x}"
+        return m[0] if m[2] in "\n\\'\"abfnrtv01234567xNuU" or not m[2].isascii() else "\\" + m[0]
+
+    return re.sub(r"\\(?:([4-7][0-7]{2})|([\s\S]))", known, literal)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -111,6 +138,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 raise TemplateError(f"chat template failed: {type(e).__name__}: {e}") from e
 
     # --- what Jinja asks while it compiles ---
+
+    @cached_property
+    def lexer(self) -> Lexer:
+        """What reads templates."""
+        return _Lexer(self)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree: nodes.Template = _Bounded().visit(super()._parse(source, name, filename))

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import guided_cases
@@ -86,3 +87,38 @@ def test_translated_expressions_find_what_an_engine_of_ecma_262_finds() -> None:
                 assert bool(theirs.search(text)) == (said == "1"), (pattern, text)
                 compared += 1
     assert compared > 1000
+
+
+def test_a_run_goes_on_where_it_ended(small_model: Callable[[str], Path], tmp_path: Path) -> None:
+    """Outcomes are kept as they come, and grammars that have one are not run again."""
+    asked: list[str] = []
+
+    def case(name: str, judged: str) -> guided_cases.Case:
+        made = guided_cases._of_regex(name, "a{4}", "python", "", re.compile(judged))
+        return replace(made, make=lambda: asked.append(name) or made.make())  # type: ignore[func-returns-value]
+
+    first, second, third = case("first", "a{4}"), case("second", "b"), case("third", "a+")
+    results = tmp_path / "results.jsonl"
+    with Model(small_model("llama-mix"), n_threads=1, n_ctx=64) as m:
+        Run(m, max_tokens=20, seed=1, results=results).cases([first, second], answers=1)
+        run = Run(m, max_tokens=20, seed=1, results=results)
+        run.cases([first, second, third], answers=1)
+    assert asked == ["first", "second", "third"] and len(results.read_text().splitlines()) == 3
+    assert run.counts["regex"]["grammars"] == 3 and run.counts["regex"]["valid"] == 2 and len(run.faults) == 1
+    assert Run(m, 20, 1, results=results).counts == run.counts
+    answers = run.outcome(third).answers
+    assert [a["text"] for a in answers] == ["aaaa"] and answers[0]["ended"] == "stop"
+
+
+def test_numbers_are_read_as_they_are_written() -> None:
+    """Also those whose exponent has more digits than Decimal has, which are beyond all that a schema says."""
+    for text, value in (("1e5", 100_000), ("-0.50", Decimal("-0.5")), ("0e99999999999999999999", 0), ("1.0", 1)):
+        assert guided_cases.exactly(text) == value
+    large, small = guided_cases.exactly("[1e99999999999999999999, -3.5E-0000099999999999999999999]")
+    assert large > 10**400 and -Decimal("1e-400") < small < 0
+    pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    judge = guided_cases.json_judge({"type": "number", "minimum": 3}, "Draft7Validator", False)
+    assert judge("1e99999999999999999999") == "" and judge("-1e99999999999999999999")
+    judge = guided_cases.json_judge({"multipleOf": 3}, "Draft7Validator", False)
+    with pytest.raises(guided_cases.NoVerdict):
+        judge("1e99999999999999999999")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -32,6 +33,10 @@ def arrays(**keywords: Any) -> dict[str, Any]:
 
 def unique(items: Any, least: int, **keywords: Any) -> dict[str, Any]:
     return arrays(uniqueItems=True, items=items, minItems=least, **keywords)
+
+
+def named(name: str, value: Any) -> dict[str, Any]:
+    return {"properties": {name: {"const": value}}, "required": [name]}
 
 
 SATISFIABLE = [
@@ -67,8 +72,17 @@ SATISFIABLE = [
     arrays(oneOf=[{"items": {"enum": [1, 2]}}, {"items": {"enum": [2, 3]}}], maxItems=2),
     arrays(oneOf=[{"contains": {"const": 1}}, {"contains": {"const": 2}}], items={"enum": [1, 2]}, maxItems=2),
     arrays(**{"not": {"contains": {"type": "null"}}}, minItems=1, maxItems=2),
+    {"enum": [[1, 1], [1, 2]], "uniqueItems": True},
+    {"type": "number", "minimum": 3, "maximum": 3.0001, "not": {"multipleOf": 0.00001}},
+    {"type": "number", "exclusiveMinimum": -0.004, "exclusiveMaximum": -0.002, "not": {"const": -0.003}},
+    objects(anyOf=[named("bar", "x"), named("quux", 8)], unevaluatedProperties=False),
+    objects(properties={"quux": True}, anyOf=[named("bar", 1), named("quux", 8)], unevaluatedProperties=False),
 ]
 EMPTY = [
+    # searches of one list after the other, each of which looks at what the items may be
+    *({"enum": [[i, i] for i in range(n)], "uniqueItems": True} for n in (1, 2, 4)),
+    {"enum": [[1, 1], [1, 2, 2]], "uniqueItems": True},
+    objects(properties={"a": {"enum": [[1, 1], [2, 2]], "uniqueItems": True}}, required=["a"]),
     objects(propertyNames={"enum": ["a", "b", "c"]}, minProperties=4),
     objects(propertyNames={"pattern": "^[ab]$"}, minProperties=3),
     objects(propertyNames={"pattern": "^[a-z]$"}, minProperties=27),
@@ -103,7 +117,7 @@ def write(machine: NativeMachine, rng: random.Random) -> bytes | None:
         after = {
             to: b for b, to in enumerate(machine.next_states(state).tolist()) if to != DEAD and b not in b" \t\n\r"
         }
-        if not after:
+        if not {*after} - {state}:  # nothing may follow, or the same digit for ever
             assert machine.finished(state), f"a dead end: {bytes(out)!r}"
             return bytes(out)
         closing = {to: b for to, b in after.items() if b in b'"}]'} if len(out) > 60 else {}
@@ -195,3 +209,26 @@ def test_searches_within_searches_are_counted() -> None:
     ):
         n, state = machine.read(machine.start, text.encode())
         assert (n == len(text) and machine.finished(state)) is accepted is made.accepts(text.encode()), text
+
+
+@pytest.mark.parametrize(
+    ("least", "most"), [("3", "3.0001"), ("-3.0001", "-3"), ("2.9995", "3.0005"), ("-0.00002", "0"), ("99.9999", "100")]
+)
+def test_each_number_within_narrow_bounds_can_be_written(least: str, most: str) -> None:
+    """Digits behind the point that lead nowhere else are still digits: 3.0 is not 3.00, of which 3.00001 may come."""
+    low, high = Decimal(least), Decimal(most)
+    made = compile_schema({"type": "number", "minimum": float(least), "maximum": float(most)})
+    machine = made.native()
+    step = Decimal("0.00001")
+    within = 0
+    for i in range(-10, int((high - low) / step) + 11):
+        value = low + i * step
+        for text in {f"{value:f}", f"{value.normalize():f}", f"{value:.7f}"}:
+            if value == 0 and text.startswith("-"):
+                continue
+            state = machine.start
+            for byte in text.encode():
+                state = machine.step(state, byte)
+            assert machine.finished(state) == (low <= value <= high), text
+            within += machine.finished(state)
+    assert within >= 6

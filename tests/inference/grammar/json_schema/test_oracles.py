@@ -6,73 +6,18 @@ from __future__ import annotations
 
 import json
 import random
+from importlib import import_module
 from typing import Any
 
+import compare_schemas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schema_strategies import SCHEMAS, VALUES
 
 from zigllama.errors import EmptyLanguage, GrammarBudget
 from zigllama.inference.grammar.json_schema import compile_schema
 from zigllama.inference.grammar.machine import DEAD, Machine
-
-NAMES = ["a", "b", "ab", "c", "x1"]
-SCALARS = st.sampled_from(
-    [None, True, False, 0, 1, 2, 3, 5, 7, -1, 1.5, 0.5, 2.0, 100, "", "a", "b", "ab", "abc", "\u00e9", "aaaa"]
-)
-VALUES = st.recursive(
-    SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.sampled_from(NAMES), v, max_size=3), max_leaves=8
-)
-TYPES = st.sampled_from(["null", "boolean", "integer", "number", "string", "array", "object"])
-SMALL = st.integers(0, 3)
-LEAVES: dict[str, st.SearchStrategy[Any]] = {
-    "type": TYPES | st.lists(TYPES, min_size=1, max_size=2, unique=True),
-    "enum": st.lists(VALUES, min_size=1, max_size=3),
-    "const": VALUES,
-    "minimum": st.sampled_from([0, 1, 1.5]),
-    "exclusiveMinimum": st.sampled_from([0, 1, 2]),
-    "maximum": st.sampled_from([2, 3, 5]),
-    "exclusiveMaximum": st.sampled_from([2, 3, 7]),
-    "multipleOf": st.sampled_from([1, 2, 0.5, 3]),
-    "minLength": SMALL,
-    "maxLength": SMALL,
-    "pattern": st.sampled_from(["^a", "b$", "^[a-z]*$", "a", "^.{2}$"]),
-    "minItems": SMALL,
-    "maxItems": SMALL,
-    "uniqueItems": st.just(True),
-    "minProperties": SMALL,
-    "maxProperties": SMALL,
-    "required": st.lists(st.sampled_from(NAMES), max_size=2, unique=True),
-    "dependentRequired": st.dictionaries(
-        st.sampled_from(NAMES), st.lists(st.sampled_from(NAMES), max_size=1), max_size=1
-    ),
-}
-
-
-def some(keywords: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects with up to three of these keywords."""
-    chosen = st.lists(st.sampled_from(sorted(keywords)), min_size=1, max_size=3, unique=True)
-    return chosen.flatmap(lambda names: st.fixed_dictionaries({name: keywords[name] for name in names}))
-
-
-def extend(schema: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Objects whose keywords may hold schemas."""
-    listed, named = (
-        st.lists(schema, min_size=1, max_size=3),
-        st.dictionaries(st.sampled_from(NAMES), schema, max_size=2),
-    )
-    below = dict.fromkeys(
-        ["items", "contains", "additionalProperties", "propertyNames", "not", "if", "then", "else"], schema
-    )
-    below |= dict.fromkeys(["unevaluatedItems", "unevaluatedProperties"], schema)
-    below |= dict.fromkeys(["allOf", "anyOf", "oneOf", "prefixItems"], listed)
-    below |= dict.fromkeys(["properties", "dependentSchemas"], named)
-    below["patternProperties"] = st.dictionaries(st.sampled_from(["^a", "b", "^x"]), schema, max_size=2)
-    below |= {"minContains": SMALL, "maxContains": SMALL}
-    return some(LEAVES | below)
-
-
-SCHEMAS = st.recursive(st.booleans() | some(LEAVES), extend, max_leaves=8)
 
 
 def write(machine: Machine, rng: random.Random) -> bytes | None:
@@ -114,3 +59,21 @@ def test_against_other_validators(schema: Any, documents: list[Any], seed: int) 
         return
     if text is not None:
         assert one.is_valid(json.loads(text)) or two.is_valid(json.loads(text)), text
+
+
+def test_the_counted_comparison_finds_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """tools/compare_schemas.py: nothing with the schemas themselves, something where another one is compiled."""
+    pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    pytest.importorskip("jsonschema_rs", reason="jsonschema-rs is not installed")
+    counts = compare_schemas.compare(25, seed=5, show=1)
+    assert counts.found == [] and counts.counts["pairs"] > 200 and counts.counts["pairs valid for both"] > 40
+    assert all(counts.counts[f"pairs, document {how}"] > 30 for how in ("made", "written", "changed"))
+    package = import_module("zigllama.inference.grammar.json_schema")
+    real = package.compile_schema
+    for wrong, kind in ((True, "FALSE ACCEPTS"), ({"type": "null"}, "FALSE REFUSALS")):
+        monkeypatch.setattr(package, "compile_schema", lambda schema, wrong=wrong, **options: real(wrong, **options))
+        found = compare_schemas.Comparison(show=1)
+        found.schema({"type": "object", "maxProperties": 1}, 2020, [{}, {"a": 1}, {"a": 1, "b": 2}, 1], 1)
+        assert found.counts[kind] > 1 and f"{kind.lower()}: " in capsys.readouterr().out

@@ -146,12 +146,13 @@ class ArrayPlan:
         key = ("ways", items)
         if key in self._known:
             return cast(list[Way], self._known[key])
+        before = self.plans.guessed
         found = [w for w in self.valued.ways if self.possible(items, w) and self.reachable(items, w)]
         if found and self.outlook is not None and not self.outlook.finishes(items):
             found = []
         if found and self.valued.plan.barred and not self._differs(items, found):
             found = []
-        if not self.plans.asking:  # what is false then may be true later
+        if self.plans.sure(before):
             self._known[key] = found
         return found
 
@@ -231,6 +232,7 @@ class ArrayPlan:
         key = ("plan", items, tuple(map(id, ways)))
         if key in self._known:
             return cast("Plan", self._known[key])
+        before = self.plans.guessed
         asked, placed = self.asked(items)
         schemas = tuple(sorted({s for _, s in asked}, key=lambda s: s.number))
         index = {s: i for i, s in enumerate(schemas)}
@@ -274,7 +276,7 @@ class ArrayPlan:
         if self.valued.plan.barred and (found := plan.outcomes()):
             same = {i for i, so in found.items() if self.add(items, plan, Result(so, i)) is None}
             plan = self.plans.plan(schemas, wanted_goal, True, excluded | same)
-        if not self.plans.asking or not (self.outlook or self.valued.plan.barred):
+        if self.plans.sure(before) or not (self.outlook or self.valued.plan.barred):
             self._known[key] = plan
         return plan
 

@@ -176,7 +176,8 @@ class Span:
 
     def beginning(self, text: str) -> tuple[Any, ...] | None:
         """What a beginning may become, the same for those that may become the same; None where that is nothing. A digit
-        that comes makes a number larger or, behind a minus, smaller."""
+        that comes makes a number larger or, behind a minus, smaller, and the more the wider its range is: of 3.0 and
+        3.00 the same is within a bound of 3.0001, but not after one more digit."""
         negative = text.startswith("-")
         if self.plain:
             return self._plain_beginning(text, negative)
@@ -191,7 +192,7 @@ class Span:
             alive = True
             rests = tuple(low % s if s else 0 for s in (self.step, *self.not_steps))
             inside = tuple(v - low for v in self.excluded if low <= v <= high)
-            found.append((max(0, self.least - low), min(high - low, self.most - low), rests, inside))
+            found.append((max(0, self.least - low), min(high - low, self.most - low), high - low, rests, inside))
         return tuple(found) if alive else None
 
     def _plain_beginning(self, text: str, negative: bool) -> tuple[Any, ...] | None:
@@ -207,7 +208,7 @@ class Span:
                 found.append(None)
             else:
                 alive = True
-                found.append((first - low, last - low, low % step))
+                found.append((first - low, last - low, high - low, low % step))
         return (negative, *found) if alive else None
 
 

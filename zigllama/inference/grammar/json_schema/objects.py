@@ -105,6 +105,10 @@ class ObjectPlan:
             negative = {f.atom[0] for f, want in way.literals if not want} - {"count", "has"}
             if way.residues or negative:
                 return True
+            # What evaluates a property may be the schema of the way that was not taken: its value decides.
+            covers = [c for f, want in way.literals if want and f.atom[0] == "unevaluated" for c in f.atom[2]]
+            if any(evaluate(path, way.wanted.get) is None for _, path in covers):
+                return True
         return False
 
     def _value_of_others_counts(self) -> bool:
@@ -137,11 +141,12 @@ class ObjectPlan:
         return outcomes(self)
 
     def kept(self, key: Any, make: Callable[[], T]) -> T:
-        """What has been found before; nothing is kept while it is still being found out what can be finished."""
+        """What has been found before, as far as it was sure."""
         if key in self._cache:
             return cast(T, self._cache[key])
+        before = self.plans.guessed
         made = make()
-        if not self.plans.asking:
+        if self.plans.sure(before):
             self._cache[key] = made
         return made
 
@@ -362,6 +367,7 @@ class ObjectPlan:
         key = ("value", m.failed, whole, name, matches, tuple(map(id, ways)))
         if key in self._cache:
             return cast("Plan", self._cache[key])
+        before = self.plans.guessed
         asked, placed = self.asked(m, name, matches)
         schemas = tuple(sorted({s for _, s in asked}, key=lambda s: s.number))
         index = {s: i for i, s in enumerate(schemas)}
@@ -389,7 +395,7 @@ class ObjectPlan:
             this = Key(name, matches, self.named_so(name), None)
             same = frozenset(i for i, so in found.items() if self.add(m, this, Result(so, i), plan) is None)
             plan = self.plans.plan(schemas, wanted_goal, True, same)
-        if not self.plans.asking or not (self.outlook or self.valued.plan.barred):
+        if self.plans.sure(before) or not (self.outlook or self.valued.plan.barred):
             self._cache[key] = plan
         return plan
 

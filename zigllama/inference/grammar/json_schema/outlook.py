@@ -77,8 +77,9 @@ class Outlook:
     def sorts(self) -> list[Sort] | None:
         """All sorts of items; None: too many."""
         if self._sorts is False:
+            before = self.plan.plans.guessed
             made = self._make()
-            if self.plan.plans.asking:
+            if not self.plan.plans.sure(before):
                 return made
             self._sorts = made
         return self._sorts if isinstance(self._sorts, list) else None
@@ -116,16 +117,24 @@ class Outlook:
         """Whether the array can be brought to an end."""
         if not self.plan.plans.may_look() or self.sorts() is None:
             return True
-        found = self._ends(self.node(items), {} if self.plan.plans.asking else self._known)
+        found = self._ends(self.node(items))
         if not found and self.plan.unique is not None and not self._any_again:
             self._any_again = True  # would it be otherwise if items of which there are many could be told to be equal?
-            if self._ends(self.node(items), {}):
+            if self._search(self.node(items), {}):
                 why = "whether items are equal decides, and there are too many values to tell which are"
                 self.plan.plans.short = UnsupportedSchema("", "uniqueItems", why)
             self._any_again = False
         return found
 
-    def _ends(self, node: Node, known: dict[Node, bool]) -> bool:
+    def _ends(self, node: Node) -> bool:
+        plans = self.plan.plans
+        before, known = plans.guessed, dict(self._known) if plans.asking else self._known
+        found = self._search(node, known)
+        if plans.asking and plans.sure(before):
+            self._known.update(known)
+        return found
+
+    def _search(self, node: Node, known: dict[Node, bool]) -> bool:
         return reaches(node, lambda n: self.plan.answers(n.items) is not None, self._after, known)
 
     def _after(self, node: Node) -> Iterator[Node]:
@@ -161,13 +170,12 @@ class Outlook:
         sorts = self.sorts() if plan.plans.may_look() else None
         if sorts is None:
             return None
-        known = {} if plan.plans.asking else self._known
         start = self.node(items)
         leads: dict[bool, list[Sort]] = {False: [], True: []}
         for i, sort in enumerate(sorts):
             for again, those in leads.items():
                 to = self.take(start, i, again)
-                if to and self._ends(to, known):
+                if to and self._ends(to):
                     those.append(sort)
         new, repeated = leads[False], leads[True]
         barred: frozenset[Identity] = frozenset()
@@ -209,9 +217,10 @@ class MemberOutlook:
             plan = self.plan
             asked, _ = plan.asked(plan.none(), key.name, key.matches)
             schemas = tuple(sorted({s for _, s in asked}, key=lambda s: s.number))
+            before = plan.plans.guessed
             ways = split(plan.plans, schemas)
             found = None if ways is None else [{s: i in must for i, s in enumerate(schemas)} for must, _ in ways]
-            if plan.plans.asking:
+            if not plan.plans.sure(before):
                 return found
             self._values[key] = found
         return self._values[key]
@@ -221,8 +230,12 @@ class MemberOutlook:
         keys = self.keys() if self.plan.plans.may_look() else None
         if keys is None or any(self._sorts(key) is None for key in keys):
             return True
-        known = {} if self.plan.plans.asking else self._known
-        return reaches(self.node(m), lambda n: self.plan.answers(n) is not None, self._after, known, FEWER)
+        plans = self.plan.plans
+        before, known = plans.guessed, dict(self._known) if plans.asking else self._known
+        found = reaches(self.node(m), lambda n: self.plan.answers(n) is not None, self._after, known, FEWER)
+        if plans.asking and plans.sure(before):
+            self._known.update(known)
+        return found
 
     def node(self, m: Members) -> Members:
         """What matters of an object."""

@@ -106,15 +106,17 @@ class Plan:
         if self._outcomes is not False:
             return cast("dict[Any, tuple[bool, ...]] | None", self._outcomes)
         if self._listing or self.plans.listing > LISTED or not self.plans.may_look():
+            self.plans.guessed += 1
             return None
         self._listing = True
         self.plans.listing += 1
+        before = self.plans.guessed
         try:
             found = self._list()
         finally:
             self._listing = False
             self.plans.listing -= 1
-        if not self.plans.asking:
+        if self.plans.sure(before):
             self._outcomes = found
         return found
 
@@ -253,6 +255,7 @@ class Plans:
         self.short: GrammarError | None = None  # what was wanting where a value seemed to have no end
         self._patience = PATIENCE
         self._looked = 0
+        self.guessed = 0  # answers so far that may be others at another time
         self.spaces = options.whitespace if options.writing else -1
         check(self.schemas)
         root = self.root = self.plan((self.schemas.root,), ((frozenset((0,)), frozenset()),), False)
@@ -291,15 +294,22 @@ class Plans:
 
     @property
     def asking(self) -> bool:
-        """Whether it is being found out what can be finished: what is false then may be true later."""
+        """Whether it is being found out what can be finished."""
         return bool(self._waiting)
 
+    def sure(self, before: int) -> bool:
+        """Whether what has been found since `guessed` was `before` may be kept. While it is being found out what can
+        be finished, what is false because of a plan that waits for itself may be true later, and what was taken for
+        granted false."""
+        return self.guessed == before or not self.asking
+
     def may_look(self) -> bool:
-        """Whether one more search may be made. While it is being found out what can be finished nothing that is found
-        is kept: searches within searches would be made again and again, so they are counted."""
+        """Whether one more search may be made. While it is being found out what can be finished, what is not sure is
+        not kept: searches within searches would be made again and again, so they are counted."""
         if not self.asking:
             return True
         self._looked += 1
+        self.guessed += self._looked > LOOKED
         return self._looked <= LOOKED
 
     def both(self, key: tuple[Any, ...], members: Any) -> Both:
@@ -330,9 +340,11 @@ class Plans:
         depth = len(self._waiting)
         if plan.number in self._waiting:
             self._lowest = min(self._lowest, self._waiting[plan.number])
+            self.guessed += 1
             return False
         self._patience -= 1
         if self._patience < 0 or depth > NESTED:
+            self.guessed += 1
             return True
         if not depth:
             self._looked = 0
