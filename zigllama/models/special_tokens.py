@@ -42,11 +42,11 @@ class SpecialTokens:
         self._before, self._after = before & self._texts.keys(), after & self._texts.keys()
         in_order = sorted(self._ids.items(), key=lambda item: item[1])
         self._numbers = np.array([i for _, i in in_order], np.int32)
-        raw = [text.encode() for text, _ in in_order]
+        spelt = [text.encode() for text, _ in in_order]
         # A token that is longer than the trie takes is found by definition, as all are then.
         self._trie = None
-        if raw and max(map(len, raw)) <= LONGEST_PIECE:
-            self._trie = PieceTrie(StringArray.from_strings(raw), np.arange(len(raw)))
+        if spelt and max(map(len, spelt)) <= LONGEST_PIECE:
+            self._trie = PieceTrie(StringArray.from_strings(spelt), np.arange(len(spelt)))
 
     @property
     def texts(self) -> list[str]:
