@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ def test_cuts() -> None:
     for cuts in ([[1, 1, 5]], [[0, 9, 5]], [[2, 3, 5], [1, 2, 5]]):
         with pytest.raises(InvalidArgument, match=f"cut {len(cuts) - 1} lies"):
             encoder().encode(b"aab<s>ba", np.array(cuts, np.int32))
-    for wrong in (np.zeros((1, 2), np.int32), np.zeros((1, 3), np.int64)):
+    shapes: list[Any] = [np.zeros((1, 2), np.int32), np.zeros((1, 3), np.int64)]
+    for wrong in shapes:
         with pytest.raises(ShapeError, match="cuts are"):
             encoder().encode(b"a", wrong)
