@@ -7,8 +7,8 @@ one, a document that `jsonschema` finds valid is written in the vocabulary's tok
 tokens: the time is that of making the grammar, and before each token that of the mask, of a grammar that no request has
 used before. Times are of this thread's processor (both engines work in the caller's thread alone), so that what else
 the machine does is not counted. A schema counts where both take it and the document; how many each refuses is printed.
-With --slowest N the slowest masks of ours are listed. Needs llguidance and jsonschema (PyYAML for schemas in YAML),
-which may be of another environment's: PYTHONPATH.
+With --slowest N the slowest masks and makings of ours are listed. Needs llguidance and jsonschema (PyYAML for schemas
+in YAML), which may be of another environment's: PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Ours:
 
     def __init__(self, tokenizer: zl.Tokenizer) -> None:
         self.tokenizer = tokenizer
-        GrammarConstraint(Grammar.from_json(), tokenizer)  # the vocabulary's trie, made once
+        GrammarConstraint(
+            Grammar.from_json_schema(True), tokenizer
+        )  # what is imported, and the vocabulary's trie, once
 
     def run(self, schema: Any, texts: list[list[int]], masks: bool = True) -> Times:
         """Times of all texts, one after the other, each a request of its own; without masks: whether they are taken."""
@@ -96,7 +98,7 @@ class Peer:
         import llguidance
 
         self.name = f"llguidance {llguidance.__version__}"
-        pieces = tokenizer.text_pieces()
+        pieces = tuple(tokenizer.text_pieces())  # no list, which Python's collector would walk through again and again
         silent = [i for i, p in enumerate(pieces) if not p]
 
         class Words:
@@ -235,6 +237,7 @@ def report(
     }
     ours = kept[engines[0].name]
     slow = sorted(((s, name, i) for name, t in ours for i, s in enumerate(t.masks)), reverse=True)[:slowest]
+    slow += sorted(((t.making, name, -1) for name, t in ours), reverse=True)[: slowest // 3]
     versions = {"python": platform.python_version(), "machine": platform.machine()}
     return {"counts": counts, "refused": refused, "microseconds": table, "slowest": slow, **versions}
 
@@ -261,7 +264,7 @@ def show(result: dict[str, Any], file: Any = sys.stdout) -> None:
         )
         print(f"\nratios of {' to '.join(rows)}: {said}", file=file)
     for seconds, name, i in result["slowest"]:
-        print(f"{seconds * 1e3:9.3f} ms  token {i} of {name}", file=file)
+        print(f"{seconds * 1e3:9.3f} ms  {f'token {i}' if i >= 0 else 'making'} of {name}", file=file)
 
 
 def main() -> int:

@@ -45,8 +45,6 @@ int32_t zl_machine_step_new(zl_machine *m, int32_t state, uint8_t byte) {
         m->over = ZL_OVER_WORK;
         return ZL_BUDGET;
     }
-    int32_t next = m->step(m, state, byte);
-    if (next == ZL_BUDGET) return next;
     if (state >= m->room) {
         int64_t row = (int64_t)m->n_classes * (int64_t)sizeof *m->next, had = m->room * row;
         if (zl_machine_grow(m, &m->next, &had, (state + 1) * row)) return ZL_BUDGET;
@@ -55,8 +53,13 @@ int32_t zl_machine_step_new(zl_machine *m, int32_t state, uint8_t byte) {
         m->room = (int32_t)room;
         m->bytes -= had - room * row; /* what is no whole row is not counted, or the next time would count it again */
     }
-    m->next[(int64_t)state * m->n_classes + m->class_of[byte]] = next;
-    return next;
+    int32_t *cell = m->next + (int64_t)state * m->n_classes + m->class_of[byte];
+    if (m->fresh && cell[-m->class_of[byte]] == ZL_UNKNOWN) {
+        m->fresh(m, state, cell - m->class_of[byte]);
+        if (*cell != ZL_UNKNOWN) return *cell;
+    }
+    int32_t next = m->step(m, state, byte);
+    return next == ZL_BUDGET ? next : (*cell = next);
 }
 
 int zl_machine_fail(const zl_machine *m) {

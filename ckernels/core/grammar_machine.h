@@ -22,7 +22,7 @@
 #include "core.h"
 
 enum { ZL_DEAD = -1, ZL_BUDGET = -2, ZL_UNKNOWN = -3, ZL_MIXED = -4 };
-enum { ZL_N_UNIFORM = 4 };
+enum { ZL_N_CLASSES = 4, ZL_N_UNIFORM = 2 * ZL_N_CLASSES };
 enum { ZL_OVER_BYTES = 1, ZL_OVER_WORK = 2, ZL_OVER_MEMORY = 3, ZL_OVER_ASKED = 4 }; /* 3: malloc failed; 4: who was asked for a row gave none */
 
 struct zl_machine {
@@ -30,6 +30,9 @@ struct zl_machine {
     int (*finished)(zl_machine *m, int32_t state);               /* 1 or 0, or ZL_BUDGET where it cannot be said                 */
     int32_t (*alike)(zl_machine *m, int32_t state); /* may be NULL: the state that every character from space on but " and \ leads to, if the
                                                      * machine knows that all do; ZL_UNKNOWN if it does not, ZL_BUDGET */
+    void (*fresh)(zl_machine *m, int32_t state, int32_t *row); /* may be NULL: of a state that is stepped from for the first time ZL_DEAD for
+                                                                * each byte of which that is known beforehand, byte 0 among them, and
+                                                                * ZL_UNKNOWN for the others; a machine of 256 classes                 */
     void (*release)(zl_machine *m); /* frees what the machine has beside this struct, not the struct                              */
     int32_t start;                  /* the state before the first byte; set by the machine's maker after init                    */
     int32_t n_states;               /* states 0..n_states-1 exist; the machine counts them up                                     */
@@ -40,8 +43,10 @@ struct zl_machine {
     int over;                       /* ZL_OVER_*, when a step gave ZL_BUDGET                                                      */
     /* the rest is grammar_machine.c's own */
     int32_t *next;                  /* [room][n_classes]                                                                          */
-    int32_t *uniform;               /* [uniform_room][ZL_N_UNIFORM] grammar_mask.c: where all characters of a class lead to       */
+    int32_t *uniform;               /* [uniform_room][ZL_N_UNIFORM] grammar_mask.c: where all characters of a class lead to, and for each class
+                                     * whether a text of its characters is never refused                                       */
     int32_t room, uniform_room;
+    int tired[ZL_N_CLASSES];        /* how often that could not be said for a class                                              */
 };
 
 void zl_machine_init(zl_machine *m, int32_t (*step)(zl_machine *, int32_t, uint8_t), int (*finished)(zl_machine *, int32_t),

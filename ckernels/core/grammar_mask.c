@@ -11,7 +11,7 @@
  *
  * A state from which every character of a class leads back to the same state (within a string, say) allows all tokens of the group at once:
  * the group's bits are copied, and only the tries of later groups are walked. Such states are found by trying, not by knowing the grammar, unless the machine says so by itself (zl_machine.alike).
- * Near ones work alike. Where a character of the class leads on to another such state, and so on (a string that may have so many characters
+ * Near ones work alike. Where no text of the class is refused, whatever states it leads to, all tokens of the group are allowed. Where a character of the class leads on to another such state, and so on (a string that may have so many characters
  * more), the tokens of so many characters are allowed. Where most bytes lead to such a state and a few elsewhere (names, of which some are
  * known), the group's bits are copied, and only what leads elsewhere is walked, taking bits away.
  *
@@ -35,16 +35,27 @@
 enum { LOWER, NAME, ASCII, TEXT, REST, TAILS, N_GROUPS };
 enum { FEW_NODES = 64 }; /* below so many nodes a subtree is walked without asking whether all of it is allowed */
 
+enum { MANY_CHILDREN = 8, LISTED_DEPTH = 4 }; /* nodes of more children, no deeper, have a list of them */
+
 typedef struct {
     int32_t end, first;
     uint16_t depth;
     uint8_t byte;
     uint8_t whole; /* whether a character ends here: only then may what follows be one of a class */
+    int32_t list;  /* of its children in `children`, or -1 */
 } node;
+
+/* A child, by its byte: siblings lie far apart among the nodes, and most are refused by a look at their bytes. The first of a list says in
+ * `node` how many follow. */
+typedef struct {
+    int32_t node;
+    uint8_t byte;
+} child;
 
 typedef struct {
     int32_t n_nodes, n_ids;
     node *nodes;       /* [n_nodes + 1] */
+    child *children;
     int32_t *ids;      /* [n_ids] */
     uint32_t *bits;    /* [ZL_LONGEST_RUN + 1][n_words] tokens of the group of so many characters at most; NULL for REST and empty groups */
     int longest;       /* characters of the longest token of the group */
@@ -124,6 +135,31 @@ static int32_t common(const token *a, const token *b) {
     return i;
 }
 
+/* Lists of children. -1: no memory. */
+static int list_children(group *g) {
+    int32_t n = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        n = 0;
+        for (int32_t i = 0; i < g->n_nodes; i++) {
+            node *v = &g->nodes[i];
+            v->list = -1;
+            int32_t k = 0;
+            if (v->depth >= LISTED_DEPTH) continue;
+            for (int32_t j = i + 1; j < v->end; j = g->nodes[j].end) k++;
+            if (k <= MANY_CHILDREN) continue;
+            if (pass) {
+                v->list = n;
+                g->children[n] = (child){.node = k};
+                int32_t at = n;
+                for (int32_t j = i + 1; j < v->end; j = g->nodes[j].end) g->children[++at] = (child){j, g->nodes[j].byte};
+            }
+            n += k + 1;
+        }
+        if (!pass && n && !(g->children = calloc((size_t)n, sizeof *g->children))) return -1;
+    }
+    return 0;
+}
+
 /* The trie of n sorted tokens of a group. -1: no memory. */
 static int build(group *g, const token *tokens, int32_t n, int64_t n_words, int64_t deepest) {
     int64_t n_nodes = 0;
@@ -168,6 +204,7 @@ static int build(group *g, const token *tokens, int32_t n, int64_t n_words, int6
         g->root[g->n_roots++] = i;
     }
     free(open);
+    if (list_children(g)) return -1;
     for (int64_t i = n_words; with_bits && i < (ZL_LONGEST_RUN + 1) * n_words; i++) g->bits[i] |= g->bits[i - n_words];
     return 0;
 }
@@ -176,6 +213,7 @@ void zl_vocabulary_free(zl_vocabulary *v) {
     if (!v) return;
     for (int g = 0; g < N_GROUPS; g++) {
         free(v->groups[g].nodes);
+        free(v->groups[g].children);
         free(v->groups[g].ids);
         free(v->groups[g].bits);
     }
@@ -272,21 +310,86 @@ static int32_t uniform_new(zl_machine *m, int32_t state, int class) {
     return to;
 }
 
-static int32_t uniform(zl_machine *m, int32_t state, int class) {
+/* Cell i of what is kept of a state; NULL: budget. */
+static int32_t *kept(zl_machine *m, int32_t state, int i) {
     if (state >= m->uniform_room) {
         int64_t row = ZL_N_UNIFORM * (int64_t)sizeof *m->uniform, had = m->uniform_room * row;
-        if (zl_machine_grow(m, &m->uniform, &had, (m->n_states > state ? m->n_states : state + 1) * row)) return ZL_BUDGET;
+        if (zl_machine_grow(m, &m->uniform, &had, (m->n_states > state ? m->n_states : state + 1) * row)) return NULL;
         int64_t room = had / row;
         m->bytes -= had - room * row;
         for (int64_t i = m->uniform_room * ZL_N_UNIFORM; i < room * ZL_N_UNIFORM; i++) m->uniform[i] = ZL_UNKNOWN;
         m->uniform_room = (int32_t)room;
     }
-    int32_t to = m->uniform[(int64_t)state * ZL_N_UNIFORM + class];
+    return m->uniform + (int64_t)state * ZL_N_UNIFORM + i;
+}
+
+static int32_t uniform(zl_machine *m, int32_t state, int class) {
+    const int32_t *cell = kept(m, state, class);
+    if (!cell) return ZL_BUDGET;
+    int32_t to = *cell;
     if (to != ZL_UNKNOWN) return to;
     if (m->alike) to = m->alike(m, state);
     if (to == ZL_UNKNOWN) to = uniform_new(m, state, class);
-    if (to != ZL_BUDGET) m->uniform[(int64_t)state * ZL_N_UNIFORM + class] = to;
+    if (to != ZL_BUDGET) *kept(m, state, class) = to;
     return to;
+}
+
+/* Places that texts of a class come to: a state, and a row of `utf8`; `far` characters from where they began. */
+enum { LOOKED = 256, TIRED = 4, SLOTS = 1024 };
+typedef struct {
+    int32_t state;
+    int16_t row, far;
+} looked;
+
+/* One more place, if it is new. 0: too many. */
+static int look(looked *list, int *n, int16_t *slots, looked at) {
+    uint32_t slot = ((uint32_t)at.state * 8u + (uint32_t)at.row) * 2654435761u >> 22;
+    for (; slots[slot]; slot = (slot + 1) % SLOTS)
+        if (list[slots[slot] - 1].state == at.state && list[slots[slot] - 1].row == at.row) return 1;
+    if (*n == LOOKED) return 0;
+    list[*n] = at;
+    slots[slot] = (int16_t)++*n;
+    return 1;
+}
+
+/* Whether no text of the class's characters, `most` of them, is refused after `state`; -1 budget. What they lead to is followed as far as it
+ * is few states: within a name of which it matters what it has come to, or in a text in which something must yet be found. 0 also where it
+ * cannot be said. */
+static int closed(zl_machine *m, int32_t state, int class, int most) {
+    const int32_t *cell = kept(m, state, ZL_N_CLASSES + class);
+    if (!cell) return -1;
+    if (*cell != ZL_UNKNOWN) return *cell;
+    if (m->tired[class] >= TIRED) return 0;
+    looked list[LOOKED];
+    int16_t slots[SLOTS] = {0};
+    int n = 0, all = look(list, &n, slots, (looked){.state = state}), cut = 0;
+    for (int i = 0; i < n && all; i++) {
+        looked at = list[i];
+        if (at.far >= most) {
+            cut = 1; /* they were not followed to their end: nothing is said of the other states */
+            continue;
+        }
+        for (int b = ' '; b < 0x7f && all && !at.row; b++) {
+            if (class_of((uint8_t)b) > class) continue;
+            int32_t next = zl_machine_step(m, at.state, (uint8_t)b);
+            if (next == ZL_BUDGET) return -1;
+            all = next != ZL_DEAD && look(list, &n, slots, (looked){.state = next, .far = (int16_t)(at.far + 1)});
+            m->tired[class] += next != ZL_DEAD && !all;
+        }
+        for (const utf8_edge *e = utf8[at.row]; class == TEXT && e->high && all; e++)
+            for (int b = e->low; b <= e->high && all; b++) {
+                int32_t next = zl_machine_step(m, at.state, (uint8_t)b);
+                if (next == ZL_BUDGET) return -1;
+                all = next != ZL_DEAD && look(list, &n, slots, (looked){next, e->then, (int16_t)(at.far + !at.row)});
+                m->tired[class] += next != ZL_DEAD && !all;
+            }
+    }
+    for (int i = 0; i < (all && !cut ? n : 1); i++) {
+        int32_t *to = list[i].row ? NULL : kept(m, list[i].state, ZL_N_CLASSES + class);
+        if (!list[i].row && !to) return -1;
+        if (to) *to = all;
+    }
+    return all;
 }
 
 /* How many characters of the class may follow one another, whichever they are, `most` at most; then another state than at the last may not
@@ -347,6 +450,7 @@ static int walk(zl_machine *m, const group *g, int class, int32_t i, int32_t end
             i = v->end;
             continue;
         }
+        path[v->depth + 1] = next;
         if (most == ZL_DEAD) {
             if (class < REST && v->whole && v->end - i > FEW_NODES) {
                 int32_t to = uniform(m, next, class);
@@ -358,8 +462,17 @@ static int walk(zl_machine *m, const group *g, int class, int32_t i, int32_t end
                 }
             }
             set(mask, g->ids, v->first, v[1].first);
+            if (v->list >= 0) { /* no deeper within one another than LISTED_DEPTH */
+                const child *c = g->children + v->list;
+                for (int32_t k = c->node; k > 0; k--) {
+                    int32_t to = zl_machine_step(m, next, (++c)->byte);
+                    if (to == ZL_BUDGET) return to;
+                    if (to != ZL_DEAD && walk(m, g, class, c->node, g->nodes[c->node].end, most, mask, path)) return ZL_BUDGET;
+                }
+                i = v->end;
+                continue;
+            }
         }
-        path[v->depth + 1] = next;
         i++;
     }
     return 0;
@@ -374,6 +487,11 @@ static int walk_group(zl_machine *m, const group *g, int class, int64_t n_words,
     if (class < REST) {
         int run = run_of(m, state, class, g->longest);
         if (run < 0) return ZL_BUDGET;
+        if (run == 0) {
+            int all = closed(m, state, class, g->longest);
+            if (all < 0) return ZL_BUDGET;
+            run = all ? g->longest : 0;
+        }
         if (run > 0) {
             add_bits(mask, g->bits + run * n_words, n_words);
             return 0;

@@ -73,8 +73,7 @@ int zl_schema_refuse(zl_schema *s) {
     return -1;
 }
 
-/* The row of a place, asked for if it is new; NULL with `over` set. Valid until the next is asked for. */
-static const int32_t *row_at(zl_schema *s, int32_t place) {
+const int32_t *zl_schema_row_at(zl_schema *s, int32_t place) {
     zl_machine *m = &s->base;
     if (place >= s->n_places) {
         if (zl_machine_grow(m, &s->row_of, &s->row_of_bytes, ((int64_t)place + 1) * (int64_t)sizeof *s->row_of)) return NULL;
@@ -126,7 +125,7 @@ static int32_t place_after(zl_schema *s, int32_t frame, int32_t result) {
 /* What a byte does at a place; see json_schema.h. */
 static int32_t act(zl_schema *s, int32_t place, uint8_t byte, int *kind) {
     if (place & OWN) return zl_schema_act(s, place, byte, kind);
-    const int32_t *row = row_at(s, place);
+    const int32_t *row = zl_schema_row_at(s, place);
     if (!row) return ZL_BUDGET;
     *kind = row[byte] & 3;
     return row[byte] == NONE ? NONE : row[byte] >> 2;
@@ -172,7 +171,7 @@ static int finished(zl_machine *m, int32_t state) {
     if (stack < 0) return place == s->last;
     if (s->stacks.pairs[2 * (int64_t)stack + 1] >= 0) return 0;
     if (place & OWN) return 0; /* only numbers end without a byte of their own */
-    const int32_t *row = row_at(s, place);
+    const int32_t *row = zl_schema_row_at(s, place);
     if (!row) return ZL_BUDGET;
     if (row[256] < 0) return 0;
     int32_t after = place_after(s, s->stacks.pairs[2 * (int64_t)stack], row[256]);
@@ -199,6 +198,33 @@ void zl_schema_release(zl_machine *m) {
     free(s->rows);
 }
 
+zl_schema *zl_schema_of(zl_machine *m) { return m && m->release == zl_schema_release ? (zl_schema *)(void *)m : NULL; }
+
+int zl_json_schema_automaton(zl_machine *m, const zl_json_automaton *given, int32_t *number) {
+    zl_schema *s = zl_schema_of(m);
+    if (!s || !given || !number || !given->class_of || !given->next || !given->shortest)
+        return zl_fail(ZL_E_ARG, "json_schema: a null pointer, or another machine");
+    if (given->n_states < 1 || given->n_states > 1 << 24 || given->n_classes < 1 || given->n_classes > 256)
+        return zl_fail(ZL_E_SHAPE, "json_schema: an automaton of %d states and %d classes", given->n_states, given->n_classes);
+    for (int b = 0; b < 256; b++)
+        if (given->class_of[b] >= given->n_classes) return zl_fail(ZL_E_BOUNDS, "json_schema: byte %d is of class %d", b, given->class_of[b]);
+    const int64_t cells = (int64_t)given->n_states * given->n_classes;
+    for (int64_t i = 0; i < cells; i++)
+        if (given->next[i] < NONE || given->next[i] >= given->n_states)
+            return zl_fail(ZL_E_BOUNDS, "json_schema: an automaton of %d states leads to %d", given->n_states, given->next[i]);
+    for (int32_t i = 0; i < given->n_states; i++)
+        if (given->shortest[i] < 0) return zl_fail(ZL_E_BOUNDS, "json_schema: %d characters", given->shortest[i]);
+    if (zl_machine_grow(m, &s->automata, &s->automata_bytes, (s->n_automata + 1) * (int64_t)sizeof *s->automata)) return zl_machine_fail(m);
+    zl_text_automaton made = {.n_states = given->n_states, .n_classes = given->n_classes};
+    if (zl_machine_grow(m, &made.next, &made.bytes, (cells + given->n_states) * (int64_t)sizeof *made.next)) return zl_machine_fail(m);
+    memcpy(made.class_of, given->class_of, sizeof made.class_of);
+    memcpy(made.next, given->next, (size_t)cells * sizeof *made.next);
+    memcpy(made.next + cells, given->shortest, (size_t)given->n_states * sizeof *made.next);
+    *number = s->n_automata;
+    s->automata[s->n_automata++] = made;
+    return ZL_OK;
+}
+
 int zl_json_schema_new(const zl_json_schema *ask, zl_machine **out) {
     if (!ask || !out || !ask->row || !ask->after) return zl_fail(ZL_E_ARG, "json_schema: a null pointer");
     if (ask->root >= 0 && !ask->say) return zl_fail(ZL_E_ARG, "json_schema: a null pointer");
@@ -207,6 +233,8 @@ int zl_json_schema_new(const zl_json_schema *ask, zl_machine **out) {
     if (!s) return zl_fail(ZL_E_MEMORY, "json_schema: %zu bytes", sizeof *s);
     zl_machine_init(&s->base, step, finished, zl_schema_release, NULL, 256);
     s->base.alike = alike;
+    s->base.fresh = zl_schema_fresh;
+    zl_schema_rows(s);
     s->ask = *ask;
     s->last = ask->root < 0 ? ask->last : zl_schema_document(s, 1);
     int32_t first = ask->root < 0 ? ask->first : zl_schema_document(s, 0);

@@ -14,7 +14,7 @@
  * An own place is (subject, phase); its number is OWN plus the index of that pair. Phases of a string, whose subject is a listener (text, how
  * far): how far is a node of the text's list, or OUT of it, where any text is alike; or without a list how many characters there were.
  *
- * (LEFT - a listener of Python's, where what is not in the list is asked about).
+ * (LEFT - a listener of Python's or a state of an automaton, where what is not in the list is one's to say; without a list that number itself).
  *
  *      BETWEEN  characters   UTF8 + s  in the middle of one   ESCAPE \   DIGITS \u and n digits   PAIR after \ud83d   PAIR_ESCAPE   PAIR_DIGITS
  *
@@ -24,11 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    BETWEEN, UTF8, ESCAPE = UTF8 + 7, DIGITS, PAIR, PAIR_ESCAPE, PAIR_DIGITS, LITERAL, OBJECT_FIRST, OBJECT_NAME, OBJECT_NAMED, OBJECT_COLON,
-    OBJECT_VALUE, OBJECT_WAITS, OBJECT_COMMA, ARRAY_FIRST, ARRAY_ITEM, ARRAY_WAITS, ARRAY_COMMA, DOCUMENT, DOCUMENT_WAITS, DOCUMENT_LAST
-};
-enum { KIND_BITS = 5, OUT = -1, LEFT = -2, ALIKE = 257, CLOSE = 256, LISTENED = 258 };
 enum { AT_NULL, AT_TRUE, AT_FALSE, AT_NUMBER, AT_STRING = AT_NUMBER + 11, AT_ARRAY, AT_OBJECT, PLAN = ZL_SAY_MOST_OF_PLAN };
 
 /* ---- what is asked, once ------------------------------------------------------------------------------------------------------- */
@@ -81,6 +76,34 @@ static int below(const zl_schema *s, const zl_text *t, int32_t node) {
     return before[l->nodes[node].last] > before[l->nodes[node].first];
 }
 
+/* What is asked about is a number: a listener of Python's, or, where an automaton knows, its state with how many characters there were, as far
+ * as that matters: state + n_states * characters. Where a byte leads from it; NONE; ZL_BUDGET. */
+static int32_t asked_step(zl_schema *s, const zl_text *t, int32_t asked, uint8_t byte) {
+    if (t->automaton < 0) {
+        const int32_t *row = heard(s, asked);
+        return row ? row[byte] : ZL_BUDGET;
+    }
+    const zl_text_automaton *a = &s->automata[t->automaton];
+    int32_t count = asked / a->n_states, to = a->next[(int64_t)(asked % a->n_states) * a->n_classes + a->class_of[byte]];
+    if (to < 0 || t->most < 0) return to;
+    if ((byte & 0xc0) != 0x80) count++;
+    return count + a->next[(int64_t)a->n_states * a->n_classes + to] > t->most ? NONE : to + a->n_states * count;
+}
+
+/* The result of a text that ends there. */
+static int32_t asked_end(zl_schema *s, const zl_text *t, int32_t asked) {
+    if (t->automaton >= 0) return t->ends[asked % s->automata[t->automaton].n_states];
+    const int32_t *row = heard(s, asked);
+    return row ? row[CLOSE] : ZL_BUDGET;
+}
+
+/* Where any character leads from there; NONE: they are not known to be alike. */
+static int32_t asked_alike(zl_schema *s, const zl_text *t, int32_t asked) {
+    if (t->automaton >= 0) return NONE;
+    const int32_t *row = heard(s, asked);
+    return row ? row[ALIKE] : ZL_BUDGET;
+}
+
 /* The listener of a text that is asked about: itself, or, where there is a list, of what is not in it. -1 for none, ZL_BUDGET. Of a node of the
  * list it is where the bytes down to the node lead, and is kept. */
 static int32_t asked_at(zl_schema *s, int32_t text, int32_t far) {
@@ -95,9 +118,8 @@ static int32_t asked_at(zl_schema *s, int32_t text, int32_t far) {
     while (at != far && l >= 0) {
         int32_t to = at + 1;
         while (nodes[to].end <= far) to = nodes[to].end;
-        const int32_t *row = heard(s, l);
-        if (!row) return ZL_BUDGET;
-        l = row[nodes[to].byte];
+        l = asked_step(s, t, l, nodes[to].byte);
+        if (l == ZL_BUDGET) return l;
         at = to;
     }
     return kept[far] = l;
@@ -110,11 +132,7 @@ static int32_t feed(zl_schema *s, int32_t l, uint8_t byte) {
     if (t->list == ZL_TEXT_FREE) return NONE; /* as many characters as may come */
     int32_t asked = asked_at(s, text, far), after = NONE, to = OUT;
     if (asked == ZL_BUDGET) return asked;
-    if (asked >= 0) {
-        const int32_t *row = heard(s, asked);
-        if (!row) return ZL_BUDGET;
-        after = row[byte];
-    }
+    if (asked >= 0 && (after = asked_step(s, t, asked, byte)) == ZL_BUDGET) return after;
     if (far >= 0 && t->list >= 0) {
         const zl_text_node *nodes = s->lists[t->list].nodes;
         int32_t end = nodes[far].end;
@@ -131,9 +149,8 @@ static int32_t any_character(zl_schema *s, int32_t l) {
     int32_t text = s->listeners.pairs[2 * (int64_t)l], far = s->listeners.pairs[2 * (int64_t)l + 1];
     const zl_text *t = &s->texts[text];
     if (t->list == ZL_TEXT_ASKED || far <= LEFT) {
-        const int32_t *row = heard(s, asked_at(s, text, far));
-        if (!row) return ZL_BUDGET;
-        return row[ALIKE] < 0 ? NONE : listener(s, text, t->list == ZL_TEXT_ASKED ? row[ALIKE] : LEFT - row[ALIKE]);
+        int32_t to = asked_alike(s, t, asked_at(s, text, far));
+        return to < 0 ? to : listener(s, text, t->list == ZL_TEXT_ASKED ? to : LEFT - to);
     }
     if (t->list >= 0) return far == OUT ? l : NONE;
     if (t->most >= 0 && far >= t->most) return NONE;
@@ -147,9 +164,7 @@ static int32_t close_text(zl_schema *s, int32_t l) {
     if (t->list == ZL_TEXT_FREE) return far >= t->least ? t->other : NONE;
     if (t->list >= 0 && far >= 0 && s->lists[t->list].nodes[far].exact >= 0) return t->results[s->lists[t->list].nodes[far].exact];
     int32_t asked = asked_at(s, text, far);
-    if (asked < 0) return asked == ZL_BUDGET ? asked : t->other;
-    const int32_t *row = heard(s, asked);
-    return row ? row[CLOSE] : ZL_BUDGET;
+    return asked < 0 ? (asked == ZL_BUDGET ? asked : t->other) : asked_end(s, t, asked);
 }
 
 static int32_t say(zl_schema *s, int32_t l, uint8_t byte) {
@@ -157,7 +172,6 @@ static int32_t say(zl_schema *s, int32_t l, uint8_t byte) {
     return alike == NONE ? feed(s, l, byte) : alike;
 }
 
-static const char ESCAPES[] = "\"\\/bfnrt";
 static const uint8_t MEANT[] = {'"', '\\', '/', 8, 12, 10, 13, 9};
 
 /* Whether a control character whose four digits begin with these n may follow. */
@@ -176,7 +190,7 @@ static int escapable(zl_schema *s, int32_t l) {
     return found == ZL_BUDGET ? ZL_BUDGET : found != NONE;
 }
 
-static int hex(uint8_t b) {
+int zl_schema_hex(uint8_t b) {
     if (b >= '0' && b <= '9') return b - '0';
     b |= 32;
     return b >= 'a' && b <= 'f' ? b - 'a' + 10 : -1;
@@ -199,7 +213,7 @@ static int32_t at(zl_schema *s, int32_t l, int32_t phase) { return l < 0 ? l : o
 
 /* A byte of \uXXXX, of which there were n digits. Where characters are alike, digits are told apart as far as halves of pairs go. */
 static int32_t digit(zl_schema *s, int32_t l, int32_t n, int32_t value, uint8_t byte) {
-    int d = hex(byte);
+    int d = zl_schema_hex(byte);
     if (d < 0) return NONE;
     int32_t alike = any_character(s, l);
     if (alike == ZL_BUDGET) return alike;
@@ -221,7 +235,7 @@ static int32_t digit(zl_schema *s, int32_t l, int32_t n, int32_t value, uint8_t 
 
 /* And of the second half of a pair: dc00 to dfff. */
 static int32_t second(zl_schema *s, int32_t l, int32_t n, uint8_t byte) {
-    int d = hex(byte);
+    int d = zl_schema_hex(byte);
     if (d < 0 || (n == 0 && d != 0xd) || (n == 1 && d < 0xc)) return NONE;
     return n == 3 ? at(s, any_character(s, l), BETWEEN) : at(s, l, PAIR_DIGITS | (n + 1) << KIND_BITS);
 }
@@ -258,8 +272,6 @@ static int32_t in_string(zl_schema *s, int32_t l, int32_t phase, uint8_t byte, i
 }
 
 /* ---- values, objects, arrays --------------------------------------------------------------------------------------------------- */
-
-static const char *const WORDS[] = {"null", "true", "false"};
 
 static int32_t push(zl_schema *s, int32_t child, int32_t frame, int *kind) {
     int fresh;
@@ -363,8 +375,6 @@ int32_t zl_schema_document(zl_schema *s, int after) { return own(s, after ? 0 : 
 
 /* ---- what Python tells -------------------------------------------------------------------------------------------------------- */
 
-static zl_schema *schema_of(zl_machine *m) { return m && m->release == zl_schema_release ? (zl_schema *)(void *)m : NULL; }
-
 static int32_t shared(const uint8_t *a, int64_t n, const uint8_t *b, int64_t k) {
     int32_t i = 0;
     while (i < n && i < k && a[i] == b[i]) i++;
@@ -372,7 +382,7 @@ static int32_t shared(const uint8_t *a, int64_t n, const uint8_t *b, int64_t k) 
 }
 
 int zl_json_schema_list(zl_machine *m, const uint8_t *data, const int64_t *offsets, int64_t n, int32_t *list) {
-    zl_schema *s = schema_of(m);
+    zl_schema *s = zl_schema_of(m);
     if (!s || !list || !offsets || (offsets[n > 0 ? n : 0] && !data)) return zl_fail(ZL_E_ARG, "json_schema: a null pointer, or another machine");
     if (n < 1 || n > 1 << 24 || offsets[0] != 0) return zl_fail(ZL_E_SHAPE, "json_schema: a list of %lld texts", (long long)n);
     int64_t n_nodes = 1;
@@ -417,17 +427,31 @@ int zl_json_schema_list(zl_machine *m, const uint8_t *data, const int64_t *offse
 }
 
 int zl_json_schema_text(zl_machine *m, const zl_json_text *text, int32_t *place) {
-    zl_schema *s = schema_of(m);
+    zl_schema *s = zl_schema_of(m);
     if (!s || !text || !place || (text->list >= 0 && !text->results)) return zl_fail(ZL_E_ARG, "json_schema: a null pointer, or another machine");
     if (text->list < ZL_TEXT_ASKED || text->list >= s->n_lists || text->other < NONE || text->least < 0 || text->most < NONE || text->first < NONE)
         return zl_fail(ZL_E_BOUNDS, "json_schema: list %d of %d, %d to %d characters, result %d, listener %d", text->list, s->n_lists, text->least,
                        text->most, text->other, text->first);
+    int32_t n_states = text->automaton >= 0 && text->automaton < s->n_automata ? s->automata[text->automaton].n_states : 0;
+    if (text->automaton < NONE || text->automaton >= s->n_automata ||
+        (text->automaton >= 0 && (text->list == ZL_TEXT_FREE || text->first != 0 || !text->ends || text->most >= (1 << 28) / n_states - 1)))
+        return zl_fail(ZL_E_BOUNDS, "json_schema: automaton %d of %d, list %d, listener %d, %d characters", text->automaton, s->n_automata,
+                       text->list, text->first, text->most);
     if (zl_machine_grow(m, &s->texts, &s->texts_bytes, (s->n_texts + 1) * (int64_t)sizeof *s->texts)) return zl_machine_fail(m);
-    zl_text made = {.list = text->list, .least = text->least, .most = text->most, .other = text->other, .first = text->first};
+    zl_text made = {.list = text->list, .least = text->least, .most = text->most, .other = text->other, .first = text->first,
+                    .automaton = text->automaton};
+    if (n_states) {
+        if (zl_machine_grow(m, &made.ends, &made.ends_bytes, n_states * (int64_t)sizeof *made.ends)) return zl_machine_fail(m);
+        memcpy(made.ends, text->ends, (size_t)n_states * sizeof *made.ends);
+    }
     if (text->list >= 0) {
         int32_t n = s->lists[text->list].n, n_nodes = s->lists[text->list].n_nodes;
         int64_t room = 2 * (int64_t)n + 1 + (text->first < 0 ? 0 : n_nodes);
-        if (zl_machine_grow(m, &made.results, &made.bytes, room * (int64_t)sizeof *made.results)) return zl_machine_fail(m);
+        if (zl_machine_grow(m, &made.results, &made.bytes, room * (int64_t)sizeof *made.results)) {
+            m->bytes -= made.ends_bytes;
+            free(made.ends);
+            return zl_machine_fail(m);
+        }
         for (int32_t i = 0; text->first >= 0 && i < n_nodes; i++) made.results[2 * (int64_t)n + 1 + i] = ZL_UNKNOWN;
         int32_t *before = made.results + n;
         before[0] = 0;
@@ -447,7 +471,9 @@ static void release_rows(zl_asked_rows *t) { free(t->rows); }
 
 void zl_schema_release_places(zl_schema *s) {
     for (int32_t i = 0; i < s->n_lists; i++) free(s->lists[i].nodes);
-    for (int32_t i = 0; i < s->n_texts; i++) free(s->texts[i].results);
+    for (int32_t i = 0; i < s->n_texts; i++) free(s->texts[i].results), free(s->texts[i].ends);
+    for (int32_t i = 0; i < s->n_automata; i++) free(s->automata[i].next);
+    free(s->automata);
     free(s->lists);
     free(s->texts);
     release_rows(&s->objects);

@@ -246,13 +246,23 @@ enum {
 };
 /* Texts, sorted, no two alike, of which strings may be: text i is data[offsets[i] .. offsets[i + 1]). */
 int zl_json_schema_list(zl_machine *m, const uint8_t *data, const int64_t *offsets, int64_t n, int32_t *list);
+/* An automaton of texts in UTF-8, copied: state 0 is the first, and from every state an end can be reached. */
+typedef struct {
+    int32_t n_states, n_classes; /* up to 256                                                                          */
+    const uint8_t *class_of;     /* [256] bytes that all states treat alike                                            */
+    const int32_t *next;         /* [n_states][n_classes] the state after, -1 for none                                 */
+    const int32_t *shortest;     /* [n_states] how many characters more a text has at least                            */
+} zl_json_automaton;
+int zl_json_schema_automaton(zl_machine *m, const zl_json_automaton *automaton, int32_t *number);
 /* A string, core/json_schema_places.c: -> the place after its first quote. */
 typedef struct {
     int32_t list;           /* texts that are known; ZL_TEXT_FREE: none; ZL_TEXT_ASKED: what each byte leads to is asked (ZL_SAY_LISTENER) */
-    int32_t least, most;    /* ZL_TEXT_FREE: how many characters; most -1: any number                                  */
+    int32_t least, most;    /* ZL_TEXT_FREE: how many characters; most -1: any number; with an automaton the most      */
     int32_t other;          /* the result of a text that is not in the list, -1: may not come                          */
     int32_t first;          /* the first listener; with a list, of a text that is not in it, if `other` is -1; -1: none      */
     const int32_t *results; /* [n] the result of each text of the list, -1: may not come                              */
+    int32_t automaton;      /* which knows what else would be asked, and then `first` is 0; -1: none                    */
+    const int32_t *ends;    /* [n_states] the result of a text that ends in each of its states, -1: none does           */
 } zl_json_text;
 int zl_json_schema_text(zl_machine *m, const zl_json_text *text, int32_t *place);
 

@@ -33,7 +33,7 @@ static struct {
 static int32_t name_place(int seen) {
     int32_t results[N_NAMES];
     for (int i = 0; i < N_NAMES; i++) results[i] = seen >> i & 1 ? -1 : i;
-    zl_json_text text = {.list = told.list, .other = -1, .first = -1, .results = results};
+    zl_json_text text = {.list = told.list, .other = -1, .first = -1, .results = results, .automaton = -1};
     if (told.names[seen] < 0 && zl_json_schema_text(told.m, &text, &told.names[seen])) return -2; /* no memory */
     return told.names[seen];
 }
@@ -45,13 +45,13 @@ static int told_say(void *who, int32_t what, int32_t a, int32_t b, int32_t c, in
     if (what == told.refuse) return 1;
     if (what == ZL_SAY_PLAN) {
         for (int i = 0; i < ZL_SAY_MOST_OF_PLAN; i++) out[i] = -1;
-        zl_json_text length = {.list = ZL_TEXT_FREE, .least = 1, .most = 2, .other = 9, .first = -1};
-        zl_json_text heard = {.list = ZL_TEXT_ASKED, .other = -1, .first = 0};
+        zl_json_text length = {.list = ZL_TEXT_FREE, .least = 1, .most = 2, .other = 9, .first = -1, .automaton = -1};
+        zl_json_text heard = {.list = ZL_TEXT_ASKED, .other = -1, .first = 0, .automaton = -1};
         if (a == 4) out[16] = 0;
         if (a == CONTROL) out[0] = 3, out[1] = 4;
         if (a == A && zl_json_schema_text(told.m, &length, &out[14])) return 1;
         int32_t three[N_NAMES] = {3, 3, 3, 3}; /* one of the list, or what is listened to */
-        zl_json_text either = {.list = told.second, .other = -1, .first = 0, .results = three};
+        zl_json_text either = {.list = told.second, .other = -1, .first = 0, .results = three, .automaton = -1};
         if (a == CONTROL && zl_json_schema_text(told.m, &either, &out[14])) return 1;
         if (a == AB) out[15] = 0;
         if (a == ACCENT && zl_json_schema_text(told.m, &heard, &out[14])) return 1;
@@ -209,7 +209,7 @@ static void test_lists_refused(void) {
     CHECK(zl_json_schema_list(m, data, back, 2, &list) == ZL_E_BOUNDS && strstr(zl_error(), "text 1 has -1"), "%s", zl_error());
     CHECK(zl_json_schema_list(m, data, same, 2, &list) == ZL_E_ARG && zl_json_schema_list(m, data, down, 2, &list) == ZL_E_ARG, "not ascending");
     CHECK(zl_json_schema_list(m, data + 1, ones, 2, &list) == ZL_E_ARG && strstr(zl_error(), "text 1 is not above"), "%s", zl_error());
-    zl_json_text text = {.list = 2, .other = -1, .first = -1, .results = results}, bad;
+    zl_json_text text = {.list = 2, .other = -1, .first = -1, .results = results, .automaton = -1}, bad;
     CHECK(zl_json_schema_text(m, &text, &place) == ZL_OK && place >= 0, "%d", place);
     CHECK(zl_json_schema_text(NULL, &text, &place) == ZL_E_ARG && zl_json_schema_text(m, NULL, &place) == ZL_E_ARG, "null");
     CHECK(zl_json_schema_text(m, &text, NULL) == ZL_E_ARG, "null");
@@ -232,11 +232,97 @@ static void test_lists_refused(void) {
     zl_machine_free(m);
 }
 
+/* Strings of a+ and one accent anywhere, of `most` characters; beside them, in an array, the list {"ab"}. */
+static struct {
+    zl_machine *m;
+    int32_t most;
+} spelt;
+
+static int spelt_say(void *who, int32_t what, int32_t a, int32_t b, int32_t c, int32_t *out) {
+    (void)who, (void)b, (void)c;
+    static const int32_t next[] = {-1, 1, 2, -1, -1, 1, 2, -1, -1, -1, -1, 1}, shortest[] = {1, 0, 0}, ends[] = {-1, 8, -1}, listed[] = {3};
+    static const int64_t offsets[] = {0, 2};
+    uint8_t class_of[256] = {['a'] = 1, [0xc3] = 2, [0xa9] = 3};
+    zl_json_automaton given = {.n_states = 3, .n_classes = 4, .class_of = class_of, .next = next, .shortest = shortest};
+    zl_json_text text = {.list = ZL_TEXT_ASKED, .most = spelt.most, .other = -1, .first = 0, .ends = ends};
+    if (what == ZL_SAY_ARRAY) out[0] = 1, out[1] = 1;
+    if (what == ZL_SAY_ITEM_END) out[0] = 0;
+    if (what != ZL_SAY_PLAN) return 0;
+    for (int i = 0; i < ZL_SAY_MOST_OF_PLAN; i++) out[i] = -1;
+    if (zl_json_schema_automaton(spelt.m, &given, &text.automaton)) return 1;
+    if (a == 0) out[15] = 0;
+    if (a == 1) {
+        if (zl_json_schema_list(spelt.m, (const uint8_t *)"ab", offsets, 1, &text.list)) return 1;
+        text.results = listed;
+    }
+    return zl_json_schema_text(spelt.m, &text, &out[14]);
+}
+
+/* How much is read of a text after [" or ", and whether it may end there. */
+static int64_t spelt_read(const char *text, int *end) {
+    int64_t n;
+    int32_t at;
+    CHECK(zl_machine_read(spelt.m, spelt.m->start, (const uint8_t *)text, (int64_t)strlen(text), &n, &at) == ZL_OK, "%s", zl_error());
+    *end = spelt.m->finished(spelt.m, at);
+    return n;
+}
+
+static void test_automata(void) {
+    static const struct {
+        int32_t most;
+        const char *text;
+        int64_t n;
+        int end;
+    } cases[] = {{-1, "\"aaaa\"", 6, 1}, {-1, "\"\"", 1, 0}, {-1, "\"ab", 2, 0}, {2, "\"aa\"", 4, 1}, {2, "\"aaa", 3, 0}, {2, "\"a\xc3\xa9\"", 5, 1},
+                 {1, "\"\xc3\xa9\"", 4, 1}, {1, "\"\xc3\"", 2, 0}, {-1, "[\"ab\",\"a\",\"aa\"]", 15, 1}, {-1, "[\"abb", 4, 0}, {-1, "[\"b", 2, 0},
+                 {2, "[\"ab\",\"aaa", 9, 0}, {-1, "[\"\\", 2, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        zl_json_schema ask = {.row = told_row, .after = told_after, .say = spelt_say, .root = 0};
+        spelt.most = cases[i].most;
+        CHECK(zl_json_schema_new(&ask, &spelt.m) == ZL_OK, "%s", zl_error());
+        int end;
+        int64_t n = spelt_read(cases[i].text, &end);
+        CHECK(n == cases[i].n && end == cases[i].end, "%s of %d: %d of %d, end %d", cases[i].text, cases[i].most, (int)n, (int)cases[i].n, end);
+        if (i + 1 < sizeof cases / sizeof *cases) zl_machine_free(spelt.m);
+    }
+    uint8_t class_of[256] = {['a'] = 1};
+    int32_t number, next[] = {-1, 1, -1, 1}, shortest[] = {1, 0}, over[] = {-1, 1, 2, 1}, under[] = {-1, 1, -2, 1}, less[] = {1, -1}, ends[] = {-1, 0}, place;
+    zl_json_automaton good = {.n_states = 2, .n_classes = 2, .class_of = class_of, .next = next, .shortest = shortest}, bad = good;
+    zl_machine *m = spelt.m;
+    CHECK(zl_json_schema_automaton(m, &good, &number) == ZL_OK, "%s", zl_error());
+    CHECK(zl_json_schema_automaton(NULL, &good, &number) == ZL_E_ARG && zl_json_schema_automaton(m, NULL, &number) == ZL_E_ARG, "null");
+    CHECK(zl_json_schema_automaton(m, &good, NULL) == ZL_E_ARG, "null");
+    bad.next = over;
+    CHECK(zl_json_schema_automaton(m, &bad, &number) == ZL_E_BOUNDS && strstr(zl_error(), "leads to 2"), "%s", zl_error());
+    bad.next = under;
+    CHECK(zl_json_schema_automaton(m, &bad, &number) == ZL_E_BOUNDS, "next");
+    bad = good, bad.shortest = less;
+    CHECK(zl_json_schema_automaton(m, &bad, &number) == ZL_E_BOUNDS, "shortest");
+    bad = good, bad.n_classes = 1;
+    CHECK(zl_json_schema_automaton(m, &bad, &number) == ZL_E_BOUNDS, "class");
+    bad = good, bad.n_states = 0;
+    CHECK(zl_json_schema_automaton(m, &bad, &number) == ZL_E_SHAPE, "shape");
+    zl_json_text text = {.list = ZL_TEXT_ASKED, .most = -1, .other = -1, .first = 0, .automaton = number, .ends = ends}, wrong = text;
+    CHECK(zl_json_schema_text(m, &text, &place) == ZL_OK, "%s", zl_error());
+    wrong.automaton = number + 1;
+    CHECK(zl_json_schema_text(m, &wrong, &place) == ZL_E_BOUNDS, "automaton");
+    wrong = text, wrong.ends = NULL;
+    CHECK(zl_json_schema_text(m, &wrong, &place) == ZL_E_BOUNDS, "ends");
+    wrong = text, wrong.first = 1;
+    CHECK(zl_json_schema_text(m, &wrong, &place) == ZL_E_BOUNDS, "first");
+    wrong = text, wrong.most = 1 << 28;
+    CHECK(zl_json_schema_text(m, &wrong, &place) == ZL_E_BOUNDS, "most");
+    wrong = text, wrong.list = ZL_TEXT_FREE;
+    CHECK(zl_json_schema_text(m, &wrong, &place) == ZL_E_BOUNDS, "free");
+    zl_machine_free(m);
+}
+
 int selftest_json_places(zl_ctx *ctx) {
     (void)ctx;
     failures = 0;
     test_told();
     test_told_wrongly();
     test_lists_refused();
+    test_automata();
     return failures;
 }

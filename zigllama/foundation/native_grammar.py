@@ -55,6 +55,7 @@ class NativeMachine:
         check(lib.zl_machine_start(self.pointer, out))
         self.start = int(out[0])
         self._n, self._after, self._flag = ffi.new("int64_t *"), ffi.new("int32_t *"), ffi.new("int *")
+        self._out = ffi.new("uint8_t[]", ROOM)
 
     def read(self, state: int, text: bytes) -> tuple[int, int]:
         """Reads a text: how many bytes of it were read, and the state after them; the next one is refused."""
@@ -86,14 +87,11 @@ class NativeMachine:
 
     def forced(self, state: int, room: int = ROOM) -> tuple[bytes, int]:
         """The bytes, `room` at most, that must follow one after the other, and the state after them."""
-        out = bytearray(room)
         with self.lock:
-            check(
-                lib.zl_machine_forced(
-                    self.pointer, state, ffi.from_buffer("uint8_t[]", out), room, self._n, self._after
-                )
-            )
-            return bytes(out[: self._n[0]]), int(self._after[0])
+            if room > len(self._out):
+                self._out = ffi.new("uint8_t[]", room)
+            check(lib.zl_machine_forced(self.pointer, state, self._out, room, self._n, self._after))
+            return ffi.buffer(self._out)[: self._n[0]], int(self._after[0])
 
     def limit(self, n_bytes: int = 0, work: int = 0) -> tuple[int, int]:
         """Set the most bytes it may keep and the most steps of one call (0: as they are); bytes and states it has."""

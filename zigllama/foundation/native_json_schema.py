@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from .native import check, ffi, lib
 from .native_grammar import NativeMachine
 
 ENTRIES = 257
+I32 = npt.NDArray[np.int32]
 
 
 class Asked(Protocol):
@@ -88,6 +90,16 @@ class JsonSchemaMachine(NativeMachine):
         check(lib.zl_json_schema_list(self.pointer, data, ffi.from_buffer("int64_t[]", offsets), len(texts), out))
         return int(out[0])
 
+    def automaton(self, class_of: bytes, next_: I32, shortest: I32) -> int:
+        """An automaton [state][class] that strings may be of; for `text`. Raises GrammarBudget, InvalidArgument."""
+        record, out = ffi.new("zl_json_automaton *"), ffi.new("int32_t *")
+        record.n_states, record.n_classes = next_.shape
+        keep = [ffi.from_buffer("uint8_t[]", class_of)]
+        keep += [ffi.from_buffer("int32_t[]", np.ascontiguousarray(each, np.int32)) for each in (next_, shortest)]
+        record.class_of, record.next, record.shortest = keep
+        check(lib.zl_json_schema_automaton(self.pointer, record, out))
+        return int(out[0])
+
     def text(
         self,
         list_: int,
@@ -96,13 +108,15 @@ class JsonSchemaMachine(NativeMachine):
         least: int = 0,
         most: int | None = None,
         first: int = -1,
+        automaton: int = -1,
+        ends: list[int] | None = None,
     ) -> int:
         """The place after the first quote of a string; see zl_json_text. Raises GrammarBudget, InvalidArgument."""
         record, out = ffi.new("zl_json_text *"), ffi.new("int32_t *")
         record.list, record.other, record.least, record.most = list_, other, least, -1 if most is None else most
-        record.first = first
-        given = ffi.new("int32_t[]", results or [])
-        record.results = given
+        record.first, record.automaton = first, automaton
+        given, at_states = ffi.new("int32_t[]", results or []), ffi.new("int32_t[]", ends or [])
+        record.results, record.ends = given, at_states
         check(lib.zl_json_schema_text(self.pointer, record, out))
         return int(out[0])
 

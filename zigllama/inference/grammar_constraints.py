@@ -366,15 +366,18 @@ class GrammarConstraint:
     def _run(self, at: Place) -> tuple[int, ...]:
         """The tokens of the forced bytes from here on. What they are depends on this text alone: in the middle of a run
         they are its rest, elsewhere those that the tokenizer gives for it from here on."""
-        return at.run or self._ask(at, self._run_from)[0]
+        if at.run:
+            return at.run
+        known = at.live.kept(self._table).runs.get(at.state)
+        return self._ask(at, self._run_from)[0] if known is None else known
 
     def _run_from(self, live: Live, state: int) -> tuple[int, ...]:
         runs, table = live.kept(self._table).runs, self._table
-        if state in runs:
-            return runs[state]
         text, _ = live.machine.forced(state)
+        if not text:
+            return runs.setdefault(state, ())
         try:
-            ids = self._tokenizer.encode_inside(text.decode()) if text else []
+            ids = self._tokenizer.encode_inside(text.decode())
         except UnicodeDecodeError as error:  # the run ends within a character
             ids = self._tokenizer.encode_inside(text[: error.start].decode())
         out: list[int] = []

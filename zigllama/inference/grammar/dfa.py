@@ -157,14 +157,11 @@ def lazy(e: Any) -> Lazy:
 
 
 def determinise(e: Any, limit: int = MAX_WORK) -> Automaton:
-    """The automaton of a regular expression, whole. An Automaton is itself.
-
-    First over classes of characters, which are few, and made minimal as such; then the bytes of each character.
-    """
+    """The automaton of a regular expression or of its Nfa, whole: first over classes of characters, which are few, and
+    made minimal as such; then the bytes of each character. An Automaton is itself."""
     if isinstance(e, Automaton):
         return e
-    work = Work(limit)
-    nfa = Nfa(e)
+    work, nfa = Work(limit), e if isinstance(e, Nfa) else Nfa(e)
     source = source_of(nfa, work)
     known: dict[Any, int] = {source.initial: 0}
     keys = [source.initial]
@@ -268,12 +265,15 @@ def _useful(ways: list[list[int]], finals: Iterable[int]) -> set[int]:
 
 
 def trim(a: Automaton) -> Automaton:
-    """Without the states that cannot be reached, and those from which the text can never end; in the order of a walk
-    in breadth.
-    """
+    """Without the states that cannot be reached, and those from which the text can never end, in breadth."""
+    return trimmed(a)[1]
+
+
+def trimmed(a: Automaton) -> tuple[list[int], Automaton]:
+    """The same, and of each state that is left which it was."""
     useful = _useful([[to for _, _, to in row] for row in a.edges], a.finals)
     if 0 not in useful:
-        return NOTHING
+        return [0], NOTHING
     number = {0: 0}
     order = [0]
     rows: list[Row] = []
@@ -290,7 +290,7 @@ def trim(a: Automaton) -> Automaton:
             else:
                 kept.append((lo, hi, number[to]))
         rows.append(tuple(kept))
-    return Automaton(tuple(rows), frozenset(number[s] for s in a.finals if s in number))
+    return order, Automaton(tuple(rows), frozenset(number[s] for s in a.finals if s in number))
 
 
 class _Product:

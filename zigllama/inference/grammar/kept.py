@@ -32,14 +32,17 @@ class TokenTable:
     _lock = threading.Lock()
 
     def __init__(self, pieces: Sequence[bytes], ends: frozenset[int]) -> None:
-        self.pieces, self.ends = pieces, ends
+        self.pieces, self.ends = (
+            tuple(pieces),
+            ends,
+        )  # a tuple of bytes is nothing that Python's collector walks through
         offsets = np.zeros(len(pieces) + 1, np.int64)
         np.cumsum([len(p) for p in pieces], out=offsets[1:])
         self._data = np.frombuffer(b"".join(pieces) or b"\0", np.uint8)
         self.vocabulary = NativeVocabulary(self._data, offsets, ends)
         self.longest = int(np.diff(offsets).max(initial=0))
         self._longer: dict[bytes, bool] = {}
-        self._sorted = sorted(p for p in set(pieces) if p)
+        self._sorted = tuple(sorted(p for p in set(pieces) if p))
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> TokenTable:
@@ -82,8 +85,11 @@ class Live:
 
     def kept(self, tokens: TokenTable) -> Kept:
         """What is kept with these tokens."""
-        with self._lock:
-            return self._kept.setdefault(tokens, Kept())
+        found = self._kept.get(tokens)
+        if found is None:
+            with self._lock:
+                found = self._kept.setdefault(tokens, Kept())
+        return found
 
     def mask(self, tokens: TokenTable, state: int) -> tuple[U32, int, int]:
         """Which tokens may follow in a state; see NativeVocabulary.mask. The last ones asked for are kept."""

@@ -7,9 +7,12 @@ all. Not asserted, since they are no regular languages or need tables of Unicode
 
 from __future__ import annotations
 
+import base64
+import zlib
 from functools import lru_cache
 
-from .languages import Language, found_in
+from .languages import Language
+from .whole import Table, Whole
 
 _D4 = "[0-9]{4}"
 _LEAP = "(?:[0-9]{2}(?:0[48]|[13579][26]|[2468][048])|(?:[02468][048]|[13579][26])00)"
@@ -108,7 +111,14 @@ def most_characters(name: str) -> int | None:
     return FORMATS[name][1]
 
 
+def expression(name: str) -> str:
+    """The expression of a whole string of a format, apart from how long it may be."""
+    return f"^(?:{FORMATS[name][0]})$"
+
+
 @lru_cache(maxsize=64)
 def format_language(name: str) -> Language:
-    """The language of a format, apart from how long it may be."""
-    return found_in(f"^(?:{FORMATS[name][0]})$", "", "format")
+    """The language of a format, apart from how long it may be: made by tools/make_format_tables.py."""
+    from .format_tables import TABLES
+
+    return Whole(Table.unpacked(zlib.decompress(base64.b85decode(TABLES[name]))))

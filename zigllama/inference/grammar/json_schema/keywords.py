@@ -87,6 +87,41 @@ def enum_formula(schemas: Book, values: list[Json], kind: str, schema: Schema) -
     return f.any_of(found)
 
 
+def told_apart(branches: list[Formula]) -> bool:
+    """Whether no value can satisfy two of them, as far as is soon seen: they ask for different texts, or for different
+    texts in a property that all require. Then exactly one is any one."""
+    texts: list[dict[str, frozenset[str]]] = []  # of each branch the texts that are asked for, by the property
+    for f in branches:
+        if f is FALSE:
+            continue
+        parts = [part.atom for part in (f.items if f.op == "and" else (f,)) if part.op == "atom"]
+        required = {atom[1] for atom in parts if atom[0] == "has"}
+        found: dict[str, frozenset[str]] = {}
+        for atom in parts:
+            if atom[0] == "texts":
+                found[""] = frozenset(atom[1])
+            for name, schema in atom[1] if atom[0] == "properties" else ():
+                if name in required and (some := constants(schema)) is not None:
+                    found[f"/{name}"] = some
+        texts.append(found)
+    for key, first in texts[0].items() if texts else ():
+        others = [found[key] for found in texts[1:] if key in found]
+        if len(others) == len(texts) - 1 and len(first.union(*others)) == sum(map(len, others), len(first)):
+            return True
+    return False
+
+
+def constants(schema: Schema) -> frozenset[str] | None:
+    """Texts, of which each value of a schema is one, if it says so itself; None: it does not."""
+    value = schema.place.value
+    if not isinstance(value, dict) or "$ref" in value:
+        return None
+    if schema.place.resource.draft >= 6 and isinstance(value.get("const"), str):
+        return frozenset((value["const"],))
+    texts = value.get("enum")
+    return frozenset(texts) if isinstance(texts, list) and all(isinstance(each, str) for each in texts) else None
+
+
 class Reader:
     """Reads one schema object for values of one kind."""
 
@@ -333,7 +368,8 @@ class Reader:
         if "anyOf" in value:
             self.found.append(f.any_of([self.inside(s) for s in self.listed("anyOf")]))
         if "oneOf" in value:
-            self.found.append(f.one_of([self.inside(s) for s in self.listed("oneOf")]))
+            branches = [self.inside(s) for s in self.listed("oneOf")]
+            self.found.append((f.any_of if told_apart(branches) else f.one_of)(branches))
         if "not" in value:
             inner = schemas.below(self.schema, "not")
             self.found.append(f.negation(schemas.compiled(inner, self.kind, False)[0]))

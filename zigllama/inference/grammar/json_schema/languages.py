@@ -18,7 +18,8 @@ from typing import Protocol
 
 from zigllama.errors import EmptyLanguage, GrammarBudget, GrammarError, UnsupportedSchema
 from zigllama.inference.grammar import dfa, regex
-from zigllama.inference.grammar.ir import ANY_CHAR, Repeat
+
+from .whole import Whole, soon
 
 DEAD = -1
 KEPT = 512  # expressions
@@ -71,6 +72,16 @@ class Language(Protocol):
         """Whether the string may end here."""
 
 
+def contains(language: Language, text: bytes) -> bool:
+    """Whether a string is one of a language."""
+    state = 0
+    for byte in text:
+        state = language.step(state, byte)
+        if state == DEAD:
+            return False
+    return language.finished(state)
+
+
 _expressions: OrderedDict[str, Language] = OrderedDict()
 _lock = threading.Lock()
 
@@ -83,7 +94,7 @@ def _expression(source: str) -> Language:
             _expressions.move_to_end(source)
             return found
     try:
-        found = dfa.lazy(regex.expression(source))
+        found = soon(regex.expression(source)) or Texts([])
     except EmptyLanguage:
         found = Texts([])
     with _lock:
@@ -104,9 +115,9 @@ def found_in(source: str, pointer: str, keyword: str) -> Language:
 
 
 @lru_cache(maxsize=1)
-def every_text() -> Language:
+def every_text() -> Whole:
     """All strings: what is UTF-8."""
-    return dfa.lazy(Repeat(ANY_CHAR, 0, None))
+    return Whole(dfa.all_text())
 
 
 class Texts:
@@ -195,12 +206,26 @@ class Both:
         self.members = list(members)
         if not any(wanted for _, wanted in self.members):
             self.members.append((every_text(), True))
+        self.whole = self._as_whole()
         self.start: State = (0,) * len(self.members)
         self._edges: dict[State, list[tuple[int, int, State]]] = {}
         self._lengths: dict[State, int] | None = None
         self._live: dict[State, bool] = {}
         self._searched = False
         self.bounded = least > 0 or most is not None
+
+    def _as_whole(self) -> Whole | None:
+        """The one automaton that says it all but for how many characters there may be at most; None: there is none.
+        Then `least` is part of it."""
+        language = self.members[0][0]
+        if len(self.members) > 1 or not isinstance(language, Whole):
+            return None
+        if self.most is not None and self.most < self.least:
+            return None
+        found = language.at_least(self.least)
+        if found is not None:
+            self.members, self.least = [(found, True)], 0
+        return found
 
     def step(self, state: State, byte: int) -> State | None:
         """The state after a byte; None where no string goes on so. Whether it can be completed: `live`."""
@@ -243,6 +268,8 @@ class Both:
 
     def live(self, state: State, count: int) -> bool:
         """Whether a string can still be completed from here."""
+        if self.whole is not None:
+            return self.most is None or count + self.whole.shortest[state[0]] <= self.most
         if not self.bounded:
             known = self._live.get(state)
             return self._search(state) if known is None else known

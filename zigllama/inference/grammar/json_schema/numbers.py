@@ -56,6 +56,13 @@ def next_phase(phase: str, byte: int) -> str | None:
     return None
 
 
+# of each phase the bytes that may come, and the phases after them
+PHASES = {
+    phase: tuple((b, after) for b in IN_NUMBERS if (after := next_phase(phase, b)) is not None)
+    for phase in ("", "-", "0", "1", ".", ".1", "e", "e+", "e1")
+}
+
+
 def _decimals(value: Decimal) -> int:
     exponent = normal(value).as_tuple().exponent
     assert isinstance(exponent, int)
@@ -232,6 +239,18 @@ class Spellings:
         self._next: dict[tuple[str, int], str | None] = {}
         self._same: dict[Any, str] = {}
         self._ends: dict[str, bool] = {}
+        self._rows: dict[tuple[str, str], tuple[tuple[int, str, str], ...]] = {}
+
+    def row(self, text: str, phase: str) -> tuple[tuple[int, str, str], ...]:
+        """The bytes that may come after a beginning in a phase, and the phases and beginnings after them."""
+        key = text, phase
+        if key not in self._rows:
+            plain = ((b, after, self.step(text, after, b)) for b, after in PHASES[phase] if not after.startswith("e"))
+            row = tuple((b, after, found) for b, after, found in plain if found is not None)
+            if len(self._rows) > MOST_KEPT // len(IN_NUMBERS):
+                self._rows = {}
+            self._rows[key] = row
+        return self._rows[key]
 
     def step(self, text: str, phase: str, byte: int) -> str | None:
         """The beginning after one more byte, which leads to a phase; None where nothing may become of it."""
@@ -341,6 +360,15 @@ class NumberPlan:
         """After one more byte."""
         after = self.goes_on(phase, text, byte)
         return after if after is None or not self.searched or can_end(after, self.plans.ends) else None
+
+    def row(self, phase: str, text: str) -> list[tuple[int, Digits]]:
+        """All bytes that may come, and where each leads: what `at` says of it."""
+        place = self.plans.place
+        if self.free and not self.searched:
+            return [(b, place(Digits, self, after, None)) for b, after in PHASES[phase]]
+        if self.spellings is not None and not self.searched:
+            return [(b, place(Digits, self, after, found)) for b, after, found in self.spellings.row(text, phase)]
+        return [(b, to) for b, _ in PHASES[phase] if (to := self.at(phase, text, b)) is not None]
 
     def goes_on(self, phase: str, text: str, byte: int) -> Digits | None:
         """The same, but for numbers that may come to be one that must not come."""

@@ -15,7 +15,7 @@ from zigllama.errors import GrammarBudget
 from .ends import can_end
 from .formula import Formula, Truth, Way, atoms_of, evaluate
 from .inside import Inside
-from .languages import DEAD, Both, Texts, every_text
+from .languages import Both, Texts, contains, every_text
 from .names import Facts, Key, Name
 from .nodes import NameCover, Schema
 from .outlook import MemberOutlook, differs, outcomes
@@ -246,7 +246,9 @@ class ObjectPlan:
 
     def matches(self, name: str) -> tuple[bool, ...]:
         """Which patterns are found in a known name."""
-        return self.kept(("matches", name), lambda: tuple(_found(language, name) for language in self.languages))
+        return self.kept(
+            ("matches", name), lambda: tuple(contains(language, name.encode()) for language in self.languages)
+        )
 
     def named_so(self, name: str) -> tuple[bool, ...]:
         """Of each "names" atom, whether a known name satisfies its schema."""
@@ -452,12 +454,3 @@ class ObjectPlan:
 
 def _encodable(text: str) -> bool:
     return not any(0xD800 <= ord(c) < 0xE000 for c in text)
-
-
-def _found(language: Any, name: str) -> bool:
-    state = 0
-    for byte in name.encode():
-        state = language.step(state, byte)
-        if state == DEAD:
-            return False
-    return bool(language.finished(state))

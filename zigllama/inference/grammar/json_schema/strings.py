@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 from .ends import can_end
 from .formats import format_language
 from .formula import Formula, Way, atoms_of, evaluate
-from .languages import DEAD, UTF8, Both, Language, Texts, both_of, utf8_step
+from .languages import DEAD, UTF8, Both, Language, Texts, both_of, contains, every_text, utf8_step
 from .prints import FEW, longer
 from .transducer import Action, Go, Pop, Result
+from .whole import Whole, one_of
 
 if TYPE_CHECKING:
     from .plans import Plans, Valued
@@ -25,9 +26,7 @@ ESCAPES = {ord(k): ord(v) for k, v in zip('"\\/bfnrt', '"\\/\b\f\n\r\t', strict=
 HEX = {ord(c): int(c, 16) for c in "0123456789abcdefABCDEF"}
 
 
-CUTS = sorted(
-    {c for edges in UTF8.values() for low, high, _ in edges for c in (low, high + 1)} | {0x22, 0x23, 0x5C, 0x5D}
-)
+CUTS = sorted({c for row in UTF8.values() for low, high, _ in row for c in (low, high + 1)} | {0x22, 0x23, 0x5C, 0x5D})
 ESCAPE_CUTS = sorted({c for b in (*ESCAPES, ord("u")) for c in (b, b + 1)})
 HEX_CUTS = sorted({c for b in HEX for c in (b, b + 1)})
 
@@ -252,7 +251,7 @@ class Acceptor:
                 and (most is None or len(t) <= most)
                 and _encodable(t)
                 and not barred(t.encode())
-                and all(_is_in(language, t.encode()) == wanted for language, wanted in members)
+                and all(contains(language, t.encode()) == wanted for language, wanted in members)
             ]
             members, least, most, self.texts = [(Texts(kept), True)], 0, None, kept
             self.empty = self.empty or not kept
@@ -277,15 +276,6 @@ class Acceptor:
 def _encodable(text: str) -> bool:
     """Whether it is text: not with half of a pair in it, which UTF-8 does not have."""
     return not any(0xD800 <= ord(c) < 0xE000 for c in text)
-
-
-def _is_in(language: Language, text: bytes) -> bool:
-    state = 0
-    for byte in text:
-        state = language.step(state, byte)
-        if state == DEAD:
-            return False
-    return language.finished(state)
 
 
 def language_of(plans: Plans, f: Formula) -> Language:
@@ -345,7 +335,7 @@ class TextPlan:
         return len({text for _, a in self.ways for text in a.texts})
 
     def _one_result(self, text: bytes | None) -> Result | None:
-        """The result of all texts, if it is the same for all and nothing else is asked."""
+        """The result, if it is the same for all texts."""
         if self.valued.fixed is None or any(way.residues for way, _ in self.ways):
             return None
         return Result(self.valued.fixed, ("s", text))
@@ -373,6 +363,18 @@ class TextPlan:
         if result is None or len(self.ways) != 1 or self.nothing is not None or not self.ways[0][1].free:
             return None
         return self.ways[0][1].least, self.ways[0][1].most, result
+
+    def whole(self) -> tuple[Whole, int | None, Result] | None:
+        """The automaton of all strings, the most characters and the result, where one says which may come and each
+        is as good as another."""
+        result = self._one_result(None)
+        if result is None or self.nothing is not None or self.searched:
+            return None
+        if len(self.ways) == 1 and self.ways[0][1].free:
+            return None
+        every = every_text()
+        found = one_of([(every.at_least(a.least) if a.both is None else a.both.whole, a.most) for _, a in self.ways])
+        return None if found is None else (*found, result)
 
     def begin(self) -> Said:
         """Before the first character."""

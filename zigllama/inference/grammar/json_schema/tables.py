@@ -19,12 +19,14 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from zigllama.foundation.native_json_schema import ASKED, FREE, SAY, JsonSchemaMachine
 
 from .arrays import ArrayPlan, Items
+from .languages import Both
 from .names import Key, Name
 from .numbers import IN_NUMBERS, Digits
 from .objects import Members, ObjectPlan
 from .plans import Plan, Plans
 from .strings import Listener, Quoted, TextPlan
-from .transducer import SPACE, Go, Over, Place, Pop, Push
+from .transducer import SPACE, Go, Over, Place, Pop, Push, Result
+from .whole import Whole, labelled
 
 GO, PUSH, POP, OVER = range(4)
 NONE = -1
@@ -73,6 +75,7 @@ class Tables:
         self.root = self.plans.of(plans.root) if plans.writing and plans.spaces < 0 else NONE
         self._texts: dict[Hashable, int] = {}  # places of strings that are alike
         self._lists: dict[Hashable, int] = {}
+        self._automata: dict[Whole, int] = {}
         self._kept: dict[int, tuple[list[int], list[int]]] = {}  # rows of places that others are like
 
     # --- what is said of plans, objects and arrays --------------------------------------------------------------------
@@ -107,9 +110,8 @@ class Tables:
         made = {kind: plan.of_kind(kind) for kind in KINDS if plan.can_be(kind)}
         found = [self._result(made.get(kind)) for kind in ("null", "true", "false")]
         number, string, array, object_ = (made.get(kind) for kind in ("number", "string", "array", "object"))
-        for byte in FIRST_BYTES:
-            place = None if number is None else number.begin(byte)
-            found.append(NONE if place is None else place.number)
+        first = {} if number is None else dict(number.row("", ""))
+        found += [first[byte].number if byte in first else NONE for byte in FIRST_BYTES]
         found.append(NONE if string is None else self._string(machine, string))
         found.append(NONE if array is None else self.arrays.of((array, array.none())))
         found.append(NONE if object_ is None else self.objects.of((object_, object_.none())))
@@ -126,15 +128,22 @@ class Tables:
     # --- strings ------------------------------------------------------------------------------------------------------
 
     def _text(
-        self, machine: JsonSchemaMachine, texts: list[bytes], results: list[int], other: int, first: int = NONE
+        self,
+        machine: JsonSchemaMachine,
+        texts: list[bytes],
+        results: list[int],
+        other: int,
+        first: int = NONE,
+        **automaton: Any,
     ) -> int:
-        """The place of a string that is one of some texts, sorted, or another one (of which `first` listens)."""
+        """The place of a string that is one of some texts, sorted, or another one (of which `first` listens, or an
+        automaton)."""
         listed = tuple(texts)
-        key = listed, tuple(results), other, first
+        key = listed, tuple(results), other, first, automaton.get("automaton"), tuple(automaton.get("ends", ()))
         if key not in self._texts:
             if listed not in self._lists:
                 self._lists[listed] = machine.list_of(texts)
-            self._texts[key] = machine.text(self._lists[listed], results, other, first=first)
+            self._texts[key] = machine.text(self._lists[listed], results, other, first=first, **automaton)
         return self._texts[key]
 
     def _asked(self, machine: JsonSchemaMachine, listener: Any) -> int:
@@ -149,6 +158,9 @@ class Tables:
         if listed is not None:
             texts = sorted(listed)
             return self._text(machine, texts, [self._result(listed[text]) for text in texts], NONE)
+        whole = plan.whole()
+        if whole is not None:
+            return self._whole(machine, *whole)
         lengths = plan.lengths()
         if lengths is None:
             return self._asked(machine, plan.begin())
@@ -156,24 +168,57 @@ class Tables:
         most = None if most is None else min(most, INT_MAX)  # C counts in int32; no text that is written is so long
         return machine.text(FREE, other=self._result(result), least=min(least, INT_MAX), most=most)
 
+    def _whole(self, machine: JsonSchemaMachine, whole: Whole, most: int | None, result: Result) -> int:
+        n = len(whole.shortest)
+        if most is not None and n * (most + 2) > INT_MAX >> 3:
+            most = (INT_MAX >> 3) // n - 2  # no text that is written is so long
+        ended = self._result(result)
+        key = whole, most, ended
+        if key not in self._texts:
+            ends = [ended if state in whole.finals else NONE for state in range(n)]
+            self._texts[key] = machine.text(
+                ASKED, most=most, first=0, automaton=self._automaton(machine, whole), ends=ends
+            )
+        return self._texts[key]
+
+    def _automaton(self, machine: JsonSchemaMachine, whole: Whole) -> int:
+        if whole not in self._automata:
+            table = whole.table
+            self._automata[whole] = machine.automaton(table.class_of, table.next, table.shortest)
+        return self._automata[whole]
+
     def _name(self, machine: JsonSchemaMachine, plan: ObjectPlan, members: Members) -> int:
         if plan.tracked or plan.naming:
             return self._asked(machine, Name.first(self.book, plan, members))
         names, free = plan.next_names(members)
         other, first = NONE, NONE
-        if plan.languages:
-            unknown = Name.unknown(self.book, plan, members)
-            first = NONE if unknown is None else unknown.number
+        whole: dict[str, Any] = {}
+        if plan.languages and free:
+            whole = self._unknown(machine, plan, free)
+            unknown = None if whole else Name.unknown(self.book, plan, members)
+            first = 0 if whole else NONE if unknown is None else unknown.number
         elif free:
             other = self._result(Key(None, (), (), None))
         if not plan.known:
-            return machine.text(FREE, other=other) if first < 0 else machine.text(ASKED, first=first)
+            return machine.text(FREE, other=other) if first < 0 else machine.text(ASKED, first=first, **whole)
         may = set(names.texts)
         results = [
             self._result(Key(plan.known[t], plan.matches(plan.known[t]), (), None)) if t in may else NONE
             for t in plan.trie.texts
         ]
-        return self._text(machine, plan.trie.texts, results, other, first)
+        return self._text(machine, plan.trie.texts, results, other, first, **whole)
+
+    def _unknown(self, machine: JsonSchemaMachine, plan: ObjectPlan, free: list[Both] | bool) -> dict[str, Any]:
+        """The automaton of names that are not known, of which patterns are asked; none: it is too large."""
+        members = tuple(each for each in plan.languages if isinstance(each, Whole))
+        if not isinstance(free, list) or len(members) < len(plan.languages):
+            return {}
+        wanted = frozenset(tuple(so for _, so in both.members[: len(members)]) for both in free)
+        found = labelled(members, wanted)
+        if found is None:
+            return {}
+        ends = [NONE if so is None else self._result(Key(None, so, (), None)) for so in found.labels]
+        return {"automaton": self._automaton(machine, found.whole), "ends": ends}
 
     def _listener(self, listener: Listener) -> list[int]:
         row = [NONE] * BYTES
@@ -211,8 +256,9 @@ class Tables:
         ended = self._result(at.ended())
         row = [NONE if ended < 0 else ended << 2 | OVER] * BYTES + [ended]
         for byte in IN_NUMBERS:
-            after = at.plan.at(at.phase, at.text or "", byte)
-            row[byte] = NONE if after is None else after.number << 2 | GO
+            row[byte] = NONE
+        for byte, after in at.plan.row(at.phase, at.text or ""):
+            row[byte] = after.number << 2 | GO
         return row
 
     def _row(self, at: Cut) -> tuple[list[int], list[int]]:
