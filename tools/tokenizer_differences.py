@@ -7,9 +7,9 @@
              made. Right is Unicode, whose \\p{P} the rule is published with; the tables here are those of 15.1.
     tie      (unigram) SentencePiece adds scores up in float32 from a text's start and takes the first of what is equal
              then. Right is the sum: what is chosen here is at least as probable, added up exactly.
-    forms    (WordPiece) llama.cpp takes of what NFD makes of a character the first only, so that of a Hangul syllable one
-             letter is left, and removes every kind of mark, those that take room too: the vowel signs of Indic scripts.
-             Right is BERT's own tokenizer, in whose library's ids the vocabularies were made: all letters, and only
+    forms    (WordPiece) llama.cpp takes of what NFD makes of a character the first only, so that of a Hangul syllable
+             one letter is left, and removes every kind of mark, those that take room too: the vowel signs of Indic
+             scripts. Right is BERT's own tokenizer, in whose library's ids the vocabularies were made: all letters, and only
              marks that take no room.
 
 What it is not: a judge of differences that nobody has explained; `reason` gives "" for those.
