@@ -9,8 +9,8 @@
              then. Right is the sum: what is chosen here is at least as probable, added up exactly.
     forms    (WordPiece) llama.cpp takes of what NFD makes of a character the first only, so that of a Hangul syllable
              one letter is left, and removes every kind of mark, those that take room too: the vowel signs of Indic
-             scripts. Right is BERT's own tokenizer, in whose library's ids the vocabularies were made: all letters, and only
-             marks that take no room.
+             scripts. Right is BERT's own tokenizer, in whose library's ids the vocabularies were made: all letters, and
+             only marks that take no room.
 
 What it is not: a judge of differences that nobody has explained; `reason` gives "" for those.
 """
