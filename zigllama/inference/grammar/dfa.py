@@ -156,12 +156,12 @@ def lazy(e: Any) -> Lazy:
     return Lazy(InBytes(Nfa(e), Work()))
 
 
-def determinise(e: Any, limit: int = MAX_WORK) -> Automaton:
+def determinise(e: Any, limit: int | Work = MAX_WORK) -> Automaton:
     """The automaton of a regular expression or of its Nfa, whole: first over classes of characters, which are few, and
     made minimal as such; then the bytes of each character. An Automaton is itself."""
     if isinstance(e, Automaton):
         return e
-    work, nfa = Work(limit), e if isinstance(e, Nfa) else Nfa(e)
+    work, nfa = Work(limit) if isinstance(limit, int) else limit, e if isinstance(e, Nfa) else Nfa(e)
     source = source_of(nfa, work)
     known: dict[Any, int] = {source.initial: 0}
     keys = [source.initial]

@@ -12,14 +12,15 @@ from zigllama.inference.grammar.json_schema import compile_schema
 from zigllama.inference.grammar.json_schema.format_tables import TABLES
 from zigllama.inference.grammar.json_schema.formats import FORMATS, expression, format_language
 from zigllama.inference.grammar.json_schema.languages import contains
-from zigllama.inference.grammar.json_schema.whole import Table, Whole, either, labelled, one_of, soon, within
+from zigllama.inference.grammar.json_schema.whole import PURSE, Table, Whole, either, labelled, one_of, soon, within
+from zigllama.inference.grammar.subsets import Work
 
 TEXTS = ["".join(t) for n in range(5) for t in itertools.product("ab\u00e9", repeat=n)]
 EXPRESSIONS = ["^a*$", "^(ab)+$", "\u00e9", "^a?b?$", "^[^a]{2,3}$", "a.*b"]
 
 
 def made(source: str) -> Whole:
-    found = soon(regex.expression(source))
+    found = soon(regex.expression(source), Work(PURSE))
     assert isinstance(found, Whole)
     return found
 
@@ -85,8 +86,9 @@ def test_ways_of_a_string_as_one() -> None:
 
 
 def test_a_large_expression_is_made_as_it_is_needed() -> None:
-    found = soon(regex.expression("^(a|b)*a(a|b){12}$"))
-    assert isinstance(found, dfa.Lazy) and soon(dfa.NOTHING) is None
+    found = soon(regex.expression("^(a|b)*a(a|b){12}$"), Work(PURSE))
+    assert isinstance(found, dfa.Lazy) and soon(dfa.NOTHING, Work(PURSE)) is None
+    assert isinstance(soon(regex.expression("^a$"), Work(0)), dfa.Lazy)
 
 
 TOLD_APART = [

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from zigllama.errors import EmptyLanguage, GrammarBudget, GrammarError, UnsupportedSchema
 from zigllama.inference.grammar import dfa, regex
+from zigllama.inference.grammar.subsets import Work
 
 from .whole import Whole, soon
 
@@ -86,7 +87,7 @@ _expressions: OrderedDict[str, Language] = OrderedDict()
 _lock = threading.Lock()
 
 
-def _expression(source: str) -> Language:
+def _expression(source: str, purse: Work) -> Language:
     """Of an expression, shared by all that ask for it, until what they have come to is half of what it may make."""
     with _lock:
         found = _expressions.get(source)
@@ -94,7 +95,7 @@ def _expression(source: str) -> Language:
             _expressions.move_to_end(source)
             return found
     try:
-        found = soon(regex.expression(source)) or Texts([])
+        found = soon(regex.expression(source), purse) or Texts([])
     except EmptyLanguage:
         found = Texts([])
     with _lock:
@@ -104,10 +105,11 @@ def _expression(source: str) -> Language:
     return found
 
 
-def found_in(source: str, pointer: str, keyword: str) -> Language:
-    """All strings in which an ECMA-262 expression is found. Raises UnsupportedSchema for one that is not regular."""
+def found_in(source: str, pointer: str, keyword: str, purse: Work) -> Language:
+    """All strings in which an ECMA-262 expression is found. Raises UnsupportedSchema for one that is not regular.
+    `purse`: as `soon` has it."""
     try:
-        return _expression(source)
+        return _expression(source, purse)
     except GrammarBudget:
         raise
     except GrammarError as error:

@@ -30,6 +30,7 @@ covers are pairs (what it evaluates, a formula for whether that counts): a mappi
 from __future__ import annotations
 
 from zigllama.errors import BadSchema, GrammarBudget, UnsupportedSchema
+from zigllama.inference.grammar.subsets import Work
 
 from .documents import Documents, Place, Resource
 from .formula import FALSE, TRUE, Formula, Formulas
@@ -37,6 +38,7 @@ from .keywords import Reader
 from .languages import Language, found_in
 from .nodes import Covers, Schema, frozen
 from .options import DRAFTS, Json, Options
+from .whole import PURSE
 
 
 class Schemas:
@@ -50,6 +52,7 @@ class Schemas:
         self._constants: dict[object, Schema] = {}
         self._latest = Resource("", {}, DRAFTS[-1], "")  # where "const" is known, whatever the schema's own draft
         self._languages: dict[str, Language] = {}
+        self._purse = Work(PURSE)
         self._depth = 0
         self.all: list[Schema] = []
         root = self.documents.root
@@ -131,7 +134,7 @@ class Schemas:
         """The language of texts in which a regular expression is found. Raises UnsupportedSchema."""
         found = self._languages.get(source)
         if found is None:
-            found = self._languages[source] = found_in(source, pointer, keyword)
+            found = self._languages[source] = found_in(source, pointer, keyword, self._purse)
         return found
 
     def reference(self, schema: Schema, keyword: str, reference: Json) -> Schema:

@@ -30,6 +30,7 @@ from zigllama.inference.grammar.subsets import Work
 
 DEAD = -1
 SOON_WORK, SOON_STATES = 3_000, 300  # what `soon` spends: a few milliseconds, a few hundred kilobytes
+PURSE = 40_000  # and on all expressions of a schema: a tenth of a second
 COUNTED = 2_000  # states of an automaton that counts characters, or follows several others
 MULTIPLIED = 4_000  # of two automata side by side
 Row = tuple[tuple[int, int, int], ...]
@@ -231,13 +232,14 @@ def labelled(members: tuple[Whole, ...], wanted: frozenset[tuple[bool, ...]]) ->
     return None if dfa.is_empty(made) else Labelled(Whole(made), tuple(labels[i] for i in order))
 
 
-def soon(e: Any) -> Whole | dfa.Lazy | None:
+def soon(e: Any, purse: Work) -> Whole | dfa.Lazy | None:
     """The language of a regular expression, whole where that is soon done, else made as it is needed; None: it has no
-    strings."""
+    strings. `purse`: what may be spent on many, of which each takes what it needs."""
     nfa = Nfa(e)
-    made = None
+    made, work = None, Work(min(SOON_WORK, purse.limit - purse.done))
     with suppress(GrammarBudget):
-        made = e if isinstance(e, Automaton) else dfa.determinise(nfa, SOON_WORK)
+        made = e if isinstance(e, Automaton) else dfa.determinise(nfa, work)
+    purse.done = min(purse.limit, purse.done + work.done)
     if made is None or len(made.edges) > SOON_STATES:
         return dfa.Lazy(dfa.InBytes(nfa, Work()))
     return None if dfa.is_empty(made) else Whole(made)
