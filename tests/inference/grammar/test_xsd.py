@@ -263,3 +263,22 @@ def test_errors_say_where() -> None:
     with pytest.raises(GrammarError) as e:
         rules(f"<xs:schema {XS}>\n<xs:element>\n</xs:schema>")
     assert e.value.line == 3
+
+
+def test_digits_that_a_judge_does_not_know_are_settled_and_no_others() -> None:
+    """\\d is all of the category Nd (Part 2, appendix F.1.1); libxml2 2.14 lacks U+07C7, xmlschema and this have it."""
+    for name in ("xmlschema", "lxml"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    from compare_xsd import Judges, settled
+
+    facet = '<xs:restriction base="xs:string"><xs:pattern value="{}"/></xs:restriction>'
+    element = f'<xs:element name="e"><xs:simpleType>{facet}</xs:simpleType></xs:element>'
+    whole = f'<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema">{element}</xs:schema>'
+    for pattern, text, right in (
+        ("\\d+", "\u07c7", True),
+        ("[\\d-[5]]+", "3\u07c7", True),
+        ("[0-9]+", "\u07c7", False),
+    ):
+        schema, document = whole.format(pattern), f"<e>{text}</e>"
+        assert Grammar.from_xsd(schema).accepts(document) == right
+        assert (all(Judges(schema).verdicts(document)) or bool(settled(schema, document))) == right
