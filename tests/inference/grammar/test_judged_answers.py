@@ -50,10 +50,10 @@ def none() -> Grammar:
 
 def test_what_is_wrong_is_a_fault(small_model: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     case = guided_cases._of_regex("four letters", "a{4}", "python", "", re.compile("b{4}"))
-    broken = replace(case, make=none)
+    broken = replace(case, name="broken", make=none)
     with Model(small_model("llama-mix"), n_threads=1, n_ctx=64) as m:
         run = Run(m, max_tokens=20, seed=1)
-        run.cases([case, broken, replace(case, make=lambda: Grammar.from_regex("[^\\s\\S]"))], answers=2)
+        run.cases([case, broken, replace(case, name="none", make=lambda: Grammar.from_regex("[^\\s\\S]"))], answers=2)
     counts = run.counts["regex"]
     assert (counts["grammars"], counts["answers"], counts["ended by stop"], counts["valid"]) == (1, 2, 2, 0)
     assert counts["refused: EmptyLanguage"] == 1 and counts["FAULTS"] == len(run.faults) == 3
