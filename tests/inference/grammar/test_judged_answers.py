@@ -57,7 +57,7 @@ def test_what_is_wrong_is_a_fault(small_model: Callable[[str], Path], capsys: py
     counts = run.counts["regex"]
     assert (counts["grammars"], counts["answers"], counts["ended by stop"], counts["valid"]) == (1, 2, 2, 0)
     assert counts["refused: EmptyLanguage"] == 1 and counts["FAULTS"] == len(run.faults) == 3
-    assert "RuntimeError: not this one" in run.faults[0] and "answer 'aaaa'" in run.faults[1]
+    assert "answer 'aaaa'" in run.faults[0] and "RuntimeError: not this one" in run.faults[2]
     run.report()
     assert "1 grammars, 2 answers, 2 finished (100%)" in capsys.readouterr().out
 
