@@ -28,11 +28,10 @@
  *      4        'e'   1      5    3
  *      5 (end)                    4
  */
-#include "grammar_machine.h"
+#include "grammar_alike.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOWER, NAME, ASCII, TEXT, REST, TAILS, N_GROUPS };
 enum { FEW_NODES = 64 }; /* below so many nodes a subtree is walked without asking whether all of it is allowed */
 
 enum { MANY_CHILDREN = 8, LISTED_DEPTH = 4 }; /* nodes of more children, no deeper, have a list of them */
@@ -73,22 +72,7 @@ struct zl_vocabulary {
     uint32_t *text;    /* [n_words] tokens of TEXT characters alone, however many */
 };
 
-/* ---- classes of characters ---------------------------------------------------------------------------------------------------- */
-
-static int class_of(uint8_t b) {
-    if (b >= 'a' && b <= 'z') return LOWER;
-    if ((b >= 'A' && b <= 'Z') || (b >= '0' && b <= '9') || b == '_') return NAME;
-    if (b >= ' ' && b <= '~' && b != '"' && b != '\\') return ASCII;
-    return b >= 0x80 ? TEXT : REST;
-}
-
-/* UTF-8 beyond ASCII as an automaton: rows of {lowest byte, highest byte, row after it}; row 0 is a character's end. */
-typedef struct {
-    uint8_t low, high, then;
-} utf8_edge;
-static const utf8_edge utf8[][9] = {
-    {{0xc2, 0xdf, 1}, {0xe0, 0xe0, 3}, {0xe1, 0xec, 2}, {0xed, 0xed, 4}, {0xee, 0xef, 2}, {0xf0, 0xf0, 6}, {0xf1, 0xf3, 5}, {0xf4, 0xf4, 7}},
-    {{0x80, 0xbf, 0}}, {{0x80, 0xbf, 1}}, {{0xa0, 0xbf, 1}}, {{0x80, 0x9f, 1}}, {{0x80, 0xbf, 2}}, {{0x90, 0xbf, 2}}, {{0x80, 0x8f, 2}}};
+/* ---- making a vocabulary ------------------------------------------------------------------------------------------------------ */
 
 /* Group of a token, how many characters of TEXT it begins with, and the byte after them. */
 static int group_of(const uint8_t *text, int64_t n, int32_t *characters, int32_t *tail) {
@@ -110,8 +94,6 @@ static int group_of(const uint8_t *text, int64_t n, int32_t *characters, int32_t
     }
     return row || *characters > ZL_LONGEST_RUN ? REST : found;
 }
-
-/* ---- making a vocabulary ------------------------------------------------------------------------------------------------------ */
 
 typedef struct {
     const uint8_t *text;
@@ -279,147 +261,6 @@ int zl_vocabulary_new(const uint8_t *data, const int64_t *offsets, int64_t n, co
     return ZL_OK;
 }
 
-/* ---- states that treat a class alike ------------------------------------------------------------------------------------------ */
-
-/* The state that each character of the class leads to from `state`, ZL_DEAD where none may follow; ZL_MIXED where they do not agree. */
-static int32_t uniform_new(zl_machine *m, int32_t state, int class) {
-    int32_t to = ZL_UNKNOWN, at[8];
-    uint8_t before[256] = {0}; /* classes of the machine that were tried; n_classes <= 256 */
-    for (int b = ' '; b < 0x7f; b++) {
-        if (class_of((uint8_t)b) > class || before[m->class_of[b]]) continue;
-        before[m->class_of[b]] = 1;
-        int32_t next = zl_machine_step(m, state, (uint8_t)b);
-        if (next == ZL_BUDGET) return next;
-        if (to == ZL_UNKNOWN) to = next;
-        if (next != to) return ZL_MIXED;
-    }
-    if (class < TEXT) return to;
-    for (int row = 0; row < 8; row++) at[row] = ZL_UNKNOWN;
-    at[0] = state;
-    static const int rows[] = {0, 7, 6, 5, 4, 3, 2, 1}; /* each after all that lead to it */
-    for (int i = 0; i < 8; i++)
-        for (const utf8_edge *e = utf8[rows[i]]; e->high; e++)
-            for (int b = e->low; b <= e->high; b++) {
-                if (b > e->low && m->class_of[b] == m->class_of[b - 1]) continue;
-                int32_t from = at[rows[i]], next = from == ZL_DEAD ? ZL_DEAD : zl_machine_step(m, from, (uint8_t)b);
-                if (next == ZL_BUDGET) return next;
-                int32_t *then = e->then ? &at[e->then] : &to;
-                if (*then == ZL_UNKNOWN) *then = next;
-                if (next != *then) return ZL_MIXED;
-            }
-    return to;
-}
-
-/* Cell i of what is kept of a state; NULL: budget. */
-static int32_t *kept(zl_machine *m, int32_t state, int i) {
-    if (state >= m->uniform_room) {
-        int64_t row = ZL_N_UNIFORM * (int64_t)sizeof *m->uniform, had = m->uniform_room * row;
-        if (zl_machine_grow(m, &m->uniform, &had, (m->n_states > state ? m->n_states : state + 1) * row)) return NULL;
-        int64_t room = had / row;
-        m->bytes -= had - room * row;
-        for (int64_t i = m->uniform_room * ZL_N_UNIFORM; i < room * ZL_N_UNIFORM; i++) m->uniform[i] = ZL_UNKNOWN;
-        m->uniform_room = (int32_t)room;
-    }
-    return m->uniform + (int64_t)state * ZL_N_UNIFORM + i;
-}
-
-static int32_t uniform(zl_machine *m, int32_t state, int class) {
-    const int32_t *cell = kept(m, state, class);
-    if (!cell) return ZL_BUDGET;
-    int32_t to = *cell;
-    if (to != ZL_UNKNOWN) return to;
-    if (m->alike) to = m->alike(m, state);
-    if (to == ZL_UNKNOWN) to = uniform_new(m, state, class);
-    if (to != ZL_BUDGET) *kept(m, state, class) = to;
-    return to;
-}
-
-/* Places that texts of a class come to: a state, and a row of `utf8`; `far` characters from where they began. */
-enum { LOOKED = 256, TIRED = 4, SLOTS = 1024 };
-typedef struct {
-    int32_t state;
-    int16_t row, far;
-} looked;
-
-/* One more place, if it is new. 0: too many. */
-static int look(looked *list, int *n, int16_t *slots, looked at) {
-    uint32_t slot = ((uint32_t)at.state * 8u + (uint32_t)at.row) * 2654435761u >> 22;
-    for (; slots[slot]; slot = (slot + 1) % SLOTS)
-        if (list[slots[slot] - 1].state == at.state && list[slots[slot] - 1].row == at.row) return 1;
-    if (*n == LOOKED) return 0;
-    list[*n] = at;
-    slots[slot] = (int16_t)++*n;
-    return 1;
-}
-
-/* Whether no text of the class's characters, `most` of them, is refused after `state`; -1 budget. What they lead to is followed as far as it
- * is few states: within a name of which it matters what it has come to, or in a text in which something must yet be found. 0 also where it
- * cannot be said. */
-static int closed(zl_machine *m, int32_t state, int class, int most) {
-    const int32_t *cell = kept(m, state, ZL_N_CLASSES + class);
-    if (!cell) return -1;
-    if (*cell != ZL_UNKNOWN) return *cell;
-    if (m->tired[class] >= TIRED) return 0;
-    looked list[LOOKED];
-    int16_t slots[SLOTS] = {0};
-    int n = 0, all = look(list, &n, slots, (looked){.state = state}), cut = 0;
-    for (int i = 0; i < n && all; i++) {
-        looked at = list[i];
-        if (at.far >= most) {
-            cut = 1; /* they were not followed to their end: nothing is said of the other states */
-            continue;
-        }
-        for (int b = ' '; b < 0x7f && all && !at.row; b++) {
-            if (class_of((uint8_t)b) > class) continue;
-            int32_t next = zl_machine_step(m, at.state, (uint8_t)b);
-            if (next == ZL_BUDGET) return -1;
-            all = next != ZL_DEAD && look(list, &n, slots, (looked){.state = next, .far = (int16_t)(at.far + 1)});
-            m->tired[class] += next != ZL_DEAD && !all;
-        }
-        for (const utf8_edge *e = utf8[at.row]; class == TEXT && e->high && all; e++)
-            for (int b = e->low; b <= e->high && all; b++) {
-                int32_t next = zl_machine_step(m, at.state, (uint8_t)b);
-                if (next == ZL_BUDGET) return -1;
-                all = next != ZL_DEAD && look(list, &n, slots, (looked){next, e->then, (int16_t)(at.far + !at.row)});
-                m->tired[class] += next != ZL_DEAD && !all;
-            }
-    }
-    for (int i = 0; i < (all && !cut ? n : 1); i++) {
-        int32_t *to = list[i].row ? NULL : kept(m, list[i].state, ZL_N_CLASSES + class);
-        if (!list[i].row && !to) return -1;
-        if (to) *to = all;
-    }
-    return all;
-}
-
-/* How many characters of the class may follow one another, whichever they are, `most` at most; then another state than at the last may not
- * take any: 0 where that is not so, -1 budget. */
-static int run_of(zl_machine *m, int32_t state, int class, int most) {
-    for (int n = 0; n < most; n++) {
-        int32_t to = uniform(m, state, class);
-        if (to == ZL_BUDGET) return -1;
-        if (to == ZL_DEAD) return n;
-        if (to == ZL_MIXED) return 0;
-        if (to == state) return most;
-        state = to;
-    }
-    return most;
-}
-
-/* A state that all of the class lead back to, and most of its bytes, whose states are `next`; ZL_DEAD: none. */
-static int32_t usual(zl_machine *m, const int32_t *next, int class) {
-    int32_t to = ZL_DEAD;
-    int votes = 0;
-    for (int b = ' '; b < 0x7f; b++) { /* a majority, if there is one (Boyer and Moore, 1981) */
-        if (class_of((uint8_t)b) > class) continue;
-        if (!votes) to = next[b];
-        votes += next[b] == to ? 1 : -1;
-    }
-    if (to == ZL_DEAD) return to;
-    int32_t back = uniform(m, to, class);
-    return back == ZL_BUDGET ? back : back == to ? to : ZL_DEAD;
-}
-
 /* ---- the walk ------------------------------------------------------------------------------------------------------------------ */
 
 static inline void set(uint32_t *mask, const int32_t *ids, int32_t from, int32_t to) {
@@ -453,7 +294,7 @@ static int walk(zl_machine *m, const group *g, int class, int32_t i, int32_t end
         path[v->depth + 1] = next;
         if (most == ZL_DEAD) {
             if (class < REST && v->whole && v->end - i > FEW_NODES) {
-                int32_t to = uniform(m, next, class);
+                int32_t to = zl_alike_uniform(m, next, class);
                 if (to == ZL_BUDGET) return to;
                 if (to == next) {
                     set(mask, g->ids, v->first, g->nodes[v->end].first);
@@ -485,10 +326,10 @@ static int walk_group(zl_machine *m, const group *g, int class, int64_t n_words,
     for (int r = 0; r < g->n_roots; r++) alive |= next[g->root_byte[r]] != ZL_DEAD;
     if (!alive) return 0;
     if (class < REST) {
-        int run = run_of(m, state, class, g->longest);
+        int run = zl_alike_run_of(m, state, class, g->longest);
         if (run < 0) return ZL_BUDGET;
         if (run == 0) {
-            int all = closed(m, state, class, g->longest);
+            int all = zl_alike_closed(m, state, class, g->longest);
             if (all < 0) return ZL_BUDGET;
             run = all ? g->longest : 0;
         }
@@ -496,7 +337,7 @@ static int walk_group(zl_machine *m, const group *g, int class, int64_t n_words,
             add_bits(mask, g->bits + run * n_words, n_words);
             return 0;
         }
-        most = usual(m, next, class);
+        most = zl_alike_usual(m, next, class);
         if (most == ZL_BUDGET) return most;
         if (most != ZL_DEAD) add_bits(mask, g->bits + g->longest * n_words, n_words);
     }
@@ -519,7 +360,7 @@ static int fill(const zl_vocabulary *v, zl_machine *m, int32_t state, uint32_t *
         if (*to == ZL_BUDGET) return ZL_BUDGET;
         next[b] = *to;
     }
-    int32_t all = uniform(m, state, TEXT);
+    int32_t all = zl_alike_uniform(m, state, TEXT);
     if (all == ZL_BUDGET) return ZL_BUDGET;
     if (all == state) {
         memcpy(mask, v->text, (size_t)v->n_words * sizeof *mask);
