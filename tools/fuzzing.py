@@ -34,8 +34,9 @@ from types import FrameType
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "corpus"
 LOOPS = (
-    *("words", "pairs", "pieces", "unigram", "wordpiece", "strings"),
-    *("grammar_machine", "grammar_mask", "grammar_pushdown", "json_schema", "json_schema_places"),
+    *("words", "pairs", "pieces", "unigram", "wordpiece", "strings", "specials"),
+    *("grammar_machine", "grammar_mask", "grammar_alike", "grammar_pushdown"),
+    *("json_schema", "json_schema_places", "json_schema_bytes"),
 )
 FLAGS = [
     *("-O1", "-g", "-fPIC", "-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-fno-omit-frame-pointer"),
