@@ -50,6 +50,7 @@ OF_MODEL = {  # dest: what it is called, its default; they say how a model reads
     "isa": ("--isa", None),
     "blas": ("--blas", None),
     "float_compute": ("--float-compute", None),
+    "pre": ("--pre", None),
 }
 
 
