@@ -70,7 +70,7 @@ class LlamaVocabulary:
 
     def encode(self, text: bytes, add_special: bool = False, parse_special: bool = False) -> list[int]:
         """Token ids of a text of UTF-8."""
-        ids = (ctypes.c_int32 * (8 * len(text) + 8))()  # a normal form may be longer than the text: U+FDFA is 18 letters
+        ids = (ctypes.c_int32 * (8 * len(text) + 8))()  # a normal form may be longer: U+FDFA is 18 letters
         return ids[: self.into(text, ids, add_special, parse_special)]
 
     def close(self) -> None:
