@@ -15,10 +15,11 @@ tables of 15.1. Exit code 1 for a difference that is of no known kind.
 
 Known kinds, each proved for the very text by making the other one's ids: tools/tokenizer_differences.py.
 
-Measured with tokenizers 0.23.3 and sentencepiece 0.2.3, blocks from 0 on: 1,000,000 texts each of llama-bpe, llama-spm
-and bert-bge, none differs; 170,000 of three unigram models, 70 ties; 200,000 each of gpt-2, qwen2, qwen35,
-deepseek-coder, starcoder, and of llama-bpe's words with --pre tekken, gpt-4o, deepseek-v3, superbpe, tiny_aya, none
-differs; 200,000 of falcon, 1,635 gaps and newer marks.
+Measured with tokenizers 0.23.3, sentencepiece 0.2.3 and llama.cpp as in llama-cpp-python 0.3.36: 1,000,000 texts each
+of llama-bpe (`tokenizers`), llama-spm (`sentencepiece`), bert-bge (`tokenizers`) and nomic-bert-moe, a unigram model
+(llama.cpp), and 400,000 of gemma3 (llama.cpp), blocks from 200 or 300 on: none differs. Earlier, from 0 on: 170,000 of
+three unigram models, 70 ties; 200,000 each of gpt-2, qwen2, qwen35, deepseek-coder, starcoder, and of llama-bpe's words
+with --pre tekken, gpt-4o, deepseek-v3, superbpe, tiny_aya, none differs; 200,000 of falcon, 1,635 gaps and newer marks.
 """
 
 from __future__ import annotations
