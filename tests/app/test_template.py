@@ -134,3 +134,8 @@ def test_refusals(
     assert main(["template", model, *words]) == code
     out, err = capsys.readouterr()
     assert out == "" and said in err
+
+
+def test_a_template_longer_than_any_file_name(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = told(capsys, model, "-p", "Hi", "--template", "{{ messages[0].content }}" + "x" * 5000)
+    assert made["text"] == "Hi" + "x" * 5000

@@ -85,9 +85,11 @@ def _piece(tokenizer: Tokenizer, id: int) -> str:
 
 
 def template_of(name: str) -> str:
-    """A file's text where there is such a file, or the name is a path; else the name, which the templates know or
-    refuse."""
-    is_path = "{" not in name and (os.sep in name or Path(name).suffix == ".jinja")
+    """What has braces is a template itself; else a file's text where there is such a file, or the name is a path; else
+    the name, which the templates know or refuse."""
+    if "{" in name:  # the system may refuse to look for so long a name
+        return name
+    is_path = os.sep in name or Path(name).suffix == ".jinja"
     return _text(name) if is_path or Path(name).is_file() else name
 
 
