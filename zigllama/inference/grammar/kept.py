@@ -32,10 +32,8 @@ class TokenTable:
     _lock = threading.Lock()
 
     def __init__(self, pieces: Sequence[bytes], ends: frozenset[int]) -> None:
-        self.pieces, self.ends = (
-            tuple(pieces),
-            ends,
-        )  # a tuple of bytes is nothing that Python's collector walks through
+        self.ends = ends
+        self.pieces = tuple(pieces)  # a tuple of bytes is nothing that Python's collector walks through
         offsets = np.zeros(len(pieces) + 1, np.int64)
         np.cumsum([len(p) for p in pieces], out=offsets[1:])
         self._data = np.frombuffer(b"".join(pieces) or b"\0", np.uint8)
