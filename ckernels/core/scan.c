@@ -20,7 +20,8 @@
 
 #define ZL_MASS_ONE ((double)((int64_t)1 << ZL_MASS_BITS))
 enum {
-    FEW = 4096,      /* elements that the first list is meant to hold                                       */
+    FEW = 4096,      /* elements that the first list is meant to hold at least                              */
+    MANY = 10240,    /* and at most: handling more of them costs as much as a second pass                   */
     SAMPLE = 32,     /* one block in so many is looked at                                                   */
     SHORT = 8192     /* elements of a row that is listed as a whole                                         */
 };
@@ -93,15 +94,18 @@ static int falling(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-/* The rank at which the mass of m elements, best first, reaches `target`, which is 1 to the sum of all. Uses the elements up. */
-static uint64_t reach(element *e, int64_t m, int64_t target) {
+/* The rank at which the mass of m elements, best first, reaches `target`, which is 1 to the sum of all. No rank is below `low` or above `high`.
+ * Uses the elements up. */
+static uint64_t reach(element *e, int64_t m, int64_t target, uint64_t low, uint64_t high) {
     enum { SORTED = 48, PARTS = 1024 };
     int64_t mass[PARTS];
-    while (m > SORTED) {
-        uint64_t low = UINT64_MAX, high = 0;
-        for (int64_t i = 0; i < m; i++) {
-            low = e[i].rank < low ? e[i].rank : low;
-            high = e[i].rank > high ? e[i].rank : high;
+    for (int turn = 0; m > SORTED; turn++) {
+        if (turn) {
+            low = UINT64_MAX, high = 0;
+            for (int64_t i = 0; i < m; i++) {
+                low = e[i].rank < low ? e[i].rank : low;
+                high = e[i].rank > high ? e[i].rank : high;
+            }
         }
         int shift = 0;
         while ((high - low) >> shift >= PARTS) shift++;
@@ -125,6 +129,8 @@ typedef struct {
     const zl_kernels *k;
     int64_t n;
     const float *key, *w;
+    float top, per; /* the best key, and how many buckets of a sample there are to 1 */
+    float low, high; /* of the list's keys */
     int64_t above, mass, found; /* of the list's keys: the mass beyond them, theirs, and how many they are */
     element *list;
     int64_t room;
@@ -133,6 +139,7 @@ typedef struct {
 
 /* The list of keys from `low` on and below `high`, and both masses. */
 static int list_between(search *s, float low, float high) {
+    s->low = low, s->high = high < s->top ? high : s->top;
     for (;;) {
         s->above = 0;
         s->found = s->k->row_list(s->n, s->key, s->w, low, s->n, high, s->ids, s->room, high < INFINITY ? &s->above : NULL);
@@ -154,51 +161,139 @@ static int list_between(search *s, float low, float high) {
 }
 
 /* Where the key of bucket b begins, seen from the best */
-static float edge(float top, int b) { return top - ((float)b + 0.5f) / ZL_PER; }
+static float edge(const search *s, int b) { return s->top - ((float)b + 0.5f) / s->per; }
 
-/* The list in which `target` of `total` is reached, with the masses in `s`: above < target <= above + mass, where there is so much. */
-static int find_list(search *s, float top, int64_t target, int64_t total) {
-    if (s->n <= SHORT) return list_between(s, -FLT_MAX, INFINITY);
+/* A sample of the row, or with every = 1 the row, by bucket. */
+typedef struct {
     int32_t number[ZL_BUCKETS];
     double mass[ZL_BUCKETS];
-    s->k->row_sample(s->n, s->key, s->w, top, SAMPLE, number, mass);
-    int first = 0;
-    double seen = mass[0], all = 0;
-    for (int64_t there = number[0]; first < ZL_BUCKETS - 1 && there < FEW / SAMPLE; there += number[first]) seen += mass[++first];
-    for (int b = 0; b < ZL_BUCKETS; b++) all += mass[b];
-    float limit = INFINITY;
-    int status;
-    s->mass = 0;
-    if (seen * 4 * (double)total >= all * (double)target) { /* the list might do, and not only be a part of what is kept */
-        limit = edge(top, first);
-        if ((status = list_between(s, limit, INFINITY)) || s->mass >= target) return status;
-    } else {
-        first = -1;
+    double all, scale; /* the mass of all, and how many elements of the row there are to each */
+} sample;
+static void take_sample(search *s, int64_t every, sample *a) {
+    s->per = s->k->row_sample(s->n, s->key, s->w, s->top, every, a->number, a->mass);
+    int64_t number = 0;
+    a->all = 0;
+    for (int b = 0; b < ZL_BUCKETS; b++) number += a->number[b], a->all += a->mass[b];
+    a->scale = (double)s->n / (double)number;
+}
+
+/* The last bucket of the first list, or -1 where there should be none. What lies beyond a list is many elements of little mass, of which the
+ * sample tells more than of the best; so a list is long enough where what is beyond it, with twice its deviation, is no more than is left over.
+ * A sum of masses m in the sample has the deviation sqrt(sum m^2). */
+static int first_list(const sample *a, int64_t target, int64_t total) {
+    int32_t there = 0;
+    int few = 0, need = ZL_BUCKETS - 1;
+    double seen = a->mass[0], beyond = 0, square = 0;
+    for (there = a->number[0]; few < ZL_BUCKETS - 1 && there < FEW / SAMPLE; there += a->number[few]) seen += a->mass[++few];
+    for (; need > few; need--) {
+        const double m = a->mass[need];
+        if (a->number[need]) beyond += m, square += m * m / a->number[need];
+        if (a->scale * (beyond + 2 * sqrt(square)) > (double)(total - target)) break;
     }
-    const double share = (double)(target - s->mass) / (double)(total - s->mass); /* of what is beyond the list */
-    for (int sampled = 1; sampled >= 0; sampled--) {
-        /* Beyond the list masses are most often much alike, and their sums in the sample near those of the row: n of them, of sizes m, give a
-         * share f with a deviation of sqrt(f (1 - f) / n), n = (sum m)^2 / sum m^2. Where that was wrong the whole row is the sample. */
-        double rest = 0, square = 0, off = 1e-9, so_far = 0;
-        if (!sampled) s->k->row_sample(s->n, s->key, s->w, top, 1, number, mass);
-        for (int b = first + 1; b < ZL_BUCKETS; b++)
-            if (number[b]) rest += mass[b], square += mass[b] * mass[b] / number[b];
-        if (sampled && rest > 0) off = 3 * sqrt(share * (1 - share) * square + square * square / (rest * rest)) / rest;
-        int from = first, to = first + 1;
-        for (int b = first + 1; b < ZL_BUCKETS && so_far <= (share + off) * rest; b++) {
-            so_far += mass[b], to = b;
-            if (so_far < (share - off) * rest) from = b;
+    for (int b = few + 1; b <= need; b++) there += a->number[b];
+    if (there <= MANY / SAMPLE) return need;
+    /* It will not do alone. It is worth having where it holds a good part of what is kept: by the sample, or because the sample has missed much. */
+    return seen * 4 * (double)total >= a->all * (double)target || a->scale * a->all * 2 < (double)total ? few : -1;
+}
+
+/* Buckets between which the search ends: keys from the edge of `from` on are above (-1: none are), and `to` is the last that may be below. */
+typedef struct {
+    int from, to;
+    int64_t between; /* elements of the sample between the two */
+} interval;
+
+/* Where `share` of the mass beyond bucket `first` is reached, so many deviations around it. Where masses are much alike a share f of n elements has
+ * the deviation sqrt(f (1 - f) / n); of sizes m, n is (sum m)^2 / sum m^2. */
+static interval by_share(const sample *a, int first, double share, double deviations) {
+    double rest = 0, square = 0, off = 1e-9, so_far = 0;
+    for (int b = first + 1; b < ZL_BUCKETS; b++)
+        if (a->number[b]) rest += a->mass[b], square += a->mass[b] * a->mass[b] / a->number[b];
+    if (rest > 0) off += deviations * sqrt(share * (1 - share) * square + square * square / (rest * rest)) / rest;
+    interval i = {first, first + 1, 0};
+    for (int b = first + 1; b < ZL_BUCKETS && so_far <= (share + off) * rest; b++) {
+        so_far += a->mass[b], i.to = b;
+        if (so_far < (share - off) * rest) i.from = b;
+    }
+    for (int b = i.from + 1; b <= i.to && b < ZL_BUCKETS; b++) i.between += a->number[b];
+    return i;
+}
+
+/* The same by what is to be left beyond it: better where little is, and where the sample has missed the best. */
+static interval by_rest(const sample *a, double left, double deviations) {
+    double rest = 0, square = 0;
+    interval i = {-1, ZL_BUCKETS - 1, 0};
+    for (int b = ZL_BUCKETS - 1; b > 0; b--) {
+        if (a->number[b]) rest += a->mass[b], square += a->mass[b] * a->mass[b] / a->number[b];
+        const double off = deviations * sqrt(square);
+        if (rest + off <= left) i.to = b - 1;
+        if (rest - off > left) {
+            i.from = b - 1;
+            break;
         }
-        if (!sampled) from = from > first + 1 ? from - 1 : first, to++; /* edges are rounded: a key at one may be in either bucket */
-        status = list_between(s, to >= ZL_BUCKETS - 1 ? -FLT_MAX : edge(top, to), from == first ? limit : edge(top, from));
-        if (status || (s->above < target && s->above + s->mass >= target)) return status;
     }
+    for (int b = i.from + 1; b <= i.to; b++) i.between += a->number[b];
+    return i;
+}
+
+/* The one of both with fewer elements; a share only where the mass beyond the list is as the sample has it, which may have missed the best. */
+static interval between(const sample *a, int first, double target, double total, double left) {
+    enum { DEVIATIONS = 2 };
+    const interval r = by_rest(a, left / a->scale, DEVIATIONS);
+    double rest = 0, square = 0;
+    for (int b = first + 1; b < ZL_BUCKETS; b++)
+        if (a->number[b]) rest += a->mass[b], square += a->mass[b] * a->mass[b] / a->number[b];
+    if (fabs(a->scale * rest - total) > 3 * a->scale * sqrt(square)) return r;
+    const interval s = by_share(a, first, target / total, DEVIATIONS);
+    return s.between < r.between ? s : r;
+}
+
+/* The interval with about as many elements next to one, on the side of the best (-1) or the other (1). */
+static interval beside(const sample *a, const interval *i, int side) {
+    interval found = side < 0 ? (interval){-1, i->from, 0} : (interval){i->to, ZL_BUCKETS - 1, 0};
+    const int64_t enough = i->between > FEW / SAMPLE ? i->between : FEW / SAMPLE;
+    for (int b = side < 0 ? i->from : i->to + 1; b >= 0 && b < ZL_BUCKETS; b += side) {
+        found.between += a->number[b];
+        if (found.between < enough) continue;
+        if (side < 0) found.from = b - 1;
+        else found.to = b;
+        break;
+    }
+    return found;
+}
+
+static int list_interval(search *s, const interval *i, float limit) {
+    return list_between(s, i->to >= ZL_BUCKETS - 1 ? -FLT_MAX : edge(s, i->to), i->from < 0 ? limit : edge(s, i->from) < limit ? edge(s, i->from) : limit);
+}
+
+/* The list in which `target` of `total` is reached, with the masses in `s`: above < target <= above + mass, where there is so much. */
+static int find_list(search *s, int64_t target, int64_t total) {
+    if (s->n <= SHORT) return list_between(s, -FLT_MAX, INFINITY);
+    sample a;
+    take_sample(s, SAMPLE, &a);
+    float limit = INFINITY;
+    int status, first = first_list(&a, target, total);
+    s->mass = 0;
+    if (first >= 0) {
+        limit = edge(s, first);
+        if ((status = list_between(s, limit, INFINITY)) || s->mass >= target) return status;
+    }
+    interval i = between(&a, first, (double)(target - s->mass), (double)(total - s->mass), (double)(total - target));
+    for (int retry = 1;; retry--) {
+        if ((status = list_interval(s, &i, limit)) || (s->above < target && s->above + s->mass >= target)) return status;
+        if (!retry) break;
+        i = beside(&a, &i, s->above >= target ? -1 : 1); /* one time in twenty: then it is next to it */
+    }
+    /* The sample has misled: the whole row is the sample. Edges are rounded: a key at one may be in either bucket. */
+    take_sample(s, 1, &a);
+    interval whole = by_share(&a, -1, (double)target / (double)total, 0);
+    whole.from = whole.from > 0 ? whole.from - 1 : -1, whole.to++;
+    if ((status = list_interval(s, &whole, INFINITY))) return status;
+    if (s->above < target && s->above + s->mass >= target) return ZL_OK;
     return list_between(s, -FLT_MAX, INFINITY); /* all that there is; the caller sees whether it is enough */
 }
 
 static int cut(search *s, int kind, int64_t total, double amount, float *least, int64_t *last) {
-    float top;
-    int status = best_of("zl_row_cut", s->k, s->n, s->key, &top);
+    int status = best_of("zl_row_cut", s->k, s->n, s->key, &s->top);
     *least = -INFINITY, *last = s->n - 1;
     if (status || total < 1) return status;
     const double wanted = kind == ZL_CUT_COUNT ? amount : amount * (double)total;
@@ -206,14 +301,15 @@ static int cut(search *s, int kind, int64_t total, double amount, float *least, 
     target = target < 1 ? 1 : target > total ? total : target;
     s->room = 4 * FEW, s->ids = malloc((size_t)s->room * sizeof *s->ids), s->list = malloc((size_t)s->room * sizeof *s->list);
     if (!s->ids || !s->list) status = zl_fail(ZL_E_MEMORY, "zl_row_cut needs %lld bytes", (long long)s->room * (long long)(sizeof *s->ids + sizeof *s->list));
-    if (!status) status = find_list(s, top, target, total);
+    if (!status) status = find_list(s, target, total);
     if (!status && s->above + s->mass < target) {
         if (kind == ZL_CUT_COUNT) target = s->mass; /* all: fewer are left than are wanted */
         else status = zl_fail(ZL_E_ARG, "zl_row_cut: a mass of %lld of %lld is wanted, keys above -inf have %lld", (long long)target, (long long)total,
                               (long long)(s->above + s->mass));
     }
     if (!status) {
-        const uint64_t rank = reach(s->list, s->found, target - s->above);
+        const uint64_t low = zl_top_rank(zl_top_key(s->low), (int32_t)s->n), high = zl_top_rank(zl_top_key(s->high), 0);
+        const uint64_t rank = reach(s->list, s->found, target - s->above, low, high);
         *least = zl_top_value(zl_top_key_of(rank)), *last = zl_top_id_of(rank);
     }
     free(s->ids), free(s->list);

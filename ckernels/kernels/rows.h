@@ -31,7 +31,7 @@
     X(void, row_weights, (int64_t n, const float *x, float best, float *w, int64_t *total, double *first))                             \
     X(void, row_moments, (int64_t n, const float *x, float shift, double *sums))                                                       \
     X(void, row_near, (int64_t n, const float *x, float middle, float *out))                                                           \
-    X(void, row_sample, (int64_t n, const float *key, const float *w, float top, int64_t every, int32_t *number, double *mass))        \
+    X(float, row_sample, (int64_t n, const float *key, const float *w, float top, int64_t every, int32_t *number, double *mass))       \
     X(int64_t, row_list, (int64_t n, const float *key, const float *w, float low, int64_t last, float high, int32_t *ids,              \
                           int64_t room, int64_t *above))                                                                               \
     X(int64_t, row_keep, (int64_t n, const float *x, float least, int64_t last, float *out))                                           \

@@ -142,20 +142,29 @@ void ZL_FN(row_near)(int64_t n, const float *x, float middle, float *out) {
 /* ---- the search for a threshold -------------------------------------------------------------------------------------------------------- */
 
 /* A NaN, of inf - inf, goes to the last bucket with -inf: vf_min gives its second argument then. */
-ZL_INLINE vi bucket_of(vf key, float top) { return vf_to_vi(vf_min((top - key) * ZL_PER, vf_set1((float)(ZL_BUCKETS - 1)))); }
+ZL_INLINE vi bucket_of(vf key, float top, float per) { return vf_to_vi(vf_min((top - key) * per, vf_set1((float)(ZL_BUCKETS - 1)))); }
 
 /* Of ZL_SAMPLED elements in every `every` times as many, by bucket: their number and mass, 1 each where w is NULL. Both (ZL_BUCKETS). What is
- * -inf or NaN is in the last bucket and counts too: these are bounds of a search, whose answer is exact whatever they say. */
-void ZL_FN(row_sample)(int64_t n, const float *key, const float *w, float top, int64_t every, int32_t *number, double *mass) {
+ * -inf or NaN is in the last bucket and counts too: these are bounds of a search, whose answer is exact whatever they say. How many buckets
+ * there are to 1: a row that is nearly flat has all its keys within a few buckets of others. */
+float ZL_FN(row_sample)(int64_t n, const float *key, const float *w, float top, int64_t every, int32_t *number, double *mass) {
     int32_t at[ZL_SAMPLED + L];
+    vf least = vf_set1(top);
+    for (int64_t b = 0; b < n; b += every * ZL_SAMPLED)
+        for (int64_t i = b; i < b + ZL_SAMPLED && i < n; i += L) {
+            const vf k = load_or_none(key, i, n);
+            least = vf_min(least, vf_select(k >= top - ZL_SPAN, k, least));
+        }
+    const float span = top + vf_hmax(-least), per = (float)(ZL_BUCKETS - 1) / (span > 1e-3f ? span : 1e-3f);
     for (int b = 0; b < ZL_BUCKETS; b++) number[b] = 0, mass[b] = 0.0;
     for (int64_t b = 0; b < n; b += every * ZL_SAMPLED) {
         const int m = b + ZL_SAMPLED <= n ? ZL_SAMPLED : (int)(n - b);
-        for (int i = 0; i < m; i += L) vi_store(at + i, bucket_of(load_or_none(key, b + i, n), top));
+        for (int i = 0; i < m; i += L) vi_store(at + i, bucket_of(load_or_none(key, b + i, n), top, per));
         for (int i = 0; i < m; i++) number[at[i]]++;
         for (int i = 0; w && i < m; i++) mass[at[i]] += (double)w[b + i];
     }
     for (int b = 0; !w && b < ZL_BUCKETS; b++) mass[b] = (double)number[b];
+    return per;
 }
 
 /* What is listed: ids of keys from `low` on and below `high`, of those equal to `low` up to `last`. */

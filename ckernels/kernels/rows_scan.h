@@ -3,8 +3,8 @@
  * A candidate's mass is exp(x - best) in fixed point, an integer: sums of integers are exact in any order, so what is kept depends on
  * neither lanes nor blocks. best itself has 2^ZL_MASS_BITS; a mass that rounds to nought (28.5 nats under the best) counts as none.
  *
- * Keys of a sample of the row fall into buckets by their distance from the largest: bucket 0 holds the best, the last all that is
- * ZL_SPAN or further away. They only guide a search.
+ * Keys of a sample of the row fall into buckets by their distance from the largest: bucket 0 holds the best, the last what is as far away
+ * as the sample's smallest or, beyond ZL_SPAN, everything. They only guide a search.
  */
 #ifndef ZL_ROWS_SCAN_H
 #define ZL_ROWS_SCAN_H
@@ -12,6 +12,5 @@
 #define ZL_MASS_BITS 40
 #define ZL_BUCKETS 2048
 #define ZL_SPAN 28.5f /* ln 2^41 = 28.4 */
-#define ZL_PER ((float)(ZL_BUCKETS - 1) / ZL_SPAN)
 #define ZL_SAMPLED 64 /* elements side by side in a sample */
 #endif
