@@ -32,6 +32,13 @@ SCHEMAS: list[Any] = [
     {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 3}, "uniqueItems": True, "minItems": 4},
     {"type": "array", "items": {"type": "number"}, "uniqueItems": True, "minItems": 2, "maxItems": 3},
     {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "minItems": 2, "maxItems": 3},
+    {"type": "array", "items": {"type": "string", "pattern": "^[a-c]+é?$"}, "uniqueItems": True, "minItems": 2},
+    {"type": "array", "items": {"type": "string", "pattern": "^(ab)*$"}, "uniqueItems": True, "minItems": 2},
+    {
+        "type": "array",
+        "items": {"type": "object", "required": ["k"], "properties": {"k": {"type": "string"}}},
+        "uniqueItems": True,
+    },
     {"type": "array", "items": {"enum": ["a", 1, None]}, "uniqueItems": True, "minItems": 3},
     {"type": "array", "prefixItems": [{"const": "x"}], "items": False, "minItems": 1},
     {"type": "array", "contains": {"type": "null"}, "minContains": 2, "maxContains": 2, "maxItems": 3},

@@ -24,7 +24,8 @@ from .objects import ObjectPlan
 from .options import Json, Options
 from .prints import FEW, Barred
 from .schema import Schemas
-from .strings import Quoted, TextPlan
+from .strings import Quoted
+from .texts import TextPlan
 from .transducer import SPACE, TOKENS, Action, Go, Pop, Push, Result
 
 Goal = tuple[tuple[frozenset[int], frozenset[int]], ...]

@@ -24,7 +24,9 @@ from .names import Key, Name
 from .numbers import IN_NUMBERS, Digits
 from .objects import Members, ObjectPlan
 from .plans import Plan, Plans
-from .strings import Listener, Quoted, TextPlan
+from .printed import Printed
+from .strings import Listener, Quoted
+from .texts import TextPlan
 from .transducer import SPACE, Go, Over, Place, Pop, Push, Result
 from .whole import Whole, labelled
 
@@ -75,7 +77,7 @@ class Tables:
         self.root = self.plans.of(plans.root) if plans.writing and plans.spaces < 0 else NONE
         self._texts: dict[Hashable, int] = {}  # places of strings that are alike
         self._lists: dict[Hashable, int] = {}
-        self._automata: dict[Whole, int] = {}
+        self._automata: dict[Whole | Printed, int] = {}
         self._kept: dict[int, tuple[list[int], list[int]]] = {}  # rows of places that others are like
 
     # --- what is said of plans, objects and arrays --------------------------------------------------------------------
@@ -161,6 +163,10 @@ class Tables:
         whole = plan.whole()
         if whole is not None:
             return self._whole(machine, *whole)
+        printed = plan.printed()
+        if printed is not None:
+            ends = [self._result(result) for result in printed[1]]
+            return machine.text(ASKED, first=0, automaton=self._automaton(machine, printed[0]), ends=ends)
         lengths = plan.lengths()
         if lengths is None:
             return self._asked(machine, plan.begin())
@@ -181,7 +187,7 @@ class Tables:
             )
         return self._texts[key]
 
-    def _automaton(self, machine: JsonSchemaMachine, whole: Whole) -> int:
+    def _automaton(self, machine: JsonSchemaMachine, whole: Whole | Printed) -> int:
         if whole not in self._automata:
             table = whole.table
             self._automata[whole] = machine.automaton(table.class_of, table.next, table.shortest)
