@@ -98,6 +98,18 @@ int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void 
     return zl_weight_new_stack(ctx, type, 1, rows, cols, data, n_bytes, flags, out);
 }
 
+int zl_weights_new(zl_ctx *ctx, int64_t n, const zl_matrix *matrices, zl_weight **out) {
+    if (!out || !matrices) return zl_fail(ZL_E_ARG, "zl_weights_new: matrices or out is a null pointer");
+    for (int64_t i = 0; i < n; i++) {
+        const zl_matrix *m = matrices + i;
+        const int status = zl_weight_new_stack(ctx, m->type, m->stack, m->rows, m->cols, m->data, m->n_bytes, m->flags, out + i);
+        if (!status) continue;
+        for (; i >= 0; i--) zl_weight_free(out[i]), out[i] = NULL;
+        return status;
+    }
+    return ZL_OK;
+}
+
 void zl_weight_free(zl_weight *w) {
     if (!w) return;
     if (w->mapping) zl_mapping_drop(w->mapping);

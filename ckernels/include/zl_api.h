@@ -162,6 +162,14 @@ enum zl_weight_flags {
 int zl_weight_new(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const void *data, int64_t n_bytes, int flags, zl_weight **out);
 /* `stack` such matrices, one behind the other in `data`: the experts of a layer. Each is packed into panels of its own. */
 int zl_weight_new_stack(zl_ctx *ctx, int type, int64_t stack, int64_t rows, int64_t cols, const void *data, int64_t n_bytes, int flags, zl_weight **out);
+/* What zl_weight_new_stack takes, of one of many. */
+typedef struct {
+    int32_t type, flags;
+    int64_t stack, rows, cols, n_bytes;
+    const void *data;
+} zl_matrix;
+/* The n weights of a model, made in order by one call: all of them in `out` (n), or none. */
+int zl_weights_new(zl_ctx *ctx, int64_t n, const zl_matrix *matrices, zl_weight **out);
 void zl_weight_free(zl_weight *w);
 /* Bytes of memory of its own (panels with the padding of the last panel; 0 when mapped). */
 int64_t zl_weight_bytes(const zl_weight *w);

@@ -27,7 +27,8 @@ from zigllama.errors import (
 )
 from zigllama.foundation import native
 from zigllama.foundation import native_structs as structs
-from zigllama.foundation.native import NativeContext, NativeProgram, NativeStep, NativeWeight, ffi, lib
+from zigllama.foundation.native import NativeContext, NativeProgram, NativeStep, ffi, lib
+from zigllama.foundation.native_weights import NativeWeight
 from zigllama.foundation.opcodes import Opcode
 from zigllama.foundation.runtime import Step
 

@@ -23,7 +23,7 @@ from strategies import guarded_array
 import zigllama as zl
 from zigllama import errors
 from zigllama.foundation.ggml_types import GGML_TYPES, RETIRED, type_by_name
-from zigllama.foundation.native import NativeWeight
+from zigllama.foundation.native_weights import NativeWeight
 from zigllama.foundation.runtime import EagerRuntime, Step
 from zigllama.foundation.shared_context import shared_context
 from zigllama.linear_algebra import quantization

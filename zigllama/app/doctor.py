@@ -162,7 +162,8 @@ def _nodes(report: Report, here: Topology) -> None:
     if len(here.nodes) < 2:
         return
     try:
-        from zigllama.foundation.native import NativeWeight, alloc_array
+        from zigllama.foundation.native import alloc_array
+        from zigllama.foundation.native_weights import NativeWeight
 
         with placed_context(max(default_threads(here).n_threads, 2), machine=here) as context:
             size = 1 << 20  # values of 4 bytes: a mapping of its own, with pages for every node

@@ -341,58 +341,7 @@ class NativeStep(StepRecord):
         self.pointer = ffi.from_buffer("zl_step *", self.record)
 
 
-# --- weights, programs -----------------------------------------------------------------------------------------------
-
-
-class NativeWeight:
-    """A matrix (rows, cols) in a number format, as the C library multiplies it: panels of its own or, with `mapped`,
-    the file's bytes `data` (uint8), kept alive then. With `release`, pages of `data`, a mapping under `guard_add`,
-    are let go as they are repacked, or with `mapped` as rows are looked up. `bf16`: F16 and BF16 are multiplied in
-    bf16. `together`: its panels share huge pages with others of the context, given back with the last of them.
-    `stack`: so many matrices of equal rows, one behind the other. Raises ShapeError, DTypeError (a type without
-    kernels), ISAUnavailable (bf16 on another variant), OutOfMemory and MappingFault.
-    """
-
-    def __init__(
-        self,
-        ctx: NativeContext,
-        type_id: int,
-        rows: int,
-        cols: int,
-        data: U8,
-        mapped: bool = False,
-        release: bool = False,
-        bf16: bool = False,
-        together: bool = False,
-        stack: int = 1,
-    ) -> None:
-        want_array(data, np.uint8, 1)
-        out = ffi.new("zl_weight **")
-        buffer = ffi.from_buffer(data)
-        with ctx.using() as pointer:
-            flags = lib.ZL_WEIGHT_MAPPED * mapped | lib.ZL_WEIGHT_RELEASE * release | lib.ZL_WEIGHT_BF16 * bf16
-            flags |= lib.ZL_WEIGHT_TOGETHER * together
-            size = (rows // stack, cols, buffer, data.nbytes)
-            status = lib.zl_weight_new_stack(pointer, type_id, stack, *size, flags, out)
-        check(status)
-        self.pointer: Any = ffi.gc(out[0], lib.zl_weight_free)
-        self._data = buffer if mapped else None
-        self.type_id, self.rows, self.cols, self.mapped, self.isa = type_id, rows, cols, mapped, ctx.isa
-        self.n_bytes = int(lib.zl_weight_bytes(self.pointer))
-
-    def native_operand(self, context: Any) -> tuple[int, int, int, Any]:
-        """See runtime.NativeOperand. Raises InvalidArgument for a context of another ISA variant: its panels differ."""
-        if self.pointer is None:
-            raise errors.ClosedError("the weight is closed")
-        if context.isa != self.isa:
-            raise errors.InvalidArgument(f"a weight packed for {self.isa} is used in a context of {context.isa}")
-        return structs.WEIGHT, self.rows, self.cols, self.pointer
-
-    def close(self) -> None:
-        """Give its memory back; no op may use it afterwards."""
-        if self.pointer is not None:
-            ffi.release(self.pointer)
-            self.pointer = self._data = None
+# --- programs -----------------------------------------------------------------------------------------------
 
 
 class NativeProgram:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from zigllama.errors import ClosedError, ForkedContext, NonFinite
 from zigllama.foundation.runtime import F32, I32, EagerRuntime, Lowered, Observer, Op, Rows, Step, TwinRuntime
 from zigllama.foundation.tape import TapeProgram, record
+from zigllama.foundation.tape_passes import Tape
 from zigllama.inference.kv_cache import ModelKVCache
 from zigllama.models.decoder import Decoder
 from zigllama.neural_primitives.fusion import FUSIONS
@@ -62,6 +63,7 @@ class Engine:
         self.decoder, self.cache, self.context = decoder, cache, context
         self.lock = Turnstile()
         self.pid = os.getpid()
+        self._tape: Tape | None = None  # recorded ahead
         self._program: TapeProgram | None = None
         self._hidden_program: TapeProgram | None = None  # the same, which keeps the hidden states of the wanted rows
         self.hidden_rows: F32 | None = None
@@ -136,13 +138,20 @@ class Engine:
             ids: I32 = program.run_ahead(self._native_step, n, ends)
             return ids
 
+    def prepare(self) -> None:
+        """Record the tape, for which no weight need be packed."""
+        if self.mode == "tape":
+            self._tape = record(self._forward, FUSIONS)
+
+    def _recorded(self, hidden: bool) -> Tape:
+        tape, self._tape = None if hidden else self._tape, None
+        return tape or record(self._forward_hidden if hidden else self._forward, FUSIONS)
+
     def _prepare(self, step: Step) -> TapeProgram:
         """The program, and the step as C reads it in `_native_step`."""
         program = self._hidden_program if step.hidden else self._program
         if program is None:
-            program = TapeProgram(
-                record(self._forward_hidden if step.hidden else self._forward, FUSIONS), self.context, CHUNK
-            )
+            program = TapeProgram(self._recorded(step.hidden), self.context, CHUNK)
             if step.hidden:
                 self._hidden_program = program
             else:
@@ -230,18 +239,3 @@ class Engine:
                         program.close()
                 if self.context is not None:
                     self.context.close()
-
-
-def choose_compute(context: Any, weights: Mapping[str, Any], asked: str | None) -> str:
-    """How float matrices are computed, set on each that is multiplied; see bf16.choose. The twins do both, float32 by
-    default."""
-    from zigllama.linear_algebra import bf16
-    from zigllama.linear_algebra.linear import Weight
-
-    embedding, output = weights.get("token_embd.weight"), weights.get("output.weight")
-    matrices = [w for w in weights.values() if isinstance(w, Weight) and (w is not embedding or w is output)]
-    if context is None:
-        return bf16.choose(asked or "f32", matrices, True, "numpy")
-    from zigllama.foundation.native import isa_has_bf16
-
-    return bf16.choose(asked, matrices, isa_has_bf16(context.isa), context.isa)

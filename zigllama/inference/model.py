@@ -5,36 +5,34 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
-from zigllama.errors import InvalidArgument, UnknownName, WrongKindOfModel
+from zigllama.errors import BadMetadata, InvalidArgument, UnknownName, UnsupportedTokenizer, WrongKindOfModel
 from zigllama.foundation.blas_integration import BlasConfig, BlasInterface
 from zigllama.foundation.byte_source import StrPath
 from zigllama.foundation.runtime import F32
-from zigllama.inference.batching import BatchProcessor
-from zigllama.inference.engine import CHUNK, Engine, choose_compute
-from zigllama.inference.generation import Event, Result, TextGenerator
-from zigllama.inference.guided import writing
-from zigllama.inference.images import Prompt, split_text, stood_in, with_images
-from zigllama.inference.keyword_types import as_bool
-from zigllama.inference.kv_cache import CachedSequence, ModelKVCache
-from zigllama.inference.model_info import model_info
-from zigllama.inference.request import Reading, Writing
-from zigllama.inference.row_scan import RowScan
-from zigllama.inference.streaming import Handle, StreamingGenerator, agenerate
-from zigllama.inference.text_options import text_generator
-from zigllama.models.decoder import Decoder
+from zigllama.inference.model_info import backend_info, model_info
+from zigllama.inference.packing import Packing, choose_compute, guard, unguard
 from zigllama.models.gguf import GGUFLoader
-from zigllama.models.tokenizer import Tokenizer
 
-if TYPE_CHECKING:  # a model that only writes does not wait for these
+# What packing does not need is imported while it runs, in `_meanwhile`; and a model that only writes does not wait for
+# the rest at all.
+if TYPE_CHECKING:
     from zigllama.inference.embedding import Embedder
+    from zigllama.inference.generation import Event, Result, TextGenerator
+    from zigllama.inference.images import Prompt
+    from zigllama.inference.kv_cache import CachedSequence
+    from zigllama.inference.request import Writing
     from zigllama.inference.scoring import Score
+    from zigllama.inference.streaming import Handle, StreamingGenerator
     from zigllama.inference.vision import Vision
     from zigllama.models.chat_templates import ChatTemplates, RenderedChat
+    from zigllama.models.decoder import Decoder
+    from zigllama.models.tokenizer import Tokenizer
 
 LOGITS_BYTES = 32 << 20  # of one step of `logits`: with a large vocabulary it takes fewer rows
 
@@ -94,8 +92,8 @@ class Model:
         self._templates: ChatTemplates | None = None
         self._guarded: list[Any] = []
         # also of a model that is dropped without close(): another file may be mapped at that address
-        weakref.finalize(self, _unguard, self._guarded).atexit = False
-        context = None
+        weakref.finalize(self, unguard, self._guarded).atexit = False
+        context = packing = None
         self.vision: Vision | None = None
         try:
             spec = self._loader.spec
@@ -113,7 +111,12 @@ class Model:
             self.float_compute = choose_compute(context, weights, float_compute)
             if context is not None:
                 self.blas.attach(context)
-                self._prepare(context, weights, mapped=not repack)
+                guard(self._guarded, self._loader.reader)
+                packing = Packing(context, weights, self._loader.reader, mapped=not repack, release=not dequantize)
+            from zigllama.inference.batching import BatchProcessor
+            from zigllama.inference.engine import CHUNK, Engine
+            from zigllama.inference.kv_cache import ModelKVCache
+
             kind = cache_type or ("F32" if dequantize or self.info.quantisation == "F32" else "F16")
             n_ctx = spec.n_ctx if n_ctx is None else n_ctx
             if n_ctx < 1 or max_batch < 1:
@@ -121,18 +124,23 @@ class Model:
             cache = ModelKVCache.within_memory(
                 spec.cache_spec(), n_ctx, n_seq=n_seq, type_name=kind, chunk=CHUNK, keep=keep
             )
+            self.spec, self.n_ctx, self._weights = spec, n_ctx, weights
+            self.decoder = self.build(weights)
+            self.engine = Engine(self.decoder, cache, context)
+            self.scheduler = BatchProcessor(self.engine, min(max_batch, n_seq))
+            if packing is not None:
+                self._meanwhile()
+                packing.finish()
         except BaseException:
+            if packing is not None:
+                packing.wait()
             if context is not None:
                 context.close()
-            _unguard(self._guarded)
+            unguard(self._guarded)
             if self.vision is not None and self.vision is not vision:
                 self.vision.close()
             self._loader.close()
             raise
-        self.spec, self.n_ctx, self._weights = spec, n_ctx, weights
-        self.decoder = self.build(weights)
-        self.engine = Engine(self.decoder, cache, context)
-        self.scheduler = BatchProcessor(self.engine, min(max_batch, n_seq))
         isa_name, library = (context.isa, self.blas.label) if context else ("numpy", "numpy")
         self.fingerprint = f"isa={isa_name} cache={kind.lower()} float={self.float_compute} blas={library}"
 
@@ -156,47 +164,23 @@ class Model:
     @property
     def backend(self) -> dict[str, Any]:
         """What really runs: backend, execution, ISA variant, threads, how float weights are computed, BLAS library."""
-        c = self.engine.context
-        if c is None:
-            what = {"backend": "reference", "execution": "reference", "isa": None, "n_threads": 1}
-            what |= {"float_compute": self.float_compute}
-            return what | {"blas": "numpy", "blas_library": None}
-        return {
-            "backend": "native",
-            "execution": self.engine.mode,
-            "isa": c.isa,
-            "n_threads": c.n_threads,
-            "float_compute": self.float_compute,
-            "blas": self.blas.name,
-            "blas_library": self.blas.facts() if self.blas.is_library else None,
-        }
+        return backend_info(self.engine.context, self.engine.mode, self.float_compute, self.blas)
 
-    def _prepare(self, context: Any, weights: Mapping[str, Any], *, mapped: bool) -> None:
-        """Every matrix in its native form. An embedding that is only looked up in, row by row, stays in the mapped
-        file; one that is the output too is repacked: a row looked up in a mapping brings 64 KB of it into memory."""
-        from zigllama.foundation.native import guard_add
-        from zigllama.linear_algebra.linear import Weight
+    def _meanwhile(self) -> None:
+        """What the first answer needs besides packed weights: modules, the recorded tape, the tokenizer's tables."""
+        from zigllama.inference import guided, row_scan, streaming, text_options  # noqa: F401
 
-        reader = self._loader.reader
-        for part in range(len(reader.paths)):
-            view = reader.mapping(part).view
-            guard_add(view)
-            self._guarded.append(view)
-        for name, weight in weights.items():
-            if isinstance(weight, Weight):
-                looked_up = name == "token_embd.weight" and weight is not weights.get("output.weight")
-                keep = mapped or looked_up
-                release = (looked_up or not keep) and not self._loader.dequantize
-                weight.prepare(context, mapped=keep, release=release, together=not keep)
-        # what was at the borders of pages, and vectors that were copied
-        for part in range(0 if mapped else len(reader.paths)):
-            reader.mapping(part).release()
+        self.engine.prepare()
+        with suppress(UnsupportedTokenizer, BadMetadata):  # ids do without; whoever asks for the tokenizer is told
+            self.tokenizer.prepare()
 
     # --- text ---
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The file's tokenizer, made when first asked for. Raises UnsupportedTokenizer, BadMetadata."""
+        """The file's tokenizer. Raises UnsupportedTokenizer, BadMetadata."""
+        from zigllama.models.tokenizer import Tokenizer
+
         self._tokenizer = self._tokenizer or Tokenizer.from_metadata(self._loader.reader.metadata)
         return self._tokenizer
 
@@ -230,6 +214,8 @@ class Model:
 
         Raises ContextOverflow, InvalidArgument for an id outside the vocabulary, ShapeError, NonFinite.
         """
+        from zigllama.inference.images import stood_in
+
         self._want_causal("logits")
         prompt = stood_in(self._ids(ids), image, image_at, self.spec.n_embd)
         out = np.empty((len(prompt.ids), self.spec.n_vocab), np.float32)
@@ -244,10 +230,14 @@ class Model:
         """The logits of every position from `first` on without ever holding all: see(at, rows) gets them in order, as
         float32 rows (R, V) of the positions at, at + 1, ..., valid during the call only and at most LOGITS_BYTES (or 16
         rows). What `see` raises ends the scan. Raises as `logits`."""
+        from zigllama.inference.images import Prompt
+
         self._want_causal("logits")
         self._scan(Prompt(self._ids(ids)), see, first)
 
     def _scan(self, prompt: Prompt, see: Callable[[int, F32], None], first: int) -> None:
+        from zigllama.inference.request import Reading
+
         if prompt.ids:
             request = Reading(prompt.ids, see, self.n_ctx, self._rows_of_logits, first, prompt.images)
             self.scheduler.submit(request, alone=True)
@@ -256,6 +246,8 @@ class Model:
     @property
     def _rows_of_logits(self) -> int:
         """Of a step that wants the logits of all its rows."""
+        from zigllama.inference.engine import CHUNK
+
         return min(CHUNK, max(16, LOGITS_BYTES // 4 // self.spec.n_vocab))
 
     def score(self, text: str | Sequence[int]) -> Score:
@@ -335,6 +327,8 @@ class Model:
     def prompt(self, prompt: str | Sequence[int], images: Iterable[Any] | None = None) -> Prompt:
         """A prompt as it is read. With `images` each `<image>` of a text, or -1 of a list, is one of them, in order;
         without, `<image>` is text like any other. Raises what `generate` raises of images."""
+        from zigllama.inference.images import Prompt, split_text, with_images
+
         if images is None:
             return Prompt(self.prompt_ids(prompt))
         ids = split_text(prompt, self.tokenizer) if isinstance(prompt, str) else [int(i) for i in prompt]
@@ -343,6 +337,9 @@ class Model:
 
     def generator(self, **options: Any) -> TextGenerator:
         """A TextGenerator with options of `generate`; see text_options.py. Raises as `text_generator`."""
+        from zigllama.inference.row_scan import RowScan
+        from zigllama.inference.text_options import text_generator
+
         return text_generator(self.tokenizer, self.n_ctx, RowScan(self.engine.context), **options)
 
     def request(
@@ -358,6 +355,9 @@ class Model:
     ) -> Writing:
         """A request for the scheduler with the options of `generate`; `sequence`: one that already holds the prompt's
         beginning. Raises what `generate` raises before anything is run."""
+        from zigllama.inference.guided import writing
+        from zigllama.inference.images import Prompt
+
         self._want_causal("a continuation")
         generator = self.generator(**options)
         made = prompt if isinstance(prompt, Prompt) else self.prompt(prompt, images)
@@ -405,11 +405,16 @@ class Model:
         Raises ContextOverflow, InvalidArgument, NonFinite, TypeError for an unknown keyword; with images also
         PlaceholderMismatch, VisionMissing, BadImage, ImageTooLarge, PillowMissing.
         """
+        from zigllama.inference.keyword_types import as_bool
+        from zigllama.inference.streaming import StreamingGenerator
+
         events = StreamingGenerator(self.scheduler, self.request(prompt, **options))
         return events if as_bool("stream", stream) else events.run()
 
     def submit(self, prompt: str | Sequence[int], **options: Any) -> Handle:
         """Continue a prompt meanwhile: `handle.result()`, `handle.cancel()`, or its events. As `generate` otherwise."""
+        from zigllama.inference.streaming import Handle
+
         request = self.request(prompt, **options)
         self.scheduler.submit(request)
         return Handle(self.scheduler, request)
@@ -424,24 +429,20 @@ class Model:
         """Continue many prompts together, with the same options (`images`: a list for each prompt): each result is what
         `generate` gives alone, bit for bit. Raises what `generate` raises for the first that fails; the others are
         cancelled."""
-        handles: list[Handle] = []
+        from zigllama.inference.streaming import together
+
         listed = [None] * len(prompts) if images is None else list(images)
         if len(listed) != len(prompts):
             raise InvalidArgument(f"{len(listed)} lists of images for {len(prompts)} prompts")
-        try:
-            pairs = zip(prompts, listed, strict=True)
-            for request in [self.request(prompt, images=mine, **options) for prompt, mine in pairs]:
-                self.scheduler.submit(request)
-                handles.append(Handle(self.scheduler, request))
-            return [handle.result() for handle in handles]
-        finally:
-            for handle in handles:
-                handle.cancel()
+        pairs = zip(prompts, listed, strict=True)
+        return together(self.scheduler, [self.request(prompt, images=mine, **options) for prompt, mine in pairs])
 
     def agenerate(
         self, prompt: str | Sequence[int], *, stream: Literal[True] = True, **options: Any
     ) -> AsyncIterator[Event]:
         """The events of `generate(stream=True)` for `async for`; the event loop is never blocked. Leaving it stops."""
+        from zigllama.inference.streaming import agenerate
+
         if not stream:
             raise InvalidArgument("agenerate gives events as they come: stream can only be True")
         return agenerate(self.scheduler, self.request(prompt, **options))
@@ -476,7 +477,7 @@ class Model:
         for weight in self._weights.values():
             if hasattr(weight, "close"):
                 weight.close()
-        _unguard(self._guarded)
+        unguard(self._guarded)
         if self.vision is not None and self._owns_vision:
             self.vision.close()
         self._loader.close()
@@ -490,10 +491,3 @@ class Model:
     def __repr__(self) -> str:
         i = self.info
         return f"<Model {i.name!r} {i.architecture} {i.quantisation}, {i.n_params / 1e6:.0f} M parameters>"
-
-
-def _unguard(views: list[Any]) -> None:
-    from zigllama.foundation.native import guard_remove
-
-    while views:
-        guard_remove(views.pop())

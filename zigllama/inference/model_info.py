@@ -1,11 +1,12 @@
-"""What a model is, in numbers: `Model.info`."""
+"""What a model is, in numbers: `Model.info`; and what runs it: `Model.backend`."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from zigllama.foundation.blas_integration import BlasInterface
 from zigllama.models.gguf import GGUFLoader
 
 
@@ -47,3 +48,19 @@ def model_info(loader: GGUFLoader) -> ModelInfo:
         n_vocab=s.n_vocab,
         n_ctx_train=s.n_ctx,
     )
+
+
+def backend_info(context: Any, mode: str, float_compute: str, blas: BlasInterface) -> dict[str, Any]:
+    """What runs, of an engine's context (None: the twins) and mode: `Model.backend`."""
+    if context is None:
+        what = {"backend": "reference", "execution": "reference", "isa": None, "n_threads": 1}
+        return what | {"float_compute": float_compute, "blas": "numpy", "blas_library": None}
+    return {
+        "backend": "native",
+        "execution": mode,
+        "isa": context.isa,
+        "n_threads": context.n_threads,
+        "float_compute": float_compute,
+        "blas": blas.name,
+        "blas_library": blas.facts() if blas.is_library else None,
+    }

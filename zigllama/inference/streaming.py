@@ -11,7 +11,7 @@ he reads on. It keeps its place in the cache, and all others go on.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -166,3 +166,16 @@ async def agenerate(processor: BatchProcessor, request: Writing) -> AsyncIterato
             news.clear()
     finally:
         handle.cancel()
+
+
+def together(scheduler: BatchProcessor, requests: Sequence[Writing]) -> list[Result]:
+    """The results of requests that run together. Raises what the first that fails raises; the others are cancelled."""
+    handles: list[Handle] = []
+    try:
+        for request in requests:
+            scheduler.submit(request)
+            handles.append(Handle(scheduler, request))
+        return [handle.result() for handle in handles]
+    finally:
+        for handle in handles:
+            handle.cancel()

@@ -8,6 +8,7 @@ What it is not: it knows no block layout. Those are in quantization.py and k_qua
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,15 +74,8 @@ class Weight:
         model, which are closed together (see NativeWeight). Done once per context; the ops do it when it was not done
         before. Raises DTypeError, ISAUnavailable, OutOfMemory and MappingFault.
         """
-        from zigllama.foundation.native import NativeWeight
-
         made = self._native.get(id(context))
-        if made is None:
-            bf16 = self.compute == "bf16"
-            size = (self.type.id, self.rows, self.cols)
-            made = NativeWeight(context, *size, self.data, mapped, release, bf16, together, self.stack)
-            self._native[id(context)] = made
-        return made
+        return made or prepare_all(context, [(self, mapped, release, together)])[0]
 
     def native_operand(self, context: Any) -> tuple[int, int, int, Any]:
         """See runtime.NativeOperand."""
@@ -109,6 +103,21 @@ class Weight:
 
     def __repr__(self) -> str:
         return f"<Weight {self.name} ({self.rows}, {self.cols}) {self.type.name}>"
+
+
+def prepare_all(context: Any, jobs: Sequence[tuple[Weight, bool, bool, bool]]) -> list[Any]:
+    """`Weight.prepare` of many: (weight, mapped, release, together) each. The C library is called once, and other
+    threads run Python meanwhile; all are made, or none. Raises as `prepare`."""
+    from zigllama.foundation.native_weights import NativeMatrix, NativeWeight
+
+    matrices = [
+        NativeMatrix(w.type.id, w.rows, w.cols, w.data, mapped, release, w.compute == "bf16", together, w.stack)
+        for w, mapped, release, together in jobs
+    ]
+    made = NativeWeight.many(context, matrices)
+    for (w, *_), native in zip(jobs, made, strict=True):
+        w._native[id(context)] = native
+    return made
 
 
 def _lower_linear(x: Any, weight: Weight, bias: Any = None, residual: Any = None) -> Lowered:

@@ -1,9 +1,10 @@
 """Products of float32 matrices, in four forms that give the same numbers at very different speeds.
 
-    matmul_reference   the definition, one dot product per element, in double matmul_tiled       the same work cut into
-    tiles that fit the L1 cache, in NumPy, to be read matmul_scalar      C, one multiply-add at a time: what a compiler
-    makes of the textbook loop when kept from vectorising matmul_simd        C, tiles in registers and L1, vectors of
-    the best ISA variant found, all threads
+    matmul_reference   the definition, one dot product per element, in double
+    matmul_tiled       the same work cut into tiles that fit the L1 cache, in NumPy, to be read
+    matmul_scalar      C, one multiply-add at a time: what a compiler makes of the textbook loop when kept from
+                       vectorising
+    matmul_simd        C, tiles in registers and L1, vectors of the best ISA variant found, all threads
 
 Why tiles. c = a b with n x n matrices takes n^3 multiply-adds on 3 n^2 numbers: each number is used n times. A cache of
 s numbers can only serve the uses that come while a number is in it. The plain loops run through all of b for every row

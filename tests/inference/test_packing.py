@@ -1,0 +1,76 @@
+"""Packing a model's matrices beside the rest of loading: what it raises, and that nothing is closed under it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zigllama import errors
+from zigllama.foundation.native import NativeContext
+from zigllama.inference import packing
+from zigllama.inference.model import Model
+from zigllama.linear_algebra.linear import Weight, prepare_all
+
+Small = Callable[[str], Path]
+
+
+def test_what_packing_raises_loading_raises(small_model: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(context: Any, jobs: Any) -> None:
+        raise errors.OutOfMemory("memory for a weight", 1 << 40)
+
+    before = threading.active_count()
+    monkeypatch.setattr(packing, "prepare_all", fails)
+    with pytest.raises(errors.OutOfMemory, match="needs 1099511627776 bytes"):
+        Model(small_model("llama-mix"))
+    assert threading.active_count() == before
+
+
+def test_nothing_is_closed_while_packing_goes_on(small_model: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in what is done meanwhile waits for it."""
+    seen: list[bool] = []
+
+    def slow(context: Any, jobs: Any) -> list[Any]:
+        time.sleep(0.2)
+        seen.append(context.closed)
+        return prepare_all(context, jobs)
+
+    monkeypatch.setattr(packing, "prepare_all", slow)
+    with pytest.raises(errors.InvalidArgument, match="n_ctx is 0"):
+        Model(small_model("llama-mix"), n_ctx=0)
+    assert seen == [False]
+
+
+def test_many_weights_are_all_made_or_none() -> None:
+    rng = np.random.default_rng(3)
+    good = [Weight.from_array(rng.standard_normal((5 + i, 64), np.float32)) for i in range(3)]
+    with NativeContext(1) as ctx:
+        natives = prepare_all(ctx, [(w, False, False, True) for w in good])
+        assert [w.prepare(ctx) for w in good] == natives
+        bad = Weight.from_array(np.zeros((4, 64), np.float32))
+        bad.compute = "bf16"  # of F32, which is not multiplied so
+        other = Weight.from_array(np.zeros((4, 64), np.float32))
+        with pytest.raises(errors.DTypeError, match="F32 is not multiplied in bf16"):
+            prepare_all(ctx, [(other, False, False, True), (bad, False, False, True)])
+        bad.compute = "f32"
+        assert bad.prepare(ctx).n_bytes == other.prepare(ctx).n_bytes >= 4 * 64 * 4
+        for w in (*good, bad, other):
+            w.close()
+
+
+def test_a_tokenizer_that_is_not_known_is_told_of_when_it_is_asked_for(
+    small_model: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(self: Any, metadata: Any, pre: Any) -> None:
+        raise errors.UnsupportedTokenizer("rwkv", "ids do without")
+
+    monkeypatch.setattr("zigllama.models.tokenizer.Tokenizer._load", unknown)
+    with Model(small_model("llama-mix")) as m:
+        assert m.logits([3, 4]).shape == (2, m.spec.n_vocab)
+        with pytest.raises(errors.UnsupportedTokenizer, match="rwkv"):
+            _ = m.tokenizer
