@@ -36,6 +36,7 @@ int zl_alloc_is_mapping(int64_t bytes); /* alloc.c: whether zl_alloc makes a map
  * Whoever takes holds `from` until zl_mapping_drop. Not for two threads at once; dropping is. */
 int zl_mapping_take(zl_mapping **current, int64_t bytes, uint8_t **out, zl_mapping **from);
 void zl_mapping_drop(zl_mapping *m);
+int64_t zl_mapping_ready(const zl_mapping *m); /* bytes that were asked for ahead */
 
 /* Every public function that runs kernels or stages begins and ends with these two. zl_enter refuses a null context, one made before
  * fork(), and one that a thread is inside already; it sets the float environment of the caller (workers have it set). zl_leave gives

@@ -38,6 +38,7 @@ static int64_t panels_of(const zl_weight *w) { return (w->rows + w->k->lanes - 1
 
 static int build(zl_ctx *ctx, zl_weight *w, const uint8_t *data, int64_t n_bytes, int flags) {
     enum { CHUNK_BYTES = 256 << 10, SHARES = 8 }; /* a small weight has several chunks too, or one thread would pack it alone */
+    enum { LARGE = 4 << 20 };                     /* a smaller one's pages go all at once: each time all cores are told of it */
     const int64_t panels = w->stack * panels_of(w);
     w->own_bytes = panels * w->panel_bytes;
     /* On several nodes each weight begins a huge page, so that its parts can be placed. */
@@ -49,7 +50,7 @@ static int build(zl_ctx *ctx, zl_weight *w, const uint8_t *data, int64_t n_bytes
     const int64_t chunk = w->own_bytes / SHARES < CHUNK_BYTES ? w->own_bytes / SHARES : CHUNK_BYTES;
     /* Before the first touch, which is the packing: it writes every byte, those of absent rows with 0. */
     zl_numa_bind(ctx, w->panels, panels, w->panel_bytes);
-    pack_job j = {w, data, panels, 1 + chunk / w->panel_bytes, panels_of(w), release};
+    pack_job j = {w, data, panels, 1 + chunk / w->panel_bytes, panels_of(w), release && n_bytes >= LARGE};
     zl_parallel(ctx, (j.panels + j.per - 1) / j.per, pack_chunk, &j);
     if (release) zl_guard_let_go(data, n_bytes); /* a fault maps its neighbours too: pages at the edges of chunks have come back */
     return zl_guard_check(data, n_bytes);

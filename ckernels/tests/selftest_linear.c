@@ -433,12 +433,6 @@ static void test_refused(zl_ctx *ctx) {
     CHECK(zl_weight_new(ctx, ZL_TYPE_F32, INT64_C(1) << 31, INT64_C(1) << 31, data, 0, 0, &w) == ZL_E_SHAPE &&
               zl_weight_new(ctx, ZL_TYPE_F32, INT64_MAX, 4, data, -16, 0, &w) == ZL_E_SHAPE &&
               zl_weight_new(ctx, ZL_TYPE_Q8_0, INT64_C(1) << 32, INT64_C(1) << 32, data, 0, 0, &w) == ZL_E_SHAPE, "products that wrap");
-    zl_matrix many[2] = {{ZL_TYPE_F32, 0, 1, 4, 8, 128, data}, {ZL_TYPE_F32, 0, 1, 4, 8, 127, data}};
-    zl_weight *made[2] = {w, w};
-    CHECK(zl_weights_new(ctx, 2, many, made) == ZL_E_SHAPE && !made[0] && !made[1], "the second of two: none is left");
-    CHECK(zl_weights_new(ctx, 2, many, NULL) == ZL_E_ARG && zl_weights_new(ctx, 2, NULL, made) == ZL_E_ARG, "many of nothing");
-    CHECK(zl_weights_new(ctx, 1, many, made) == ZL_OK && zl_weight_bytes(made[0]) >= 128, "one of one");
-    zl_weight_free(made[0]);
     CHECK(zl_weight_bytes(NULL) == 0, "bytes of no weight");
     zl_weight_free(NULL);
     CHECK(zl_dequantize(ctx, ZL_TYPE_Q4_0, 32, data, 17, f) == ZL_E_SHAPE && zl_dequantize(ctx, ZL_TYPE_Q4_0, 32, data, 19, f) == ZL_E_SHAPE &&

@@ -1,4 +1,5 @@
-/* selftest_numa.c - the placement plan for 1, 2 and 4 nodes, the masks that are handed to mbind, and that bits do not depend on any of it. */
+/* selftest_numa.c - the placement plan for 1, 2 and 4 nodes, the masks that are handed to mbind, and that bits do not depend on any of it;
+ * memory that weights share, made ready ahead or not. */
 #include "../core/ctx.h"
 #include "selftest.h"
 #include <errno.h>
@@ -155,9 +156,37 @@ static void test_masks(zl_ctx *ctx) {
     CHECK(zl_ctx_set_nodes(ctx, NULL) == ZL_OK && zl_ctx_set_mbind(ctx, NULL, NULL) == ZL_OK, "off");
 }
 
+/* ---- memory that is shared ------------------------------------------------------------------------------------------------------------- */
+
+static void test_together(zl_ctx *ctx) {
+    static uint8_t data[128];
+    /* Memory made ready is the next context's that shares it, once. */
+    CHECK(zl_memory_ready(-1) == ZL_E_ARG && zl_memory_ready(0) == ZL_OK, "bytes below nought");
+    zl_memory_drop();
+    CHECK(zl_memory_ready(9 << 20) == ZL_OK && zl_memory_ready(1 << 20) == ZL_OK, "one waits, the other is not needed");
+    zl_ctx *fresh = NULL;
+    zl_weight *first = NULL, *second = NULL;
+    CHECK(zl_ctx_new(1, zl_ctx_isa(ctx), NULL, &fresh) == ZL_OK, "a context");
+    CHECK(zl_weight_new(fresh, ZL_TYPE_F32, 4, 8, data, 128, ZL_WEIGHT_TOGETHER, &first) == ZL_OK && first->mapping && zl_mapping_ready(first->mapping) == 9 << 20, "it is cut from");
+    CHECK(zl_weight_new(fresh, ZL_TYPE_F32, 4, 8, data, 128, ZL_WEIGHT_TOGETHER, &second) == ZL_OK && second->mapping == first->mapping, "and again");
+    zl_weight_free(first), zl_weight_free(second), zl_ctx_free(fresh);
+    CHECK(zl_memory_ready(1 << 20) == ZL_OK, "for nobody");
+    zl_memory_drop(), zl_memory_drop();
+    CHECK(zl_ctx_new(1, zl_ctx_isa(ctx), NULL, &fresh) == ZL_OK && zl_weight_new(fresh, ZL_TYPE_F32, 4, 8, data, 128, ZL_WEIGHT_TOGETHER, &first) == ZL_OK &&
+              zl_mapping_ready(first->mapping) == 0, "what was dropped is not cut from");
+    zl_weight_free(first), zl_ctx_free(fresh);
+    zl_matrix many[2] = {{ZL_TYPE_F32, 0, 1, 4, 8, 128, data}, {ZL_TYPE_F32, 0, 1, 4, 8, 127, data}};
+    zl_weight *made[2] = {(zl_weight *)(void *)data, (zl_weight *)(void *)data};
+    CHECK(zl_weights_new(ctx, 2, many, made) == ZL_E_SHAPE && !made[0] && !made[1], "the second of two: none is left");
+    CHECK(zl_weights_new(ctx, 2, many, NULL) == ZL_E_ARG && zl_weights_new(ctx, 2, NULL, made) == ZL_E_ARG, "many of nothing");
+    CHECK(zl_weights_new(ctx, 1, many, made) == ZL_OK && zl_weight_bytes(made[0]) >= 128, "one of one");
+    zl_weight_free(made[0]);
+}
+
 int selftest_numa(zl_ctx *ctx) {
     failures = 0;
     test_plans();
     test_masks(ctx);
+    test_together(ctx);
     return failures;
 }

@@ -61,16 +61,3 @@ def test_many_weights_are_all_made_or_none() -> None:
         assert bad.prepare(ctx).n_bytes == other.prepare(ctx).n_bytes >= 4 * 64 * 4
         for w in (*good, bad, other):
             w.close()
-
-
-def test_a_tokenizer_that_is_not_known_is_told_of_when_it_is_asked_for(
-    small_model: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unknown(self: Any, metadata: Any, pre: Any) -> None:
-        raise errors.UnsupportedTokenizer("rwkv", "ids do without")
-
-    monkeypatch.setattr("zigllama.models.tokenizer.Tokenizer._load", unknown)
-    with Model(small_model("llama-mix")) as m:
-        assert m.logits([3, 4]).shape == (2, m.spec.n_vocab)
-        with pytest.raises(errors.UnsupportedTokenizer, match="rwkv"):
-            _ = m.tokenizer

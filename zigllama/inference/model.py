@@ -5,23 +5,17 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-import numpy as np
+from zigllama.errors import InvalidArgument, UnknownName, WrongKindOfModel
+from zigllama.foundation.ready_memory import ReadyMemory
 
-from zigllama.errors import BadMetadata, InvalidArgument, UnknownName, UnsupportedTokenizer, WrongKindOfModel
-from zigllama.foundation.blas_integration import BlasConfig, BlasInterface
-from zigllama.foundation.byte_source import StrPath
-from zigllama.foundation.runtime import F32
-from zigllama.inference.model_info import backend_info, model_info
-from zigllama.inference.packing import Packing, choose_compute, guard, unguard
-from zigllama.models.gguf import GGUFLoader
-
-# What packing does not need is imported while it runs, in `_meanwhile`; and a model that only writes does not wait for
-# the rest at all.
+# Not even NumPy is imported with this module, but when a model is made: memory for it is made ready meanwhile. What
+# packing does not need is imported while it runs (`_meanwhile`), and the rest when somebody asks for it.
 if TYPE_CHECKING:
+    from zigllama.foundation.byte_source import StrPath
+    from zigllama.foundation.runtime import F32
     from zigllama.inference.embedding import Embedder
     from zigllama.inference.generation import Event, Result, TextGenerator
     from zigllama.inference.images import Prompt
@@ -86,63 +80,69 @@ class Model:
             raise UnknownName("backend", backend, ("native", "reference"))
         if backend == "reference" and blas not in (None, "auto"):
             raise InvalidArgument(f"blas={blas!r} with backend='reference': the twins run on NumPy and its BLAS")
-        self.blas = BlasInterface(BlasConfig() if backend == "reference" else BlasConfig.resolve(blas))
-        self._loader = GGUFLoader(path, dequantize=dequantize, n_ctx=n_ctx)
-        self._tokenizer = tokenizer
-        self._templates: ChatTemplates | None = None
-        self._guarded: list[Any] = []
-        # also of a model that is dropped without close(): another file may be mapped at that address
-        weakref.finalize(self, unguard, self._guarded).atexit = False
-        context = packing = None
-        self.vision: Vision | None = None
-        try:
-            spec = self._loader.spec
-            if vision is not None:
-                from zigllama.inference.vision import Vision
+        with ReadyMemory(path if backend == "native" and repack else None):
+            from zigllama.foundation.blas_integration import BlasConfig, BlasInterface
+            from zigllama.inference.model_info import model_info
+            from zigllama.inference.packing import Packing, choose_compute, guard, unguard
+            from zigllama.models.gguf import GGUFLoader
 
-                self.vision = Vision.beside(vision, spec.n_embd, n_threads, backend, isa)
-            self._owns_vision = self.vision is not vision
-            weights = dict(self._loader.weights())
-            self.info = model_info(self._loader)
-            if backend == "native":
-                from zigllama.foundation.threading import placed_context
+            self.blas = BlasInterface(BlasConfig() if backend == "reference" else BlasConfig.resolve(blas))
+            self._loader = GGUFLoader(path, dequantize=dequantize, n_ctx=n_ctx)
+            self._tokenizer = tokenizer
+            self._templates: ChatTemplates | None = None
+            self._guarded: list[Any] = []
+            # also of a model that is dropped without close(): another file may be mapped at that address
+            weakref.finalize(self, unguard, self._guarded).atexit = False
+            context = packing = None
+            self.vision: Vision | None = None
+            try:
+                spec = self._loader.spec
+                if vision is not None:
+                    from zigllama.inference.vision import Vision
 
-                context = placed_context(n_threads, isa)
-            self.float_compute = choose_compute(context, weights, float_compute)
-            if context is not None:
-                self.blas.attach(context)
-                guard(self._guarded, self._loader.reader)
-                packing = Packing(context, weights, self._loader.reader, mapped=not repack, release=not dequantize)
-            from zigllama.inference.batching import BatchProcessor
-            from zigllama.inference.engine import CHUNK, Engine
-            from zigllama.inference.kv_cache import ModelKVCache
+                    self.vision = Vision.beside(vision, spec.n_embd, n_threads, backend, isa)
+                self._owns_vision = self.vision is not vision
+                weights = dict(self._loader.weights())
+                self.info = model_info(self._loader)
+                if backend == "native":
+                    from zigllama.foundation.threading import placed_context
 
-            kind = cache_type or ("F32" if dequantize or self.info.quantisation == "F32" else "F16")
-            n_ctx = spec.n_ctx if n_ctx is None else n_ctx
-            if n_ctx < 1 or max_batch < 1:
-                raise InvalidArgument(f"n_ctx is {n_ctx}, max_batch {max_batch}, want at least 1")
-            cache = ModelKVCache.within_memory(
-                spec.cache_spec(), n_ctx, n_seq=n_seq, type_name=kind, chunk=CHUNK, keep=keep
-            )
-            self.spec, self.n_ctx, self._weights = spec, n_ctx, weights
-            self.decoder = self.build(weights)
-            self.engine = Engine(self.decoder, cache, context)
-            self.scheduler = BatchProcessor(self.engine, min(max_batch, n_seq))
-            if packing is not None:
-                self._meanwhile()
-                packing.finish()
-        except BaseException:
-            if packing is not None:
-                packing.wait()
-            if context is not None:
-                context.close()
-            unguard(self._guarded)
-            if self.vision is not None and self.vision is not vision:
-                self.vision.close()
-            self._loader.close()
-            raise
-        isa_name, library = (context.isa, self.blas.label) if context else ("numpy", "numpy")
-        self.fingerprint = f"isa={isa_name} cache={kind.lower()} float={self.float_compute} blas={library}"
+                    context = placed_context(n_threads, isa)
+                self.float_compute = choose_compute(context, weights, float_compute)
+                if context is not None:
+                    self.blas.attach(context)
+                    guard(self._guarded, self._loader.reader)
+                    packing = Packing(context, weights, self._loader.reader, mapped=not repack, release=not dequantize)
+                from zigllama.inference.batching import BatchProcessor
+                from zigllama.inference.engine import CHUNK, Engine
+                from zigllama.inference.kv_cache import ModelKVCache
+
+                kind = cache_type or ("F32" if dequantize or self.info.quantisation == "F32" else "F16")
+                n_ctx = spec.n_ctx if n_ctx is None else n_ctx
+                if n_ctx < 1 or max_batch < 1:
+                    raise InvalidArgument(f"n_ctx is {n_ctx}, max_batch {max_batch}, want at least 1")
+                cache = ModelKVCache.within_memory(
+                    spec.cache_spec(), n_ctx, n_seq=n_seq, type_name=kind, chunk=CHUNK, keep=keep
+                )
+                self.spec, self.n_ctx, self._weights = spec, n_ctx, weights
+                self.decoder = self.build(weights)
+                self.engine = Engine(self.decoder, cache, context)
+                self.scheduler = BatchProcessor(self.engine, min(max_batch, n_seq))
+                if packing is not None:
+                    self._meanwhile()
+                    packing.finish()
+            except BaseException:
+                if packing is not None:
+                    packing.wait()
+                if context is not None:
+                    context.close()
+                unguard(self._guarded)
+                if self.vision is not None and self.vision is not vision:
+                    self.vision.close()
+                self._loader.close()
+                raise
+            isa_name, library = (context.isa, self.blas.label) if context else ("numpy", "numpy")
+            self.fingerprint = f"isa={isa_name} cache={kind.lower()} float={self.float_compute} blas={library}"
 
     @cached_property
     def digest(self) -> str:
@@ -164,21 +164,22 @@ class Model:
     @property
     def backend(self) -> dict[str, Any]:
         """What really runs: backend, execution, ISA variant, threads, how float weights are computed, BLAS library."""
+        from zigllama.inference.model_info import backend_info
+
         return backend_info(self.engine.context, self.engine.mode, self.float_compute, self.blas)
 
     def _meanwhile(self) -> None:
-        """What the first answer needs besides packed weights: modules, the recorded tape, the tokenizer's tables."""
+        """What the first answer needs besides packed weights: modules, and the recorded tape. Not the tokenizer, whose
+        tables take 3 MB that a program with ids of its own would not need."""
         from zigllama.inference import guided, row_scan, streaming, text_options  # noqa: F401
 
         self.engine.prepare()
-        with suppress(UnsupportedTokenizer, BadMetadata):  # ids do without; whoever asks for the tokenizer is told
-            self.tokenizer.prepare()
 
     # --- text ---
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The file's tokenizer. Raises UnsupportedTokenizer, BadMetadata."""
+        """The file's tokenizer, made when first asked for. Raises UnsupportedTokenizer, BadMetadata."""
         from zigllama.models.tokenizer import Tokenizer
 
         self._tokenizer = self._tokenizer or Tokenizer.from_metadata(self._loader.reader.metadata)
@@ -214,6 +215,8 @@ class Model:
 
         Raises ContextOverflow, InvalidArgument for an id outside the vocabulary, ShapeError, NonFinite.
         """
+        import numpy as np
+
         from zigllama.inference.images import stood_in
 
         self._want_causal("logits")
@@ -468,6 +471,8 @@ class Model:
 
     def close(self) -> None:
         """Give threads, memory and the file back. Closing twice is allowed."""
+        from zigllama.inference.packing import unguard
+
         self.scheduler.close()
         if "_embedder" in vars(self) and not self.engine.forked:
             with self.engine.lock:  # no step of it is running, and none begins before the engine is closed

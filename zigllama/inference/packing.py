@@ -1,7 +1,7 @@
 """What happens to a model's matrices when it is loaded: how they are computed is chosen, and they are packed.
 
 Packing keeps the threads of the C library busy and leaves Python free, and loading has a good deal of Python to run
-that needs no packed weight (modules to import, the words of a tokenizer). So it has a thread of its own: of a small
+that needs no packed weight (modules to import, the tape to record). So it has a thread of its own: of a small
 model's time to the first token it is a good part, most of which is hidden so.
 """
 

@@ -146,10 +146,6 @@ class Tokenizer:
         found = np.flatnonzero(np.isin(self._vocabulary.effective_types, kinds))
         return SpecialTokens([(raw(i), i) for i in found.tolist()], *self._vocabulary.takes_space(self.pre))
 
-    def prepare(self) -> None:
-        """Make the tables of `encode` now, which otherwise the first text makes."""
-        self._encode_parts(" a", self._user_defined)
-
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Token ids of a text.
 
