@@ -52,7 +52,7 @@ SUITES = {
     "core/formats": ["linear", "dequantize", "bounds"],
     "core/guard": ["core", "bounds"],
     "core/matmul": ["rows", "blas"],
-    "core/mapping": ["core", "linear"],
+    "core/mapping": ["core", "linear", "numa"],
     "core/numa": ["numa"],
     "core/pairs": ["pairs"],
     "core/words": ["words"],

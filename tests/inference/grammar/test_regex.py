@@ -156,6 +156,7 @@ WRONG = [
     ("python", r"\q", "no escape", 1),
     ("python", "(?z)", "expected after", 1),
     ("python", "(?i-i:a)", "contradict", 1),
+    ("python", "(?i-:a)", "expected after -", 1),
 ]
 
 

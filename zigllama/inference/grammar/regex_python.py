@@ -79,7 +79,10 @@ class PythonReader(Reader):
         if "L" in self.s.text[self.s.at : self.s.at + 8].partition(":")[0].partition(")")[0]:
             raise self.s.unsupported("the flag L", "it asks the locale of the machine", begin)
         on = self.s.run(lambda c: c in "aimsux")
-        off = self.s.run(lambda c: c in "imsx") if self.s.take("-") else ""
+        minus = self.s.take("-")
+        off = self.s.run(lambda c: c in "imsx") if minus else ""
+        if minus and not off:
+            raise self.s.error("flags that are switched off are expected after -", begin)
         if not on and not off:
             raise self.s.error("flags or one of : = ! < P # are expected after (?", begin)
         if set(on) & set(off) or ("a" in on and "u" in on):
