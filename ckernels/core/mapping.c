@@ -9,7 +9,7 @@
  * Where address space is rationed (ulimit -v, or a system that counts what is reserved) and SPAN is refused, a weight has a mapping of its own.
  *
  * The system gives memory when it is first written, a page at a time, and zeroes it. What is known to be needed soon can be asked for by a thread
- * of its own while there is nothing to pack yet (zl_memory_ready): a mapping that waits for the context that will cut from it.
+ * of its own while there is nothing to pack yet (zl_memory_ready): a mapping for a context to cut from, once it is there.
  *
  * The mapping is given back when the last of its weights and the context have let go of it, all at once: so this is not for weights that
  * come and go one by one.
@@ -20,6 +20,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/resource.h>
@@ -37,7 +39,6 @@ struct zl_mapping {
     uint8_t *memory;
     pid_t pid;
 };
-static _Atomic(zl_mapping *) waiting; /* made ready, and not taken yet */
 
 static zl_mapping *map(int64_t need) {
     zl_mapping *m = calloc(1, sizeof *m);
@@ -88,38 +89,57 @@ static void start(zl_mapping *m) {
 }
 static void end_touching(zl_mapping *m) {
     int so = TOUCHING;
-    if (m->pid != getpid()) return; /* after a fork the thread is not here */
+    if (m->pid != getpid()) { /* after a fork the thread is not here, nor will it let go */
+        if (atomic_exchange(&m->touching, DONE) != DONE) atomic_fetch_sub(&m->users, 1);
+        return;
+    }
     atomic_compare_exchange_strong(&m->touching, &so, ENOUGH);
-    while (atomic_load(&m->touching) == ENOUGH) sched_yield(); /* one page at most */
+    const struct timespec moment = {0, 50000};
+    for (int n = 0; atomic_load(&m->touching) == ENOUGH; n++) /* a huge page at most */
+        if (n < 20) sched_yield();
+        else nanosleep(&moment, NULL);
 }
 
-int zl_memory_ready(int64_t bytes) {
-    if (bytes < 0) return zl_fail(ZL_E_ARG, "zl_memory_ready: %lld bytes", (long long)bytes);
-    if (!bytes || atomic_load(&waiting)) return ZL_OK;
-    zl_mapping *m = map(bytes), *nobody = NULL;
+int zl_memory_ready(int64_t bytes, zl_mapping **out) {
+    if (!out) return zl_fail(ZL_E_ARG, "zl_memory_ready: out is a null pointer");
+    *out = NULL;
+    if (bytes < 1) return zl_fail(ZL_E_ARG, "zl_memory_ready: %lld bytes", (long long)bytes);
+    zl_mapping *m = *out = map(bytes);
     if (!m) return ZL_OK;
     m->ready = bytes, m->pid = getpid();
     start(m);
-    if (!atomic_compare_exchange_strong(&waiting, &nobody, m)) end_touching(m), zl_mapping_drop(m);
     return ZL_OK;
 }
 
+void zl_memory_drop(zl_mapping *m) {
+    if (m) end_touching(m);
+    zl_mapping_drop(m);
+}
+
+int zl_ctx_give_memory(zl_ctx *ctx, zl_mapping *m) {
+    zl_entry entry;
+    if (!m) return zl_fail(ZL_E_ARG, "zl_ctx_give_memory: a null pointer");
+    int status = zl_enter(ctx, "zl_ctx_give_memory", &entry);
+    if (status) return status;
+    end_touching(m);
+    zl_mapping_drop(*zl_ctx_weights(ctx));
+    *zl_ctx_weights(ctx) = m;
+    return zl_leave(&entry, ZL_OK);
+}
+
+int zl_ctx_spare_memory(zl_ctx *ctx) {
+    zl_entry entry;
+    int status = zl_enter(ctx, "zl_ctx_spare_memory", &entry);
+    if (status) return status;
+    zl_mapping *m = *zl_ctx_weights(ctx);
+    if (m && m->ready > m->used) {
+        madvise(m->memory + m->used, (size_t)((m->ready - m->used + PAGE - 1) / PAGE * PAGE), MADV_DONTNEED);
+        m->ready = m->used;
+    }
+    return zl_leave(&entry, ZL_OK);
+}
+
 int64_t zl_mapping_ready(const zl_mapping *m) { return m->ready; }
-
-void zl_memory_drop(void) {
-    zl_mapping *m = atomic_exchange(&waiting, NULL);
-    if (m) end_touching(m);
-    zl_mapping_drop(m);
-}
-
-/* What waits, where it has room for so much. */
-static zl_mapping *take_waiting(int64_t need) {
-    zl_mapping *m = atomic_exchange(&waiting, NULL);
-    if (m) end_touching(m);
-    if (!m || m->bytes >= need) return m;
-    zl_mapping_drop(m);
-    return NULL;
-}
 
 /* ---- cutting --------------------------------------------------------------------------------------------------------------------------- */
 
@@ -127,8 +147,7 @@ int zl_mapping_take(zl_mapping **current, int64_t bytes, uint8_t **out, zl_mappi
     const int64_t need = (bytes + PAGE - 1) / PAGE * PAGE;
     zl_mapping *m = *current;
     if (!m || need > m->bytes - m->used) {
-        m = take_waiting(need);
-        if (!m) m = map(need);
+        m = map(need);
         if (!m) return zl_fail(ZL_E_MEMORY, "memory for a weight needs %lld bytes", (long long)bytes);
         zl_mapping_drop(*current);
         *current = m;

@@ -170,11 +170,14 @@ typedef struct {
 } zl_matrix;
 /* The n weights of a model, made in order by one call: all of them in `out` (n), or none. */
 int zl_weights_new(zl_ctx *ctx, int64_t n, const zl_matrix *matrices, zl_weight **out);
-/* Memory that weights made ZL_WEIGHT_TOGETHER will be cut from, of which a thread of its own asks the system for the first `bytes` meanwhile.
- * It is the next context's that makes such weights. One at a time: where one waits to be taken nothing is done, nor where memory or the thread
- * cannot be had. zl_memory_drop gives back what nobody has taken. */
-int zl_memory_ready(int64_t bytes);
-void zl_memory_drop(void);
+/* Memory that weights made ZL_WEIGHT_TOGETHER can be cut from, of which a thread of its own asks the system for the first `bytes` meanwhile.
+ * *out is NULL where it cannot be had: it will be asked for when it is needed. It is given to a context, which then owns it, or dropped. */
+typedef struct zl_mapping zl_mapping;
+int zl_memory_ready(int64_t bytes, zl_mapping **out);
+void zl_memory_drop(zl_mapping *m);
+int zl_ctx_give_memory(zl_ctx *ctx, zl_mapping *m);
+/* What was made ready and is not used goes back to the system: after the last weight was made. */
+int zl_ctx_spare_memory(zl_ctx *ctx);
 void zl_weight_free(zl_weight *w);
 /* Bytes of memory of its own (panels with the padding of the last panel; 0 when mapped). */
 int64_t zl_weight_bytes(const zl_weight *w);

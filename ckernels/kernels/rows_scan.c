@@ -145,8 +145,8 @@ void ZL_FN(row_near)(int64_t n, const float *x, float middle, float *out) {
 ZL_INLINE vi bucket_of(vf key, float top, float per) { return vf_to_vi(vf_min((top - key) * per, vf_set1((float)(ZL_BUCKETS - 1)))); }
 
 /* Of ZL_SAMPLED elements in every `every` times as many, by bucket: their number and mass, 1 each where w is NULL. Both (ZL_BUCKETS). What is
- * -inf or NaN is in the last bucket and counts too: these are bounds of a search, whose answer is exact whatever they say. How many buckets
- * there are to 1: a row that is nearly flat has all its keys within a few buckets of others. */
+ * -inf or NaN is in the last bucket and counts too: these are bounds of a search, whose answer is exact whatever they say. Returns how
+ * many buckets there are to 1 of the keys: those of a row that is nearly flat would all be in a few, were it always the same number. */
 float ZL_FN(row_sample)(int64_t n, const float *key, const float *w, float top, int64_t every, int32_t *number, double *mass) {
     int32_t at[ZL_SAMPLED + L];
     vf least = vf_set1(top);

@@ -160,21 +160,25 @@ static void test_masks(zl_ctx *ctx) {
 
 static void test_together(zl_ctx *ctx) {
     static uint8_t data[128];
-    /* Memory made ready is the next context's that shares it, once. */
-    CHECK(zl_memory_ready(-1) == ZL_E_ARG && zl_memory_ready(0) == ZL_OK, "bytes below nought");
-    zl_memory_drop();
-    CHECK(zl_memory_ready(9 << 20) == ZL_OK && zl_memory_ready(1 << 20) == ZL_OK, "one waits, the other is not needed");
+    float row[8];
+    memset(data, 0x3f, sizeof data);
+    /* Memory made ready is cut from by the context that it was given to. */
+    zl_mapping *ready = NULL;
+    CHECK(zl_memory_ready(-1, &ready) == ZL_E_ARG && zl_memory_ready(0, &ready) == ZL_E_ARG && zl_memory_ready(1, NULL) == ZL_E_ARG && !ready, "no bytes");
+    CHECK(zl_ctx_give_memory(ctx, NULL) == ZL_E_ARG && zl_ctx_spare_memory(NULL) == ZL_E_ARG, "nothing");
+    zl_memory_drop(NULL);
+    CHECK(zl_memory_ready(1 << 20, &ready) == ZL_OK && ready, "for nobody");
+    zl_memory_drop(ready);
+    CHECK(zl_memory_ready(9 << 20, &ready) == ZL_OK && ready && zl_ctx_give_memory(NULL, ready) == ZL_E_ARG, "no context");
     zl_ctx *fresh = NULL;
     zl_weight *first = NULL, *second = NULL;
-    CHECK(zl_ctx_new(1, zl_ctx_isa(ctx), NULL, &fresh) == ZL_OK, "a context");
-    CHECK(zl_weight_new(fresh, ZL_TYPE_F32, 4, 8, data, 128, ZL_WEIGHT_TOGETHER, &first) == ZL_OK && first->mapping && zl_mapping_ready(first->mapping) == 9 << 20, "it is cut from");
-    CHECK(zl_weight_new(fresh, ZL_TYPE_F32, 4, 8, data, 128, ZL_WEIGHT_TOGETHER, &second) == ZL_OK && second->mapping == first->mapping, "and again");
+    CHECK(zl_ctx_new(1, zl_ctx_isa(ctx), NULL, &fresh) == ZL_OK && zl_ctx_spare_memory(fresh) == ZL_OK && zl_ctx_give_memory(fresh, ready) == ZL_OK, "given");
+    CHECK(zl_weight_new(fresh, ZL_TYPE_F32, 4, 8, data, 128, ZL_WEIGHT_TOGETHER, &first) == ZL_OK && first->mapping == ready && zl_mapping_ready(ready) == 9 << 20, "it is cut from");
+    CHECK(zl_ctx_spare_memory(fresh) == ZL_OK && zl_mapping_ready(ready) == 4096, "the rest goes back");
+    zl_weight_row(first, 3, row);
+    CHECK(!memcmp(row, data, sizeof row), "a weight has changed");
+    CHECK(zl_weight_new(fresh, ZL_TYPE_F32, 4, 8, data, 128, ZL_WEIGHT_TOGETHER, &second) == ZL_OK && second->mapping == ready && zl_ctx_spare_memory(fresh) == ZL_OK, "and cut again");
     zl_weight_free(first), zl_weight_free(second), zl_ctx_free(fresh);
-    CHECK(zl_memory_ready(1 << 20) == ZL_OK, "for nobody");
-    zl_memory_drop(), zl_memory_drop();
-    CHECK(zl_ctx_new(1, zl_ctx_isa(ctx), NULL, &fresh) == ZL_OK && zl_weight_new(fresh, ZL_TYPE_F32, 4, 8, data, 128, ZL_WEIGHT_TOGETHER, &first) == ZL_OK &&
-              zl_mapping_ready(first->mapping) == 0, "what was dropped is not cut from");
-    zl_weight_free(first), zl_ctx_free(fresh);
     zl_matrix many[2] = {{ZL_TYPE_F32, 0, 1, 4, 8, 128, data}, {ZL_TYPE_F32, 0, 1, 4, 8, 127, data}};
     zl_weight *made[2] = {(zl_weight *)(void *)data, (zl_weight *)(void *)data};
     CHECK(zl_weights_new(ctx, 2, many, made) == ZL_E_SHAPE && !made[0] && !made[1], "the second of two: none is left");

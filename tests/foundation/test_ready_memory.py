@@ -8,9 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from zigllama.foundation.native import NativeContext
 from zigllama.foundation.ready_memory import MOST, SECOND_NODE, SHARE, ReadyMemory
+from zigllama.foundation.runtime import F32, EagerRuntime, Step
+from zigllama.linear_algebra.linear import Weight, linear
 
 MB = 1 << 20
 
@@ -25,6 +29,7 @@ def anonymous() -> int:
 def test_it_comes_by_itself_and_goes_with_the_block(tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
+        file.write(b"GGUF")
         file.truncate(64 * MB)
     before = anonymous()
     with ReadyMemory(path) as ready:
@@ -42,49 +47,80 @@ def test_what_cannot_be_looked_at_asks_for_nothing(tmp_path: Path) -> None:
             assert ready.n_bytes == 0
 
 
+def test_what_is_no_model_asks_for_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(64 * MB)
+    with ReadyMemory(path) as ready:
+        assert ready.n_bytes == 0
+
+
 def test_no_more_is_asked_for_than_a_start_is_worth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "huge"
     with path.open("wb") as file:
+        file.write(b"GGUF")
         file.truncate(1 << 40)
-    asked: list[int] = []
-    monkeypatch.setattr("zigllama.foundation.ready_memory.lib", _Library(asked))
-    monkeypatch.setattr("zigllama.foundation.ready_memory.SECOND_NODE", str(tmp_path / "none"))
-    with ReadyMemory(path):
-        pass
-    monkeypatch.setattr("zigllama.foundation.ready_memory.SECOND_NODE", str(tmp_path))
-    with ReadyMemory(path):
-        pass
-    assert asked == [MOST, -1]
+    module = "zigllama.foundation.ready_memory"
+    monkeypatch.setattr(f"{module}.SECOND_NODE", str(tmp_path / "none"))
+    with ReadyMemory(path) as ready:
+        assert ready.n_bytes == MOST
+    monkeypatch.setattr(f"{module}.SECOND_NODE", str(tmp_path))
+    with ReadyMemory(path) as ready:
+        assert ready.n_bytes == 0
+    monkeypatch.setattr(f"{module}.SECOND_NODE", str(tmp_path / "none"))
+    monkeypatch.setattr(f"{module}._rationed", lambda: True)
+    with ReadyMemory(path) as ready:
+        assert ready.n_bytes == 0
 
 
-class _Library:
-    """In the C library's place: what was asked for, -1 for a drop."""
+@pytest.mark.skipif(os.path.exists(SECOND_NODE), reason="several nodes: each thread takes memory of their own")
+def test_what_was_given_and_is_not_used_goes_back(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.write(b"GGUF")
+        file.truncate(64 * MB)
+    before = anonymous()
+    with NativeContext(1) as context:
+        with ReadyMemory(path) as ready:
+            end = time.monotonic() + 60
+            while anonymous() < before + 40 * MB and time.monotonic() < end:
+                time.sleep(0.01)
+            ready.give(context)
+        assert anonymous() >= before + 40 * MB
+        weight = Weight.from_array(np.ones((1024, 1024), np.float32))
+        weight.prepare(context, together=True)
+        context.spare_memory()
+        assert anonymous() < before + 24 * MB
+        np.testing.assert_array_equal(product(context, weight), np.full((1, 1024), 1024, np.float32))
+        weight.close()
 
-    def __init__(self, asked: list[int]) -> None:
-        self.asked = asked
 
-    def zl_memory_ready(self, n_bytes: int) -> int:
-        self.asked.append(n_bytes)
-        return 0
-
-    def zl_memory_drop(self) -> None:
-        self.asked.append(-1)
+def product(context: NativeContext, weight: Weight) -> F32:
+    """Of a row of ones."""
+    runtime = EagerRuntime(context, Step.of_rows(1))
+    made: F32 = linear(runtime.rows(np.ones((1, weight.cols), np.float32)), weight).array
+    return made
 
 
 def test_a_child_of_a_process_that_had_asked_can_ask_too(tmp_path: Path) -> None:
     """The thread is not in the child; whoever takes or drops must not wait for it."""
     path = tmp_path / "large"
     with path.open("wb") as file:
+        file.write(b"GGUF")
         file.truncate(256 * MB)
     script = f"""
 import os
 from zigllama.foundation.ready_memory import ReadyMemory
-with ReadyMemory({str(path)!r}):
+def virtual():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize")) >> 10
+with ReadyMemory({str(path)!r}) as ready:
     child = os.fork()
     if not child:
         with ReadyMemory({str(path)!r}):
             pass
-        os._exit(0)
+        before = virtual()
+        ready.__exit__()  # its own copy goes too
+        os._exit(before - virtual() < 1000)
     assert os.waitpid(child, 0)[1] == 0
 """
     done = subprocess.run([sys.executable, "-c", script], timeout=120, capture_output=True, text=True, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -35,10 +36,10 @@ def test_nothing_is_closed_while_packing_goes_on(small_model: Small, monkeypatch
     """An error in what is done meanwhile waits for it."""
     seen: list[bool] = []
 
-    def slow(context: Any, jobs: Any) -> list[Any]:
+    def slow(context: Any, jobs: Any) -> None:
         time.sleep(0.2)
         seen.append(context.closed)
-        return prepare_all(context, jobs)
+        prepare_all(context, jobs)
 
     monkeypatch.setattr(packing, "prepare_all", slow)
     with pytest.raises(errors.InvalidArgument, match="n_ctx is 0"):
@@ -46,12 +47,40 @@ def test_nothing_is_closed_while_packing_goes_on(small_model: Small, monkeypatch
     assert seen == [False]
 
 
+def test_an_interruption_waits_for_the_batch_that_c_is_at(small_model: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def interrupted(context: Any, jobs: Any) -> None:
+        for _ in range(2):  # once more, too
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(0.3)
+        prepare_all(context, jobs)
+        seen.append(context.closed)
+
+    monkeypatch.setattr(packing, "BATCH", 1)
+    monkeypatch.setattr(packing, "prepare_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Model(small_model("llama-mix"))
+    assert seen == [False]
+
+
+def test_a_thread_that_cannot_be_had_is_told_of(small_model: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(errors.NativeError, match="packing needs a thread: can't start new thread"):
+        Model(small_model("llama-mix"))
+
+
 def test_many_weights_are_all_made_or_none() -> None:
     rng = np.random.default_rng(3)
     good = [Weight.from_array(rng.standard_normal((5 + i, 64), np.float32)) for i in range(3)]
     with NativeContext(1) as ctx:
-        natives = prepare_all(ctx, [(w, False, False, True) for w in good])
-        assert [w.prepare(ctx) for w in good] == natives
+        prepare_all(ctx, [(w, False, False, True) for w in (*good, good[0])])
+        natives = [w.prepare(ctx) for w in good]
+        prepare_all(ctx, [(w, False, False, True) for w in good])
+        assert [w.prepare(ctx) for w in good] == natives  # each once
         bad = Weight.from_array(np.zeros((4, 64), np.float32))
         bad.compute = "bf16"  # of F32, which is not multiplied so
         other = Weight.from_array(np.zeros((4, 64), np.float32))

@@ -49,8 +49,9 @@ def __getattr__(name: str) -> Any:
     if not name.startswith("_"):
         from . import native_context
 
-        if hasattr(native_context, name):
-            return getattr(native_context, name)
+        if name in native_context.__all__:
+            found = globals()[name] = getattr(native_context, name)
+            return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -27,6 +27,11 @@ from . import native_structs as structs
 from .native import check, ffi, kernel_names, lib, name_of, raise_for
 from .native_step import StepRecord, want_array
 
+__all__ = [
+    "F32", "U8", "NativeContext", "NativeProgram", "NativeStep", "Records", "address_of", "alloc_array", "copy_guarded",
+    "guard_add", "guard_faults", "guard_remove", "guarded", "kernel_variants", "matmul",
+]  # fmt: skip
+
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 Records = npt.NDArray[Any]
@@ -179,6 +184,11 @@ class NativeContext:
         """From the next run on programs add up what each of their ops takes, or do not: see `NativeProgram.times`."""
         with self.using() as pointer:
             check(lib.zl_ctx_time_ops(pointer, on))
+
+    def spare_memory(self) -> None:
+        """What was made ready for weights and is not used goes back to the system."""
+        with self.using() as pointer:
+            check(lib.zl_ctx_spare_memory(pointer))
 
     def pin(self, thread: int, cpu: int) -> None:
         """Pin a worker (1 .. n_threads - 1) to a CPU. Raises InvalidArgument; NativeError when the system refuses."""

@@ -139,13 +139,15 @@ class Engine:
             return ids
 
     def prepare(self) -> None:
-        """Record the tape, for which no weight need be packed."""
-        if self.mode == "tape":
+        """Record the tape, for which no weight need be packed. An encoder has none: its steps are embedding.py's."""
+        if self.mode == "tape" and self.decoder.spec.causal:
             self._tape = record(self._forward, FUSIONS)
 
     def _recorded(self, hidden: bool) -> Tape:
-        tape, self._tape = None if hidden else self._tape, None
-        return tape or record(self._forward_hidden if hidden else self._forward, FUSIONS)
+        if hidden:
+            return record(self._forward_hidden, FUSIONS)
+        tape, self._tape = self._tape, None
+        return tape or record(self._forward, FUSIONS)
 
     def _prepare(self, step: Step) -> TapeProgram:
         """The program, and the step as C reads it in `_native_step`."""

@@ -80,7 +80,7 @@ class Model:
             raise UnknownName("backend", backend, ("native", "reference"))
         if backend == "reference" and blas not in (None, "auto"):
             raise InvalidArgument(f"blas={blas!r} with backend='reference': the twins run on NumPy and its BLAS")
-        with ReadyMemory(path if backend == "native" and repack else None):
+        with ReadyMemory(path if backend == "native" and repack else None) as ready:
             from zigllama.foundation.blas_integration import BlasConfig, BlasInterface
             from zigllama.inference.model_info import model_info
             from zigllama.inference.packing import Packing, choose_compute, guard, unguard
@@ -112,7 +112,9 @@ class Model:
                 if context is not None:
                     self.blas.attach(context)
                     guard(self._guarded, self._loader.reader)
+                    ready.give(context)
                     packing = Packing(context, weights, self._loader.reader, mapped=not repack, release=not dequantize)
+                    packing.start()
                 from zigllama.inference.batching import BatchProcessor
                 from zigllama.inference.engine import CHUNK, Engine
                 from zigllama.inference.kv_cache import ModelKVCache
@@ -133,7 +135,7 @@ class Model:
                     packing.finish()
             except BaseException:
                 if packing is not None:
-                    packing.wait()
+                    packing.stop()
                 if context is not None:
                     context.close()
                 unguard(self._guarded)

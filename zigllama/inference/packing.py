@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from zigllama.errors import NativeError
 from zigllama.foundation.gguf_format import GGUFReader
 from zigllama.linear_algebra import bf16
 from zigllama.linear_algebra.linear import Weight, prepare_all
 
+BATCH = 64 << 20  # bytes that one call of C packs: an interruption waits for no more
+
 
 class Packing:
-    """Every matrix in its native form, made in a thread; `finish` waits for it.
+    """Every matrix in its native form, made in a thread from `start` on; `finish` waits for it.
 
     An embedding that is only looked up in, row by row, stays in the mapped file; one that is the output too is
-    repacked: a row looked up in a mapping brings 64 KB of it into memory. Until `wait` or `finish` has returned nobody
+    repacked: a row looked up in a mapping brings 64 KB of it into memory. Until `stop` or `finish` has returned nobody
     else may use the context or close the file.
 
     mapped     all stay in the file
@@ -32,34 +36,59 @@ class Packing:
     ) -> None:
         embedding, output = weights.get("token_embd.weight"), weights.get("output.weight")
         listed = {id(w): w for w in weights.values() if isinstance(w, Weight)}  # a tied output is there twice
-        jobs = []
+        self._jobs = []
         for weight in listed.values():
             looked_up = weight is embedding and weight is not output
             keep = mapped or looked_up
-            jobs.append((weight, keep, release and (looked_up or not keep), not keep))
+            self._jobs.append((weight, keep, release and (looked_up or not keep), not keep))
+        self._context, self._reader, self._mapped = context, reader, mapped
         self._error: BaseException | None = None
+        self._stopped, self._done = False, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="zigllama-packing")
 
-        def pack() -> None:
-            try:
-                prepare_all(context, jobs)
-                # what was at the borders of pages, and vectors that were copied
-                for part in range(0 if mapped else len(reader.paths)):
-                    reader.mapping(part).release()
-            except BaseException as error:
-                self._error = error
+    def start(self) -> None:
+        """Begin. Raises NativeError where a thread cannot be had."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise NativeError(f"packing needs a thread: {error}") from None
 
-        self._thread = threading.Thread(target=pack, name="zigllama-packing")
-        self._thread.start()
+    def _run(self) -> None:
+        try:
+            self._pack()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._done.set()
 
-    def wait(self) -> None:
-        """Until the thread has ended, whatever came of it."""
-        self._thread.join()
+    def _pack(self) -> None:
+        batch, size = [], 0
+        for job in self._jobs:
+            batch.append(job)
+            size += job[0].data.nbytes
+            if size >= BATCH or job is self._jobs[-1]:
+                if self._stopped:
+                    return
+                prepare_all(self._context, batch)
+                batch, size = [], 0
+        self._context.spare_memory()
+        # what was at the borders of pages, and vectors that were copied
+        for part in range(0 if self._mapped else len(self._reader.paths)):
+            self._reader.mapping(part).release()
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended, whatever came of it; interrupted once more, too."""
+        self._stopped = True
+        while self._thread.is_alive() and not self._done.is_set():
+            with suppress(KeyboardInterrupt):
+                self._done.wait(0.1)
 
     def finish(self) -> None:
         """Wait, and raise what packing raised: OutOfMemory, MappingFault, and the errors of `Weight.prepare`."""
-        self.wait()
-        if self._error is not None:
-            raise self._error
+        self._done.wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
 
 def choose_compute(context: Any, weights: Mapping[str, Any], asked: str | None) -> str:

@@ -74,8 +74,9 @@ class Weight:
         model, which are closed together (see NativeWeight). Done once per context; the ops do it when it was not done
         before. Raises DTypeError, ISAUnavailable, OutOfMemory and MappingFault.
         """
-        made = self._native.get(id(context))
-        return made or prepare_all(context, [(self, mapped, release, together)])[0]
+        if id(context) not in self._native:
+            prepare_all(context, [(self, mapped, release, together)])
+        return self._native[id(context)]
 
     def native_operand(self, context: Any) -> tuple[int, int, int, Any]:
         """See runtime.NativeOperand."""
@@ -105,19 +106,18 @@ class Weight:
         return f"<Weight {self.name} ({self.rows}, {self.cols}) {self.type.name}>"
 
 
-def prepare_all(context: Any, jobs: Sequence[tuple[Weight, bool, bool, bool]]) -> list[Any]:
-    """`Weight.prepare` of many: (weight, mapped, release, together) each. The C library is called once, and other
-    threads run Python meanwhile; all are made, or none. Raises as `prepare`."""
+def prepare_all(context: Any, jobs: Sequence[tuple[Weight, bool, bool, bool]]) -> None:
+    """`Weight.prepare` of many: (weight, mapped, release, together) each, once. The C library is called once, and other
+    threads run Python meanwhile; all are made that were not, or none. Raises as `prepare`."""
     from zigllama.foundation.native_weights import NativeMatrix, NativeWeight
 
+    new = {id(job[0]): job for job in jobs if id(context) not in job[0]._native}.values()
     matrices = [
         NativeMatrix(w.type.id, w.rows, w.cols, w.data, mapped, release, w.compute == "bf16", together, w.stack)
-        for w, mapped, release, together in jobs
+        for w, mapped, release, together in new
     ]
-    made = NativeWeight.many(context, matrices)
-    for (w, *_), native in zip(jobs, made, strict=True):
+    for (w, *_), native in zip(new, NativeWeight.many(context, matrices), strict=True):
         w._native[id(context)] = native
-    return made
 
 
 def _lower_linear(x: Any, weight: Weight, bias: Any = None, residual: Any = None) -> Lowered:

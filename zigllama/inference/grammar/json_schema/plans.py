@@ -22,11 +22,13 @@ from .nodes import Schema
 from .numbers import NumberPlan
 from .objects import ObjectPlan
 from .options import Json, Options
+from .printed import Printed
 from .prints import FEW, Barred
 from .schema import Schemas
 from .strings import Quoted
 from .texts import TextPlan
 from .transducer import SPACE, TOKENS, Action, Go, Pop, Push, Result
+from .whole import Whole
 
 Goal = tuple[tuple[frozenset[int], frozenset[int]], ...]
 T = TypeVar("T")
@@ -249,6 +251,8 @@ class Plans:
         self._places: dict[tuple[Any, ...], Any] = {}
         self.places: list[Any] = []
         self.ends: dict[Any, bool] = {}  # of texts that may come to one that is barred, whether they can end (ends.py)
+        self.printed: dict[Whole | None, Printed] = {}  # languages with fingerprints, for C
+        self.printed_cells = 0
         self.listing = 0  # plans whose values are being listed
         self._waiting: dict[int, int] = {}  # plans that are being looked at -> how deep
         self._both: dict[tuple[Any, ...], Both] = {}

@@ -21,6 +21,7 @@ from .prints import FINGERPRINTS
 from .whole import DEAD, Table, Whole
 
 CELLS = 1 << 18  # of an automaton, states by classes of bytes: 1 MB
+PURSE = 8 * CELLS  # of all those of a schema
 ALL = Table(bytes(256), np.zeros((1, 1), np.int32), np.zeros(1, np.int32), frozenset({0}))  # every string
 
 
@@ -74,7 +75,7 @@ class Printed:
         return [results[i % FINGERPRINTS] if ok else None for i, ok in enumerate(allowed.tolist())]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def printed(language: Whole | None) -> Printed | None:
     """The automaton; None: it would be too large."""
     made = Printed(language)

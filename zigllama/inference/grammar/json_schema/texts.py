@@ -13,7 +13,7 @@ from .ends import can_end
 from .formats import format_language
 from .formula import Formula, Way, atoms_of, evaluate
 from .languages import DEAD, Both, Language, Texts, both_of, contains, every_text
-from .printed import Printed, printed
+from .printed import PURSE, Printed, printed
 from .prints import FEW, FINGERPRINTS, longer
 from .transducer import Result
 from .whole import Whole, one_of
@@ -192,9 +192,12 @@ class TextPlan:
             if one is None:
                 return None
             language = one[0]
-        made = printed(language)
-        if made is None:
+        made = self.plans.printed.get(language) or printed(language)
+        if made is None or (language not in self.plans.printed and self.plans.printed_cells > PURSE):
             return None
+        if language not in self.plans.printed:
+            self.plans.printed[language] = made
+            self.plans.printed_cells += made.table.next.size
         found = [self._one_result(i) for i in range(FINGERPRINTS)]
         ends = made.ends([None if r is None or self.barred.bars(r.identity) else r for r in found])
         return None if ends is None else (made, ends)
