@@ -123,11 +123,15 @@ with ReadyMemory({str(path)!r}) as ready:
         os._exit(before - virtual() < 1000)
     assert os.waitpid(child, 0)[1] == 0
 """
-    done = subprocess.run([sys.executable, "-c", script], timeout=120, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], timeout=120, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_a_model_needs_no_module_before_it_is_made() -> None:
     script = "import sys, zigllama as zl; zl.Model; assert 'numpy' not in sys.modules, 'NumPy came with the name'"
-    done = subprocess.run([sys.executable, "-c", script], timeout=120, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], timeout=120, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -59,8 +59,12 @@ def test_an_interruption_waits_for_the_batch_that_c_is_at(small_model: Small, mo
 
     monkeypatch.setattr(packing, "BATCH", 1)
     monkeypatch.setattr(packing, "prepare_all", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        Model(small_model("llama-mix"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Model(small_model("llama-mix"))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert seen == [False]
 
 

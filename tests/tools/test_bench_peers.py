@@ -92,8 +92,8 @@ def test_a_row_from_end_to_end(
     assert set(row["ratios"]) == {"ik_llama.cpp", "ik_llama.cpp -rtr"}
     assert [p["flags"] for p in row["peers"]] == [[], [], ["-rtr", "1"]]
     assert all(p["version"] == "build 7 (abc), a cpu" for p in row["peers"])
-    assert row["peers"][0]["command"].startswith("llama-bench -m 1.1b-q4_0.gguf -t 2 -r 3 -p 0 -n 64")
-    assert row["ours_about"]["command"].startswith("zigllama bench 1.1b-q4_0.gguf -t 2 -r 3 -p 0 -n 64 -d 0")
+    assert row["peers"][0]["command"].startswith("llama-bench -m 1.1b-q4_0.gguf -t 2 -r 1 -p 0 -n 64")
+    assert row["ours_about"]["command"].startswith("zigllama bench 1.1b-q4_0.gguf -t 2 -r 1 -p 0 -n 64 -d 0")
     alone = kept["1.1b-q4_0 pp512 [generic]"]
     assert "isa=generic" in alone["ours_about"]["system_info"] and alone["verdict"] == ""
     assert alone["share"][0] == "int8" and 0 < alone["share"][1] < 1
