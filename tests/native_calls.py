@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from zigllama.foundation import native
 from zigllama.foundation import native_structs as structs
+from zigllama.foundation.native_context import address_of
 from zigllama.foundation.opcodes import Opcode
 
 
@@ -16,7 +16,7 @@ def add_records(x: Any, y: Any, out: Any, n_rows: int | None = None) -> tuple[An
     tensors = np.zeros(3, structs.TENSOR)
     for i, a in enumerate((x, y, out)):
         rows = a.shape[0] if n_rows is None else n_rows
-        tensors[i] = structs.tensor_row(structs.EXTERNAL, rows=rows, cols=a.shape[1], address=native.address_of(a))
+        tensors[i] = structs.tensor_row(structs.EXTERNAL, rows=rows, cols=a.shape[1], address=address_of(a))
     ops = np.zeros(1, structs.OP)
     ops[0] = structs.op_row(Opcode.ADD, ins=(0, 1), outs=(2,))
     return ops, tensors

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from strategies import guarded_array
 
-from zigllama.foundation.native import NativeContext, isa_variants
+from zigllama.foundation.native import isa_variants
+from zigllama.foundation.native_context import NativeContext
 from zigllama.foundation.runtime import F32, ROWS_OUT, ROWS_STEP, EagerRuntime, Lowered, Op, Rows, Step
 from zigllama.foundation.shared_context import shared_context
 from zigllama.linear_algebra.linear import Weight, linear

@@ -50,7 +50,7 @@ RUN_BY = {
     "short_conv": "short_conv",
     "selective_scan": "selective_scan",
     "dual_scan": "dual_scan",
-    "matmul": "native.matmul",
+    "matmul": "native_context.matmul",
     "quantize_activation": "linear",
     "linear_quant": "linear",
     "quantize_group": "linear",

@@ -17,7 +17,8 @@ from functools import partial
 
 import numpy as np
 
-from zigllama.foundation.native import NativeContext, isa_variants, matmul
+from zigllama.foundation.native import isa_variants
+from zigllama.foundation.native_context import NativeContext, matmul
 from zigllama.linear_algebra.matrix_ops import matmul_scalar
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zigllama.errors import DTypeError, InvalidArgument, ShapeError
-from zigllama.foundation import native
+from zigllama.foundation import native, native_context
 from zigllama.foundation.blas_integration import open_blas
 from zigllama.foundation.ggml_types import row_bytes, type_by_name
 from zigllama.foundation.native_cache import NativeCache
@@ -65,7 +65,7 @@ class Call:
         """What the twin gives."""
         return self._shaped(self.op.ref(*self.args, **self.params))
 
-    def native(self, context: native.NativeContext, out: F32 | None = None) -> Any:
+    def native(self, context: native_context.NativeContext, out: F32 | None = None) -> Any:
         """What the kernel gives on `context`, written into `out` where one is passed."""
         runtime = EagerRuntime(context, self.step)
         args = [runtime.rows(a) if i in self.rows else a for i, a in enumerate(self.args)]
@@ -203,7 +203,7 @@ class _Matmul:
     ) -> F32:  # fmt: skip
         library = open_blas(blas)
         x, y = _float32("matmul", a, 2), _float32("matmul", b, 2)
-        result = native.matmul(shared_context(isa, n_threads, library), x, y)
+        result = native_context.matmul(shared_context(isa, n_threads, library), x, y)
         if out is None:
             return result
         if out.dtype != np.float32 or out.shape != result.shape:
@@ -363,5 +363,5 @@ def variants(isa: str | None = None) -> dict[str, Variants]:
     """
     exist = native.isa_variants()
     names, usable = tuple(n for n, _ in exist), tuple(n for n, ok in exist if ok)
-    in_use = native.kernel_variants(shared_context(isa, 1))
+    in_use = native_context.kernel_variants(shared_context(isa, 1))
     return {kernel: Variants(names, usable, chosen) for kernel, chosen in in_use.items()}

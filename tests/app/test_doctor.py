@@ -14,7 +14,8 @@ import zigllama
 from zigllama.app.doctor import cpu_ranges, examine
 from zigllama.app.main import main
 from zigllama.foundation.blas_integration import BlasInterface
-from zigllama.foundation.native import NativeContext, isa_variants
+from zigllama.foundation.native import isa_variants
+from zigllama.foundation.native_context import NativeContext
 from zigllama.foundation.threading import default_threads
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zigllama.foundation.native import NativeContext
+from zigllama.foundation.native_context import NativeContext
 
 
 @pytest.fixture

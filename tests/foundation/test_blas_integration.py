@@ -18,7 +18,7 @@ from blas_stubs import Books
 
 from zigllama.errors import BlasUnavailable, UnknownName
 from zigllama.foundation.blas_integration import BlasConfig, BlasInterface, open_blas
-from zigllama.foundation.native import NativeContext, matmul
+from zigllama.foundation.native_context import NativeContext, matmul
 
 Stub = Callable[[str], Path]
 # file -> (name it is found by, symbol, bits of its integers, functions that hold its threads)

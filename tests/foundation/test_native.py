@@ -25,9 +25,10 @@ from zigllama.errors import (
     ShapeError,
     UnknownName,
 )
-from zigllama.foundation import native
+from zigllama.foundation import native, native_context
 from zigllama.foundation import native_structs as structs
-from zigllama.foundation.native import NativeContext, NativeProgram, NativeStep, ffi, lib
+from zigllama.foundation.native import ffi, lib
+from zigllama.foundation.native_context import NativeContext, NativeProgram, NativeStep
 from zigllama.foundation.native_weights import NativeWeight
 from zigllama.foundation.opcodes import Opcode
 from zigllama.foundation.runtime import Step
@@ -122,10 +123,10 @@ def test_type_and_memory(ctx: NativeContext) -> None:
     with pytest.raises(InvalidArgument, match="in no guarded range"):  # releasing what is no file's page would lose it
         NativeWeight(ctx, 8, 4, 32, np.zeros(136, np.uint8), release=True)
     with pytest.raises(OutOfMemory) as caught:
-        native.alloc_array(1 << 60)
+        native_context.alloc_array(1 << 60)
     assert caught.value.need == 1 << 60
     with pytest.raises(InvalidArgument):
-        native.alloc_array(-1)
+        native_context.alloc_array(-1)
 
 
 def test_isa_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +143,8 @@ def test_isa_names(monkeypatch: pytest.MonkeyPatch) -> None:
     for isa, want in ((None, "generic"), ("auto", "generic"), (usable[0], usable[0])):
         with NativeContext(1, isa) as made:
             assert made.isa == want
-            assert set(native.kernel_variants(made)) == set(native.kernel_names())
-            assert set(native.kernel_variants(made).values()) == {want}
+            assert set(native_context.kernel_variants(made)) == set(native.kernel_names())
+            assert set(native_context.kernel_variants(made).values()) == {want}
     monkeypatch.setenv("ZIGLLAMA_ISA", "mmx")
     with pytest.raises(UnknownName, match="mmx"):
         NativeContext(1)
@@ -193,7 +194,7 @@ def test_closing(ctx: NativeContext) -> None:
         ctx.counters,
         lambda: program.run(step),
         lambda: ctx.stall(0, 0),
-        lambda: native.kernel_variants(ctx),
+        lambda: native_context.kernel_variants(ctx),
     ):
         with pytest.raises(ClosedError):
             use()

@@ -20,11 +20,12 @@ from zigllama.errors import (
     MappingFault,
     ShapeError,
 )
-from zigllama.foundation import native
+from zigllama.foundation import native_context
 from zigllama.foundation import native_structs as structs
 from zigllama.foundation.memory_mapping import MemoryMap
-from zigllama.foundation.native import NativeContext, NativeProgram, ffi
+from zigllama.foundation.native import ffi
 from zigllama.foundation.native_cache import NativeCache
+from zigllama.foundation.native_context import NativeContext, NativeProgram
 from zigllama.foundation.runtime import Step
 
 F32, F16 = 0, 1
@@ -35,12 +36,12 @@ F32, F16 = 0, 1
 
 @pytest.mark.parametrize("n", [0, 1, 63, 4096, (1 << 20) - 1, 1 << 20, 3 << 20])
 def test_memory_is_aligned_and_zeroed(n: int) -> None:
-    a = native.alloc_array(n)
+    a = native_context.alloc_array(n)
     assert a.dtype == np.uint8
     assert a.shape == (n,)
     assert not a.any()
     if n:
-        assert native.address_of(a) % 64 == 0
+        assert native_context.address_of(a) % 64 == 0
         a[:] = 7
         view = a[n // 2 :].view()
         del a
@@ -54,7 +55,7 @@ def test_memory_comes_back() -> None:
 
     before = resident()
     for _ in range(20):
-        native.alloc_array(32 << 20)[:] = 1
+        native_context.alloc_array(32 << 20)[:] = 1
     assert resident() - before < 64 << 20
 
 
@@ -98,22 +99,22 @@ def mapped(tmp_path: Path) -> Any:
     path = tmp_path / "weights"
     path.write_bytes(b"\x07" * (8 * PAGE))
     view: Any = np.memmap(path, np.uint8, "r")
-    with native.guarded(view):
+    with native_context.guarded(view):
         yield path, view
 
 
 def test_copy_from_a_file_that_shrank(mapped: Any) -> None:
     path, view = mapped
     copy = np.zeros(view.nbytes, np.uint8)
-    native.copy_guarded(copy, view)
+    native_context.copy_guarded(copy, view)
     assert (copy == 7).all()
-    assert native.guard_faults(view) == 0
+    assert native_context.guard_faults(view) == 0
     os.truncate(path, PAGE)
     with pytest.raises(MappingFault, match="changed while it was in use"):
-        native.copy_guarded(copy, view)
-    assert native.guard_faults(view) == 7
+        native_context.copy_guarded(copy, view)
+    assert native_context.guard_faults(view) == 7
     with pytest.raises(MappingFault):  # and it stays so, although nothing faults any more
-        native.copy_guarded(copy[:PAGE], view[:PAGE])
+        native_context.copy_guarded(copy[:PAGE], view[:PAGE])
 
 
 def test_run_on_a_file_that_shrank(mapped: Any, ctx: NativeContext) -> None:
@@ -138,17 +139,17 @@ def test_run_on_a_file_that_shrank(mapped: Any, ctx: NativeContext) -> None:
 def test_guard_refuses(mapped: Any) -> None:
     _, view = mapped
     with pytest.raises(InvalidArgument, match="overlap"):
-        native.guard_add(view)
+        native_context.guard_add(view)
     with pytest.raises(InvalidArgument, match="overlap"):
-        native.guard_add(view[PAGE:])
+        native_context.guard_add(view[PAGE:])
     with pytest.raises(InvalidArgument):
-        native.guard_remove(view[PAGE:])
+        native_context.guard_remove(view[PAGE:])
     with pytest.raises(ShapeError):
-        native.copy_guarded(np.zeros(3, np.uint8), view)
+        native_context.copy_guarded(np.zeros(3, np.uint8), view)
     empty = np.empty(0, np.uint8)
-    native.guard_add(empty)
-    native.guard_remove(empty)
-    assert native.guard_faults(empty) == native.guard_faults(np.zeros(5, np.uint8)) == 0
+    native_context.guard_add(empty)
+    native_context.guard_remove(empty)
+    assert native_context.guard_faults(empty) == native_context.guard_faults(np.zeros(5, np.uint8)) == 0
 
 
 def test_only_read_only_mappings_are_guarded(tmp_path: Path) -> None:
@@ -158,11 +159,11 @@ def test_only_read_only_mappings_are_guarded(tmp_path: Path) -> None:
     own: Any = np.zeros(PAGE, np.uint8)
     for view in (np.memmap(path, np.uint8, "c"), np.memmap(path, np.uint8, "r+"), own):
         with pytest.raises(InvalidArgument, match=f"a writable view of {PAGE} bytes"):
-            native.guard_add(view)
+            native_context.guard_add(view)
         with pytest.raises(InvalidArgument):
-            native.guard_remove(view)  # nothing was left behind
-    with MemoryMap(path) as mapping, native.guarded(mapping.view):
-        assert native.guard_faults(mapping.view) == 0
+            native_context.guard_remove(view)  # nothing was left behind
+    with MemoryMap(path) as mapping, native_context.guarded(mapping.view):
+        assert native_context.guard_faults(mapping.view) == 0
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -181,9 +182,9 @@ def test_a_fault_elsewhere_is_left_to_others(tmp_path: Path) -> None:
         import numpy as np
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         faulthandler.enable()
-        from zigllama.foundation import native
+        from zigllama.foundation import native, native_context
         ours = np.memmap({str(mine)!r}, np.uint8, "r")
-        native.guard_add(ours)
+        native_context.guard_add(ours)
         view = np.memmap({str(path)!r}, np.uint8, "r")
         os.truncate({str(path)!r}, 0)
         print(view[5])

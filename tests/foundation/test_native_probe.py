@@ -6,7 +6,8 @@ import pytest
 
 from zigllama.errors import ClosedError, DTypeError, InvalidArgument
 from zigllama.foundation import native_probe
-from zigllama.foundation.native import NativeContext, isa_variants
+from zigllama.foundation.native import isa_variants
+from zigllama.foundation.native_context import NativeContext
 
 
 @pytest.mark.parametrize("isa", [name for name, usable in isa_variants() if usable])

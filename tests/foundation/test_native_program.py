@@ -17,9 +17,10 @@ from zigllama.errors import (
     InvalidArgument,
     ShapeError,
 )
-from zigllama.foundation import native
+from zigllama.foundation import native_context
 from zigllama.foundation import native_structs as structs
-from zigllama.foundation.native import NativeContext, NativeProgram, NativeStep, ffi
+from zigllama.foundation.native import ffi
+from zigllama.foundation.native_context import NativeContext, NativeProgram, NativeStep
 from zigllama.foundation.opcodes import Opcode
 from zigllama.foundation.runtime import Step
 
@@ -35,12 +36,12 @@ def test_step_points_at_the_arrays() -> None:
     c = native_step.pointer
     assert (c.n_rows, c.n_out, c.n_seq, c.n_planes, c.input_cols) == (4, 4, 1, 1, 7)
     for name in ("tokens", "positions", "cache_pos", "see_to", "seq", "out_rows", "inputs"):
-        assert int(ffi.cast("uintptr_t", getattr(c, name))) == native.address_of(getattr(s, name))
+        assert int(ffi.cast("uintptr_t", getattr(c, name))) == native_context.address_of(getattr(s, name))
     assert s.masks is not None
     assert s.masks[1] is not None
-    assert [int(ffi.cast("uintptr_t", c.mask[i])) for i in range(4)] == [0, native.address_of(s.masks[1]), 0, 0]
+    assert [int(ffi.cast("uintptr_t", c.mask[i])) for i in range(4)] == [0, native_context.address_of(s.masks[1]), 0, 0]
     assert list(c.table_width) == [3, 5, 0, 0, 0, 0, 0, 0]
-    assert int(ffi.cast("uintptr_t", c.tables[1])) == native.address_of(s.tables[1])
+    assert int(ffi.cast("uintptr_t", c.tables[1])) == native_context.address_of(s.tables[1])
 
 
 def test_step_is_updated_by_what_changed() -> None:
@@ -109,7 +110,7 @@ def test_program_is_replayed(ctx: NativeContext) -> None:
     x, y, out = arrays()
     tensors = np.zeros(4, structs.TENSOR)
     for i, a in enumerate((x, y, out)):
-        tensors[i] = structs.tensor_row(structs.EXTERNAL, rows=3, cols=5, address=native.address_of(a))
+        tensors[i] = structs.tensor_row(structs.EXTERNAL, rows=3, cols=5, address=native_context.address_of(a))
     tensors[3] = structs.tensor_row(structs.ARENA, cols=5)
     ops = np.zeros(2, structs.OP)
     ops[0] = structs.op_row(Opcode.ADD, ins=(0, 1), outs=(3,))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zigllama.foundation.native import NativeContext
+from zigllama.foundation.native_context import NativeContext
 from zigllama.foundation.ready_memory import MOST, SECOND_NODE, SHARE, ReadyMemory
 from zigllama.foundation.runtime import F32, EagerRuntime, Step
 from zigllama.linear_algebra.linear import Weight, linear

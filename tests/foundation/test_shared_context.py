@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zigllama.errors import UnknownName
-from zigllama.foundation.native import NativeContext, matmul
+from zigllama.foundation.native_context import NativeContext, matmul
 from zigllama.foundation.shared_context import shared_context
 
 

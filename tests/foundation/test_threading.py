@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from zigllama.errors import ClosedError, InvalidArgument, ISAUnavailable, NativeError, UnknownName
 from zigllama.foundation import native, native_numa
-from zigllama.foundation.native import NativeContext, alloc_array
+from zigllama.foundation.native_context import NativeContext, alloc_array
 from zigllama.foundation.native_weights import NativeWeight
 from zigllama.foundation.threading import (
     MAX_THREADS,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from native_ops import usable_variants
 
 from zigllama.errors import InvalidArgument, NonFinite
-from zigllama.foundation.native import NativeContext
+from zigllama.foundation.native_context import NativeContext
 from zigllama.foundation.runtime import F32, Step
 from zigllama.inference import candidates, penalties, row_scan, stages
 from zigllama.inference.advanced_sampling import AdvancedSampler, explain_text

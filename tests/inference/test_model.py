@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from zigllama import errors
-from zigllama.foundation.native import guard_add, guard_remove, isa_variants
+from zigllama.foundation.native import isa_variants
+from zigllama.foundation.native_context import guard_add, guard_remove
 from zigllama.foundation.runtime import F32, Step
 from zigllama.inference import engine as engine_module
 from zigllama.inference.model import Model

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from zigllama import errors
-from zigllama.foundation.native import NativeContext
+from zigllama.foundation.native_context import NativeContext
 from zigllama.inference import packing
 from zigllama.inference.model import Model
 from zigllama.linear_algebra.linear import Weight, prepare_all

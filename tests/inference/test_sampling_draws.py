@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 import sampling_reference as reference
 
-from zigllama.foundation.native import NativeContext
+from zigllama.foundation.native_context import NativeContext
 from zigllama.foundation.runtime import F32
 from zigllama.inference.advanced_sampling import AdvancedSampler
 from zigllama.inference.candidates import Candidates

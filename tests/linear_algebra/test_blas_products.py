@@ -21,7 +21,8 @@ from zigllama import kernels
 from zigllama.errors import BlasUnavailable
 from zigllama.foundation.blas_integration import BlasInterface
 from zigllama.foundation.ggml_types import type_by_name
-from zigllama.foundation.native import NativeContext, isa_variants
+from zigllama.foundation.native import isa_variants
+from zigllama.foundation.native_context import NativeContext
 from zigllama.foundation.runtime import F32, EagerRuntime, Step
 from zigllama.linear_algebra.linear import Weight, linear
 

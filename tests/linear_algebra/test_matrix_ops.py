@@ -13,7 +13,7 @@ from native_ops import assert_within, context, doubles, usable_variants
 from strategies import arrays, guarded_array
 
 from zigllama.errors import DTypeError, InvalidArgument, ISAUnavailable, ShapeError, UnknownName
-from zigllama.foundation import native
+from zigllama.foundation import native_context
 from zigllama.linear_algebra.matrix_ops import (
     matmul_reference,
     matmul_scalar,
@@ -36,10 +36,10 @@ def test_all_forms_agree(data: st.DataObject, m: int, k: int, n: int, tile: int)
     guarded = guarded_array(a), guarded_array(b)
     assert_within(matmul_scalar(*guarded), want, bound, "scalar")
     for isa in usable_variants():
-        got = native.matmul(context(isa, 1), *guarded)
+        got = native_context.matmul(context(isa, 1), *guarded)
         assert_within(got, want, bound, f"simd on {isa}")
         for n_threads in (2, 3):
-            assert native.matmul(context(isa, n_threads), *guarded).tobytes() == got.tobytes(), (
+            assert native_context.matmul(context(isa, n_threads), *guarded).tobytes() == got.tobytes(), (
                 f"{isa}: threads change bits"
             )
 
@@ -48,9 +48,9 @@ def test_an_element_does_not_depend_on_the_others() -> None:
     rng = np.random.default_rng(0)
     a, b = (rng.normal(size=s).astype(np.float32) for s in ((13, 700), (700, 77)))
     for isa in usable_variants():
-        whole = native.matmul(context(isa, 1), a, b)
+        whole = native_context.matmul(context(isa, 1), a, b)
         for i, j in ((0, 0), (5, 31), (12, 76), (7, 64)):
-            alone = native.matmul(context(isa, 1), a[i : i + 1], np.ascontiguousarray(b[:, j : j + 1]))
+            alone = native_context.matmul(context(isa, 1), a[i : i + 1], np.ascontiguousarray(b[:, j : j + 1]))
             assert alone.tobytes() == whole[i, j].tobytes(), f"{isa}: element {i}, {j}"
 
 

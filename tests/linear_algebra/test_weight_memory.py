@@ -9,7 +9,7 @@ import pytest
 
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.memory_mapping import MemoryMap
-from zigllama.foundation.native import NativeContext, guarded
+from zigllama.foundation.native_context import NativeContext, guarded
 from zigllama.foundation.native_weights import NativeWeight
 from zigllama.foundation.runtime import EagerRuntime, Step
 from zigllama.linear_algebra.linear import Weight, embed, linear

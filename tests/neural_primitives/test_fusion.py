@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zigllama.foundation.native import NativeContext
+from zigllama.foundation.native_context import NativeContext
 from zigllama.foundation.runtime import F32, ROWS_OUT, Step
 from zigllama.foundation.tape import TapeProgram, record
 from zigllama.foundation.tape_passes import Tape, TapePass

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from native_ops import THREADS, assert_within, context, doubles, usable_variants
 
 from zigllama.errors import DTypeError, InvalidArgument, ShapeError
-from zigllama.foundation.native import NativeContext
 from zigllama.foundation.native_cache import NativeCache
+from zigllama.foundation.native_context import NativeContext
 from zigllama.foundation.runtime import F32, EagerRuntime, Step
 from zigllama.transformers.attention import attention, kv_store
 from zigllama.transformers.cache_pages import read_pages

@@ -6,7 +6,8 @@ from __future__ import annotations
 from types import TracebackType
 
 from zigllama.foundation import native_probe
-from zigllama.foundation.native import NativeContext, isa_variants
+from zigllama.foundation.native import isa_variants
+from zigllama.foundation.native_context import NativeContext
 
 
 class Probes:

@@ -140,7 +140,8 @@ def side(name: str, *, isa: str | None = None, n_threads: int | None = None, bla
     library (on `isa`). Raises UnknownName, ISAUnavailable, BlasUnavailable.
     """
     from zigllama.foundation.blas_integration import GENERIC, BlasInterface
-    from zigllama.foundation.native import NativeContext, isa_variants
+    from zigllama.foundation.native import isa_variants
+    from zigllama.foundation.native_context import NativeContext
     from zigllama.foundation.threading import default_threads
 
     if name == "reference":
@@ -246,11 +247,11 @@ def kernel(
     if which is not kernels.matmul:
         call = which.call(*args, **params)
         return _one(call.op, call.step, tuple(call.args), call.rows, call.params, a, b, how)
-    from zigllama.foundation import native
+    from zigllama.foundation import native_context
 
     x, y = (np.ascontiguousarray(m, np.float32) for m in args)
     with (both := _Sides(a, b, how)) as sides:
-        got = [which.ref(x, y) if s.context is None else native.matmul(s.context, x, y) for s in sides]
+        got = [which.ref(x, y) if s.context is None else native_context.matmul(s.context, x, y) for s in sides]
         limit = 2 * diff_bounds.product(x.astype(np.float64), y.astype(np.float64))
         found = compare("matmul", got[0], got[1], limit)
         return Report(sides[0].name, sides[1].name, (found,), found.divergence, notes=both.notes())
@@ -303,7 +304,7 @@ def model(
     Raises the errors of GGUFLoader, WrongKindOfModel, UnknownName, ISAUnavailable, BlasUnavailable, ContextOverflow,
     InvalidArgument.
     """
-    from zigllama.foundation.native import guarded
+    from zigllama.foundation.native_context import guarded
 
     with ExitStack() as stack:
         loader = stack.enter_context(GGUFLoader(path))

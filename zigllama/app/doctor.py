@@ -80,7 +80,8 @@ def _processor(report: Report) -> None:
     """ISA variants: which are built, which this CPU runs, which is taken and why."""
     report.add("processor", "name", machine.cpu_name() or platform.processor() or "unknown")
     try:
-        from zigllama.foundation.native import NativeContext, isa_variants, kernel_variants
+        from zigllama.foundation.native import isa_variants
+        from zigllama.foundation.native_context import NativeContext, kernel_variants
     except ImportError as error:
         report.problems.append(str(error))
         return
@@ -162,7 +163,7 @@ def _nodes(report: Report, here: Topology) -> None:
     if len(here.nodes) < 2:
         return
     try:
-        from zigllama.foundation.native import alloc_array
+        from zigllama.foundation.native_context import alloc_array
         from zigllama.foundation.native_weights import NativeWeight
 
         with placed_context(max(default_threads(here).n_threads, 2), machine=here) as context:

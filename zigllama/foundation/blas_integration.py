@@ -28,7 +28,8 @@ from zigllama.errors import BlasUnavailable, UnknownName
 
 from . import blas_search
 from .blas_search import FoundLibrary
-from .native import NativeContext, check, error_text, ffi, lib
+from .native import check, error_text, ffi, lib
+from .native_context import NativeContext
 
 VARIABLE: Final = "ZIGLLAMA_BLAS"
 GENERIC: Final = "generic"  # our own kernels

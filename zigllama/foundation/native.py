@@ -1,10 +1,9 @@
 """The only door to the C library: nothing else imports the extension, nothing else makes or follows a C pointer.
 
-Here are `lib`, `ffi` and `check`, and what the library says of itself. Owners for what C allocates are in
-native_context.py (`NativeContext`: threads, ISA variant; `NativeProgram`; memory as arrays), whose names are had from
-here too. Leaves of the same door: native_weights.py, native_cache.py (pages of keys and values), native_formats.py
-(calls on number formats), native_strings.py (the byte loops of tokenizers) and others. Nothing here needs NumPy, so
-that C can be set to work while NumPy is being imported (ready_memory.py).
+Here are `lib`, `ffi` and `check`, and what the library says of itself. Leaves of the same door: native_context.py
+(`NativeContext`: threads, ISA variant; `NativeProgram`; memory as arrays), native_weights.py, native_cache.py (pages of
+keys and values), native_formats.py (calls on number formats), native_strings.py (the byte loops of tokenizers) and
+others. Nothing here needs NumPy, so that C can be set to work while NumPy is being imported (ready_memory.py).
 
 What it is not: policy. Which ops run is `runtime.py`'s and the tape's business, how many threads `threading.py`'s.
 """
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from zigllama import errors
 
@@ -25,34 +24,6 @@ except ImportError as e:
         "zigllama's C library is not built here: run `pip install .` in the checkout and start Python outside of it, "
         f"or `pip install --no-build-isolation -e .` to work on it ({e})"
     ) from e
-
-if TYPE_CHECKING:
-    from .native_context import F32 as F32
-    from .native_context import U8 as U8
-    from .native_context import NativeContext as NativeContext
-    from .native_context import NativeProgram as NativeProgram
-    from .native_context import NativeStep as NativeStep
-    from .native_context import Records as Records
-    from .native_context import address_of as address_of
-    from .native_context import alloc_array as alloc_array
-    from .native_context import copy_guarded as copy_guarded
-    from .native_context import guard_add as guard_add
-    from .native_context import guard_faults as guard_faults
-    from .native_context import guard_remove as guard_remove
-    from .native_context import guarded as guarded
-    from .native_context import kernel_variants as kernel_variants
-    from .native_context import matmul as matmul
-
-
-def __getattr__(name: str) -> Any:
-    """What needs NumPy, from native_context.py."""
-    if not name.startswith("_"):
-        from . import native_context
-
-        if name in native_context.__all__:
-            found = globals()[name] = getattr(native_context, name)
-            return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from zigllama import errors
 
 from . import native_structs as structs
-from .native import address_of, alloc_array, lib
+from .native import lib
+from .native_context import address_of, alloc_array
 
 
 class NativeCache:

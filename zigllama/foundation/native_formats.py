@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from zigllama.errors import ShapeError
 
-from .native import F32, U8, NativeContext, check, ffi, lib
+from .native import check, ffi, lib
+from .native_context import F32, U8, NativeContext
 from .native_step import want_array
 
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from zigllama.errors import InvalidArgument
 
-from .native import NativeContext, check, ffi, lib
+from .native import check, ffi, lib
+from .native_context import NativeContext
 
 
 class NodeSpan(NamedTuple):

@@ -5,7 +5,8 @@ A leaf of native.py's door, as native_formats.py. What this file is not: it judg
 
 from __future__ import annotations
 
-from .native import NativeContext, check, ffi, lib
+from .native import check, ffi, lib
+from .native_context import NativeContext
 
 
 def read(ctx: NativeContext, n_bytes: int, seconds: float = 0.2) -> float:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .native import F32, NativeContext, check, ffi, lib
+from .native import check, ffi, lib
+from .native_context import F32, NativeContext
 from .native_step import want_array
 
 MASS_ONE_BITS: int = lib.ZL_MASS_ONE_BITS

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from zigllama import errors
 
 from . import native_structs as structs
-from .native import NativeContext, check, ffi, lib
+from .native import check, ffi, lib
+from .native_context import NativeContext
 from .native_step import want_array
 
 U8 = npt.NDArray[np.uint8]

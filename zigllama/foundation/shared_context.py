@@ -10,7 +10,7 @@ import os
 import threading
 
 from .blas_integration import GENERIC, BlasInterface
-from .native import NativeContext
+from .native_context import NativeContext
 from .threading import default_threads
 
 

@@ -70,7 +70,7 @@ class TapeProgram:
     """A tape bound to a native context: `run(step)` replays it, `result(i, rows)` reads a result in place."""
 
     def __init__(self, tape: Tape, context: Any, max_rows: int) -> None:
-        from zigllama.foundation.native import NativeProgram, address_of
+        from zigllama.foundation.native_context import NativeProgram, address_of
 
         tensors: list[tuple[int, ...]] = []
         numbers: dict[Any, int] = {}

@@ -20,7 +20,7 @@ from zigllama.errors import InvalidArgument
 from .topology import Topology, topology
 
 if TYPE_CHECKING:
-    from .native import NativeContext
+    from .native_context import NativeContext
 
 MAX_THREADS: Final = 512  # ZL_MAX_THREADS in ckernels/core/ctx.h
 
@@ -93,7 +93,7 @@ def placed_context(
     The first thread is whoever calls, and is not pinned: it is taken to run on the node of its place. Raises what
     NativeContext raises.
     """
-    from .native import NativeContext
+    from .native_context import NativeContext
     from .native_numa import set_nodes
 
     m = machine or topology()
@@ -132,7 +132,7 @@ class ThreadPool:
     """
 
     def __init__(self, config: ThreadPoolConfig | None = None, machine: Topology | None = None) -> None:
-        from .native import NativeContext  # here, so that topology and placement work in an unbuilt checkout
+        from .native_context import NativeContext  # here, so that topology and placement work in an unbuilt checkout
 
         config = config or ThreadPoolConfig()
         asked = config.n_threads

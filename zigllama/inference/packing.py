@@ -105,7 +105,7 @@ def choose_compute(context: Any, weights: Mapping[str, Any], asked: str | None) 
 
 def guard(views: list[Any], reader: GGUFReader) -> None:
     """Have faults in a file's mappings, added to `views`, end in MappingFault and not in a crash: until `unguard`."""
-    from zigllama.foundation.native import guard_add
+    from zigllama.foundation.native_context import guard_add
 
     for part in range(len(reader.paths)):
         view = reader.mapping(part).view
@@ -115,7 +115,7 @@ def guard(views: list[Any], reader: GGUFReader) -> None:
 
 def unguard(views: list[Any]) -> None:
     """Forget them; the list is empty then."""
-    from zigllama.foundation.native import guard_remove
+    from zigllama.foundation.native_context import guard_remove
 
     while views:
         guard_remove(views.pop())

@@ -61,7 +61,8 @@ class Ceilings:
         streamed: bytes that a step reads in all; activations: by phase, bytes of the values between its ops.
         """
         from zigllama.foundation import native_probe
-        from zigllama.foundation.native import NativeContext, isa_variants
+        from zigllama.foundation.native import isa_variants
+        from zigllama.foundation.native_context import NativeContext
 
         best = next(name for name, usable in isa_variants() if usable)
         with NativeContext(n_threads, best) as context:

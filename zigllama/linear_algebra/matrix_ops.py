@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zigllama.errors import DTypeError, InvalidArgument, ShapeError
-from zigllama.foundation import native
+from zigllama.foundation import native_context
 from zigllama.foundation.runtime import F32
 from zigllama.foundation.shared_context import shared_context
 
@@ -93,7 +93,7 @@ def matmul_scalar(a: F32, b: F32) -> F32:
     (M, K), (K, N) -> (M, N). Raises ShapeError, DTypeError.
     """
     _checked("matmul_scalar", a, b)
-    return native.matmul(None, a, b)
+    return native_context.matmul(None, a, b)
 
 
 def matmul_simd(a: F32, b: F32, *, isa: str | None = None, n_threads: int | None = None) -> F32:
@@ -104,4 +104,4 @@ def matmul_simd(a: F32, b: F32, *, isa: str | None = None, n_threads: int | None
     and the variant, never on threads. Raises ShapeError, DTypeError, UnknownName, ISAUnavailable.
     """
     _checked("matmul_simd", a, b)
-    return native.matmul(shared_context(isa, n_threads), a, b)
+    return native_context.matmul(shared_context(isa, n_threads), a, b)

@@ -118,7 +118,8 @@ def _profile(args: argparse.Namespace, path: Path, tests: list[bench.Test]) -> i
 def machine_probes(n_threads: int, tests: list[bench.Test]) -> Iterator[dict[str, tuple[str, Callable[[], float]]]]:
     """By test the probe that stands for the machine: reading memory where that decides, else int8 products."""
     from zigllama.foundation import native_probe
-    from zigllama.foundation.native import NativeContext, isa_variants
+    from zigllama.foundation.native import isa_variants
+    from zigllama.foundation.native_context import NativeContext
 
     best = next(name for name, usable in isa_variants() if usable)
     with NativeContext(n_threads, best) as context:
