@@ -183,12 +183,12 @@ static void take_sample(search *s, int64_t every, sample *a) {
 static int first_list(const sample *a, int64_t target, int64_t total) {
     int32_t there = 0;
     int few = 0, need = ZL_BUCKETS - 1;
-    double seen = a->mass[0], beyond = 0, square = 0;
+    double seen = a->mass[0], left_out = 0, square = 0;
     for (there = a->number[0]; few < ZL_BUCKETS - 1 && there < FEW / SAMPLE; there += a->number[few]) seen += a->mass[++few];
     for (; need > few; need--) {
         const double m = a->mass[need];
-        if (a->number[need]) beyond += m, square += m * m / a->number[need];
-        if (a->scale * (beyond + 2 * sqrt(square)) > (double)(total - target)) break;
+        if (a->number[need]) left_out += m, square += m * m / a->number[need];
+        if (a->scale * (left_out + 2 * sqrt(square)) > (double)(total - target)) break;
     }
     for (int b = few + 1; b <= need; b++) there += a->number[b];
     if (there <= MANY / SAMPLE) return need;
@@ -202,12 +202,18 @@ typedef struct {
     int64_t between; /* elements of the sample between the two */
 } interval;
 
+/* Of the sample beyond bucket `first`: the sum of its masses, and that of their squares. */
+static void beyond(const sample *a, int first, double *rest, double *square) {
+    *rest = *square = 0;
+    for (int b = first + 1; b < ZL_BUCKETS; b++)
+        if (a->number[b]) *rest += a->mass[b], *square += a->mass[b] * a->mass[b] / a->number[b];
+}
+
 /* Where `share` of the mass beyond bucket `first` is reached, so many deviations around it. Where masses are much alike a share f of n elements has
  * the deviation sqrt(f (1 - f) / n); of sizes m, n is (sum m)^2 / sum m^2. */
 static interval by_share(const sample *a, int first, double share, double deviations) {
-    double rest = 0, square = 0, off = 1e-9, so_far = 0;
-    for (int b = first + 1; b < ZL_BUCKETS; b++)
-        if (a->number[b]) rest += a->mass[b], square += a->mass[b] * a->mass[b] / a->number[b];
+    double rest, square, off = 1e-9, so_far = 0;
+    beyond(a, first, &rest, &square);
     if (rest > 0) off += deviations * sqrt(share * (1 - share) * square + square * square / (rest * rest)) / rest;
     interval i = {first, first + 1, 0};
     for (int b = first + 1; b < ZL_BUCKETS && so_far <= (share + off) * rest; b++) {
@@ -239,9 +245,8 @@ static interval by_rest(const sample *a, double left, double deviations) {
 static interval between(const sample *a, int first, double target, double total, double left) {
     enum { DEVIATIONS = 2 };
     const interval r = by_rest(a, left / a->scale, DEVIATIONS);
-    double rest = 0, square = 0;
-    for (int b = first + 1; b < ZL_BUCKETS; b++)
-        if (a->number[b]) rest += a->mass[b], square += a->mass[b] * a->mass[b] / a->number[b];
+    double rest, square;
+    beyond(a, first, &rest, &square);
     if (fabs(a->scale * rest - total) > 3 * a->scale * sqrt(square)) return r;
     const interval s = by_share(a, first, target / total, DEVIATIONS);
     return s.between < r.between ? s : r;

@@ -25,18 +25,29 @@ def anonymous() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024
 
 
-@pytest.mark.skipif(os.path.exists(SECOND_NODE), reason="several nodes: each thread takes memory of its own")
-def test_it_comes_by_itself_and_goes_with_the_block(tmp_path: Path) -> None:
-    path = tmp_path / "large"
+def a_model(folder: Path) -> Path:
+    """A file of 64 MB that begins as a model does."""
+    path = folder / "large"
     with path.open("wb") as file:
         file.write(b"GGUF")
         file.truncate(64 * MB)
+    return path
+
+
+def wait_for(n_bytes: int) -> None:
+    """Until so much memory is there, or a minute is over."""
+    end = time.monotonic() + 60
+    while anonymous() < n_bytes and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(os.path.exists(SECOND_NODE), reason="several nodes: each thread takes memory of its own")
+def test_it_comes_by_itself_and_goes_with_the_block(tmp_path: Path) -> None:
+    path = a_model(tmp_path)
     before = anonymous()
     with ReadyMemory(path) as ready:
         assert ready.n_bytes == SHARE * 64 * MB
-        end = time.monotonic() + 60
-        while anonymous() < before + 40 * MB and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_for(before + 40 * MB)
         assert anonymous() >= before + 40 * MB
     assert anonymous() < before + 16 * MB
 
@@ -75,16 +86,11 @@ def test_no_more_is_asked_for_than_a_start_is_worth(tmp_path: Path, monkeypatch:
 
 @pytest.mark.skipif(os.path.exists(SECOND_NODE), reason="several nodes: each thread takes memory of their own")
 def test_what_was_given_and_is_not_used_goes_back(tmp_path: Path) -> None:
-    path = tmp_path / "large"
-    with path.open("wb") as file:
-        file.write(b"GGUF")
-        file.truncate(64 * MB)
+    path = a_model(tmp_path)
     before = anonymous()
     with NativeContext(1) as context:
         with ReadyMemory(path) as ready:
-            end = time.monotonic() + 60
-            while anonymous() < before + 40 * MB and time.monotonic() < end:
-                time.sleep(0.01)
+            wait_for(before + 40 * MB)
             ready.give(context)
         assert anonymous() >= before + 40 * MB
         weight = Weight.from_array(np.ones((1024, 1024), np.float32))

@@ -53,7 +53,7 @@ class Model:
     vision       a vision tower's file ("mmproj"), or a `Vision`, which stays the caller's: for prompts with images
 
     Raises the errors of GGUFLoader (ContextOverflow for an n_ctx beyond learned positions too), UnknownName,
-    ISAUnavailable, BlasUnavailable, OutOfMemory.
+    ISAUnavailable, BlasUnavailable, OutOfMemory, MappingFault; NativeError where a thread cannot be had.
     """
 
     def __init__(

@@ -7,7 +7,7 @@
 The scale is rounded after the codes were made, as ggml does it; d * code has 19 bits, so what is read back is exact in
 float32. A block that holds a NaN or an infinity reads as NaN.
 
-What it is not: attention (attention.py), or memory: the arrays are `foundation.native.NativeCache`'s.
+What it is not: attention (attention.py), or memory: the arrays are `foundation.native_cache.NativeCache`'s.
 """
 
 from __future__ import annotations
