@@ -210,17 +210,12 @@ static job job_of(const zl_op *op, const zl_tensor *t, int64_t rows) {
     return j;
 }
 
-static int64_t quant_scratch(const zl_weight *w) {
-    const int lanes = w->k->lanes;
-    return zl_quant_scratch(w, lanes) + (zl_format_of(w->type)->multiplied == ZL_WIDENED ? zl_wide_scratch(w, lanes) : 0);
-}
-
 static void scratch_products(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {
     (void)ctx;
     job j = job_of(op, t, rows);
     *shared = place(&j, NULL);
     int64_t most = 0;
-    for (int i = 0; i < j.n; i++) most = max64(most, is_float(j.w[i]) ? zl_float_scratch(j.w[i]) : quant_scratch(j.w[i]));
+    for (int i = 0; i < j.n; i++) most = max64(most, zl_weight_scratch(j.w[i]));
     *private_ = 2 * TILE * 4 + most;
 }
 

@@ -77,23 +77,13 @@ static int64_t forms_bytes(int forms, int64_t rows, int64_t k) {
            (forms & PAIRS ? pair_bytes(rows, k) : 0);
 }
 
-/* Whether many rows of x are multiplied in the common form of formats_wide.h; Q6_K is by some variants. */
-static int is_widened(const zl_weight *w) {
-    return zl_format_of(w->type)->multiplied == ZL_WIDENED || (w->type == ZL_TYPE_Q6_K && w->k->widens_q6_k);
-}
-
-static int64_t quant_scratch(const zl_weight *w) {
-    const int lanes = w->k->lanes;
-    return zl_quant_scratch(w, lanes) + (is_widened(w) ? zl_wide_scratch(w, lanes) : 0);
-}
-
 static void scratch_linear(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {
     const int64_t k = t[op->in[0]].cols;
     int64_t scratch = 0;
     int forms = 0;
     for (int i = 0; i < n_weights(op); i++) {
         const zl_weight *w = weight_of(op, t, i);
-        scratch = max64(scratch, is_float(w) ? zl_float_scratch(w) : quant_scratch(w));
+        scratch = max64(scratch, zl_weight_scratch(w));
         forms |= form_of(w);
         if (is_float(w) && rows > ZL_FEW) scratch = max64(scratch, zl_slab_scratch(ctx, w, rows));
     }
@@ -242,7 +232,7 @@ static void cut(job *j) {
     const int64_t threads = zl_ctx_threads(j->r->ctx), per_thread = j->x.n > ZL_FEW ? 8 : 4;
     int64_t total = 0, runs = 0, run[WEIGHTS];
     int widened = 0;
-    for (int i = 0; i < j->n; i++) total += panels_of(j->w[i]) * j->w[i]->panel_bytes, widened |= is_widened(j->w[i]);
+    for (int i = 0; i < j->n; i++) total += panels_of(j->w[i]) * j->w[i]->panel_bytes, widened |= zl_weight_widens(j->w[i]);
     int64_t bytes = total / (per_thread * threads);
     if (total <= ALONE && j->x.n <= ZL_FEW) bytes = total;
     for (int i = 0; i < j->cut; i++) {

@@ -136,3 +136,15 @@ void zl_weight_row(const zl_weight *w, int64_t row, float *dst) {
     else if (w->form == ZL_PAIRS) pair_row(w, w->panels + row / w->k->lanes * w->panel_bytes, row % w->k->lanes, dst);
     else w->k->unpack_row(w->type, w->cols, w->panels + row / w->k->lanes * w->panel_bytes, (int)(row % w->k->lanes), dst);
 }
+
+/* ---- what ops ask of it ---------------------------------------------------------------------------------------------------------------- */
+
+int zl_weight_widens(const zl_weight *w) {
+    return zl_format_of(w->type)->multiplied == ZL_WIDENED || (w->type == ZL_TYPE_Q6_K && w->k->widens_q6_k);
+}
+
+int64_t zl_weight_scratch(const zl_weight *w) {
+    const int lanes = w->k->lanes;
+    if (w->type == ZL_TYPE_F32 || w->type == ZL_TYPE_F16 || w->type == ZL_TYPE_BF16) return zl_float_scratch(w);
+    return zl_quant_scratch(w, lanes) + (zl_weight_widens(w) ? zl_wide_scratch(w, lanes) : 0);
+}

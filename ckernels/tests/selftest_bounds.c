@@ -184,7 +184,7 @@ static void check_scratch(zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int 
 static void test_scratch(const char *isa) {
     static const int batches[] = {1, 4, 5, 9, 70};
     enum { COLS = 512, ROWS = 70 };
-    static float x[70 * COLS], y[70 * ROWS];
+    static float x[70 * COLS], y[70 * ROWS], ids[70], shares[70]; /* ids of expert 0 */
     zl_ctx *ctx;
     CHECK(zl_ctx_new(1, isa, NULL, &ctx) == ZL_OK, "context");
     if (!ctx) return;
@@ -202,6 +202,10 @@ static void test_scratch(const char *isa) {
             zl_op op = linear_op();
             snprintf(what, sizeof what, "type %d, mapped %d", all_types[i], b % 2);
             check_scratch(ctx, &op, t, 3, &step, what);
+            /* the same as a mixture of one expert: all rows are its */
+            zl_tensor mixed[] = {t[0], t[1], t[2], rows_of(ids, 70, 1), rows_of(shares, 70, 1)};
+            zl_op down = {.code = ZL_OP_EXPERTS_DOWN, .in = {0, 3, 4, 1, -1, -1, -1, -1, -1, -1, -1, -1}, .out = {2, -1, -1, -1}};
+            check_scratch(ctx, &down, mixed, 5, &step, what);
             zl_weight_free(w);
         }
         free(file);

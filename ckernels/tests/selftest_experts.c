@@ -206,6 +206,7 @@ int selftest_experts(zl_ctx *ctx) {
         test_products(ctx, ZL_TYPE_Q8_0, 96, 64, 3, mapped);
         test_products(ctx, ZL_TYPE_Q4_0, 32, 96, 1, mapped);
         test_products(ctx, ZL_TYPE_Q4_K, 256, 256, E, mapped);
+        test_products(ctx, ZL_TYPE_Q6_K, 256, 512, 2, mapped);
     }
     test_products(ctx, ZL_TYPE_F16, 64, 33, 2, 0);
     test_products(ctx, ZL_TYPE_IQ4_NL, 64, 32, 2, 0);
