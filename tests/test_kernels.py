@@ -268,7 +268,8 @@ def test_quant_matmul(kind: str, t: int) -> None:
     x = normal(t, 512)
     want = kernels.quant_matmul.ref(x, data, kind)
     w = np.abs(doubles(zigllama.linear_algebra.quantization.dequantize(data.reshape(-1), kind))).reshape(19, 512)
-    # 16 blocks of a few roundings each, or 512 products, each below the sum of magnitudes (offset codes: 3 times)
+    # 16 scales of x at most and a few roundings for each, or 512 products, each below the sum of magnitudes (offset
+    # codes: 3 times)
     bound = 2 * tolerances.product(3 * (np.abs(doubles(x)) + np.abs(x).max() / 100), w.T)
     for isa, got in everywhere(kernels.quant_matmul, x, data, kind):
         assert_within(got, doubles(want), bound, f"{kind} on {isa}")

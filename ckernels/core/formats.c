@@ -87,6 +87,7 @@ int zl_dequantize(zl_ctx *ctx, int type, int64_t n, const void *src, int64_t n_b
 typedef struct {
     const zl_kernels *k;
     int64_t cols, rows, per;   /* rows in all and per chunk */
+    int block;                 /* columns to a scale        */
     const float *x;
     int8_t *q;
     float *d;
@@ -98,17 +99,18 @@ static void activation_chunk(void *arg, int64_t chunk, int thread) {
     const int64_t k = j->cols;
     (void)thread;
     for (int64_t t = chunk * j->per; t < (chunk + 1) * j->per && t < j->rows; t++)
-        j->k->quantize_activation(k, j->x + t * k, j->q + t * k, j->d + t * k / 32, j->s + t * k / 16);
+        j->k->quantize_activation(k, j->block, j->x + t * k, j->q + t * k, j->d + t * k / 32, j->s + t * k / 16);
 }
 
-int zl_quantize_activation(zl_ctx *ctx, int64_t rows, int64_t cols, const float *x, int8_t *q, float *d, int16_t *s) {
-    if (rows < 0 || cols < 0 || rows >= ZL_MOST || cols >= ZL_MOST || cols % 32)
-        return zl_fail(ZL_E_SHAPE, "zl_quantize_activation: (%lld, %lld), want a multiple of 32 columns", (long long)rows, (long long)cols);
+int zl_quantize_activation(zl_ctx *ctx, int64_t rows, int64_t cols, int per, const float *x, int8_t *q, float *d, int16_t *s) {
+    if (per != 32 && per != 256) return zl_fail(ZL_E_ARG, "zl_quantize_activation: %d columns to a scale, want 32 or 256", per);
+    if (rows < 0 || cols < 0 || rows >= ZL_MOST || cols >= ZL_MOST || cols % per)
+        return zl_fail(ZL_E_SHAPE, "zl_quantize_activation: (%lld, %lld), want a multiple of %d columns", (long long)rows, (long long)cols, per);
     if (rows && cols && (!x || !q || !d || !s)) return zl_fail(ZL_E_ARG, "zl_quantize_activation: a null pointer");
     zl_entry entry;
     int status = zl_enter(ctx, "zl_quantize_activation", &entry);
     if (status) return status;
-    activation_job j = {zl_ctx_kernels(ctx), cols, rows, 1 + 16384 / (cols + 1), x, q, d, s};
+    activation_job j = {zl_ctx_kernels(ctx), cols, rows, 1 + 16384 / (cols + 1), per, x, q, d, s};
     if (cols) zl_parallel(ctx, (rows + j.per - 1) / j.per, activation_chunk, &j);
     return zl_leave(&entry, ZL_OK);
 }

@@ -21,7 +21,7 @@
 #include <string.h>
 
 enum { LINE = 64, MOST_CHOSEN = 256, ROUND = 24 /* a multiple of every variant's groups, of both forms */ };
-enum { BLOCKS, COLUMNS, PAIRS, FORMS };     /* of x: quantised; floats; pairs of bf16 */
+enum { BLOCKS, COLUMNS, PAIRS, LONGS, FORMS }; /* of x: quantised; floats; pairs of bf16; quantised for long formats */
 enum { TILE = 24576 /* floats of gate, and of up, that a thread has at a time */, X_BYTES = 512 << 10, MOST_ROWS = 192 };
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -30,10 +30,11 @@ static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t lines(int64_t bytes) { return ceil_div(bytes, LINE) * LINE; }
 
 static int is_float(const zl_weight *w) { return w->type == ZL_TYPE_F32 || w->type == ZL_TYPE_F16 || w->type == ZL_TYPE_BF16; }
-static int form_of(const zl_weight *w) { return w->form == ZL_PAIRS ? PAIRS : is_float(w) ? COLUMNS : BLOCKS; }
+static int is_quantised(int form) { return form == BLOCKS || form == LONGS; }
+static int form_of(const zl_weight *w) { return w->form == ZL_PAIRS ? PAIRS : is_float(w) ? COLUMNS : zl_is_long(w->type) ? LONGS : BLOCKS; }
 static int64_t panels_of(const zl_weight *w) { return ceil_div(w->rows, w->k->lanes); }
 /* Words of 4 bytes that a row of k columns takes in a form. */
-static int64_t words_of(int form, int64_t k) { return form == BLOCKS ? k / 32 * ZL_X_WORDS : form == COLUMNS ? k : ceil_div(k, 2); }
+static int64_t words_of(int form, int64_t k) { return is_quantised(form) ? k / 32 * ZL_X_WORDS : form == COLUMNS ? k : ceil_div(k, 2); }
 
 /* ---- route ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -249,7 +250,8 @@ static void form_chunk(void *arg, int64_t chunk, int thread) {
     (void)thread;
     for (int64_t t = chunk * j->form_rows; t < min64((chunk + 1) * j->form_rows, j->rows); t++) {
         const float *x = j->x + t * j->cols;
-        if (j->lone[BLOCKS]) k->quantize_group(1, j->cols, x, (int32_t *)(uintptr_t)(j->lone[BLOCKS] + t * words_of(BLOCKS, j->cols)));
+        if (j->lone[BLOCKS]) k->quantize_group(1, j->cols, 32, x, (int32_t *)(uintptr_t)(j->lone[BLOCKS] + t * words_of(BLOCKS, j->cols)));
+        if (j->lone[LONGS]) k->quantize_group(1, j->cols, 256, x, (int32_t *)(uintptr_t)(j->lone[LONGS] + t * words_of(LONGS, j->cols)));
         if (j->lone[PAIRS]) k->interleave_bf16(1, j->cols, x, (uint32_t *)(uintptr_t)(j->lone[PAIRS] + t * words_of(PAIRS, j->cols)));
     }
 }
@@ -268,7 +270,7 @@ static void weave_chunk(void *arg, int64_t chunk, int thread) {
     if (n == 1) return; /* it is read where it is */
     for (int f = 0; f < FORMS; f++) {
         if (!j->woven[f]) continue;
-        const int64_t words = words_of(f, j->cols), group = f == BLOCKS ? k->group : k->float_group;
+        const int64_t words = words_of(f, j->cols), group = is_quantised(f) ? k->group : k->float_group;
         for (int64_t t = 0; t < n; t += group) {
             const int64_t g = min64(group, n - t);
             for (int64_t i = 0; i < g; i++) {
@@ -296,7 +298,7 @@ static zl_activation rows_of(const job *j, int form, int64_t e, int64_t t0, int6
     const int64_t at = j->first[e] + t0, n = j->first[e + 1] - j->first[e];
     const uint32_t *p = n == 1 ? lone_row(j, form, at) : j->woven[form] + at * words_of(form, j->cols);
     zl_activation x = {.n = t1 - t0, .cols = j->cols};
-    if (form == BLOCKS) x.blocks = (const int32_t *)(const void *)p;
+    if (is_quantised(form)) x.blocks = (const int32_t *)(const void *)p;
     else if (form == COLUMNS) x.columns = (const float *)(const void *)p;
     else x.pairs = p;
     return x;
@@ -388,7 +390,7 @@ static void run_products(zl_run_state *r, const zl_op *op) {
     place(&j, r->shared);
     sort(&j);
     j.form_rows = max64(1, FORM_CHUNK / j.cols);
-    if (j.lone[BLOCKS] || j.lone[PAIRS]) zl_parallel(r->ctx, ceil_div(j.rows, j.form_rows), form_chunk, &j);
+    if (j.lone[BLOCKS] || j.lone[LONGS] || j.lone[PAIRS]) zl_parallel(r->ctx, ceil_div(j.rows, j.form_rows), form_chunk, &j);
     if (j.n_active < j.pairs) zl_parallel(r->ctx, j.n_active, weave_chunk, &j); /* else every row is alone */
     cut(&j);
     zl_parallel(r->ctx, j.chunk[j.n_active], multiply_chunk, &j);

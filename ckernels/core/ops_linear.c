@@ -17,7 +17,7 @@
 
 enum { WEIGHTS = 3, PRIVATE_ROWS = 4, LINE = 64 };
 enum { ROUND = 24 /* a multiple of every variant's groups, of both forms */ };
-enum { BLOCKS = 1, COLUMNS = 2, PAIRS = 4 }; /* the forms of x: quantised; interleaved floats; interleaved pairs of bf16 */
+enum { BLOCKS = 1, COLUMNS = 2, PAIRS = 4, LONGS = 8 }; /* the forms of x: quantised; interleaved floats; pairs of bf16; quantised for long formats */
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -25,7 +25,7 @@ static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t lines(int64_t bytes) { return ceil_div(bytes, LINE) * LINE; }
 
 static int is_float(const zl_weight *w) { return w->type == ZL_TYPE_F32 || w->type == ZL_TYPE_F16 || w->type == ZL_TYPE_BF16; }
-static int form_of(const zl_weight *w) { return w->form == ZL_PAIRS ? PAIRS : is_float(w) ? COLUMNS : BLOCKS; }
+static int form_of(const zl_weight *w) { return w->form == ZL_PAIRS ? PAIRS : is_float(w) ? COLUMNS : zl_is_long(w->type) ? LONGS : BLOCKS; }
 static int n_weights(const zl_op *op) { return op->ip[0]; }
 static const zl_weight *weight_of(const zl_op *op, const zl_tensor *t, int i) { return t[op->in[1 + 3 * i]].data; }
 
@@ -73,8 +73,8 @@ static int64_t column_bytes(int64_t rows, int64_t k) { return lines(rows * k * 4
 static int64_t pair_bytes(int64_t rows, int64_t k) { return lines(rows * ceil_div(k, 2) * 4); }
 /* Bytes of the forms that are read, which stand one after the other. */
 static int64_t forms_bytes(int forms, int64_t rows, int64_t k) {
-    return (forms & BLOCKS ? activation_bytes(rows, k) : 0) + (forms & COLUMNS ? column_bytes(rows, k) : 0) +
-           (forms & PAIRS ? pair_bytes(rows, k) : 0);
+    return (forms & BLOCKS ? activation_bytes(rows, k) : 0) + (forms & LONGS ? activation_bytes(rows, k) : 0) +
+           (forms & COLUMNS ? column_bytes(rows, k) : 0) + (forms & PAIRS ? pair_bytes(rows, k) : 0);
 }
 
 static void scratch_linear(const zl_ctx *ctx, const zl_op *op, const zl_tensor *t, int64_t rows, int64_t *shared, int64_t *private_) {
@@ -111,10 +111,10 @@ typedef struct {
     int in_shares;             /* chunks are numbered thread by thread, see in_shares            */
 } job;
 
-/* Rows t0..t1-1 of x into its quantised form at x->blocks. t0 begins a group. */
-static void quantize_rows(const zl_kernels *k, const zl_activation *x, int64_t t0, int64_t t1) {
+/* Rows t0..t1-1 of x into a quantised form, `per` columns to a scale. t0 begins a group. */
+static void quantize_rows(const zl_kernels *k, const zl_activation *x, int per, const int32_t *form, int64_t t0, int64_t t1) {
     for (int64_t t = t0; t < t1; t += k->group)
-        k->quantize_group(min64(k->group, t1 - t), x->cols, x->x + t * x->cols, (int32_t *)x->blocks + t * (x->cols / 32) * ZL_X_WORDS);
+        k->quantize_group(min64(k->group, t1 - t), x->cols, per, x->x + t * x->cols, (int32_t *)form + t * (x->cols / 32) * ZL_X_WORDS);
 }
 
 /* The same as floats at x->columns, as pairs of bf16 at x->pairs. */
@@ -128,7 +128,8 @@ static void pair_rows(const zl_kernels *k, const zl_activation *x, int64_t t0, i
 }
 
 static void make_forms(const zl_kernels *k, int forms, const zl_activation *x, int64_t t0, int64_t t1) {
-    if (forms & BLOCKS) quantize_rows(k, x, t0, t1);
+    if (forms & BLOCKS) quantize_rows(k, x, 32, x->blocks, t0, t1);
+    if (forms & LONGS) quantize_rows(k, x, 256, x->longs, t0, t1);
     if (forms & COLUMNS) interleave_rows(k, x, t0, t1);
     if (forms & PAIRS) pair_rows(k, x, t0, t1);
 }
@@ -136,6 +137,7 @@ static void make_forms(const zl_kernels *k, int forms, const zl_activation *x, i
 /* Where they stand: `room` has forms_bytes. */
 static void place_forms(int forms, zl_activation *x, int64_t rows, uint8_t *room) {
     if (forms & BLOCKS) x->blocks = (const int32_t *)(const void *)room, room += activation_bytes(rows, x->cols);
+    if (forms & LONGS) x->longs = (const int32_t *)(const void *)room, room += activation_bytes(rows, x->cols);
     if (forms & COLUMNS) x->columns = (const float *)(const void *)room, room += column_bytes(rows, x->cols);
     if (forms & PAIRS) x->pairs = (const uint32_t *)(const void *)room;
 }
@@ -193,6 +195,7 @@ static void multiply(job *j, int i, int64_t begin, int64_t end, int64_t t0, int6
         if (!(j->has_x[thread] & form) && !(x.n == 1 && form == COLUMNS)) make_forms(j->r->k, form, &x, 0, x.n);
         j->has_x[thread] |= (uint8_t)form;
     }
+    if (form_of(w) == LONGS) x.blocks = x.longs;
     (is_float(w) ? w->k->linear_float : w->k->linear_quant)(w, begin, end, t0, t1, &x, &j->result[i], scratch);
 }
 

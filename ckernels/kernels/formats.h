@@ -79,8 +79,32 @@ typedef struct {
     vf a, b; /* A; and A2 of the second half, or -M */
 } scales_;
 
-/* As they were stored when unpacked before (linear_quant.c). */
-ZL_INLINE scales_ flat_scales(const float *p) { return (scales_){vf_load(p), vf_load(p + L)}; }
+/* The twelve bytes of Q4_K and Q5_K hold 8 scales and 8 minimums of 6 bits. Words w0 w1 w2:
+ *      j < 4    scale = low 6 bits of byte j of w0                    minimum = low 6 bits of byte j of w1
+ *      j >= 4   scale = low nibble of byte j-4 of w2 | upper 2 bits of byte j-4 of w0 << 4     minimum: high nibble, w1
+ * Here byte j % 4 of word j / 4. */
+typedef struct {
+    vu sc[2], mn[2];
+} six_bits;
+ZL_INLINE six_bits six_bits_of(const uint8_t *header) {
+    const vu w0 = (vu)vb_load(header + 4 * L), w1 = (vu)vb_load(header + 4 * L + VB), w2 = (vu)vb_load(header + 4 * L + 2 * VB);
+    const uint32_t six = 0x3f3f3f3fu, four = 0x0f0f0f0fu, upper = 0x30303030u;
+    return (six_bits){{w0 & six, (w2 & four) | (w0 >> 2 & upper)}, {w1 & six, (w2 >> 4 & four) | (w1 >> 2 & upper)}};
+}
+
+/* The integers of block j of a long format: scales of all of it or of its halves, and the minimums of these. */
+typedef struct {
+    vi sc, sc2, mn, mn2;
+} long_scales;
+ZL_INLINE long_scales k_scales(const int fmt, const uint8_t *p, const int j) {
+    if (fmt == ZL_TYPE_Q6_K) { /* 16 int8: of block j the bytes 2j, 2j+1, in word j/2 */
+        const vu w = (vu)vb_load(p + 2 * L + (j / 2) * VB) << (16 - 16 * (j % 2));
+        return (long_scales){.sc = (vi)(w << 8) >> 24, .sc2 = (vi)w >> 24};
+    }
+    const six_bits s = six_bits_of(p);
+    const vi sc = (vi)(s.sc[j / 4] >> (8 * (j % 4)) & 255), mn = (vi)(s.mn[j / 4] >> (8 * (j % 4)) & 255);
+    return (long_scales){sc, sc, mn, mn};
+}
 
 /* Scales of block j under a header. K-quants: A = d * sc, -M = dmin * min, each one float product. */
 ZL_INLINE scales_ scales(const int fmt, const uint8_t *p, const int j) {
@@ -90,27 +114,10 @@ ZL_INLINE scales_ scales(const int fmt, const uint8_t *p, const int j) {
         if (fmt_min(fmt)) r.b = -vf_from_f16((const uint16_t *)(const void *)(p + 2 * L));
         return r;
     }
-    vf d = vf_from_f16((const uint16_t *)(const void *)p);
-    if (fmt == ZL_TYPE_Q6_K) { /* 16 int8: of block j the bytes 2j, 2j+1, in word j/2 */
-        vu w = (vu)vb_load(p + 2 * L + (j / 2) * VB) << (16 - 16 * (j % 2));
-        r.a = vi_to_vf((vi)(w << 8) >> 24) * d;
-        r.b = vi_to_vf((vi)w >> 24) * d;
-        return r;
-    }
-    /* Twelve bytes hold 8 scales and 8 minimums of 6 bits. Words w0 w1 w2:
-     *      j < 4    scale = low 6 bits of byte j of w0                    minimum = low 6 bits of byte j of w1
-     *      j >= 4   scale = low nibble of byte j-4 of w2 | upper 2 bits of byte j-4 of w0 << 4     minimum: high nibble, w1 */
-    vf dmin = vf_from_f16((const uint16_t *)(const void *)(p + 2 * L));
-    const uint8_t *words = p + 4 * L;
-    const int at = 8 * (j % 4);
-    vu w0 = (vu)vb_load(words) >> at, w1 = (vu)vb_load(words + VB) >> at, sc = w0 & 63, mn = w1 & 63;
-    if (j >= 4) {
-        vu w2 = (vu)vb_load(words + 2 * VB) >> at;
-        sc = (w2 & 15) | ((w0 >> 2) & 48);
-        mn = ((w2 >> 4) & 15) | ((w1 >> 2) & 48);
-    }
-    r.a = d * vi_to_vf((vi)sc);
-    r.b = dmin * vi_to_vf((vi)mn);
+    const long_scales s = k_scales(fmt, p, j);
+    const vf d = vf_from_f16((const uint16_t *)(const void *)p);
+    r.a = d * vi_to_vf(s.sc);
+    r.b = fmt == ZL_TYPE_Q6_K ? d * vi_to_vf(s.sc2) : vf_from_f16((const uint16_t *)(const void *)(p + 2 * L)) * vi_to_vf(s.mn);
     return r;
 }
 #endif

@@ -5,10 +5,10 @@
  *      leads   the fields that are no whole words: d, dmin, upper scale bits (two bytes each), the exponent of MXFP4 (one byte)
  *      words   all other bytes of the block in the file's order, four a word
  *
- *      wide form, per 32 columns                     | codes 8 vectors | A | A2 | M | M2 |          9, 10 or 12 vectors: what the type has
+ *      wide form, per 32 columns                     | codes 8 vectors | A | A2 |          8, 9 or 10 vectors: what the type has
  *
- * Code vector v has byte 4 lane + j = row `lane`, column 4 v + j (as formats.h has it). Codes are signed bytes with fmt's bias (wide_bias)
- * added. A is of all 32 columns, or A and A2 of each half; M and M2 are the halves' minimums, where there are any (Q2_K).
+ * Code vector v has byte 4 lane + j = row `lane`, column 4 v + j (as formats.h has it). Codes are signed bytes with fmt's bias (codes_bias)
+ * added. A is of all 32 columns, or A and A2 of each half. Of long formats there are codes alone: linear_long.h has their scales.
  *
  * In linear_quant's scratch the pair's wide form follows the packed pair, where there is one (core/ops_linear.c has its size).
  *
@@ -19,7 +19,7 @@
 #include "formats.h"
 #include "linear.h"
 
-enum { AT_A = 8 * VB, AT_A2 = 9 * VB, AT_M = 10 * VB, AT_M2 = 11 * VB };
+enum { AT_A = 8 * VB, AT_A2 = 9 * VB };
 
 /* A quant block of the file: how many blocks of 32 it is, its bytes, how many leads of how many bytes stand where, and the words. */
 typedef struct {
@@ -51,9 +51,10 @@ ZL_INLINE wide_shape wide_shape_of(const int type) {
 }
 
 /* How large codes are: within +-16 (31 unsigned with a bias of 16), within +-64 (127 with 64), or any int8. Only avx2 makes a difference of it:
- * it multiplies unsigned codes, in 16 bits, so that small ones need no sign trick and fewer widenings. */
-enum { SMALL_CODES, MIDDLE_CODES, SIGNED_CODES };
+ * it multiplies unsigned codes, in 16 bits, so that small ones need no sign trick and fewer widenings. Q2_K's are unsigned and of two bits. */
+enum { SMALL_CODES, MIDDLE_CODES, SIGNED_CODES, PLAIN_CODES };
 ZL_INLINE int wide_codes(const int type) {
+    if (type == ZL_TYPE_Q2_K) return PLAIN_CODES;
 #if defined(ZL_ISA_avx2)
     switch (type) {
     case ZL_TYPE_IQ4_NL: case ZL_TYPE_IQ4_XS: return SIGNED_CODES;
@@ -61,12 +62,13 @@ ZL_INLINE int wide_codes(const int type) {
     default: return SMALL_CODES;
     }
 #else
-    (void)type;
     return SIGNED_CODES;
 #endif
 }
-ZL_INLINE int codes_bias(const int codes) { return codes == SMALL_CODES ? 16 : codes == MIDDLE_CODES ? 64 : ZL_SIGNED_ZERO; }
-ZL_INLINE int codes_bits(const int codes) { return codes == SMALL_CODES ? 5 : codes == MIDDLE_CODES ? 7 : 8; }
+ZL_INLINE int codes_bias(const int codes) {
+    return codes == SMALL_CODES ? 16 : codes == MIDDLE_CODES ? 64 : codes == PLAIN_CODES ? 0 : ZL_SIGNED_ZERO;
+}
+ZL_INLINE int codes_bits(const int codes) { return codes == SMALL_CODES ? 5 : codes == MIDDLE_CODES ? 7 : codes == PLAIN_CODES ? 2 : 8; }
 
 /* Groups of a block that have scales of their own, and minimums. */
 ZL_INLINE int wide_halves(const int type) {
@@ -75,8 +77,8 @@ ZL_INLINE int wide_halves(const int type) {
 }
 ZL_INLINE int wide_mins(const int type) { return type == ZL_TYPE_Q2_K; }
 /* Bytes of the wide form of 32 columns: without holes, so that a tile reads it forwards from the L2 cache. */
-ZL_INLINE int wide_bytes(const int halves, const int mins) { return (mins ? ZL_WIDE_VECTORS : halves ? 10 : 9) * VB; }
-ZL_INLINE int wide_size(const int type) { return wide_bytes(wide_halves(type), wide_mins(type)); }
+ZL_INLINE int wide_bytes(const int is_long, const int halves) { return (is_long ? 8 : halves ? 10 : 9) * VB; }
+ZL_INLINE int wide_size(const int type) { return wide_bytes(zl_is_long(type), wide_halves(type)); }
 
 /* linear_wide.c, for types that wide_shape_of knows: as linear_quant, pack and unpack_row (linear.h). */
 void ZL_FN(linear_wide)(const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,

@@ -1,11 +1,12 @@
-/* linear_tile.h - the one tile of every quantised product: a pair of panels by N rows of x, over all blocks of K.
+/* linear_tile.h - the tile of a quantised product whose scales are floats: a pair of panels by N rows of x, over all blocks of K.
  *
  *                       x: N rows, 8 quads per block
  *                       | q q q q q q q q |
  *      panel 0   code vectors 0 .. 7     -> partial sums of int, N of them      2 N sums stay in registers over a block;
  *      panel 1   code vectors 0 .. 7     -> N more                              a code vector is used N times, a quad twice
  *
- * Codes are unpacked as they are read. No sum is ever split, so the number of rows in a tile has no influence on any bit.
+ * Codes are unpacked as they are read. No sum is ever split, so the number of rows in a tile has no influence on any bit. Long formats have a
+ * tile of their own (linear_long.h).
  */
 #ifndef ZL_LINEAR_TILE_H
 #define ZL_LINEAR_TILE_H
@@ -29,56 +30,47 @@ ZL_INLINE vf x_float(const int32_t *at) {
 
 /* The sums so far stay in memory while the integers of a block are in registers: there are too few for both, and left to itself gcc keeps
  * the sums and spills the integers, which are written eight times as often. */
-#define KEEP_IN_MEMORY(acc) __asm__ volatile("" : "+m"(*(vf(*)[PAIR * ZL_GROUP])(acc)))
+#define KEEP_IN_MEMORY(acc) __asm__ volatile("" : "+m"(*(vi(*)[PAIR * ZL_GROUP])(void *)(acc)))
 
-/* acc[p * N + n] += product of panel p and row n of a group of g rows: of those whose words are at x, or of the first N from x on.
- * flat: the panels' scales as floats, [block][panel][2][L], where is_flat. ahead: so many bytes ahead the panels are fetched from memory, or 0. */
-ZL_INLINE void tile(const int fmt, const int N, const int is_flat, const float *flat, int64_t ahead, const uint8_t *const *panel, int64_t blocks,
-                    const int32_t *x, const int64_t g, vf *acc) {
+/* acc[p * N + n] += product of panel p and row n of a group of g rows: of those whose words are at x, or of the first N from x on. `fmt` is not long.
+ * ahead: so many bytes ahead the panels are fetched from memory, or 0. */
+ZL_INLINE void tile(const int fmt, const int N, int64_t ahead, const uint8_t *const *panel, int64_t blocks, const int32_t *x, const int64_t g,
+                    vf *acc) {
     const int zero = fmt_zero(fmt), is_signed = fmt_signed(fmt);
-    const int span = fmt_halves(fmt) ? 4 : 8; /* code vectors that go into one integer sum          */
-    const int run = ZL_RUN(fmt_bits(fmt)) < span ? ZL_RUN(fmt_bits(fmt)) : span; /* ... into one partial sum */
+    const int run = ZL_RUN(fmt_bits(fmt)); /* code vectors that go into one partial sum */
     for (int64_t b = 0; b < blocks; b++, x += ZL_X_WORDS * g) {
         if (N > 2) KEEP_IN_MEMORY(acc);
         const uint8_t *c[PAIR];
         vi part[PAIR * ZL_GROUP], sum[PAIR * ZL_GROUP], start[ZL_GROUP];
-        vf t[PAIR * ZL_GROUP];
         UNROLL for (int p = 0; p < PAIR; p++) {
             const uint8_t *head = head_of(fmt, panel[p], b);
-            c[p] = codes_at(fmt, head, in_super(fmt, b));
-            if (ahead) { /* a block's share of the panel, headers included */
-                const int share = L * (fmt_codes(fmt) + fmt_header(fmt) / (fmt_super(fmt) ? 8 : 1) + 1);
-                UNROLL for (int line = 0; line < share; line += 64) __builtin_prefetch(head + in_super(fmt, b) * share + ahead + line);
+            c[p] = codes_at(fmt, head, 0);
+            if (ahead) { /* a block of the panel, its header included */
+                UNROLL for (int line = 0; line < L * (fmt_codes(fmt) + fmt_header(fmt)); line += 64) __builtin_prefetch(head + ahead + line);
             }
         }
+        /* A sum begins at the zero point (a power of two) times minus the sum of its quads. */
+        UNROLL for (int n = 0; n < N; n++) start[n] = zero ? times(vi_set1(x[ZL_X_SUM * g + n]), zero) : (vi){0};
         UNROLL for (int v = 0; v < 8; v++) {
             vb w[PAIR];
             UNROLL for (int p = 0; p < PAIR; p++) w[p] = code(fmt, c[p], v);
-            if (v % span == 0) { /* a sum begins, at the zero point (a power of two) times minus the sum of its quads */
-                const int32_t *minus = x + (span == 4 ? ZL_X_HALF + v / 4 : ZL_X_SUM) * g;
-                UNROLL for (int n = 0; n < N; n++) start[n] = zero ? times(vi_set1(minus[n]), zero) : (vi){0};
-            }
             UNROLL for (int n = 0; n < N; n++) {
                 vi quad_v = quad(x + v * g, n, N);
                 UNROLL for (int p = 0; p < PAIR; p++) {
                     const int i = p * N + n;
                     part[i] = v % run ? mac(is_signed, part[i], w[p], quad_v, n, N) : mul(is_signed, start[n], w[p], quad_v, n, N);
-                    if ((v + 1) % run == 0) sum[i] = fold(v % span < run ? start[n] : sum[i], part[i]);
+                    if ((v + 1) % run == 0) sum[i] = fold(v < run ? start[n] : sum[i], part[i]);
                 }
             }
-            if ((v + 1) % span) continue;
-            /* The integer sum of the block (or of a half of it) is complete. */
-            UNROLL for (int p = 0; p < PAIR; p++) {
-                /* No branch may stand here: gcc would move the sums behind it, one by one, and keep all codes in memory meanwhile. */
-                const scales_ sc = is_flat ? flat_scales(flat + (2 * b + p) * 2 * L) : scales(fmt, head_of(fmt, panel[p], b), in_super(fmt, b));
-                UNROLL for (int n = 0; n < N; n++) {
-                    const int i = p * N + n;
-                    vf whole = vi_to_vf(sum[i]);
-                    if (v == 7 && span == 4) t[i] = vf_fma(whole, sc.b, t[i]);
-                    else t[i] = whole * sc.a;
-                    if (fmt_min(fmt)) t[i] = vf_fma(sc.b, vi_to_vf(vi_set1(x[ZL_X_SUM * g + n])), t[i]);
-                    if (v == 7) acc[i] = vf_fma(t[i], x_float(x + ZL_X_D * g + n), acc[i]);
-                }
+        }
+        UNROLL for (int p = 0; p < PAIR; p++) {
+            /* No branch may stand here: gcc would move the sums behind it, one by one, and keep all codes in memory meanwhile. */
+            const scales_ sc = scales(fmt, head_of(fmt, panel[p], b), 0);
+            UNROLL for (int n = 0; n < N; n++) {
+                const int i = p * N + n;
+                vf t = vi_to_vf(sum[i]) * sc.a;
+                if (fmt_min(fmt)) t = vf_fma(sc.b, vi_to_vf(vi_set1(x[ZL_X_SUM * g + n])), t);
+                acc[i] = vf_fma(t, x_float(x + ZL_X_D * g + n), acc[i]);
             }
         }
     }

@@ -1,14 +1,15 @@
 /* linear_wide.c - products with the formats of formats_wide.h: a pair of panels is widened, and multiplied in the common form.
  *
  *      one row of x       where the type has a way of its own (lone_k.h, lone_iq.h): codes stay in registers; else
- *                         quant block by quant block: widened into 12 vectors per 32 columns that stay in the nearest cache, then multiplied
+ *                         quant block by quant block: widened into 8 to 10 vectors per 32 columns that stay in the nearest cache, then multiplied
  *      more               the pair is widened over all of K (it stays in the L2 cache), then group after group of rows multiplied
  *
- * The order of operations is linear.h's, with Q2_K's two minimums:  t = fma(M, -X, t), t = fma(M2, -X2, t)  of the halves' sums X, X2.
+ * The order of operations is linear.h's. Long formats are widened to codes alone, and go through linear_long.h's tile.
  *
  * There is one tile per form of codes and scales, not per format; what is a format's own is its function that widens, which has no rows of
  * x in it. So a format costs little to compile.
  */
+#include "linear_long.h"
 #include "linear_store.h"
 #include "lone_iq.h"
 #include "lone_k.h"
@@ -41,9 +42,9 @@ ZL_INLINE widen_ *widen_of(int type) {
 /* ---- the tile ------------------------------------------------------------------------------------------------------------------------ */
 
 /* acc[p * N + n] += product of the widened blocks at w[p] and row n of a group of g rows, as `tile` does (linear_tile.h). */
-ZL_INLINE void wide_tile(const int codes, const int halves, const int mins, const int N, const uint8_t *const *w, int64_t blocks, const int32_t *x,
-                         const int64_t g, vf *acc) {
-    const int zero = codes_bias(codes), is_signed = codes == SIGNED_CODES, span = halves ? 4 : 8, size = wide_bytes(halves, mins);
+ZL_INLINE void wide_tile(const int codes, const int halves, const int N, const uint8_t *const *w, int64_t blocks, const int32_t *x, const int64_t g,
+                         vf *acc) {
+    const int zero = codes_bias(codes), is_signed = codes == SIGNED_CODES, span = halves ? 4 : 8, size = wide_bytes(0, halves);
     const int run = ZL_RUN(codes_bits(codes)) < span ? ZL_RUN(codes_bits(codes)) : span;
     for (int64_t b = 0; b < blocks; b++, x += ZL_X_WORDS * g) {
         if (N > 2) KEEP_IN_MEMORY(acc);
@@ -72,16 +73,70 @@ ZL_INLINE void wide_tile(const int codes, const int halves, const int mins, cons
                     const vf whole = vi_to_vf(sum[i]);
                     if (v == 7 && halves) t[i] = vf_fma(whole, a, t[i]);
                     else t[i] = whole * a;
-                    if (v < 7) continue;
-                    UNROLL for (int h = 0; h < 2; h++) {
-                        const vf m = vf_load((const float *)(const void *)(w[p] + b * size + (h ? AT_M2 : AT_M)));
-                        if (mins) t[i] = vf_fma(m, vi_to_vf(vi_set1(x[(ZL_X_HALF + h) * g + n])), t[i]);
-                    }
-                    acc[i] = vf_fma(t[i], x_float(x + ZL_X_D * g + n), acc[i]);
+                    if (v == 7) acc[i] = vf_fma(t[i], x_float(x + ZL_X_D * g + n), acc[i]);
                 }
             }
         }
     }
+}
+
+/* ---- scales of long formats ----------------------------------------------------------------------------------------------------------- */
+
+ZL_INLINE long_scales long_scales_of(const int type, const uint8_t *p, int j) {
+    switch (type) {
+    case ZL_TYPE_Q2_K: return q2_k_scales(p, j);
+    case ZL_TYPE_Q3_K: return q3_k_scales(p, j);
+    case ZL_TYPE_Q6_K: return k_scales(type, p, j);
+    case ZL_TYPE_IQ1_S: return iq1_s_scales(p, j);
+    case ZL_TYPE_IQ1_M: return iq1_m_scales(p, j);
+    case ZL_TYPE_IQ2_XXS: return iq2_xxs_scales(p, j);
+    case ZL_TYPE_IQ2_XS: return iq2_xs_scales(p, j);
+    case ZL_TYPE_IQ2_S: return iq2_s_scales(p, j);
+    case ZL_TYPE_IQ3_XXS: return iq3_xxs_scales(p, j);
+    case ZL_TYPE_IQ3_S: return iq3_s_scales(p, j);
+    default: return iq4_xs_scales(p, j);
+    }
+}
+/* Where a scale means (s + 1/2) f and is given as 2 s + 1, d is multiplied by f / 2; IQ1's codes are eight times what they mean. */
+ZL_INLINE long_floats long_floats_of(const int type, const uint8_t *p) {
+    switch (type) {
+    case ZL_TYPE_Q2_K: return (long_floats){f16_lanes(p), f16_lanes(p + 2 * L)};
+    case ZL_TYPE_IQ1_M: return (long_floats){iq1_m_d(p) * 0.125f, vf_zero()};
+    case ZL_TYPE_IQ1_S: case ZL_TYPE_IQ2_XXS: case ZL_TYPE_IQ2_XS: case ZL_TYPE_IQ2_S: return (long_floats){f16_lanes(p) * 0.125f, vf_zero()};
+    case ZL_TYPE_IQ3_XXS: return (long_floats){f16_lanes(p) * 0.25f, vf_zero()};
+    default: return (long_floats){f16_lanes(p), vf_zero()};
+    }
+}
+
+ZL_INLINE long_shape wide_long_shape(const int codes, const int halves, const int mins) {
+    return (long_shape){0, codes_bits(codes), codes == SIGNED_CODES, codes_bias(codes), halves, mins};
+}
+/* A pair of superblocks. Where an instance is called, all but the pointers are constants. */
+ZL_INLINE void ready_type(const int type, const uint8_t *const *p, int32_t *to) {
+    const long_shape s = wide_long_shape(wide_codes(type), wide_halves(type), wide_mins(type));
+    for (int i = 0; i < PAIR; i++) {
+        for (int j = 0; j < 8; j++) ready_block(s, to, j, i, long_scales_of(type, p[i], j));
+        const long_floats f = long_floats_of(type, p[i]);
+        ready_floats(to, i, f.d, f.dmin);
+    }
+}
+/* Block j of a superblock as floats: A, A2, M, M2. */
+ZL_INLINE void plain_type(const int type, const uint8_t *p, int j, float to[4][L]) {
+    const long_scales s = long_scales_of(type, p, j);
+    const long_floats f = long_floats_of(type, p);
+    vf_store(to[0], vi_to_vf(s.sc) * f.d), vf_store(to[1], vi_to_vf(wide_halves(type) ? s.sc2 : s.sc) * f.d);
+    if (wide_mins(type)) vf_store(to[2], vi_to_vf(s.mn) * f.dmin), vf_store(to[3], vi_to_vf(s.mn2) * f.dmin);
+}
+#define LONG_TYPES(X)                                                                                                                        \
+    X(ZL_TYPE_Q2_K) X(ZL_TYPE_Q3_K) X(ZL_TYPE_Q6_K) X(ZL_TYPE_IQ1_S) X(ZL_TYPE_IQ1_M) X(ZL_TYPE_IQ2_XXS) X(ZL_TYPE_IQ2_XS) X(ZL_TYPE_IQ2_S) \
+    X(ZL_TYPE_IQ3_XXS) X(ZL_TYPE_IQ3_S) X(ZL_TYPE_IQ4_XS)
+#define READY_TYPE(type) case type: ready_type(type, p, to); return;
+#define PLAIN_TYPE(type) case type: plain_type(type, p, j, to); return;
+static void ready_pair(int type, const uint8_t *const *p, int32_t *to) {
+    switch (type) { LONG_TYPES(READY_TYPE) }
+}
+static void plain_scales(int type, const uint8_t *p, int j, float to[4][L]) {
+    switch (type) { LONG_TYPES(PLAIN_TYPE) }
 }
 
 /* ---- a pair of panels ------------------------------------------------------------------------------------------------------------------ */
@@ -90,6 +145,7 @@ typedef struct {
     const struct zl_weight *w;
     const uint8_t *panel[PAIR];
     uint8_t *wide[PAIR];       /* room for the pair, widened                                                       */
+    int32_t *ready;            /* and for its scales, of a long format (linear_long.h)                             */
     int64_t at, end, half;     /* the first panel, the last of the run + 1, and from the first of the pair to the second */
     const zl_activation *x;
     const zl_result *r;
@@ -103,11 +159,18 @@ ZL_INLINE void store_pair(const wide_job *j, const int N, int64_t t, const vf *a
     }
 }
 
-ZL_INLINE void wide_rows(const int codes, const int halves, const int mins, const int N, const wide_job *j, int64_t t, int64_t i, const int64_t g) {
+/* What is widened at j->wide, so many blocks, by N rows of a group of g at x. */
+ZL_INLINE void widened(const int is_long, const int codes, const int halves, const int mins, const int N, const wide_job *j, int64_t blocks,
+                       const int32_t *x, const int64_t g, vf *acc) {
+    if (is_long) long_tile(wide_long_shape(codes, halves, mins), N, j->ready, 0, (const uint8_t *const *)j->wide, blocks / 8, x, g, acc);
+    else wide_tile(codes, halves, N, (const uint8_t *const *)j->wide, blocks, x, g, acc);
+}
+ZL_INLINE void wide_rows(const int is_long, const int codes, const int halves, const int mins, const int N, const wide_job *j, int64_t t, int64_t i,
+                         const int64_t g) {
     const int64_t blocks = j->w->cols / BLOCK;
     vf acc[PAIR * ZL_GROUP];
     for (int a = 0; a < PAIR * N; a++) acc[a] = vf_zero();
-    wide_tile(codes, halves, mins, N, (const uint8_t *const *)j->wide, blocks, j->x->blocks + t * blocks * ZL_X_WORDS + i, g, acc);
+    widened(is_long, codes, halves, mins, N, j, blocks, j->x->blocks + t * blocks * ZL_X_WORDS + i, g, acc);
     store_pair(j, N, t + i, acc);
 }
 
@@ -123,19 +186,28 @@ ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
     vf acc[PAIR * ZL_GROUP];
     UNROLL for (int p = 0; p < PAIR; p++) acc[p] = vf_zero();
     for (int64_t b = 0; b < blocks; b += s.blocks) {
+        lone_sums sums = {{{0}}, {{0}}};
+        const int32_t *const d = x + ZL_X_D;
         for (int i = 0; i < s.blocks; i++, x += ZL_X_WORDS) {
             /* A block's share of the lines: all of a quant block's at once fill the core's miss buffers, and loads then wait behind them (IQ4_XS
              * read 14 GB/s of memory so, 31 of the cache). */
             UNROLL for (int p = 0; p < PAIR; p++)
                 for (int line = 0; line < share; line += 64) __builtin_prefetch(w[p] + AHEAD + i * share + line);
+            if (type == ZL_TYPE_IQ4_NL) lone_levels(w, x, acc);
 #if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
-            if (type == ZL_TYPE_IQ2_XS || type == ZL_TYPE_IQ3_S) lone_vectors(type, w, i, x, acc);
-            else lone_block(type, w, i, x, acc);
-#else
-            lone_block(type, w, i, x, acc);
+            else if (type == ZL_TYPE_IQ2_XS || type == ZL_TYPE_IQ3_S) lone_vectors(type, w, i, x, &sums);
 #endif
+            else lone_block(type, w, i, x, &sums);
         }
-        UNROLL for (int p = 0; p < PAIR; p++) w[p] += bytes;
+        UNROLL for (int p = 0; p < PAIR; p++) {
+            if (zl_is_long(type)) {
+                const long_floats f = long_floats_of(type, w[p]);
+                vf t = vi_to_vf(sums.total[p]) * f.d;
+                if (wide_mins(type)) t = vf_fma(f.dmin, vi_to_vf(sums.least[p]), t);
+                acc[p] = vf_fma(t, x_float(d), acc[p]);
+            }
+            w[p] += bytes;
+        }
     }
     store_pair(j, 1, t, acc);
 }
@@ -156,62 +228,71 @@ static int lone(const wide_job *j, int64_t t) {
 #undef LONE
 }
 
-ZL_INLINE void lone_row(const int codes, const int halves, const int mins, widen_ *widen, const wide_shape *s, const wide_job *j, int64_t t) {
+ZL_INLINE void lone_row(const int is_long, const int codes, const int halves, const int mins, widen_ *widen, const wide_shape *s, const wide_job *j,
+                        int64_t t) {
     const int64_t blocks = j->w->cols / BLOCK, bytes = s->bytes * L;
     const int32_t *x = j->x->blocks + t * blocks * ZL_X_WORDS;
     vf acc[PAIR * ZL_GROUP];
     for (int p = 0; p < PAIR; p++) acc[p] = vf_zero();
     for (int64_t b = 0, at = 0; b < blocks; b += s->blocks, at += bytes, x += s->blocks * ZL_X_WORDS) {
+        const uint8_t *const from[PAIR] = {j->panel[0] + at, j->panel[1] + at};
         for (int p = 0; p < PAIR; p++) {
-            for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(j->panel[p] + at + AHEAD + line);
-            widen(j->panel[p] + at, j->wide[p]);
+            for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(from[p] + AHEAD + line);
+            widen(from[p], j->wide[p]);
         }
-        wide_tile(codes, halves, mins, 1, (const uint8_t *const *)j->wide, s->blocks, x, 1, acc);
+        if (is_long) ready_pair(j->w->type, from, j->ready);
+        widened(is_long, codes, halves, mins, 1, j, s->blocks, x, 1, acc);
     }
     store_pair(j, 1, t, acc);
 }
 
-/* Where an instance is called, `codes`, `halves` and `mins` are constants. */
-ZL_INLINE void wide_pairs(const int codes, const int halves, const int mins, const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0,
-                          int64_t t1, const zl_activation *x, const zl_result *r, uint8_t *scratch) {
+/* Where an instance is called, `is_long`, `codes`, `halves` and `mins` are constants. */
+ZL_INLINE void wide_pairs(const int is_long, const int codes, const int halves, const int mins, const struct zl_weight *w, int64_t begin, int64_t end,
+                          int64_t t0, int64_t t1, const zl_activation *x, const zl_result *r, uint8_t *scratch) {
     const wide_shape s = wide_shape_of(w->type);
     widen_ *const widen = widen_of(w->type);
-    const int64_t blocks = w->cols / BLOCK;
-    uint8_t *room = scratch + (w->mapped ? PAIR * w->panel_bytes : 0);
-    wide_job j = {.w = w, .wide = {room, room + blocks * wide_bytes(halves, mins)}, .end = end, .half = (end - begin + 1) / 2, .x = x, .r = r};
+    const int64_t blocks = w->cols / BLOCK, size = wide_bytes(is_long, halves);
+    uint8_t *ready = scratch + (w->mapped ? PAIR * w->panel_bytes : 0), *room = ready + zl_long_scratch(w, L);
+    wide_job j = {.w = w, .wide = {room, room + blocks * size}, .ready = (int32_t *)(void *)ready, .end = end, .x = x, .r = r};
+    j.half = (end - begin + 1) / 2;
     for (j.at = begin; j.at < begin + j.half; j.at++) {
         for (int p = 0; p < PAIR; p++) j.panel[p] = panel_of(w, j.at + p * j.half < end ? j.at + p * j.half : j.at, scratch + p * w->panel_bytes);
         if (t1 - t0 == 1) {
-            if (!lone(&j, t0)) lone_row(codes, halves, mins, widen, &s, &j, t0);
+            if (!lone(&j, t0)) lone_row(is_long, codes, halves, mins, widen, &s, &j, t0);
             continue;
         }
-        for (int p = 0; p < PAIR; p++)
-            for (int64_t b = 0; b < blocks; b += s.blocks) widen(j.panel[p] + b / s.blocks * s.bytes * L, j.wide[p] + b * wide_bytes(halves, mins));
+        for (int64_t b = 0; b < blocks; b += s.blocks) {
+            const uint8_t *const from[PAIR] = {j.panel[0] + b / s.blocks * s.bytes * L, j.panel[1] + b / s.blocks * s.bytes * L};
+            for (int p = 0; p < PAIR; p++) widen(from[p], j.wide[p] + b * size);
+            if (is_long) ready_pair(w->type, from, j.ready + b / 8 * READY);
+        }
         int64_t t = t0, i = 0;
-        for (; t + ZL_GROUP <= t1; t += ZL_GROUP) wide_rows(codes, halves, mins, ZL_GROUP, &j, t, 0, ZL_GROUP);
+        for (; t + ZL_GROUP <= t1; t += ZL_GROUP) wide_rows(is_long, codes, halves, mins, ZL_GROUP, &j, t, 0, ZL_GROUP);
         const int64_t g = t1 - t; /* of the last group 4, then one at a time */
-        if (ZL_GROUP > 4 && i + 4 <= g) wide_rows(codes, halves, mins, 4, &j, t, i, g), i += 4;
-        for (; i < g; i++) wide_rows(codes, halves, mins, 1, &j, t, i, g);
+        if (ZL_GROUP > 4 && i + 4 <= g) wide_rows(is_long, codes, halves, mins, 4, &j, t, i, g), i += 4;
+        for (; i < g; i++) wide_rows(is_long, codes, halves, mins, 1, &j, t, i, g);
     }
 }
 
 void ZL_FN(linear_wide)(const struct zl_weight *w, int64_t begin, int64_t end, int64_t t0, int64_t t1, const zl_activation *x,
                         const zl_result *r, uint8_t *scratch) {
-    const int codes = wide_codes(w->type), halves = wide_halves(w->type);
-#define FORM(codes_, halves_, mins_) wide_pairs(codes_, halves_, mins_, w, begin, end, t0, t1, x, r, scratch)
+    const int is_long = zl_is_long(w->type), codes = wide_codes(w->type), halves = wide_halves(w->type);
+#define FORM(is_long_, codes_, halves_, mins_) wide_pairs(is_long_, codes_, halves_, mins_, w, begin, end, t0, t1, x, r, scratch)
+    if (codes == PLAIN_CODES) FORM(1, PLAIN_CODES, 1, 1);
 #if defined(ZL_ISA_avx2)
-    if (codes == SMALL_CODES && wide_mins(w->type)) FORM(SMALL_CODES, 1, 1);
-    else if (codes == SMALL_CODES && halves) FORM(SMALL_CODES, 1, 0);
-    else if (codes == SMALL_CODES) FORM(SMALL_CODES, 0, 0);
-    else if (codes == MIDDLE_CODES && halves) FORM(MIDDLE_CODES, 1, 0);
-    else if (codes == MIDDLE_CODES) FORM(MIDDLE_CODES, 0, 0);
-    else FORM(SIGNED_CODES, 0, 0);
+    else if (is_long && codes == SMALL_CODES && halves) FORM(1, SMALL_CODES, 1, 0);
+    else if (is_long && codes == SMALL_CODES) FORM(1, SMALL_CODES, 0, 0);
+    else if (is_long && codes == MIDDLE_CODES && halves) FORM(1, MIDDLE_CODES, 1, 0);
+    else if (is_long && codes == MIDDLE_CODES) FORM(1, MIDDLE_CODES, 0, 0);
+    else if (is_long) FORM(1, SIGNED_CODES, 0, 0);
+    else if (codes == SMALL_CODES && halves) FORM(0, SMALL_CODES, 1, 0);
+    else if (codes == SMALL_CODES) FORM(0, SMALL_CODES, 0, 0);
 #else
-    (void)codes;
-    if (wide_mins(w->type)) FORM(SIGNED_CODES, 1, 1);
-    else if (halves) FORM(SIGNED_CODES, 1, 0);
-    else FORM(SIGNED_CODES, 0, 0);
+    else if (is_long && halves) FORM(1, SIGNED_CODES, 1, 0);
+    else if (is_long) FORM(1, SIGNED_CODES, 0, 0);
+    else if (halves) FORM(0, SIGNED_CODES, 1, 0);
 #endif
+    else FORM(0, SIGNED_CODES, 0, 0);
 #undef FORM
 }
 
@@ -239,14 +320,14 @@ void ZL_FN(unpack_wide)(int type, int64_t k, const uint8_t *panel, int lane, flo
         widen_of(type)(panel, wide);
         for (int j = 0; j < s.blocks; j++) {
             const uint8_t *w = wide + j * wide_size(type);
+            float scales[4][L] = {{0}};
+            if (zl_is_long(type)) plain_scales(type, panel, j, scales);
             for (int i = 0; i < BLOCK; i++, dst++) {
                 const int byte = w[i / 4 * VB + 4 * lane + i % 4], u = (codes == SIGNED_CODES && !bias ? (int8_t)byte : byte) - bias;
-                float a, m;
-                memcpy(&a, w + (halves && i >= 16 ? AT_A2 : AT_A) + 4 * lane, 4);
+                float a = scales[i / 16][lane];
+                if (!zl_is_long(type)) memcpy(&a, w + (halves && i >= 16 ? AT_A2 : AT_A) + 4 * lane, 4);
                 *dst = (float)u * a;
-                if (!wide_mins(type)) continue;
-                memcpy(&m, w + (i >= 16 ? AT_M2 : AT_M) + 4 * lane, 4);
-                *dst -= m;
+                if (wide_mins(type)) *dst -= scales[2 + i / 16][lane];
             }
         }
     }

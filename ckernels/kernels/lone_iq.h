@@ -12,7 +12,7 @@
  */
 #ifndef ZL_LONE_IQ_H
 #define ZL_LONE_IQ_H
-#include "linear_tile.h"
+#include "lone_k.h"
 #include "widen_iq.h"
 
 #if defined(ZL_ISA_avx2)
@@ -53,7 +53,7 @@ ZL_INLINE __m256i eight_signs(__m256i signs, int r, int h) {
     return _mm256_or_si256(_mm256_cmpeq_epi8(chosen, bits), _mm256_set1_epi8(1));
 }
 /* The sums of both halves of block j, and their scales. */
-ZL_INLINE wide_scales iq2_xs_sums(const uint8_t *p, int j, const int32_t *x, vi *sum) {
+ZL_INLINE long_scales iq2_xs_sums(const uint8_t *p, int j, const int32_t *x, vi *sum) {
     UNROLL for (int h = 0; h < 2; h++) {
         const __m256i w = (__m256i)word(ZL_TYPE_IQ2_XS, p, 2 * j + h), signs = even_signs(_mm256_srli_epi16(w, 9));
         uint16_t number[2 * L];
@@ -96,7 +96,7 @@ ZL_INLINE __m256i eight_quads(const uint16_t *number, int k) {
     }
     return _mm256_inserti128_si256(_mm256_castsi128_si256(half[0]), half[1], 1);
 }
-ZL_INLINE wide_scales iq3_s_sums(const uint8_t *p, int j, const int32_t *x, vi *sum) {
+ZL_INLINE long_scales iq3_s_sums(const uint8_t *p, int j, const int32_t *x, vi *sum) {
     enum { T = ZL_TYPE_IQ3_S };
     /* 0 -> 1; 1, 2, 4, 8: the one bit of a byte that is looked at -> -1 */
     const __m256i sign = IN_HALVES(_mm_setr_epi8(1, -1, -1, 0, -1, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0)), bits = _mm256_set1_epi32(0x08040201);
@@ -116,21 +116,21 @@ ZL_INLINE wide_scales iq3_s_sums(const uint8_t *p, int j, const int32_t *x, vi *
 #endif
 
 #if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
-/* acc[p] += block j of the quant blocks at w[p] times x's. */
-ZL_INLINE void lone_vectors(const int type, const uint8_t *const *w, int j, const int32_t *x, vf *acc) {
+/* sums += block j of the superblocks at w[p] times x's. */
+ZL_INLINE void lone_vectors(const int type, const uint8_t *const *w, int j, const int32_t *x, lone_sums *sums) {
     vi sum[PAIR][2];
 #if defined(ZL_BOOK)
     book_sums(type, book_of(type), w, j, x, sum);
 #endif
     UNROLL for (int p = 0; p < PAIR; p++) {
 #if defined(ZL_BOOK)
-        const wide_scales s = type == ZL_TYPE_IQ3_S ? iq3_s_scales(w[p], j) : iq2_xs_scales(w[p], j);
+        const long_scales s = type == ZL_TYPE_IQ3_S ? iq3_s_scales(w[p], j) : iq2_xs_scales(w[p], j);
 #else
-        const wide_scales s = type == ZL_TYPE_IQ3_S ? iq3_s_sums(w[p], j, x, sum[p]) : iq2_xs_sums(w[p], j, x, sum[p]);
+        const long_scales s = type == ZL_TYPE_IQ3_S ? iq3_s_sums(w[p], j, x, sum[p]) : iq2_xs_sums(w[p], j, x, sum[p]);
 #endif
-        vf t = vi_to_vf(sum[p][0]) * s.a;
-        if (wide_halves(type)) t = vf_fma(vi_to_vf(sum[p][1]), s.a2, t);
-        acc[p] = vf_fma(t, x_float(x + ZL_X_D), acc[p]);
+        vi scaled = sum[p][0] * s.sc;
+        if (wide_halves(type)) scaled += sum[p][1] * s.sc2;
+        sums->total[p] = shifted_sum(sums->total[p], scaled, x[ZL_X_SHIFT]);
     }
 }
 #endif

@@ -21,36 +21,52 @@ ZL_INLINE vb lone_code(const int type, const uint8_t *p, int j, const int v) {
     if (type == ZL_TYPE_Q3_K) return (vb)q3_k_codes(p, j, v);
     return level(type, zl_values_iq4, p, type == ZL_TYPE_IQ4_XS ? 1 + 4 * j : 0, v) ^ ZL_SIGNED_ZERO;
 }
-ZL_INLINE wide_scales lone_scales(const int type, const uint8_t *p, int j) {
-    if (type == ZL_TYPE_Q2_K) return q2_k_scales(p, j);
-    if (type == ZL_TYPE_Q3_K) return q3_k_scales(p, j);
-    return type == ZL_TYPE_IQ4_XS ? iq4_xs_scales(p, j) : (wide_scales){.a = f16_lanes(p)};
+ZL_INLINE long_scales lone_scales(const int type, const uint8_t *p, int j) {
+    return type == ZL_TYPE_Q2_K ? q2_k_scales(p, j) : type == ZL_TYPE_Q3_K ? q3_k_scales(p, j) : iq4_xs_scales(p, j);
 }
 
-/* acc[p] += block j of the quant blocks at w[p] times x's. */
-ZL_INLINE void lone_block(const int type, const uint8_t *const *w, int j, const int32_t *x, vf *acc) {
+/* What a pair of superblocks of a long format comes to, as linear_long.h has it. */
+typedef struct {
+    vi total[PAIR], least[PAIR];
+} lone_sums;
+
+/* sums += block j of the superblocks at w[p] times x's. */
+ZL_INLINE void lone_block(const int type, const uint8_t *const *w, int j, const int32_t *x, lone_sums *sums) {
     const int zero = lone_zero(type), is_signed = lone_bits(type) == 8, halves = wide_halves(type), span = halves ? 4 : 8;
     const int run = ZL_RUN(lone_bits(type)) < span ? ZL_RUN(lone_bits(type)) : span;
-    vi part[PAIR], sum[2 * PAIR], start = {0};
+    const vi both = vi_set1(x[ZL_X_HALVES]);
+    vi part[PAIR], sum[PAIR], factor[PAIR][2];
+    UNROLL for (int p = 0; p < PAIR; p++) {
+        const long_scales s = lone_scales(type, w[p], j);
+        factor[p][0] = as_factor(s.sc), factor[p][1] = halves ? as_factor(s.sc2) : factor[p][0];
+        if (zero) sums->total[p] = dot_halves(sums->total[p], pair_of(times(s.sc, zero), times(halves ? s.sc2 : s.sc, zero)), both);
+        if (wide_mins(type)) sums->least[p] = dot_halves(sums->least[p], pair_of(s.mn, s.mn2), both);
+    }
     UNROLL for (int v = 0; v < 8; v++) {
-        if (v % span == 0 && zero) start = times(vi_set1(x[halves ? ZL_X_HALF + v / 4 : ZL_X_SUM]), zero);
         const vi quad_v = quad(x + v, 0, 1);
         UNROLL for (int p = 0; p < PAIR; p++) {
-            const int i = 2 * p + v / span;
             const vb c = lone_code(type, w[p], j, v);
-            part[p] = v % run ? mac(is_signed, part[p], c, quad_v, 0, 1) : mul(is_signed, start, c, quad_v, 0, 1);
-            if ((v + 1) % run == 0) sum[i] = fold(v % span < run ? start : sum[i], part[p]);
+            part[p] = v % run ? mac(is_signed, part[p], c, quad_v, 0, 1) : mul(is_signed, (vi){0}, c, quad_v, 0, 1);
+            if ((v + 1) % run == 0) sum[p] = fold_by(v < run ? (vi){0} : sum[p], part[p], factor[p][v / 4]);
         }
     }
-    UNROLL for (int p = 0; p < PAIR; p++) {
-        const wide_scales s = lone_scales(type, w[p], j);
-        vf t = vi_to_vf(sum[2 * p]) * s.a;
-        if (halves) t = vf_fma(vi_to_vf(sum[2 * p + 1]), s.a2, t);
-        if (wide_mins(type)) {
-            t = vf_fma(s.m, vi_to_vf(vi_set1(x[ZL_X_HALF])), t);
-            t = vf_fma(s.m2, vi_to_vf(vi_set1(x[ZL_X_HALF + 1])), t);
+    UNROLL for (int p = 0; p < PAIR; p++) sums->total[p] = shifted_sum(sums->total[p], sum[p], x[ZL_X_SHIFT]);
+}
+
+/* acc[p] += a quant block of IQ4_NL, which is not long, at w[p] times x's. */
+ZL_INLINE void lone_levels(const uint8_t *const *w, const int32_t *x, vf *acc) {
+    enum { T = ZL_TYPE_IQ4_NL };
+    const vi start = ZL_SIGNED_ZERO ? times(vi_set1(x[ZL_X_SUM]), ZL_SIGNED_ZERO ? ZL_SIGNED_ZERO : 1) : (vi){0};
+    const int run = ZL_RUN(lone_bits(T));
+    vi part[PAIR], sum[PAIR];
+    UNROLL for (int v = 0; v < 8; v++) {
+        const vi quad_v = quad(x + v, 0, 1);
+        UNROLL for (int p = 0; p < PAIR; p++) {
+            const vb c = lone_code(T, w[p], 0, v);
+            part[p] = v % run ? mac(1, part[p], c, quad_v, 0, 1) : mul(1, start, c, quad_v, 0, 1);
+            if ((v + 1) % run == 0) sum[p] = fold(v < run ? start : sum[p], part[p]);
         }
-        acc[p] = vf_fma(t, x_float(x + ZL_X_D), acc[p]);
     }
+    UNROLL for (int p = 0; p < PAIR; p++) acc[p] = vf_fma(vi_to_vf(sum[p]) * f16_lanes(w[p]), x_float(x + ZL_X_D), acc[p]);
 }
 #endif

@@ -51,6 +51,57 @@
 #define ZL_WIDENS_Q6_K 0
 #endif
 
+/* Integers of 16 bits in pairs, one pair a lane. `as_factor`: what fold_by multiplies by; dot_halves: a pair by a pair, added to a lane modulo 2^32.
+ * A partial sum of avx2 is a pair of 16 bits, which vpmaddwd multiplies by a factor and adds at once: there a factor is its number twice. */
+ZL_INLINE vi pair_of(vi low, vi high) { return (low & 0xffff) | (vi)((vu)high << 16); }
+#if defined(ZL_ISA_avx2)
+ZL_INLINE vi as_factor(vi v) { return pair_of(v, v); }
+ZL_INLINE vi fold_by(vi sum, vi part, vi factor) { return sum + (vi)_mm256_madd_epi16((__m256i)part, (__m256i)factor); }
+ZL_INLINE vi dot_halves(vi sum, vi a, vi x) { return (vi)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16((__m256i)a, (__m256i)x)); }
+#else
+ZL_INLINE vi as_factor(vi v) { return v; }
+ZL_INLINE vi fold_by(vi sum, vi part, vi factor) { return sum + part * factor; }
+#if defined(ZL_ISA_avx512)
+ZL_INLINE vi dot_halves(vi sum, vi a, vi x) { return (vi)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)x); }
+#else
+ZL_INLINE vi dot_halves(vi sum, vi a, vi x) {
+    const vi low = ((vi)((vu)a << 16) >> 16) * ((vi)((vu)x << 16) >> 16), high = (a >> 16) * (x >> 16);
+    return (vi)((vu)sum + (vu)low + (vu)high);
+}
+#endif
+#endif
+/* total + sum * 2^shift, modulo 2^32: 0 to 31, the same for all lanes */
+ZL_INLINE vi shifted_sum(vi total, vi sum, int32_t shift) {
+#if defined(ZL_ISA_avx2)
+    return (vi)_mm256_add_epi32((__m256i)total, _mm256_sll_epi32((__m256i)sum, _mm_cvtsi32_si128(shift)));
+#else
+    return (vi)((vu)total + ((vu)sum << (uint32_t)shift));
+#endif
+}
+/* Byte k of each lane, unsigned, as a pair of itself. */
+ZL_INLINE vi byte_twice(vu v, const int k) {
+#if defined(ZL_ISA_avx2) || defined(ZL_ISA_avx512)
+    const int at = (int)(0x80008000u | (unsigned)k | (unsigned)k << 16);
+    const __m128i bytes = _mm_setr_epi32(at, at + 0x40004, at + 0x80008, at + 0xc000c);
+#if defined(ZL_ISA_avx2)
+    return (vi)_mm256_shuffle_epi8((__m256i)v, _mm256_broadcastsi128_si256(bytes));
+#else
+    return (vi)_mm512_shuffle_epi8((__m512i)v, _mm512_broadcast_i32x4(bytes));
+#endif
+#else
+    const vi byte = (vi)(v >> (8 * k) & 255);
+    return pair_of(byte, byte);
+#endif
+}
+/* The factor of a number that is not negative, of a pair of it. */
+ZL_INLINE vi factor_of_pair(vi twice) {
+#if defined(ZL_ISA_avx2)
+    return twice;
+#else
+    return twice & 0xffff;
+#endif
+}
+
 /* quad(row, n, N): an activation quad of row n of N, whose words are side by side at `row`, in the form that mac() takes with the same n, N.
  * mul/mac: a partial sum begun at `start`, or continued. fold: adds the partial sum to `sum`, int32 lanes. Where partial sums are
  * 16 bits wide, mul cannot take the start in and fold adds; elsewhere the partial sum has it already and fold does nothing.

@@ -32,17 +32,10 @@ ZL_INLINE void put(const int type, uint8_t *to, int j, int v, vb c) {
 }
 ZL_INLINE void put_scale(const int type, uint8_t *to, int j, int at, vf v) { vb_store(to + j * wide_size(type) + at, (vb)v); }
 
-/* Scales of a block: of all of it or of its halves, and the halves' minimums, as far as the type has them. */
+/* The floats of a long format's superblock; there is a dmin where there are minimums. */
 typedef struct {
-    vf a, a2, m, m2;
-} wide_scales;
-ZL_INLINE void put_scales(const int type, uint8_t *to, int j, wide_scales s) {
-    put_scale(type, to, j, AT_A, s.a);
-    if (wide_halves(type)) put_scale(type, to, j, AT_A2, s.a2);
-    if (!wide_mins(type)) return;
-    put_scale(type, to, j, AT_M, s.m);
-    put_scale(type, to, j, AT_M2, s.m2);
-}
+    vf d, dmin;
+} long_floats;
 
 /* word `index` of a table for each lane */
 ZL_INLINE vu gather(const void *table, vu index) {

@@ -24,23 +24,21 @@ ZL_INLINE void put_eight(const int type, uint8_t *to, int j, int k, const uint64
     put(type, to, j, 2 * k, signed_quad(gather(grid, number << 1), signs));
     put(type, to, j, 2 * k + 1, signed_quad(gather(grid, (number << 1) + 1), signs >> 4));
 }
-ZL_INLINE vf half_more(vf d, vu sc, const float factor) { return d * (floats(sc) + 0.5f) * factor; }
+/* Scales that mean so much and a half, doubled; d is halved for it (linear_wide.c). */
+ZL_INLINE vi half_more(vu sc) { return (vi)(sc << 1) + 1; }
 
+ZL_INLINE long_scales iq3_xxs_scales(const uint8_t *p, int j) { return (long_scales){.sc = half_more(word(ZL_TYPE_IQ3_XXS, p, 16 + j) >> 28)}; }
 static void widen_iq3_xxs(const uint8_t *p, uint8_t *to) { /* words: vectors 0..15, signs and scales 16..23 */
     enum { T = ZL_TYPE_IQ3_XXS };
-    const vf d = f16_lanes(p);
     for (int j = 0; j < 8; j++) {
         const vu s = word(T, p, 16 + j);
-        put_scale(T, to, j, AT_A, half_more(d, s >> 28, 0.5f));
         for (int k = 0; k < 8; k++) {
             const vu number = word(T, p, 2 * j + k / 4) >> (8 * (k % 4)) & 255, signs = eighth_sign(s >> (7 * (k / 2)) & 127);
             put(T, to, j, k, signed_quad(gather(zl_grid_iq3_xxs, number), signs >> (4 * (k % 2))));
         }
     }
 }
-ZL_INLINE wide_scales iq3_s_scales(const uint8_t *p, int j) {
-    return (wide_scales){.a = f16_lanes(p) * floats(((word(ZL_TYPE_IQ3_S, p, 26) >> (4 * j) & 15) << 1) + 1)};
-}
+ZL_INLINE long_scales iq3_s_scales(const uint8_t *p, int j) { return (long_scales){.sc = half_more(word(ZL_TYPE_IQ3_S, p, 26) >> (4 * j) & 15)}; }
 #if defined(ZL_BOOK)
 /* A quant block's codes as lone_book.h has them. */
 ZL_INLINE void put_book(const int type, const uint8_t *p, uint8_t *to) {
@@ -50,16 +48,12 @@ ZL_INLINE void put_book(const int type, const uint8_t *p, uint8_t *to) {
         for (int v = 0; v < 8; v++) put(type, to, j, v, negated_where(c.minus[v], c.magnitude[v]));
     }
 }
-static void widen_iq3_s(const uint8_t *p, uint8_t *to) {
-    put_book(ZL_TYPE_IQ3_S, p, to);
-    for (int j = 0; j < 8; j++) put_scales(ZL_TYPE_IQ3_S, to, j, iq3_s_scales(p, j));
-}
+static void widen_iq3_s(const uint8_t *p, uint8_t *to) { put_book(ZL_TYPE_IQ3_S, p, to); }
 #else
 static void widen_iq3_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..15, ninth bits 16..17, signs 18..25, scales 26 */
     enum { T = ZL_TYPE_IQ3_S };
     for (int j = 0; j < 8; j++) {
         const vu ninth = word(T, p, 16 + j / 4) >> (8 * (j % 4)), signs = word(T, p, 18 + j);
-        put_scales(T, to, j, iq3_s_scales(p, j));
         for (int k = 0; k < 8; k++) {
             const vu number = (word(T, p, 2 * j + k / 4) >> (8 * (k % 4)) & 255) | (ninth >> k & 1) << 8;
             put(T, to, j, k, signed_quad(gather(zl_grid_iq3_s, number), signs >> (4 * k)));
@@ -67,32 +61,27 @@ static void widen_iq3_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..15
     }
 }
 #endif
+ZL_INLINE long_scales iq2_xxs_scales(const uint8_t *p, int j) { return (long_scales){.sc = half_more(word(ZL_TYPE_IQ2_XXS, p, 2 * j + 1) >> 28)}; }
 static void widen_iq2_xxs(const uint8_t *p, uint8_t *to) { /* words: vectors 2 j, signs and scale 2 j + 1 */
     enum { T = ZL_TYPE_IQ2_XXS };
-    const vf d = f16_lanes(p);
     for (int j = 0; j < 8; j++) {
         const vu vectors = word(T, p, 2 * j), s = word(T, p, 2 * j + 1);
-        put_scale(T, to, j, AT_A, half_more(d, s >> 28, 0.25f));
         for (int k = 0; k < 4; k++) put_eight(T, to, j, k, zl_grid_iq2_xxs, vectors >> (8 * k) & 255, eighth_sign(s >> (7 * k) & 127));
     }
 }
 /* Scale nibbles of byte j from word `at` on: of the halves of block j. */
-ZL_INLINE wide_scales nibbles(const int type, const uint8_t *p, int j, int at) {
-    const vf d = f16_lanes(p);
+ZL_INLINE long_scales nibbles(const int type, const uint8_t *p, int j, int at) {
     const vu s = word(type, p, at + j / 4) >> (8 * (j % 4));
-    return (wide_scales){.a = half_more(d, s & 15, 0.25f), .a2 = half_more(d, s >> 4 & 15, 0.25f)};
+    return (long_scales){.sc = half_more(s & 15), .sc2 = half_more(s >> 4 & 15)};
 }
-ZL_INLINE wide_scales iq2_xs_scales(const uint8_t *p, int j) { return nibbles(ZL_TYPE_IQ2_XS, p, j, 16); }
+ZL_INLINE long_scales iq2_xs_scales(const uint8_t *p, int j) { return nibbles(ZL_TYPE_IQ2_XS, p, j, 16); }
+ZL_INLINE long_scales iq2_s_scales(const uint8_t *p, int j) { return nibbles(ZL_TYPE_IQ2_S, p, j, 18); }
 #if defined(ZL_BOOK)
-static void widen_iq2_xs(const uint8_t *p, uint8_t *to) {
-    put_book(ZL_TYPE_IQ2_XS, p, to);
-    for (int j = 0; j < 8; j++) put_scales(ZL_TYPE_IQ2_XS, to, j, iq2_xs_scales(p, j));
-}
+static void widen_iq2_xs(const uint8_t *p, uint8_t *to) { put_book(ZL_TYPE_IQ2_XS, p, to); }
 #else
 static void widen_iq2_xs(const uint8_t *p, uint8_t *to) { /* words: two vectors with signs each 0..15, scales 16..17 */
     enum { T = ZL_TYPE_IQ2_XS };
     for (int j = 0; j < 8; j++) {
-        put_scales(T, to, j, iq2_xs_scales(p, j));
         for (int k = 0; k < 4; k++) {
             const vu w = word(T, p, 2 * j + k / 2) >> (16 * (k % 2)) & 0xffff;
             put_eight(T, to, j, k, zl_grid_iq2_xs, w & 511, eighth_sign(w >> 9));
@@ -104,7 +93,6 @@ static void widen_iq2_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..7,
     enum { T = ZL_TYPE_IQ2_S };
     for (int j = 0; j < 8; j++) {
         const vu vectors = word(T, p, j), signs = word(T, p, 8 + j), upper = word(T, p, 16 + j / 4) >> (8 * (j % 4));
-        put_scales(T, to, j, nibbles(T, p, j, 18));
         for (int k = 0; k < 4; k++)
             put_eight(T, to, j, k, zl_grid_iq2_s, (vectors >> (8 * k) & 255) | (upper >> (2 * k) & 3) << 8, signs >> (8 * k) & 255);
     }
@@ -118,25 +106,28 @@ ZL_INLINE void put_trits(const int type, uint8_t *to, int j, int k, vu number, v
         put(type, to, j, 2 * k + h, (vb)eights + shift);
     }
 }
+ZL_INLINE vu iq1_s_rest(const uint8_t *p, int j) { return word(ZL_TYPE_IQ1_S, p, 8 + j / 2) >> (16 * (j % 2)) & 0xffff; }
+ZL_INLINE long_scales iq1_s_scales(const uint8_t *p, int j) { return (long_scales){.sc = half_more(iq1_s_rest(p, j) >> 12 & 7)}; }
 static void widen_iq1_s(const uint8_t *p, uint8_t *to) { /* words: vectors 0..7, two of (upper bits, scale, shift) each 8..11 */
     enum { T = ZL_TYPE_IQ1_S };
-    const vf d = f16_lanes(p);
     for (int j = 0; j < 8; j++) {
-        const vu vectors = word(T, p, j), s = word(T, p, 8 + j / 2) >> (16 * (j % 2)) & 0xffff;
-        put_scale(T, to, j, AT_A, d * floats(((s >> 12 & 7) << 1) + 1) * 0.125f);
+        const vu vectors = word(T, p, j), s = iq1_s_rest(p, j);
         for (int k = 0; k < 4; k++) put_trits(T, to, j, k, (vectors >> (8 * k) & 255) | (s >> (3 * k) & 7) << 8, s >> 15);
     }
 }
+ZL_INLINE vf iq1_m_d(const uint8_t *p) { /* four bits above the scales of each half word */
+    const vu w0 = word(ZL_TYPE_IQ1_M, p, 12), w1 = word(ZL_TYPE_IQ1_M, p, 13);
+    const half_lanes half = __builtin_convertvector((w0 >> 12 & 15) | w0 >> 28 << 4 | (w1 >> 12 & 15) << 8 | w1 >> 28 << 12, half_lanes);
+    return f16_lanes((const uint8_t *)&half);
+}
+ZL_INLINE long_scales iq1_m_scales(const uint8_t *p, int j) { /* four scales of three bits in a half word */
+    const vu s = word(ZL_TYPE_IQ1_M, p, 12 + j / 4) >> (16 * (j / 2 % 2) + 6 * (j % 2));
+    return (long_scales){.sc = half_more(s & 7), .sc2 = half_more(s >> 3 & 7)};
+}
 static void widen_iq1_m(const uint8_t *p, uint8_t *to) { /* words: vectors 0..7, nibbles 8..11, scales and d 12..13 */
     enum { T = ZL_TYPE_IQ1_M };
-    const vu w0 = word(T, p, 12), w1 = word(T, p, 13), bits = (w0 >> 12 & 15) | w0 >> 28 << 4 | (w1 >> 12 & 15) << 8 | w1 >> 28 << 12;
-    const half_lanes half = __builtin_convertvector(bits, half_lanes);
-    const vf d = f16_lanes((const uint8_t *)&half);
     for (int j = 0; j < 8; j++) {
         const vu vectors = word(T, p, j), high = word(T, p, 8 + j / 2) >> (16 * (j % 2));
-        const vu s = (j < 4 ? w0 : w1) >> (16 * (j / 2 % 2) + 6 * (j % 2)); /* four scales of three bits in a half word */
-        put_scale(T, to, j, AT_A, d * floats(((s & 7) << 1) + 1) * 0.125f);
-        put_scale(T, to, j, AT_A2, d * floats(((s >> 3 & 7) << 1) + 1) * 0.125f);
         for (int k = 0; k < 4; k++) {
             const vu nibble = high >> (4 * k) & 15;
             put_trits(T, to, j, k, (vectors >> (8 * k) & 255) | (nibble & 7) << 8, nibble >> 3);

@@ -10,17 +10,13 @@
 ZL_INLINE vu q2_k_codes(const uint8_t *p, int j, int v) {
     return word(ZL_TYPE_Q2_K, p, 4 + 8 * (j / 4) + v) >> (2 * (j % 4)) & 0x03030303u;
 }
-ZL_INLINE wide_scales q2_k_scales(const uint8_t *p, int j) {
-    const vf d = f16_lanes(p), dmin = f16_lanes(p + 2 * L);
+ZL_INLINE long_scales q2_k_scales(const uint8_t *p, int j) {
     const vu s = word(ZL_TYPE_Q2_K, p, j / 2) >> (16 * (j % 2));
-    return (wide_scales){d * floats(s & 15), d * floats(s >> 8 & 15), dmin * floats(s >> 4 & 15), dmin * floats(s >> 12 & 15)};
+    return (long_scales){(vi)(s & 15), (vi)(s >> 8 & 15), (vi)(s >> 4 & 15), (vi)(s >> 12 & 15)};
 }
 static void widen_q2_k(const uint8_t *p, uint8_t *to) {
-    enum { T = ZL_TYPE_Q2_K };
-    for (int j = 0; j < 8; j++) {
-        put_scales(T, to, j, q2_k_scales(p, j));
-        for (int v = 0; v < 8; v++) put(T, to, j, v, (vb)q2_k_codes(p, j, v));
-    }
+    for (int j = 0; j < 8; j++)
+        for (int v = 0; v < 8; v++) put(ZL_TYPE_Q2_K, to, j, v, (vb)q2_k_codes(p, j, v));
 }
 
 /* Q3_K, block j: codes that are 4 too many. Words: third bits 0..7, pairs 8..23, scales 24..26 */
@@ -28,28 +24,22 @@ ZL_INLINE vu q3_k_codes(const uint8_t *p, int j, int v) {
     const vu pair = word(ZL_TYPE_Q3_K, p, 8 + 8 * (j / 4) + v) >> (2 * (j % 4)) & 0x03030303u;
     return pair | (word(ZL_TYPE_Q3_K, p, v) >> j << 2 & 0x04040404u);
 }
-ZL_INLINE vf q3_k_scale(const uint8_t *p, int g) {
+ZL_INLINE vi q3_k_scale(const uint8_t *p, int g) {
     const vu low = word(ZL_TYPE_Q3_K, p, 24 + g % 8 / 4) >> (8 * (g % 4) + 4 * (g / 8)) & 15;
     const vu up = word(ZL_TYPE_Q3_K, p, 26) >> (8 * (g % 4) + 2 * (g / 4)) & 3;
-    return f16_lanes(p) * vi_to_vf((vi)(low | up << 4) - 32);
+    return (vi)(low | up << 4) - 32;
 }
-ZL_INLINE wide_scales q3_k_scales(const uint8_t *p, int j) { return (wide_scales){.a = q3_k_scale(p, 2 * j), .a2 = q3_k_scale(p, 2 * j + 1)}; }
+ZL_INLINE long_scales q3_k_scales(const uint8_t *p, int j) { return (long_scales){.sc = q3_k_scale(p, 2 * j), .sc2 = q3_k_scale(p, 2 * j + 1)}; }
 static void widen_q3_k(const uint8_t *p, uint8_t *to) {
-    enum { T = ZL_TYPE_Q3_K };
-    for (int j = 0; j < 8; j++) {
-        put_scales(T, to, j, q3_k_scales(p, j));
-        for (int v = 0; v < 8; v++) put(T, to, j, v, (vb)q3_k_codes(p, j, v) - 4);
-    }
+    for (int j = 0; j < 8; j++)
+        for (int v = 0; v < 8; v++) put(ZL_TYPE_Q3_K, to, j, v, (vb)q3_k_codes(p, j, v) - 4);
 }
 
-/* Q6_K as panels have it (formats.h), of which codes and scales would be picked apart anew for every eight rows of x. */
+/* Q6_K as panels have it (formats.h), of which codes would be picked apart anew for every eight rows of x. */
 static void widen_q6_k(const uint8_t *p, uint8_t *to) {
     enum { T = ZL_TYPE_Q6_K };
-    for (int j = 0; j < 8; j++) {
-        const scales_ s = scales(T, p, j);
-        put_scales(T, to, j, (wide_scales){.a = s.a, .a2 = s.b});
+    for (int j = 0; j < 8; j++)
         for (int v = 0; v < 8; v++) put(T, to, j, v, code(T, codes_at(T, p, j), v) - (uint8_t)fmt_zero(T));
-    }
 }
 
 /* Of 32 nibbles from word `at` on code vector v: v in the low, v + 4 in the high nibbles of word v, each a number of a level. */
@@ -64,15 +54,12 @@ static void widen_iq4_nl(const uint8_t *p, uint8_t *to) {
     put_scale(ZL_TYPE_IQ4_NL, to, 0, AT_A, f16_lanes(p));
     levels_of(ZL_TYPE_IQ4_NL, zl_values_iq4, p, to, 0, 0);
 }
-ZL_INLINE wide_scales iq4_xs_scales(const uint8_t *p, int j) { /* leads: d, upper scale pairs; words: scale nibbles 0, nibbles 1.. */
+ZL_INLINE long_scales iq4_xs_scales(const uint8_t *p, int j) { /* leads: d, upper scale pairs; words: scale nibbles 0, nibbles 1.. */
     const vu upper = u16_lanes(p + 2 * L), low = word(ZL_TYPE_IQ4_XS, p, 0);
-    return (wide_scales){.a = f16_lanes(p) * vi_to_vf((vi)((low >> (4 * j) & 15) | (upper >> (2 * j) & 3) << 4) - 32)};
+    return (long_scales){.sc = (vi)((low >> (4 * j) & 15) | (upper >> (2 * j) & 3) << 4) - 32};
 }
 static void widen_iq4_xs(const uint8_t *p, uint8_t *to) {
-    for (int j = 0; j < 8; j++) {
-        put_scales(ZL_TYPE_IQ4_XS, to, j, iq4_xs_scales(p, j));
-        levels_of(ZL_TYPE_IQ4_XS, zl_values_iq4, p, to, j, 1 + 4 * j);
-    }
+    for (int j = 0; j < 8; j++) levels_of(ZL_TYPE_IQ4_XS, zl_values_iq4, p, to, j, 1 + 4 * j);
 }
 static void widen_mxfp4(const uint8_t *p, uint8_t *to) {
     const vu e = u8_lanes(p);

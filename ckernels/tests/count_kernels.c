@@ -180,7 +180,7 @@ static void row_ops(void) {
     float *d = need(T * C / 8);
     int16_t *s = need(T * C / 8);
     begin();
-    must(zl_quantize_activation(ctx, T, C, x.data, q, d, s));
+    must(zl_quantize_activation(ctx, T, C, 32, x.data, q, d, s));
     end("quantize activation");
     float *a = values(96 * 256), *b = values(256 * 160), *product = need(4 * 96 * 160);
     begin();

@@ -100,6 +100,22 @@ static inline __m512i emulated_dpbusd_epi32(__m512i sum_, __m512i a_, __m512i b_
     return sum.i;
 }
 
+/* Two products of signed halves of words, added to each word; no saturation. */
+static inline __m512i emulated_dpwssd_epi32(__m512i sum_, __m512i a_, __m512i b_) {
+    emulated_ sum = {.i = sum_}, a = {.i = a_}, b = {.i = b_};
+    for (int h = 0; h < 2; h++) sum.half_i[h] = _mm256_add_epi32(sum.half_i[h], _mm256_madd_epi16(a.half_i[h], b.half_i[h]));
+    return sum.i;
+}
+static inline __m512i emulated_shuffle_epi8(__m512i a_, __m512i at_) {
+    emulated_ a = {.i = a_}, at = {.i = at_}, r;
+    for (int h = 0; h < 2; h++) r.half_i[h] = _mm256_shuffle_epi8(a.half_i[h], at.half_i[h]);
+    return r.i;
+}
+static inline __m512i emulated_broadcast_i32x4(__m128i a) {
+    emulated_ r = {.half_i = {_mm256_broadcastsi128_si256(a), _mm256_broadcastsi128_si256(a)}};
+    return r.i;
+}
+
 static inline float emulated_flushed(float x) { return __builtin_fabsf(x) < 0x1p-126f ? __builtin_copysignf(0, x) : x; }
 /* Two fused multiply-adds per lane, of the high halves first; denormal numbers are zeros. */
 static inline __m512 emulated_dpbf16_ps(__m512 sum_, __m512bh a_, __m512bh b_) {
@@ -148,6 +164,9 @@ static inline __m512bh emulated_cvtne2ps_pbh(__m512 high_, __m512 low_) {
 #define _mm512_stream_ps emulated_stream_ps
 #define _mm512_test_epi32_mask emulated_test_epi32_mask
 #define _mm512_dpbusd_epi32 emulated_dpbusd_epi32
+#define _mm512_dpwssd_epi32 emulated_dpwssd_epi32
+#define _mm512_shuffle_epi8 emulated_shuffle_epi8
+#define _mm512_broadcast_i32x4 emulated_broadcast_i32x4
 #define _mm512_dpbf16_ps emulated_dpbf16_ps
 #define _mm512_cvtne2ps_pbh emulated_cvtne2ps_pbh
 #endif

@@ -40,32 +40,36 @@ static float half_of(const uint8_t *p) {
 }
 static float float_of(const uint8_t *p) { float f; memcpy(&f, p, 4); return f; }
 
-/* Value k of a row: scale * (code - zero) + offset. */
+/* Value k of a row: scale * (code - zero) + offset. Of a superblock scale is d * sc, offset -(dmin * mn). */
 typedef struct {
     int code, zero;
     float scale, offset;
     int has_offset;
+    int sc, mn;
+    float d, dmin;
 } value;
 
 static value quant_value(int type, const uint8_t *row, int64_t k) {
     const geometry g = geometry_of(type);
     const uint8_t *b = row + k / g.cols * g.bytes;
     const int i = (int)(k % g.cols), i32 = i % 32, block = i / 32;
-    value v = {0, 0, 0, 0, 0};
+    value v = {0, 0, 0, 0, 0, 0, 0, 0, 0};
     if (type == ZL_TYPE_Q6_K) {
         const int half = i / 128, at = i % 128, byte = at % 64;
         const int low = at < 64 ? b[64 * half + byte] & 15 : b[64 * half + byte] >> 4;
         v.code = low + 16 * ((b[128 + 32 * half + i32] >> (2 * (at / 32))) & 3);
         v.zero = 32;
-        v.scale = half_of(b + 208) * (float)(int8_t)b[192 + i / 16];
+        v.sc = (int8_t)b[192 + i / 16], v.d = half_of(b + 208);
+        v.scale = v.d * (float)v.sc;
     } else if (g.cols == 256) {
         const uint8_t *s = b + 4, *qs = b + (type == ZL_TYPE_Q5_K ? 48 : 16);
         int sc = block < 4 ? s[block] % 64 : s[block + 4] % 16 + 16 * (s[block - 4] / 64);
         int mn = block < 4 ? s[block + 4] % 64 : s[block + 4] / 16 + 16 * (s[block] / 64);
         v.code = block % 2 ? qs[block / 2 * 32 + i32] >> 4 : qs[block / 2 * 32 + i32] & 15;
         if (type == ZL_TYPE_Q5_K) v.code += 16 * ((b[16 + i32] >> block) & 1);
-        v.scale = half_of(b) * (float)sc;
-        v.offset = -(half_of(b + 2) * (float)mn);
+        v.sc = sc, v.mn = mn, v.d = half_of(b), v.dmin = half_of(b + 2);
+        v.scale = v.d * (float)sc;
+        v.offset = -(v.dmin * (float)mn);
         v.has_offset = 1;
     } else if (type == ZL_TYPE_Q8_0) {
         v.code = (int8_t)b[2 + i];
@@ -93,22 +97,30 @@ static float weight_value(int type, const uint8_t *row, int64_t k) {
     return v.has_offset ? y + v.offset : y;
 }
 
-/* One activation block. */
-static void quantize_block(const float *x, int8_t *q, float *d, int *sum) {
+static float largest_of(int n, const float *x) {
     float amax = 0;
-    int finite = 1;
-    for (int i = 0; i < 32; i++) {
-        finite &= isfinite(x[i]) != 0;
-        if (fabsf(x[i]) > amax) amax = fabsf(x[i]);
-    }
+    for (int i = 0; i < n; i++)
+        if (fabsf(x[i]) > amax || x[i] != x[i]) amax = fabsf(x[i]);
+        else if (amax != amax) break;
+    return amax;
+}
+/* One activation block; of n = 256 values that it is among, rounded by what is left of their largest when it is halved up to four times. */
+static void quantize_by(int n, const float *among, const float *x, int8_t *q, float *d, int *sum) {
+    float amax = largest_of(n, among);
+    const int finite = isfinite(amax), tiny = amax < (n == 32 ? 0x1p-119f : 0x1p-115f);
+    for (int j = 0; n > 32 && finite && j < 4 && largest_of(32, x) <= amax / 2; j++) amax /= 2;
     *sum = 0;
-    *d = !finite ? NAN : amax < 0x1p-119f ? 0 : amax / 127.0f;
-    const float inverse = finite && amax >= 0x1p-119f ? 127.0f / amax : 0;
+    *d = !finite ? NAN : tiny ? 0 : amax / 127.0f;
+    const float inverse = finite && !tiny ? 127.0f / amax : 0;
     for (int i = 0; i < 32; i++) {
         float r = inverse != 0 ? nearbyintf(x[i] * inverse) : 0;
         q[i] = (int8_t)(r > 127 ? 127 : r < -127 ? -127 : r);
         *sum += q[i];
     }
+}
+/* Block b of a row. */
+static void quantize_block(int per, const float *row, int64_t b, int8_t *q, float *d, int *sum) {
+    quantize_by(per, row + b * 32 / per * per, row + b * 32, q, d, sum);
 }
 
 typedef struct {
@@ -117,24 +129,42 @@ typedef struct {
     int sum;
 } activation; /* one block */
 
+/* Of eight blocks a sixteenth of the largest scale, of which all are powers of two; NaN where one is. */
+static float unit_of(const activation *x) {
+    float d = x->d;
+    for (int j = 1; j < 8; j++)
+        if (!(x[j].d <= d)) d = x[j].d;
+    return d / 16;
+}
+
 /* One output: a row of W, value by value, times a row of x, in the order of kernels/linear.h. `fused`: multiply-adds round once. */
 static inline float output_float(const float *w, const float *x, int64_t cols, int fused) {
     float acc = 0;
     for (int64_t k = 0; k < cols; k++) acc = fused ? fmaf(w[k], x[k], acc) : w[k] * x[k] + acc;
     return acc;
 }
-static inline float output_quant(int type, const value *w, const activation *x, int64_t cols, int fused) {
+static inline float output_long(const value *w, const activation *x, int64_t cols, int fused) {
+    float acc = 0;
+    for (; cols > 0; cols -= 256, w += 256, x += 8) {
+        int64_t sum = 0, least = 0;
+        const float unit = unit_of(x);
+        for (int i = 0; i < 256; i++) {
+            const int k = unit > 0 ? (int)(x[i / 32].d / unit) : 1;
+            sum += (int64_t)((w[i].code - w[i].zero) * x[i / 32].q[i % 32]) * w[i].sc * k;
+            least -= w[i].mn * x[i / 32].q[i % 32] * k;
+        }
+        float t = (float)sum * w->d;
+        if (w->has_offset) t = fused ? fmaf(w->dmin, (float)least, t) : w->dmin * (float)least + t;
+        acc = fused ? fmaf(t, unit, acc) : t * unit + acc;
+    }
+    return acc;
+}
+static inline float output_quant(const value *w, const activation *x, int64_t cols, int fused) {
     float acc = 0;
     for (; cols > 0; cols -= 32, w += 32, x++) {
-        float t = 0;
-        const int width = type == ZL_TYPE_Q6_K ? 16 : 32;
-        for (int from = 0; from < 32; from += width) {
-            int sum = 0;
-            const float scale = w[from].scale;
-            for (int i = from; i < from + width; i++) sum += (w[i].code - w[i].zero) * x->q[i];
-            if (from == 0) t = (float)sum * scale;
-            else t = fused ? fmaf((float)sum, scale, t) : (float)sum * scale + t;
-        }
+        int sum = 0;
+        for (int i = 0; i < 32; i++) sum += (w[i].code - w[i].zero) * x->q[i];
+        float t = (float)sum * w->scale;
         if (w->has_offset) t = fused ? fmaf(w->offset, (float)x->sum, t) : w->offset * (float)x->sum + t;
         acc = fused ? fmaf(t, x->d, acc) : t * x->d + acc;
     }
@@ -144,18 +174,21 @@ static inline float output_quant(int type, const value *w, const activation *x, 
 /* All outputs (t, rows); values of W are read, and rows of x rounded, once each: under an emulator that is most of the work. */
 __attribute__((unused)) static void outputs(int type, const uint8_t *file, int64_t rows, const float *x, int64_t t, int64_t cols, int fused, float *y) {
     const int64_t blocks = is_quantised(type) ? cols / 32 : 0;
+    const int is_long = geometry_of(type).cols == 256;
     value *codes = malloc((size_t)cols * sizeof *codes);
     float *values = malloc((size_t)cols * sizeof *values);
     activation *a = malloc((size_t)(t * blocks + 1) * sizeof *a);
     if (!codes || !values || !a) abort();
-    for (int64_t b = 0; b < t * blocks; b++) quantize_block(x + b * 32, a[b].q, &a[b].d, &a[b].sum);
+    for (int64_t b = 0; b < t * blocks; b++) quantize_block(is_long ? 256 : 32, x, b, a[b].q, &a[b].d, &a[b].sum);
     for (int64_t r = 0; r < rows; r++, file += row_bytes_of(type, cols)) {
         for (int64_t k = 0; k < cols; k++) {
             if (blocks) codes[k] = quant_value(type, file, k);
             else values[k] = weight_value(type, file, k);
         }
         for (int64_t i = 0; i < t; i++)
-            y[i * rows + r] = blocks ? output_quant(type, codes, a + i * blocks, cols, fused) : output_float(values, x + i * cols, cols, fused);
+            y[i * rows + r] = is_long  ? output_long(codes, a + i * blocks, cols, fused)
+                              : blocks ? output_quant(codes, a + i * blocks, cols, fused)
+                                       : output_float(values, x + i * cols, cols, fused);
     }
     free(codes), free(values), free(a);
 }

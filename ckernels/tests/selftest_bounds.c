@@ -154,13 +154,13 @@ static void test_chunks(zl_ctx *ctx) {
     enum { T = 700, C = 96 };
     guarded x = guard(T * C * 4), q = guard(T * C), d = guard(T * C / 32 * 4), s = guard(T * C / 16 * 2);
     fill_floats(x.p, T * C);
-    CHECK(zl_quantize_activation(ctx, T, C, x.p, q.p, d.p, s.p) == ZL_OK, "quantise");
+    CHECK(zl_quantize_activation(ctx, T, C, 32, x.p, q.p, d.p, s.p) == ZL_OK, "quantise");
     wrong = 0;
     for (int b = 0; b < T * C / 32; b++) {
         int8_t codes[32];
         float scale;
         int sum;
-        quantize_block((float *)x.p + 32 * b, codes, &scale, &sum);
+        quantize_block(32, x.p, b, codes, &scale, &sum);
         wrong += memcmp(codes, (int8_t *)q.p + 32 * b, 32) || scale != ((float *)d.p)[b] || sum != ((int16_t *)s.p)[2 * b] + ((int16_t *)s.p)[2 * b + 1];
     }
     CHECK(wrong == 0, "%d of %d quant blocks", wrong, T * C / 32);

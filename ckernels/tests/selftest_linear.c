@@ -81,8 +81,9 @@ static void test_formats(zl_ctx *ctx) {
     }
 }
 
-static void test_quantize(zl_ctx *ctx) {
-    enum { ROWS = 60, COLS = 96 };
+static void test_quantize(zl_ctx *ctx, int per) {
+    enum { ROWS = 60 };
+    const int COLS = per == 32 ? 96 : 512;
     static const float special[] = {0, -0.0f, 1, -1, 0x1p-119f, 0x1.fffffep-120f, 0x1p-149f, 0x1p-126f, 3e38f, -3e38f, INFINITY, -INFINITY, NAN, 0.5f};
     guarded x = guard(ROWS * COLS * 4), q = guard(ROWS * COLS), d = guard(ROWS * COLS / 32 * 4), s = guard(ROWS * COLS / 16 * 2);
     float *v = x.p;
@@ -96,52 +97,55 @@ static void test_quantize(zl_ctx *ctx) {
         if (r % 4 == 2) v[r * COLS + next() % COLS] = special[next() % (sizeof special / 4)];
         if (r % 4 == 3) for (int k = 0; k < 32; k++) v[r * COLS + k] = special[(r / 4) % (sizeof special / 4)];
     }
-    CHECK(zl_quantize_activation(ctx, ROWS, COLS, v, q.p, d.p, s.p) == ZL_OK, "quantise");
+    CHECK(zl_quantize_activation(ctx, ROWS, COLS, per, v, q.p, d.p, s.p) == ZL_OK, "quantise");
     for (int b = 0; b < ROWS * COLS / 32; b++) {
         int8_t want[32], *got = (int8_t *)q.p + b * 32;
         float scale;
         int total, half = 0;
-        quantize_block(v + b * 32, want, &scale, &total);
+        quantize_block(per, v, b, want, &scale, &total);
         for (int i = 0; i < 16; i++) half += want[i];
         CHECK(memcmp(got, want, 32) == 0 && same(((float *)d.p)[b], scale), "block %d: scale %g, want %g", b, (double)((float *)d.p)[b], (double)scale);
         CHECK(((int16_t *)s.p)[2 * b] == half && ((int16_t *)s.p)[2 * b + 1] == total - half, "block %d: sums", b);
     }
-    CHECK(zl_quantize_activation(ctx, 1, 48, v, q.p, d.p, s.p) == ZL_E_SHAPE && zl_quantize_activation(ctx, 1, 32, NULL, q.p, d.p, s.p) == ZL_E_ARG &&
-              zl_quantize_activation(ctx, 0, 32, NULL, NULL, NULL, NULL) == ZL_OK, "what is refused");
+    CHECK(zl_quantize_activation(ctx, 1, per * 3 / 2, per, v, q.p, d.p, s.p) == ZL_E_SHAPE &&
+              zl_quantize_activation(ctx, 1, per, per, NULL, q.p, d.p, s.p) == ZL_E_ARG && zl_quantize_activation(ctx, 1, 256, 64, v, q.p, d.p, s.p) == ZL_E_ARG &&
+              zl_quantize_activation(ctx, 0, per, per, NULL, NULL, NULL, NULL) == ZL_OK, "what is refused");
     release(&x), release(&q), release(&d), release(&s);
 }
 
 /* Groups of g rows, as products read them: every g up to the variant's own, columns that fill its steps and that do not. */
-static void test_groups(zl_ctx *ctx) {
-    enum { COLS = 160, MOST = 8, WORDS = 12 };
+static void test_groups(zl_ctx *ctx, int per) {
+    enum { MOST = 8, WORDS = 12 };
     static const float special[] = {NAN, INFINITY, -INFINITY, 0x1p-119f, 0x1.fffffep-120f, 0, 3.4e38f};
     const zl_kernels *k = zl_ctx_kernels(ctx);
     CHECK(k->group <= MOST, "a group of %d rows", k->group);
     for (int g = 1; g <= k->group; g++) {
-        for (int cols = 32; cols <= COLS; cols += 32) {
-            const int n_words = cols / 32 * WORDS * g;
-            guarded x = guard(g * cols * 4), to = guard(n_words * 4);
+        for (int cols = per; cols <= (per == 32 ? 160 : 512); cols += per) {
+            guarded x = guard(g * cols * 4), to = guard(cols / 32 * WORDS * g * 4);
             float *v = x.p;
-            for (int i = 0; i < g * cols; i++) v[i] = next() % 97 ? uniform(-3, 3) : special[next() % 7];
+            for (int i = 0; i < g * cols; i++) v[i] = next() % (uint32_t)(3 * per + 1) ? uniform(-3, 3) : special[next() % 7];
             for (int n = 0; n < g; n++) v[n * cols + (int)(next() % 32)] = n % 3 == 1 ? 127.5f : -50 - 10.0f * (float)n;
             if (g > 1) for (int i = 0; i < 32; i++) v[cols + i] = (float)(i % 2 ? 127 : -127); /* the largest sums, and ties below */
             if (cols > 32) { /* just below the smallest that is kept, and that one */
                 for (int i = 32; i < 64; i++) v[i] = (float)(i % 5) * 0x1p-123f;
                 v[40] = cols % 64 ? 0x1p-119f : -0x1.fffffep-120f;
             }
-            k->quantize_group(g, cols, v, to.p);
+            k->quantize_group(g, cols, per, v, to.p);
             int wrong = 0;
             for (int b = 0; b < cols / 32; b++) {
                 for (int n = 0; n < g; n++) {
                     const int32_t *words = (int32_t *)to.p + b * WORDS * g;
-                    int8_t want[32];
-                    float scale, got;
-                    int total, half = 0;
-                    quantize_block(v + n * cols + b * 32, want, &scale, &total);
-                    for (int i = 0; i < 16; i++) half += want[i];
-                    for (int w = 0; w < 8; w++) wrong += memcmp(&words[w * g + n], want + 4 * w, 4) != 0;
-                    memcpy(&got, &words[8 * g + n], 4);
-                    wrong += !same(got, scale) || words[9 * g + n] != -total || words[10 * g + n] != -half || words[11 * g + n] != half - total;
+                    const int all = per / 32;
+                    activation a[8], *own = &a[b % all];
+                    int half = 0, k = 0; /* long: scales are unit * 2^k */
+                    for (int j = 0; j < all; j++) quantize_block(per, v + n * cols, b / all * all + j, a[j].q, &a[j].d, &a[j].sum);
+                    const float scale = all == 1 ? own->d : unit_of(a);
+                    while (all > 1 && k < 4 && !(scale * (float)(1 << k) >= own->d && scale > 0)) k++;
+                    for (int i = 0; i < 16; i++) half += own->q[i];
+                    for (int w = 0; w < 8; w++) wrong += memcmp(&words[w * g + n], own->q + 4 * w, 4) != 0;
+                    const int sums = all == 1 ? -own->sum : (int)(((uint32_t)-half << k & 0xffffu) | (uint32_t)(half - own->sum) << k << 16);
+                    wrong += !same(float_of((const uint8_t *)&words[8 * g + n]), scale) || words[9 * g + n] != sums;
+                    wrong += words[10 * g + n] != (all == 1 ? -half : k) || words[11 * g + n] != half - own->sum;
                 }
             }
             CHECK(wrong == 0, "a group of %d rows by %d columns: %d words are wrong", g, cols, wrong);
@@ -251,7 +255,7 @@ static void test_products(zl_ctx *ctx) {
 
 /* Codes at their ends: the largest integer sums there are. */
 static void test_extreme_codes(zl_ctx *ctx) {
-    enum { ROWS = 5, COLS = 256, T = 10 };
+    enum { ROWS = 5, COLS = 256, T = 40 };
     static const uint8_t bytes[] = {0xff, 0x80, 0x7f, 0x00};
     for (int i = 0; i < N_TYPES; i++) {
         const int type = all_types[i];
@@ -269,7 +273,7 @@ static void test_extreme_codes(zl_ctx *ctx) {
             for (int j = 0; j < T * COLS; j++) x[j] = j / COLS % 2 ? -1 : j % 3 == 1 && j / COLS > 5 ? -1 : 1;
             expect(ctx, &p, x, T, COLS, NULL, NULL);
             run_parts(ctx, &p, 1, 1, x, T, COLS, NULL, &out, 0);
-            CHECK(first_difference(y, p.want, T * ROWS) < 0, "type %d, bytes %#x, ten rows", type, bytes[c]);
+            CHECK(first_difference(y, p.want, T * ROWS) < 0, "type %d, bytes %#x, many rows", type, bytes[c]);
             run_parts(ctx, &p, 1, 1, x, 3, COLS, NULL, &out, 0);
             CHECK(first_difference(y, p.want, 3 * ROWS) < 0, "type %d, bytes %#x, three rows", type, bytes[c]);
             free(p.want), p.want = NULL;
@@ -279,15 +283,15 @@ static void test_extreme_codes(zl_ctx *ctx) {
 }
 
 /* Three weights of different types share x: as each alone. Large enough for chunks to be stolen. */
-static void test_shared_x(zl_ctx *ctx) {
-    enum { COLS = 512, T = 20 };
+static void test_shared_x(zl_ctx *ctx, int first, int second, int third) {
+    enum { COLS = 512, T = 40 };
     static float x[T * COLS], bias[300];
     for (int i = 0; i < T * COLS; i++) x[i] = uniform(-1, 1);
     for (int i = 0; i < 300; i++) bias[i] = uniform(-1, 1);
-    part p[3] = {make_part(ctx, ZL_TYPE_Q4_K, 300, COLS), make_part(ctx, ZL_TYPE_F16, 65, COLS), make_part(ctx, ZL_TYPE_Q5_0, 129, COLS)};
+    part p[3] = {make_part(ctx, first, 300, COLS), make_part(ctx, second, 65, COLS), make_part(ctx, third, 129, COLS)};
     float *b[3] = {bias, NULL, bias}, *out[3];
     for (int i = 0; i < 3; i++) expect(ctx, &p[i], x, T, COLS, b[i], NULL), out[i] = malloc((size_t)(T * p[i].rows) * 4);
-    static const int batches[] = {1, 4, 6, 20};
+    static const int batches[] = {1, 4, 6, T};
     for (int m = 0; m < 2; m++) {
         for (int k = 0; k < 4; k++) {
             for (int i = 0; i < 3; i++) memset(out[i], 0x7f, (size_t)(T * p[i].rows) * 4);
@@ -481,11 +485,13 @@ static void test_refused(zl_ctx *ctx) {
 int selftest_linear(zl_ctx *ctx) {
     failures = 0;
     test_formats(ctx);
-    test_quantize(ctx);
-    test_groups(ctx);
+    test_quantize(ctx, 32);
+    test_quantize(ctx, 256);
+    test_groups(ctx, 32);
+    test_groups(ctx, 256);
     test_products(ctx);
     test_extreme_codes(ctx);
-    test_shared_x(ctx);
+    test_shared_x(ctx, ZL_TYPE_Q4_K, ZL_TYPE_F16, ZL_TYPE_Q5_0), test_shared_x(ctx, ZL_TYPE_Q8_0, ZL_TYPE_Q6_K, ZL_TYPE_Q5_K);
     test_gated(ctx);
     test_not_finite(ctx);
     test_bf16(ctx);

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from native_ops import run_linear
 
+from zigllama import errors
 from zigllama.foundation.ggml_types import type_by_name
 from zigllama.foundation.native import isa_variants
 from zigllama.foundation.native_formats import quantize_activation
@@ -44,18 +45,20 @@ def random_weight(kind: str, rows: int, cols: int, seed: int) -> Weight:
 def bound(x: F32, weight: Weight) -> npt.NDArray[np.float64]:
     """Rounding of the float sums: one product and one sum of at most n terms, each relative eps of the magnitudes.
 
-    n is the number of quant blocks times the four operations on each, or of the values for a float matrix.
+    n is the number of scales of x times the operations on what is under each, or of the values for a float matrix. Four
+    operations behind an exact integer; five behind one of a superblock, which float32 rounds.
     """
     w = np.abs(weight.dequantized().astype(np.float64))
+    per = quantization.activation_block(weight.type.name)
     if weight.type.name in QUANTISED:
-        q, d, _ = quantization.quantize_activation(x)
+        q, d, _ = quantization.quantize_activation(x, per)
         x = q.astype(np.float32) * np.repeat(d, 32, axis=1)
         # a code's magnitude before its zero point and minimum cancel: at most 64 steps of its scale
         u = quantization.unpack(weight.data, weight.type.name)
         steps = spread(np.abs(u.scales)) * 64
         steps += 0 if u.minimums is None else spread(np.abs(u.minimums))
         w = w + steps.reshape(weight.rows, weight.cols)
-    n = weight.cols if weight.type.name not in QUANTISED else weight.cols // 8
+    n = weight.cols if weight.type.name not in QUANTISED else weight.cols // per * (4 if per == 32 else 5)
     made: npt.NDArray[np.float64] = n * EPS * (np.abs(x).astype(np.float64) @ w.T) + 1e-30
     return made
 
@@ -117,16 +120,31 @@ def test_panels_take_the_files_bytes(isa: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("isa", USABLE)
+@pytest.mark.parametrize("per", [32, 256])
 @given(
     st.integers(0, 5), st.integers(1, 4), st.integers(0, 9999), st.sampled_from([1.0, 1e-30, 1e-38, 1e-45, 3e38, 0.0])
 )
-def test_activation_format_is_exact(isa: str, rows: int, blocks: int, seed: int, size: float) -> None:
+def test_activation_format_is_exact(isa: str, per: int, rows: int, blocks: int, seed: int, size: float) -> None:
     """The native quantiser and its twin agree bit for bit, denormals, zeros, infinities and NaN included."""
     rng = np.random.default_rng(seed)
-    x = (rng.standard_normal((rows, blocks * 32)) / 5 * size).astype(np.float32)
+    x = (rng.standard_normal((rows, blocks * per)) / 5 * size).astype(np.float32)
     if rows and seed % 3 == 0:
-        x[rng.integers(rows), rng.integers(blocks * 32)] = rng.choice([np.nan, np.inf, -np.inf, 0.0])
+        x[rng.integers(rows), rng.integers(blocks * per)] = rng.choice([np.nan, np.inf, -np.inf, 0.0])
     for got, want in zip(
-        quantize_activation(shared_context(isa, 1), x), quantization.quantize_activation(x), strict=True
+        quantize_activation(shared_context(isa, 1), x, per), quantization.quantize_activation(x, per), strict=True
     ):
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("isa", USABLE)
+def test_activation_formats_that_there_are_not(isa: str) -> None:
+    def native(x: F32, per: int) -> object:
+        return quantize_activation(shared_context(isa, 1), x, per)
+
+    for quantize in (native, quantization.quantize_activation):
+        for cols, per in ((48, 32), (288, 256)):
+            with pytest.raises(errors.ShapeError, match=rf"\(2, {cols}\).* multiple of {per}"):
+                quantize(np.ones((2, cols), np.float32), per)
+        for per in (0, 64, 512):
+            with pytest.raises(errors.InvalidArgument, match=f" {per} columns to a scale, want 32 or 256"):
+                quantize(np.ones((2, 512), np.float32), per)

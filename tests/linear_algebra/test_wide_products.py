@@ -42,13 +42,14 @@ def rows_of_x(t: int, cols: int, seed: int) -> F32:
 
 
 def bound(x: F32, weight: Weight) -> npt.NDArray[np.float64]:
-    """Each block of 32 takes at most ten rounded operations on numbers no larger than sum |x| (127 |A| + |B|)."""
+    """Each scale of x takes at most ten rounded operations on numbers no larger than sum |x| (127 |A| + |B|)."""
     u = quantization.unpack(weight.data, weight.type.name)
     steps = spread(np.abs(u.scales)).astype(np.float64) * np.abs(u.codes - u.zero)
     steps += 0 if u.minimums is None else spread(np.abs(u.minimums))
-    q, d, _ = quantization.quantize_activation(x)
+    per = quantization.activation_block(weight.type.name)
+    q, d, _ = quantization.quantize_activation(x, per)
     size = np.abs(q.astype(np.float64) * np.repeat(d, 32, axis=1)) @ steps.reshape(weight.rows, weight.cols).T
-    made: npt.NDArray[np.float64] = 10 * (weight.cols // 32) * EPS * size + 1e-30
+    made: npt.NDArray[np.float64] = 10 * (weight.cols // per) * EPS * size + 1e-30
     return made
 
 

@@ -23,9 +23,9 @@ class Probes:
         return self.contexts[n_threads]
 
     def read(self, n_threads: int, megabytes: int = 512, seconds: float = 2.0) -> float:
-        """GB/s (1e9 bytes) that all threads read together, the best pass. Two seconds: on a shared machine two probes of
-        half a second, two seconds apart, differed by over a tenth in 32 of 100 cases, of two seconds in 9; the median
-        pass is no steadier than the best."""
+        """GB/s (1e9 bytes) that all threads read together, the best pass. Two seconds: on a shared machine two probes
+        of half a second, two seconds apart, differed by over a tenth in 32 of 100 cases, of two seconds in 9; the
+        median pass is no steadier than the best."""
         return native_probe.read(self._context(n_threads), megabytes << 20, seconds) / 1e9
 
     def peak(self, kind: str, n_threads: int, seconds: float = 0.5) -> float:

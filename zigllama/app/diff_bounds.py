@@ -19,7 +19,7 @@ from zigllama.app.diff_bounds_state import dual_scan, selective_scan, short_conv
 from zigllama.errors import InvalidArgument
 from zigllama.linear_algebra.linear import linear
 from zigllama.linear_algebra.quant_blocks import spread
-from zigllama.linear_algebra.quantization import dequantize, quantize_activation, unpack
+from zigllama.linear_algebra.quantization import activation_block, dequantize, quantize_activation, unpack
 from zigllama.neural_primitives.activations import activation_named
 from zigllama.neural_primitives.experts import expert_ids
 from zigllama.transformers.cache_pages import read_pages
@@ -125,14 +125,15 @@ def _rope(args: Any, params: dict[str, Any], y: Array) -> Any:
 
 
 def _linear(args: Any, params: dict[str, Any], y: Array) -> Any:
-    """Roundings of a product's terms and of their running sum, per block of 32 or per product: n u sum |terms|."""
+    """Roundings of a product's terms and of their running sum, per scale of x or per product: n u sum |terms|."""
     x, weight, bias, residual = (*args, None, None)[:4]
     data = weight.data.reshape(weight.rows, -1)
     size = np.empty((len(x), weight.rows))
     quantised = weight.type.name not in ("F32", "F16", "BF16")
-    n = weight.cols // 32 + 6 if quantised else weight.cols + 1
+    per = activation_block(weight.type.name)
+    n = weight.cols // per + 6 if quantised else weight.cols + 1
     if quantised:
-        q, d, _ = quantize_activation(x)
+        q, d, _ = quantize_activation(x, per)
         x = np.abs(q.astype(np.float32)) * np.repeat(d, 32, axis=1)
     for i in range(0, weight.rows, CHUNK):
         raw = data[i : i + CHUNK].reshape(-1)

@@ -47,9 +47,12 @@ def quantize_rows(ctx: NativeContext, type_id: int, x: F32, importance: F32 | No
     return dst
 
 
-def quantize_activation(ctx: NativeContext, x: F32) -> tuple[npt.NDArray[np.int8], F32, npt.NDArray[np.int16]]:
-    """The activation format: x (rows, cols) -> q int8 (rows, cols), scales d float32 (rows, cols / 32), and the sums of
-    q over each half of a quant block, int16 (rows, cols / 32, 2). Raises ShapeError unless cols is a multiple of 32.
+def quantize_activation(
+    ctx: NativeContext, x: F32, per: int = 32
+) -> tuple[npt.NDArray[np.int8], F32, npt.NDArray[np.int16]]:
+    """The activation format, a scale for every `per` columns, 32 or 256: x (rows, cols) -> q int8 (rows, cols), scales
+    d float32 (rows, cols / 32), each of 256 columns' eight times, and the sums of q over each 16 columns, int16 (rows,
+    cols / 32, 2). Raises ShapeError unless cols is a multiple of `per`, InvalidArgument for another `per`.
     """
     want_array(x, np.float32, 2)
     rows, cols = x.shape
@@ -57,5 +60,5 @@ def quantize_activation(ctx: NativeContext, x: F32) -> tuple[npt.NDArray[np.int8
     s = np.empty((rows, cols // 32, 2), np.int16)
     with ctx.using() as pointer:
         to = ffi.from_buffer("int8_t[]", q), ffi.from_buffer("float[]", d), ffi.from_buffer("int16_t[]", s)
-        check(lib.zl_quantize_activation(pointer, rows, cols, ffi.from_buffer("float[]", x), *to))
+        check(lib.zl_quantize_activation(pointer, rows, cols, per, ffi.from_buffer("float[]", x), *to))
     return q, d, s

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zigllama.linear_algebra import codebooks
-from zigllama.linear_algebra.quant_blocks import U8, Unpacked, blocks, fields, halves, per_block, signed, words
+from zigllama.linear_algebra.quant_blocks import U8, Unpacked, blocks, fields, halves, signed, superblocks, words
 
 F32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.integer[Any]]
@@ -50,9 +50,9 @@ def codebook(name: str) -> npt.NDArray[np.int8]:
     return vectors
 
 
-def _scales(d: F32, sc: Ints, factor: float) -> F32:
-    """d * (sc + 1/2) * factor; exact, all three are short."""
-    return d * (sc.astype(np.float32) + np.float32(0.5)) * np.float32(factor)
+def _odd(codes: Ints, d: F32, sc: Ints, factor: float) -> Unpacked:
+    """Superblocks whose scales are d * factor * (2 sc + 1): halves become integers. factor is a power of two: exact."""
+    return superblocks(codes, 0, d * np.float32(factor), 2 * sc.astype(np.int32) + 1)
 
 
 def _iq4_nl(b: U8) -> Unpacked:
@@ -61,23 +61,20 @@ def _iq4_nl(b: U8) -> Unpacked:
 
 def _iq4_xs(b: U8) -> Unpacked:
     sc = fields(b[:, 4:8], 1, 4) | fields(b[:, 2:4], 1, 2) << 4
-    return Unpacked(
-        blocks(IQ4_VALUES[fields(b[:, 8:], 16, 4)]), 0, per_block(halves(b[:, :2]) * (sc.astype(np.float32) - 32))
-    )
+    return superblocks(IQ4_VALUES[fields(b[:, 8:], 16, 4)], 0, halves(b[:, :2]), sc.astype(np.int32) - 32)
 
 
 def _iq3_xxs(b: U8) -> Unpacked:
     word = words(b[:, 66:], np.uint32)
     signs = SIGNS[word[:, :, None] >> np.array([0, 7, 14, 21]) & 127]
     codes = signed(codebook("IQ3_XXS")[b[:, 2:66]], signs)
-    return Unpacked(blocks(codes), 0, per_block(_scales(halves(b[:, :2]), word >> 28, 0.5)))
+    return _odd(codes, halves(b[:, :2]), word >> 28, 0.25)
 
 
 def _iq3_s(b: U8) -> Unpacked:
     vectors = b[:, 2:66].astype(np.int32) | fields(b[:, 66:74], 1, 1).astype(np.int32) << 8
     codes = signed(codebook("IQ3_S")[vectors], b[:, 74:106])
-    sc = 2 * fields(b[:, 106:], 1, 4).astype(np.float32) + 1
-    return Unpacked(blocks(codes), 0, per_block(halves(b[:, :2]) * sc))
+    return _odd(codes, halves(b[:, :2]), fields(b[:, 106:], 1, 4), 1)
 
 
 def _iq2_xxs(b: U8) -> Unpacked:
@@ -85,32 +82,32 @@ def _iq2_xxs(b: U8) -> Unpacked:
     vectors, word = pairs[:, :, :1] >> np.array([0, 8, 16, 24]) & 255, pairs[:, :, 1]
     signs = SIGNS[word[:, :, None] >> np.array([0, 7, 14, 21]) & 127]
     codes = signed(codebook("IQ2_XXS")[vectors], signs)
-    return Unpacked(blocks(codes), 0, per_block(_scales(halves(b[:, :2]), word >> 28, 0.25)))
+    return _odd(codes, halves(b[:, :2]), word >> 28, 0.125)
 
 
 def _iq2_xs(b: U8) -> Unpacked:
     word = words(b[:, 2:66], np.uint16)
     codes = signed(codebook("IQ2_XS")[word & 511], SIGNS[word >> 9])
-    return Unpacked(blocks(codes), 0, per_block(_scales(halves(b[:, :2]), fields(b[:, 66:], 1, 4), 0.25), 2))
+    return _odd(codes, halves(b[:, :2]), fields(b[:, 66:], 1, 4), 0.125)
 
 
 def _iq2_s(b: U8) -> Unpacked:
     vectors = b[:, 2:34].astype(np.int32) | fields(b[:, 66:74], 1, 2).astype(np.int32) << 8
     codes = signed(codebook("IQ2_S")[vectors], b[:, 34:66])
-    return Unpacked(blocks(codes), 0, per_block(_scales(halves(b[:, :2]), fields(b[:, 74:], 1, 4), 0.25), 2))
+    return _odd(codes, halves(b[:, :2]), fields(b[:, 74:], 1, 4), 0.125)
 
 
-def _iq1(vectors: Ints, shift: Ints, scales: F32) -> Unpacked:
-    """Vectors (n, 32) and their shift bits (n, 32 or fewer); d (2 sc + 1) per 16 or 32 values."""
+def _iq1(vectors: Ints, shift: Ints, d: F32, sc: Ints) -> Unpacked:
+    """Vectors (n, 32) and their shift bits (n, 32 or fewer); d, and sc per 16 or 32 values."""
     shifts = np.repeat(1 - 2 * shift.astype(np.int32), vectors.shape[1] // shift.shape[1], axis=1)
     codes = 8 * codebook("IQ1")[vectors].astype(np.int32) + shifts[:, :, None]
-    return Unpacked(blocks(codes), 0, per_block(scales * np.float32(0.125), scales.shape[1] // 8))
+    return _odd(codes, d, sc, 0.125)
 
 
 def _iq1_s(b: U8) -> Unpacked:
     word = words(b[:, 34:], np.uint16)
     vectors = b[:, 2:34] | (word[:, :, None] >> np.array([0, 3, 6, 9]) & 7).reshape(len(b), 32) << 8
-    return _iq1(vectors, word >> 15, halves(b[:, :2]) * (2 * (word >> 12 & 7) + 1).astype(np.float32))
+    return _iq1(vectors, word >> 15, halves(b[:, :2]), word >> 12 & 7)
 
 
 def _iq1_m(b: U8) -> Unpacked:
@@ -118,7 +115,7 @@ def _iq1_m(b: U8) -> Unpacked:
     vectors = b[:, :32] | (high & 7).astype(np.int64) << 8
     d = ((word >> 12) << np.array([0, 4, 8, 12])).sum(axis=1, keepdims=True).astype(np.uint16).view(np.float16)
     sc = (word[:, :, None] >> np.array([0, 3, 6, 9]) & 7).reshape(len(b), 16)
-    return _iq1(vectors, high >> 3, d.astype(np.float32) * (2 * sc + 1).astype(np.float32))
+    return _iq1(vectors, high >> 3, d.astype(np.float32), sc)
 
 
 UNPACK: dict[str, Callable[[U8], Unpacked]] = {

@@ -37,35 +37,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zigllama.foundation.runtime import F32
-from zigllama.linear_algebra.quant_blocks import U8, Unpacked, blocks, fields, halves, per_block
+from zigllama.linear_algebra.quant_blocks import U8, Unpacked, blocks, fields, halves, superblocks
 
 
-def packed_scales(raw: U8) -> tuple[F32, F32]:
-    """The twelve bytes of Q4_K and Q5_K (n, 12) -> scales and minimums (n, 8), as numbers 0..63."""
+def packed_scales(raw: U8) -> tuple[U8, U8]:
+    """The twelve bytes of Q4_K and Q5_K (n, 12) -> scales and minimums (n, 8), numbers 0..63."""
     a, b, c = raw[:, 0:4], raw[:, 4:8], raw[:, 8:12]
     sc = np.concatenate([a & 63, (c & 15) | (a >> 6 << 4)], axis=1)
     mn = np.concatenate([b & 63, (c >> 4) | (b >> 6 << 4)], axis=1)
-    return sc.astype(np.float32), mn.astype(np.float32)
+    return sc, mn
 
 
 def _q2_k(b: U8) -> Unpacked:
     d = halves(b[:, 80:84])
-    sc, mn = ((d[:, i : i + 1] * part.astype(np.float32)) for i, part in enumerate((b[:, :16] & 15, b[:, :16] >> 4)))
-    return Unpacked(blocks(fields(b[:, 16:80], 32, 2)), 0, per_block(sc, 2), per_block(mn, 2))
+    return superblocks(fields(b[:, 16:80], 32, 2), 0, d[:, :1], b[:, :16] & 15, d[:, 1:], b[:, :16] >> 4)
 
 
 def _q3_k(b: U8) -> Unpacked:
     codes = fields(b[:, 32:96], 32, 2) | fields(b[:, :32], 32, 1) << 2
     scales = fields(b[:, 96:104], 8, 4) | fields(b[:, 104:108], 4, 2) << 4
-    return Unpacked(blocks(codes), 4, per_block(halves(b[:, 108:]) * (scales.astype(np.float32) - 32), 2))
+    return superblocks(codes, 4, halves(b[:, 108:]), scales.astype(np.int32) - 32)
 
 
 def _scaled(b: U8, codes: npt.NDArray[Any]) -> Unpacked:
     """Blocks of Q4_K and Q5_K: codes with the scales of bytes 0..15."""
     sc, mn = packed_scales(b[:, 4:16])
     d = halves(b[:, :4])
-    return Unpacked(blocks(codes), 0, per_block(d[:, :1] * sc), per_block(d[:, 1:] * mn))
+    return superblocks(codes, 0, d[:, :1], sc, d[:, 1:], mn)
 
 
 def _q4_k(b: U8) -> Unpacked:
@@ -78,8 +76,7 @@ def _q5_k(b: U8) -> Unpacked:
 
 def _q6_k(b: U8) -> Unpacked:
     codes = fields(b[:, :128], 64, 4) | fields(b[:, 128:192], 32, 2) << 4
-    scales = halves(b[:, 208:]) * b[:, 192:208].view(np.int8).astype(np.float32)
-    return Unpacked(blocks(codes), 32, per_block(scales, 2))
+    return superblocks(codes, 32, halves(b[:, 208:]), b[:, 192:208].view(np.int8))
 
 
 def _q8_k(b: U8) -> Unpacked:

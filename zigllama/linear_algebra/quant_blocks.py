@@ -17,6 +17,21 @@ U8 = npt.NDArray[np.uint8]
 I32 = npt.NDArray[np.int32]
 
 
+class Superblocks(NamedTuple):
+    """What superblocks of 256 values store for A and B: a float, times an integer for each group of 16 or 32 values.
+
+    d     (n, 1) float32            A = d * sc
+    sc    (n, 8 or 16) int32        in the order of their values
+    dmin  (n, 1) float32            B = dmin * mn; both None where a format has no minimums
+    mn    (n, 8 or 16) int32
+    """
+
+    d: F32
+    sc: I32
+    dmin: F32 | None = None
+    mn: I32 | None = None
+
+
 class Unpacked(NamedTuple):
     """Quant blocks of 32 values, taken apart.   value = A * (u - zero) - B, A and B once per 16 or 32 values.
 
@@ -24,14 +39,17 @@ class Unpacked(NamedTuple):
     zero      an integer
     scales    (n, groups) float32, groups 1 or 2: A of all 32 values, or of each half
     minimums  (n, groups) float32: B; None where a format has none
+    parts     what A and B were made of, one row per 8 of these blocks; None where a format has no integer scales
 
-    Every quantised format of GGML has this form, superblocks too: they are several such blocks.
+    Every quantised format of GGML has this form, superblocks too: they are several such blocks. Their products are of
+    `parts` where there are any.
     """
 
     codes: I32
     zero: int
     scales: F32
     minimums: F32 | None = None
+    parts: Superblocks | None = None
 
     def values(self) -> F32:
         """What the blocks are worth, (n, 32) float32: a product and, where there are minimums, a sum, each rounded."""
@@ -48,6 +66,25 @@ def spread(groups: F32) -> F32:
 def per_block(scales: F32, groups: int = 1) -> F32:
     """Scales of superblocks (n, m), in the order of their values -> (n * m / groups, groups), one row per 32 values."""
     return scales.reshape(-1, groups)
+
+
+def superblocks(
+    codes: npt.NDArray[np.integer],
+    zero: int,
+    d: F32,
+    sc: npt.NDArray[np.integer],
+    dmin: F32 | None = None,
+    mn: npt.NDArray[np.integer] | None = None,
+) -> Unpacked:
+    """Superblocks by their codes in the order of their values, any shape, and their scales as `Superblocks` has them.
+
+    A = d * sc and B = dmin * mn are exact: a half float has 11 bits, an integer at most 8.
+    """
+    parts = Superblocks(d, sc.astype(np.int32), dmin, None if mn is None else mn.astype(np.int32))
+    minimums = None
+    if dmin is not None and mn is not None:
+        minimums = per_block(dmin * mn.astype(np.float32), mn.shape[1] // 8)
+    return Unpacked(blocks(codes), zero, per_block(d * sc.astype(np.float32), sc.shape[1] // 8), minimums, parts)
 
 
 def blocks(codes: npt.NDArray[np.integer]) -> I32:
