@@ -81,7 +81,7 @@ def test_x_is_rounded_as_meant() -> None:
         for b in range(3):
             codes, powers, unit = rounded(x[t, 256 * b : 256 * b + 256])
             np.testing.assert_array_equal(q[t, 256 * b : 256 * b + 256], codes)
-            np.testing.assert_array_equal(d[t, 8 * b : 8 * b + 8], np.float32(powers) * unit)
+            np.testing.assert_array_equal(d[t, 8 * b : 8 * b + 8], np.array(powers, np.float32) * unit)
             np.testing.assert_array_equal(s[t, 8 * b : 8 * b + 8], np.reshape(codes, (8, 2, 16)).sum(axis=2))
             seen.update(powers)
     assert seen == {1, 2, 4, 8, 16}

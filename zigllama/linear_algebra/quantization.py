@@ -132,8 +132,9 @@ def quantize_activation(x: F32, per: int = 32) -> tuple[I8, F32, I16]:
     if x.ndim != 2 or x.shape[1] % per:
         raise ShapeError(f"quantize_activation: shape {x.shape}, want (T, K) with K a multiple of {per}")
     blocks = x.astype(np.float32, copy=False).reshape(x.shape[0], x.shape[1] // per, per // 32, 32)
-    finite = np.isfinite(blocks).all(axis=(-1, -2))[..., None]
-    own = np.where(finite, np.abs(blocks).max(axis=-1, initial=0), np.float32(1))
+    own = np.abs(blocks).max(axis=-1, initial=0)
+    finite = np.isfinite(own.max(axis=-1, keepdims=True, initial=0))  # a NaN is the largest of all
+    own = np.where(finite, own, np.float32(1))
     amax = own.max(axis=-1, keepdims=True, initial=0)
     live = finite & (amax >= (TINY if per == 32 else TINY * 2**SHIFTS))
     amax = np.where(live, amax, np.float32(1))
