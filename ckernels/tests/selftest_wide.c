@@ -93,7 +93,7 @@ static void test_ways(zl_ctx *ctx, int f) {
     const int64_t cols = block < 256 ? 320 / block * block : 512, bytes = ROWS * cols / block * format->bytes;
     guarded file = guard(bytes), x = guard(T * cols * 4), y = guard(T * ROWS * 4), some = guard(T * ROWS * 4);
     fill(type, format, file.p, ROWS * cols / block, 1);
-    for (int64_t i = 0; i < T * cols; i++) ((float *)x.p)[i] = (float)((int)(next() % 20001) - 10000) * 0.001f;
+    for (int64_t i = 0; i < T * cols; i++) ((float *)x.p)[i] = (float)((int)(next() % 20001) - 10000) * 0.001f / (float)(1 << i / 32 % 7);
     zl_weight *w[2] = {NULL, NULL};
     for (int m = 0; m < 2; m++) CHECK(zl_weight_new(ctx, type, ROWS, cols, file.p, bytes, m, &w[m]) == ZL_OK, "type %d", type);
     run(ctx, w[0], x.p, T, y.p);
