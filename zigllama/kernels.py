@@ -164,10 +164,10 @@ def _vector(name: str, w: npt.ArrayLike | None) -> F32 | None:
 def quant_matmul(x: npt.ArrayLike, w_blocks: npt.NDArray[np.uint8], type_name: str) -> Call:
     """y = x W^T for a matrix in a number format.   x (..., K), w_blocks uint8 (N, bytes per row) -> (..., N)
 
-    x is rounded to 8 bits when the format is quantised, with a scale for every 32 columns or, for superblocks with
-    integer scales, for every 256 (see linear_algebra/quantization.py). F16 and BF16 are multiplied in float32, whatever
-    a model does with them by `float_compute`. The matrix is packed anew for each call: a model packs it once. Raises
-    ShapeError, DTypeError, UnknownName.
+    x is rounded to 8 bits when the format is quantised, with a scale for every 32 columns; for superblocks with integer
+    scales those of 256 columns are alike but for a power of two (see linear_algebra/quantization.py). F16 and BF16 are
+    multiplied in float32, whatever a model does with them by `float_compute`. The matrix is packed anew for each call:
+    a model packs it once. Raises ShapeError, DTypeError, UnknownName.
     """
     a = _float32("quant_matmul", x)
     blocks = np.asarray(w_blocks)

@@ -87,7 +87,7 @@ int zl_dequantize(zl_ctx *ctx, int type, int64_t n, const void *src, int64_t n_b
 typedef struct {
     const zl_kernels *k;
     int64_t cols, rows, per;   /* rows in all and per chunk */
-    int block;                 /* columns to a scale        */
+    int block;                 /* columns rounded together  */
     const float *x;
     int8_t *q;
     float *d;
@@ -103,7 +103,7 @@ static void activation_chunk(void *arg, int64_t chunk, int thread) {
 }
 
 int zl_quantize_activation(zl_ctx *ctx, int64_t rows, int64_t cols, int per, const float *x, int8_t *q, float *d, int16_t *s) {
-    if (per != 32 && per != 256) return zl_fail(ZL_E_ARG, "zl_quantize_activation: %d columns to a scale, want 32 or 256", per);
+    if (per != 32 && per != 256) return zl_fail(ZL_E_ARG, "zl_quantize_activation: %d columns rounded together, want 32 or 256", per);
     if (rows < 0 || cols < 0 || rows >= ZL_MOST || cols >= ZL_MOST || cols % per)
         return zl_fail(ZL_E_SHAPE, "zl_quantize_activation: (%lld, %lld), want a multiple of %d columns", (long long)rows, (long long)cols, per);
     if (rows && cols && (!x || !q || !d || !s)) return zl_fail(ZL_E_ARG, "zl_quantize_activation: a null pointer");

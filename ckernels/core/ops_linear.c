@@ -111,7 +111,7 @@ typedef struct {
     int in_shares;             /* chunks are numbered thread by thread, see in_shares            */
 } job;
 
-/* Rows t0..t1-1 of x into a quantised form, `per` columns to a scale. t0 begins a group. */
+/* Rows t0..t1-1 of x into a quantised form, `per` columns rounded together. t0 begins a group. */
 static void quantize_rows(const zl_kernels *k, const zl_activation *x, int per, const int32_t *form, int64_t t0, int64_t t1) {
     for (int64_t t = t0; t < t1; t += k->group)
         k->quantize_group(min64(k->group, t1 - t), x->cols, per, x->x + t * x->cols, (int32_t *)form + t * (x->cols / 32) * ZL_X_WORDS);

@@ -192,8 +192,8 @@ int zl_dequantize(zl_ctx *ctx, int type, int64_t n, const void *src, int64_t n_b
  * ZL_E_ARG with its row and column. The bytes do not depend on the ISA variant or the threads. */
 int zl_quantize_rows(zl_ctx *ctx, int type, int64_t rows, int64_t cols, const float *x, const float *importance, void *dst, int64_t n_bytes);
 
-/* The activation format: x (rows, cols), cols a multiple of `per`, 32 or 256 columns to a scale -> q int8 (rows, cols),
- * d float (rows, cols/32), s int16 (rows, cols/32, 2), the sums of q over each half of a quant block. */
+/* The activation format: x (rows, cols), cols a multiple of `per`, 32 or 256 columns rounded together -> q int8
+ * (rows, cols), d float (rows, cols/32), the scales, alike in 256 columns but for a power of two, s int16 (rows, cols/32, 2), the sums of q over each half of a quant block. */
 int zl_quantize_activation(zl_ctx *ctx, int64_t rows, int64_t cols, int per, const float *x, int8_t *q, float *d, int16_t *s);
 
 /* ---- plain float32 products, directly ---------------------------------------------------------------------------------- */

@@ -146,5 +146,5 @@ def test_activation_formats_that_there_are_not(isa: str) -> None:
             with pytest.raises(errors.ShapeError, match=rf"\(2, {cols}\).* multiple of {per}"):
                 quantize(np.ones((2, cols), np.float32), per)
         for per in (0, 64, 512):
-            with pytest.raises(errors.InvalidArgument, match=f" {per} columns to a scale, want 32 or 256"):
+            with pytest.raises(errors.InvalidArgument, match=f" {per} columns rounded together, want 32 or 256"):
                 quantize(np.ones((2, 512), np.float32), per)

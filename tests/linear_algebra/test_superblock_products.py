@@ -6,6 +6,8 @@ What it is not: the kernels, which test_linear_op.py and test_wide_products.py c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -87,40 +89,39 @@ def test_x_is_rounded_as_meant() -> None:
     assert seen == {1, 2, 4, 8, 16}
 
 
-def test_a_product_with_q4_k_by_hand() -> None:
-    blocks = random_blocks("Q4_K", 6, 1, finite=True)  # two rows of three superblocks
-    x = rows_of_x(2)
-    got = matmul_twin(x, blocks.reshape(-1), "Q4_K", 2)
+Step = Callable[[Bytes, list[int], list[int]], np.float32]
+
+
+def assert_by_hand(name: str, seed: int, step: Step) -> None:
+    """The twin against `step` of each superblock, its codes of x and their powers, two rows of W and three of x."""
+    blocks, x = random_blocks(name, 6, 1, finite=True), rows_of_x(seed)
+    got = matmul_twin(x, blocks.reshape(-1), name, 2)
     for t in range(3):
         for r in range(2):
             y = np.float32(0)
             for b in range(3):
-                block = blocks[3 * r + b]
-                codes, scales = q4_k(block)
                 q, powers, dx = rounded(x[t, 256 * b : 256 * b + 256])
-                i = m = 0
-                for g, (sc, mn) in enumerate(scales):
-                    for k in range(32 * g, 32 * g + 32):
-                        i += powers[g] * sc * codes[k] * q[k]
-                        m += powers[g] * mn * q[k]
-                d, dmin = half(block[:2]), half(block[2:4])
-                y = y + (np.float32(i) * d - dmin * np.float32(m)) * dx
+                y = y + step(blocks[3 * r + b], q, powers) * dx
             assert got[t, r] == y, (t, r)
+
+
+def test_a_product_with_q4_k_by_hand() -> None:
+    def step(block: Bytes, q: list[int], powers: list[int]) -> np.float32:
+        codes, scales = q4_k(block)
+        i = sum(powers[k // 32] * scales[k // 32][0] * codes[k] * q[k] for k in range(256))
+        m = sum(powers[k // 32] * scales[k // 32][1] * q[k] for k in range(256))
+        return np.float32(i) * half(block[:2]) - half(block[2:4]) * np.float32(m)
+
+    assert_by_hand("Q4_K", 2, step)
 
 
 def test_a_product_with_q6_k_by_hand() -> None:
-    blocks = random_blocks("Q6_K", 6, 1, finite=True)
-    x = rows_of_x(3)
-    got = matmul_twin(x, blocks.reshape(-1), "Q6_K", 2)
-    for t in range(3):
-        for r in range(2):
-            y = np.float32(0)
-            for b in range(3):
-                codes, scales = q6_k(blocks[3 * r + b])
-                q, powers, dx = rounded(x[t, 256 * b : 256 * b + 256])
-                i = sum(powers[k // 32] * scales[k // 16] * (codes[k] - 32) * q[k] for k in range(256))
-                y = y + np.float32(i) * half(blocks[3 * r + b, 208:]) * dx
-            assert got[t, r] == y, (t, r)
+    def step(block: Bytes, q: list[int], powers: list[int]) -> np.float32:
+        codes, scales = q6_k(block)
+        i = sum(powers[k // 32] * scales[k // 16] * (codes[k] - 32) * q[k] for k in range(256))
+        return np.float32(i) * half(block[208:])
+
+    assert_by_hand("Q6_K", 3, step)
 
 
 @pytest.mark.parametrize(("code", "sign"), [(63, 1), (63, -1), (0, 1), (0, -1)])

@@ -50,9 +50,9 @@ def quantize_rows(ctx: NativeContext, type_id: int, x: F32, importance: F32 | No
 def quantize_activation(
     ctx: NativeContext, x: F32, per: int = 32
 ) -> tuple[npt.NDArray[np.int8], F32, npt.NDArray[np.int16]]:
-    """The activation format, a scale for every `per` columns, 32 or 256: x (rows, cols) -> q int8 (rows, cols), scales
-    d float32 (rows, cols / 32), each of 256 columns' eight times, and the sums of q over each 16 columns, int16 (rows,
-    cols / 32, 2). Raises ShapeError unless cols is a multiple of `per`, InvalidArgument for another `per`.
+    """The activation format, `per` columns rounded together, 32 or 256: x (rows, cols) -> q int8 (rows, cols), scales
+    d float32 (rows, cols / 32), alike in 256 columns but for powers of two, and the sums of q over each 16 columns,
+    int16 (rows, cols / 32, 2). Raises ShapeError unless cols is a multiple of `per`, InvalidArgument for another `per`.
     """
     want_array(x, np.float32, 2)
     rows, cols = x.shape

@@ -130,9 +130,9 @@ def linear(x: Any, weight: Any, bias: Any = None, residual: Any = None) -> Any:
 
     x (T, C), W (N, C), bias (N,), residual (T, N) -> (T, N)
 
-    With a quantised W, x is rounded to 8 bits per value first, with a scale for every 32 or 256 columns, and the
-    products under a scale are summed as integers (see quantization.py); with a float W everything is float32, or bf16
-    products (see bf16.py) where its `compute` says so. Raises ShapeError.
+    With a quantised W, x is rounded to 8 bits per value first, with scales for 32 columns that may be alike in 256, and
+    products under like scales are summed as integers (see quantization.py); with a float W everything is float32, or
+    bf16 products (see bf16.py) where its `compute` says so. Raises ShapeError.
     """
     from zigllama.linear_algebra.bf16 import bf16_product
     from zigllama.linear_algebra.quantization import matmul_twin

@@ -14,9 +14,10 @@ Byte j of the nibbles holds value j in its low half and value j + 16 in its high
 no file has it.
 
 The product with a row x of activations rounds x to 8 bits first (`quantize_activation`), so that the inner sums are
-sums of small integers, exact in any order; only what is left per scale of x is floating point. x has a scale for every
-32 columns or, where the weight's superblocks of 256 have integer scales (`LONG`), one for as many: the integer scales
-then join the exact sum. `matmul_twin` does the same steps in the same order as the C kernels.
+sums of small integers, exact in any order, and only a few steps for each sum are floating point. x has a scale for
+every 32 columns. Where the weight's superblocks of 256 have integer scales (`LONG`), those of 256 columns are alike but
+for a power of two: powers and integer scales then join one exact sum for all 256. `matmul_twin` does the same steps in
+the same order as the C kernels.
 
 Formats: ggml's, as PyPI's `gguf` documents them. What this file is not: it quantises no weights.
 """
@@ -113,7 +114,7 @@ def dequantize(data: U8, type_name: str) -> F32:
 
 
 def activation_block(type_name: str) -> int:
-    """How many columns of x share a scale in a product with a quantised type: 256 for those of `LONG`, else 32."""
+    """How many columns of x are rounded together for a product with a quantised type: 256 for `LONG`'s, else 32."""
     return 256 if type_name in LONG else 32
 
 
@@ -128,7 +129,7 @@ def quantize_activation(x: F32, per: int = 32) -> tuple[I8, F32, I16]:
     and InvalidArgument for another `per`.
     """
     if per not in (32, 256):
-        raise InvalidArgument(f"quantize_activation: {per} columns to a scale, want 32 or 256")
+        raise InvalidArgument(f"quantize_activation: {per} columns rounded together, want 32 or 256")
     if x.ndim != 2 or x.shape[1] % per:
         raise ShapeError(f"quantize_activation: shape {x.shape}, want (T, K) with K a multiple of {per}")
     blocks = x.astype(np.float32, copy=False).reshape(x.shape[0], x.shape[1] // per, per // 32, 32)
