@@ -137,6 +137,7 @@ static const int64_t ZL_MOST = (int64_t)1 << 31; /* of rows and of columns: byte
 
 /* Row `row` of a weight as floats (w->cols of them), from panels or from the mapped file: the same bits. */
 void zl_weight_row(const zl_weight *w, int64_t row, float *dst);
+static inline int zl_weight_is_float(const zl_weight *w) { return w->type == ZL_TYPE_F32 || w->type == ZL_TYPE_F16 || w->type == ZL_TYPE_BF16; }
 /* Whether many rows of x are multiplied in the common form of kernels/formats_wide.h; Q6_K is by some variants. */
 int zl_weight_widens(const zl_weight *w);
 int64_t zl_weight_scratch(const zl_weight *w); /* bytes per thread that its kernels work in */

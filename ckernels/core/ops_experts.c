@@ -29,9 +29,8 @@ static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t lines(int64_t bytes) { return ceil_div(bytes, LINE) * LINE; }
 
-static int is_float(const zl_weight *w) { return w->type == ZL_TYPE_F32 || w->type == ZL_TYPE_F16 || w->type == ZL_TYPE_BF16; }
 static int is_quantised(int form) { return form == BLOCKS || form == LONGS; }
-static int form_of(const zl_weight *w) { return w->form == ZL_PAIRS ? PAIRS : is_float(w) ? COLUMNS : zl_is_long(w->type) ? LONGS : BLOCKS; }
+static int form_of(const zl_weight *w) { return w->form == ZL_PAIRS ? PAIRS : zl_weight_is_float(w) ? COLUMNS : zl_is_long(w->type) ? LONGS : BLOCKS; }
 static int64_t panels_of(const zl_weight *w) { return ceil_div(w->rows, w->k->lanes); }
 /* Words of 4 bytes that a row of k columns takes in a form. */
 static int64_t words_of(int form, int64_t k) { return is_quantised(form) ? k / 32 * ZL_X_WORDS : form == COLUMNS ? k : ceil_div(k, 2); }
@@ -319,7 +318,7 @@ static void multiply_chunk(void *arg, int64_t chunk, int thread) {
         /* experts_down writes where it belongs; gate and up into tiles, each as wide as the run is */
         const zl_weight part = part_of(w, e, j->down ? 0 : begin, j->down ? -1 : end);
         const zl_result result = {j->down ? j->y + (j->first[e] + t0) * w->rows : tile + i * TILE, part.rows, NULL, NULL};
-        (is_float(w) ? w->k->linear_float : w->k->linear_quant)(&part, j->down ? begin : 0, j->down ? end : end - begin, 0, t1 - t0, &x, &result, scratch);
+        (zl_weight_is_float(w) ? w->k->linear_float : w->k->linear_quant)(&part, j->down ? begin : 0, j->down ? end : end - begin, 0, t1 - t0, &x, &result, scratch);
         zl_ctx_count_experts(j->r->ctx, t0 ? 0 : (end - begin) * w->panel_bytes);
     }
     if (j->down) return;

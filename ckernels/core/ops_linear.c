@@ -24,8 +24,7 @@ static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t lines(int64_t bytes) { return ceil_div(bytes, LINE) * LINE; }
 
-static int is_float(const zl_weight *w) { return w->type == ZL_TYPE_F32 || w->type == ZL_TYPE_F16 || w->type == ZL_TYPE_BF16; }
-static int form_of(const zl_weight *w) { return w->form == ZL_PAIRS ? PAIRS : is_float(w) ? COLUMNS : zl_is_long(w->type) ? LONGS : BLOCKS; }
+static int form_of(const zl_weight *w) { return w->form == ZL_PAIRS ? PAIRS : zl_weight_is_float(w) ? COLUMNS : zl_is_long(w->type) ? LONGS : BLOCKS; }
 static int n_weights(const zl_op *op) { return op->ip[0]; }
 static const zl_weight *weight_of(const zl_op *op, const zl_tensor *t, int i) { return t[op->in[1 + 3 * i]].data; }
 
@@ -85,7 +84,7 @@ static void scratch_linear(const zl_ctx *ctx, const zl_op *op, const zl_tensor *
         const zl_weight *w = weight_of(op, t, i);
         scratch = max64(scratch, zl_weight_scratch(w));
         forms |= form_of(w);
-        if (is_float(w) && rows > ZL_FEW) scratch = max64(scratch, zl_slab_scratch(ctx, w, rows));
+        if (zl_weight_is_float(w) && rows > ZL_FEW) scratch = max64(scratch, zl_slab_scratch(ctx, w, rows));
     }
     *shared = lines(zl_ctx_threads(ctx)) + (rows > PRIVATE_ROWS ? forms_bytes(forms, rows, k) : 0);
     *private_ = forms_bytes(forms, PRIVATE_ROWS, k) + scratch;
@@ -196,7 +195,7 @@ static void multiply(job *j, int i, int64_t begin, int64_t end, int64_t t0, int6
         j->has_x[thread] |= (uint8_t)form;
     }
     if (form_of(w) == LONGS) x.blocks = x.longs;
-    (is_float(w) ? w->k->linear_float : w->k->linear_quant)(w, begin, end, t0, t1, &x, &j->result[i], scratch);
+    (zl_weight_is_float(w) ? w->k->linear_float : w->k->linear_quant)(w, begin, end, t0, t1, &x, &j->result[i], scratch);
 }
 
 static int64_t panels_of(const zl_weight *w) { return ceil_div(w->rows, w->k->lanes); }

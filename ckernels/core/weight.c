@@ -145,6 +145,6 @@ int zl_weight_widens(const zl_weight *w) {
 
 int64_t zl_weight_scratch(const zl_weight *w) {
     const int lanes = w->k->lanes;
-    if (w->type == ZL_TYPE_F32 || w->type == ZL_TYPE_F16 || w->type == ZL_TYPE_BF16) return zl_float_scratch(w);
+    if (zl_weight_is_float(w)) return zl_float_scratch(w);
     return zl_quant_scratch(w, lanes) + (zl_weight_widens(w) ? zl_wide_scratch(w, lanes) : 0);
 }

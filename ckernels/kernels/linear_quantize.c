@@ -15,6 +15,8 @@
 #include "simd_int.h"
 
 enum { BLOCK = 32, PARTS = BLOCK / L, LONG = 256 };
+/* Bits of floats: below these a magnitude counts as nothing; infinity. */
+enum { TINY = 0x04000000 /* 2^-119 */, LONG_TINY = 0x06000000 /* 2^-115 */, NOT_FINITE = 0x7f800000 };
 
 /* the largest lane */
 ZL_INLINE int32_t largest(vi v) {
@@ -74,29 +76,25 @@ ZL_INLINE int32_t largest_bits(const float *x, const int n) {
     return largest(top);
 }
 
-/* Of 256 columns whose largest magnitude has these bits: as bits what each block is rounded by. Magnitudes are ordered as integers, and halved by
- * taking one off their exponent. */
-ZL_INLINE int shift_of(int32_t among, int32_t own) {
-    const int32_t halvings = (among - own) >> 23;
-    return halvings < ZL_X_SHIFTS ? halvings : ZL_X_SHIFTS;
-}
-enum { LONG_TINY = 0x06000000 /* 2^-115 */, NOT_FINITE = 0x7f800000 };
+/* Of a block of 256 columns whose largest magnitude has the bits `among`: the bits of what it is rounded by, and how often `among` was halved for it.
+ * A magnitude is halved by taking one off its exponent. */
 typedef struct {
-    int32_t bits; /* of what it is rounded by; 0 or not finite, then all are */
+    int32_t bits; /* 0 or not finite: then all eight are */
     int shift;
 } long_block;
 ZL_INLINE long_block long_block_of(const float *x, int32_t among) {
     if (among < LONG_TINY || among >= NOT_FINITE) return (long_block){among < LONG_TINY ? 0 : among, 0};
-    const int shift = shift_of(among, largest_bits(x, BLOCK));
+    const int32_t halvings = (among - largest_bits(x, BLOCK)) >> 23;
+    const int shift = halvings < ZL_X_SHIFTS ? halvings : ZL_X_SHIFTS;
     return (long_block){among - (shift << 23), shift};
 }
 
 /* One block that is rounded by a magnitude of these bits: its 32 values as int32 in r; the scale. */
 ZL_INLINE float round_block(const float *x, int32_t bits, vi *r) {
     const vf limit = vf_set1(127.0f);
-    if (bits < 0x04000000 /* 2^-119 */ || bits >= 0x7f800000) {
+    if (bits < TINY || bits >= NOT_FINITE) {
         for (int i = 0; i < PARTS; i++) r[i] = (vi){0};
-        return bits < 0x04000000 ? 0.0f : __builtin_nanf("");
+        return bits < TINY ? 0.0f : __builtin_nanf("");
     }
     float amax;
     memcpy(&amax, &bits, 4);
@@ -216,7 +214,7 @@ ZL_INLINE __m256 eight_largest(const float *const *x) {
         __m256i a = _mm256_castps_si256(_mm256_andnot_ps(sign, _mm256_loadu_ps(x[i])));
         for (int k = 1; k < 4; k++) a = _mm256_max_epi32(a, _mm256_castps_si256(_mm256_andnot_ps(sign, _mm256_loadu_ps(x[i] + 8 * k))));
         /* from here on as floats: what is not finite becomes infinity, which max_ps keeps */
-        m.v[i] = _mm256_castsi256_ps(_mm256_min_epi32(a, _mm256_set1_epi32(0x7f800000)));
+        m.v[i] = _mm256_castsi256_ps(_mm256_min_epi32(a, _mm256_set1_epi32(NOT_FINITE)));
     }
     return max_tree(&m);
 }
@@ -225,10 +223,10 @@ ZL_INLINE __m256 eight_largest(const float *const *x) {
 ZL_INLINE void eight_blocks(const float *const *x, __m256 among, const int is_long, int32_t *to) {
     const __m256 sign = _mm256_set1_ps(-0.0f), limit = _mm256_set1_ps(127.0f);
     const __m256i bits = _mm256_castps_si256(among), bad = _mm256_cmpgt_epi32(bits, _mm256_set1_epi32(NOT_FINITE - 1));
-    const __m256i tiny = _mm256_cmpgt_epi32(_mm256_set1_epi32(is_long ? LONG_TINY : 0x04000000 /* 2^-119 */), bits);
+    const __m256i tiny = _mm256_cmpgt_epi32(_mm256_set1_epi32(is_long ? LONG_TINY : TINY), bits);
     __m256 amax = among;
     __m256i left = _mm256_setzero_si256();
-    if (is_long) { /* shift_of, eight times; where it is bad or tiny it is 0 */
+    if (is_long) { /* long_block_of, eight times; where it is bad or tiny the shift is 0 */
         const __m256i own = _mm256_castps_si256(eight_largest(x));
         __m256i shift = _mm256_min_epi32(_mm256_srli_epi32(_mm256_sub_epi32(bits, own), 23), _mm256_set1_epi32(ZL_X_SHIFTS));
         shift = _mm256_andnot_si256(_mm256_or_si256(bad, tiny), shift);

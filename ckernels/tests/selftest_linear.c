@@ -137,15 +137,15 @@ static void test_groups(zl_ctx *ctx, int per) {
                     const int32_t *words = (int32_t *)to.p + b * WORDS * g;
                     const int all = per / 32;
                     activation a[8], *own = &a[b % all];
-                    int half = 0, k = 0; /* long: scales are unit * 2^k */
+                    int half = 0, shift = 0; /* long: scales are unit * 2^shift */
                     for (int j = 0; j < all; j++) quantize_block(per, v + n * cols, b / all * all + j, a[j].q, &a[j].d, &a[j].sum);
                     const float scale = all == 1 ? own->d : unit_of(a);
-                    while (all > 1 && k < 4 && !(scale * (float)(1 << k) >= own->d && scale > 0)) k++;
+                    while (all > 1 && shift < 4 && !(scale * (float)(1 << shift) >= own->d && scale > 0)) shift++;
                     for (int i = 0; i < 16; i++) half += own->q[i];
                     for (int w = 0; w < 8; w++) wrong += memcmp(&words[w * g + n], own->q + 4 * w, 4) != 0;
-                    const int sums = all == 1 ? -own->sum : (int)(((uint32_t)-half << k & 0xffffu) | (uint32_t)(half - own->sum) << k << 16);
+                    const int sums = all == 1 ? -own->sum : (int)(((uint32_t)-half << shift & 0xffffu) | (uint32_t)(half - own->sum) << shift << 16);
                     wrong += !same(float_of((const uint8_t *)&words[8 * g + n]), scale) || words[9 * g + n] != sums;
-                    wrong += words[10 * g + n] != (all == 1 ? -half : k) || words[11 * g + n] != half - own->sum;
+                    wrong += words[10 * g + n] != (all == 1 ? -half : shift) || words[11 * g + n] != half - own->sum;
                 }
             }
             CHECK(wrong == 0, "a group of %d rows by %d columns: %d words are wrong", g, cols, wrong);
