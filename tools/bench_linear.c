@@ -3,9 +3,10 @@
  *      meson setup build/c -Dlibrary_only=true && meson compile -C build/c
  *      build/c/ckernels/bench_linear [ISA] [ROWS OF X ...]            (auto 1 4 8 16 64 512)
  *
- * The environment can say THREADS (1), COLS (2048), ONLY (a format), and BF16: F16 and BF16 are multiplied in bf16 then.
+ * The environment can say THREADS (1), COLS and ROWS (2048: of the weight), ONLY (a format), and BF16: F16 and BF16 are multiplied in bf16 then.
+ * With ROWS=100000 the weight does not fit a cache, and what a batch makes of the memory is seen.
  *
- * For each format: GOP/s (a multiply and an add are two) of y (T, 2048) = x (T, 2048) W^T, the best of many repetitions, and for one row of
+ * For each format: GOP/s (a multiply and an add are two) of y (T, ROWS) = x (T, COLS) W^T, the best of many repetitions, and for one row of
  * x the GB/s at which the weight is read, from the cache (2048 x 2048) and from memory (a matrix of 256 MB).
  *
  * What it is not: a figure for a whole model (`zigllama bench`), nor one to quote without the machine's ceilings beside it.
@@ -72,8 +73,8 @@ int main(int argc, char **argv) {
     printf("   GB/s cache  memory\n");
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         const struct format *f = &formats[i];
-        const char *cols = getenv("COLS");
-        const int64_t k = cols ? atoi(cols) : 2048, n = 2048;
+        const char *cols = getenv("COLS"), *rows = getenv("ROWS");
+        const int64_t k = cols ? atoi(cols) : 2048, n = rows ? atoi(rows) : 2048;
         if (only && strcmp(only, f->name)) continue;
         uint8_t *data = random_weight(f, n * k / f->cols);
         zl_weight *w;
