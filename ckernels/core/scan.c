@@ -163,31 +163,41 @@ static int list_between(search *s, float low, float high) {
 /* Where the key of bucket b begins, seen from the best */
 static float edge(const search *s, int b) { return s->top - ((float)b + 0.5f) / s->per; }
 
+/* The bucket of an element, as the kernels have it but for ties */
+static int bucket_of(const search *s, int32_t id) {
+    const float at = (s->top - s->key[id]) * s->per + 0.5f;
+    return at < ZL_BUCKETS - 1 ? (int)at : ZL_BUCKETS - 1;
+}
+
 /* A sample of the row, or with every = 1 the row, by bucket. */
 typedef struct {
     int32_t number[ZL_BUCKETS];
-    double mass[ZL_BUCKETS];
+    double mass[ZL_BUCKETS], square[ZL_BUCKETS]; /* the masses' sums, and their squares': a sum of masses m has the deviation sqrt(sum m^2) */
     double all, scale; /* the mass of all, and how many elements of the row there are to each */
 } sample;
+static void take_squares(sample *a) { /* those of a bucket are taken as alike */
+    for (int b = 0; b < ZL_BUCKETS; b++) a->square[b] = a->number[b] > 0 ? a->mass[b] * a->mass[b] / a->number[b] : 0;
+}
 static void take_sample(search *s, int64_t every, sample *a) {
     s->per = s->k->row_sample(s->n, s->key, s->w, s->top, every, a->number, a->mass);
     int64_t number = 0;
     a->all = 0;
-    for (int b = 0; b < ZL_BUCKETS; b++) number += a->number[b], a->all += a->mass[b];
+    for (int b = 0; b < ZL_BUCKETS; b++) {
+        number += a->number[b], a->all += a->mass[b];
+    }
     a->scale = (double)s->n / (double)number;
+    take_squares(a);
 }
 
 /* The last bucket of the first list, or -1 where there should be none. What lies beyond a list is many elements of little mass, of which the
- * sample tells more than of the best; so a list is long enough where what is beyond it, with twice its deviation, is no more than is left over.
- * A sum of masses m in the sample has the deviation sqrt(sum m^2). */
+ * sample tells more than of the best; so a list is long enough where what is beyond it, with twice its deviation, is no more than is left over. */
 static int first_list(const sample *a, int64_t target, int64_t total) {
     int32_t there = 0;
     int few = 0, need = ZL_BUCKETS - 1;
     double seen = a->mass[0], left_out = 0, square = 0;
     for (there = a->number[0]; few < ZL_BUCKETS - 1 && there < FEW / SAMPLE; there += a->number[few]) seen += a->mass[++few];
     for (; need > few; need--) {
-        const double m = a->mass[need];
-        if (a->number[need]) left_out += m, square += m * m / a->number[need];
+        left_out += a->mass[need], square += a->square[need];
         if (a->scale * (left_out + 2 * sqrt(square)) > (double)(total - target)) break;
     }
     for (int b = few + 1; b <= need; b++) there += a->number[b];
@@ -203,17 +213,20 @@ typedef struct {
 } interval;
 
 /* Of the sample beyond bucket `first`: the sum of its masses, and that of their squares. */
-static void beyond(const sample *a, int first, double *rest, double *square) {
-    *rest = *square = 0;
-    for (int b = first + 1; b < ZL_BUCKETS; b++)
-        if (a->number[b]) *rest += a->mass[b], *square += a->mass[b] * a->mass[b] / a->number[b];
+typedef struct {
+    double rest, square;
+} sums;
+static sums beyond(const sample *a, int first) {
+    sums s = {0, 0};
+    for (int b = first + 1; b < ZL_BUCKETS; b++) s.rest += a->mass[b], s.square += a->square[b];
+    return s;
 }
 
 /* Where `share` of the mass beyond bucket `first` is reached, so many deviations around it. Where masses are much alike a share f of n elements has
  * the deviation sqrt(f (1 - f) / n); of sizes m, n is (sum m)^2 / sum m^2. */
-static interval by_share(const sample *a, int first, double share, double deviations) {
-    double rest, square, off = 1e-9, so_far = 0;
-    beyond(a, first, &rest, &square);
+static interval by_share(const sample *a, int first, const sums *s, double share, double deviations) {
+    const double rest = s->rest, square = s->square;
+    double off = 1e-9, so_far = 0;
     if (rest > 0) off += deviations * sqrt(share * (1 - share) * square + square * square / (rest * rest)) / rest;
     interval i = {first, first + 1, 0};
     for (int b = first + 1; b < ZL_BUCKETS && so_far <= (share + off) * rest; b++) {
@@ -229,7 +242,7 @@ static interval by_rest(const sample *a, double left, double deviations) {
     double rest = 0, square = 0;
     interval i = {-1, ZL_BUCKETS - 1, 0};
     for (int b = ZL_BUCKETS - 1; b > 0; b--) {
-        if (a->number[b]) rest += a->mass[b], square += a->mass[b] * a->mass[b] / a->number[b];
+        rest += a->mass[b], square += a->square[b];
         const double off = deviations * sqrt(square);
         if (rest + off <= left) i.to = b - 1;
         if (rest - off > left) {
@@ -241,15 +254,62 @@ static interval by_rest(const sample *a, double left, double deviations) {
     return i;
 }
 
+/* Whether keys are the logits that masses are of: these then fall from bucket to bucket as exp does, and none beyond one is heavier. */
+static int keys_are_logits(const search *s, const sample *a) {
+    const double step = exp(-1 / (double)s->per), off = exp(2 / (double)s->per); /* those of a bucket differ by a step */
+    double expected = ZL_MASS_ONE;
+    for (int b = 0; b < ZL_BUCKETS - 1; b++, expected *= step) {
+        if (!a->number[b]) continue;
+        const double m = a->mass[b] / a->number[b];
+        if (m > expected * off || m < expected / off - 1) return 0; /* masses are rounded to whole numbers */
+    }
+    return 1;
+}
+
+/* Other keys (typical sampling's) have heavy elements at the far end too, of which a sample has few or none: in a row of deviation 1 thirteen of 8,192
+ * made nine tenths of what it did not know. So the heaviest of the whole row are listed, and stand for themselves. */
+static int know_heaviest(search *s, sample *a) {
+    enum { HEAVIEST = 512, STEPS = 2048 /* of weights, eight to an octave: the first bits of a float */, STEP_BITS = 20 };
+    int32_t steps[STEPS] = {0};
+    for (int64_t b = 0; b < s->n; b += SAMPLE * ZL_SAMPLED)
+        for (int64_t i = b; i < b + ZL_SAMPLED && i < s->n; i++) {
+            uint32_t bits;
+            memcpy(&bits, s->w + i, sizeof bits);
+            steps[bits >> STEP_BITS & (STEPS - 1)]++;
+        }
+    uint32_t step = STEPS - 1;
+    for (int64_t there = steps[step]; step && (there += steps[step - 1]) <= HEAVIEST / SAMPLE;) step--;
+    float heavy;
+    step <<= STEP_BITS;
+    memcpy(&heavy, &step, sizeof heavy);
+    if (!(heavy > 0 && heavy < INFINITY)) return 0;
+    const int64_t found = s->k->row_list(s->n, s->w, NULL, heavy, s->n, INFINITY, s->ids, s->room, NULL);
+    if (found > s->room) return 0;
+    for (int64_t i = 0; i < found; i++) {
+        const int32_t id = s->ids[i];
+        if (id / ZL_SAMPLED % SAMPLE) continue;
+        const int b = bucket_of(s, id);
+        a->mass[b] -= (double)s->w[id], a->number[b]--;
+    }
+    take_squares(a);
+    for (int64_t i = 0; i < found; i++) a->mass[bucket_of(s, s->ids[i])] += (double)s->w[s->ids[i]] / a->scale;
+    return 1;
+}
+
 /* The one of both with fewer elements; a share only where the mass beyond the list is as the sample has it, which may have missed the best. */
-static interval between(const sample *a, int first, double target, double total, double left) {
-    enum { DEVIATIONS = 2 };
-    const interval r = by_rest(a, left / a->scale, DEVIATIONS);
-    double rest, square;
-    beyond(a, first, &rest, &square);
-    if (fabs(a->scale * rest - total) > 3 * a->scale * sqrt(square)) return r;
-    const interval s = by_share(a, first, target / total, DEVIATIONS);
-    return s.between < r.between ? s : r;
+static interval between(search *s, sample *a, int first, double target, double total, double left) {
+    enum { DEVIATIONS = 2, WIDE = 4096 /* elements to list, of which the heaviest may save most */ };
+    for (int known = s->w == NULL;; known = 1) {
+        const interval r = by_rest(a, left / a->scale, DEVIATIONS);
+        const sums b = beyond(a, first);
+        const int missed = fabs(a->scale * b.rest - total) > 3 * a->scale * sqrt(b.square);
+        interval i = r;
+        if (!missed) {
+            const interval share = by_share(a, first, &b, target / total, DEVIATIONS);
+            if (share.between < r.between) i = share;
+        }
+        if (known || (!missed && i.between <= WIDE / SAMPLE) || keys_are_logits(s, a) || !know_heaviest(s, a)) return i;
+    }
 }
 
 /* The interval with about as many elements next to one, on the side of the best (-1) or the other (1). */
@@ -282,7 +342,7 @@ static int find_list(search *s, int64_t target, int64_t total) {
         limit = edge(s, first);
         if ((status = list_between(s, limit, INFINITY)) || s->mass >= target) return status;
     }
-    interval i = between(&a, first, (double)(target - s->mass), (double)(total - s->mass), (double)(total - target));
+    interval i = between(s, &a, first, (double)(target - s->mass), (double)(total - s->mass), (double)(total - target));
     for (int retry = 1;; retry--) {
         if ((status = list_interval(s, &i, limit)) || (s->above < target && s->above + s->mass >= target)) return status;
         if (!retry) break;
@@ -290,7 +350,8 @@ static int find_list(search *s, int64_t target, int64_t total) {
     }
     /* The sample has misled: the whole row is the sample. Edges are rounded: a key at one may be in either bucket. */
     take_sample(s, 1, &a);
-    interval whole = by_share(&a, -1, (double)target / (double)total, 0);
+    const sums all = beyond(&a, -1);
+    interval whole = by_share(&a, -1, &all, (double)target / (double)total, 0);
     whole.from = whole.from > 0 ? whole.from - 1 : -1, whole.to++;
     if ((status = list_interval(s, &whole, INFINITY))) return status;
     if (s->above < target && s->above + s->mass >= target) return ZL_OK;

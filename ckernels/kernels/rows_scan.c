@@ -133,10 +133,12 @@ void ZL_FN(row_moments)(int64_t n, const float *x, float shift, double *sums) {
 }
 
 /* out = -|x - middle|: the nearest to the middle have the largest keys. -inf stays what it is. */
+ZL_INLINE vf nearness(vf x, float middle) { return vi_bits(vf_bits(x - middle) | vf_bits(vf_set1(-0.0f))); }
 void ZL_FN(row_near)(int64_t n, const float *x, float middle, float *out) {
     int64_t i = 0;
-    for (; i + L <= n; i += L) vf_store(out + i, -vf_abs(vf_load(x + i) - middle));
-    if (i < n) vf_store_n(out + i, -vf_abs(load_or_none(x, i, n) - middle), (int)(n - i));
+#pragma GCC unroll 4
+    for (; i + L <= n; i += L) vf_store(out + i, nearness(vf_load(x + i), middle));
+    if (i < n) vf_store_n(out + i, nearness(load_or_none(x, i, n), middle), (int)(n - i));
 }
 
 /* ---- the search for a threshold -------------------------------------------------------------------------------------------------------- */

@@ -177,6 +177,21 @@ static void test_misled(zl_ctx *ctx, float *x, float *w, int *order) {
     for (double amount = 0.05; amount < 1; amount += 0.15) test_cut(ctx, x, w, MOST, order, ZL_CUT_MASS, amount);
 }
 
+/* Typical sampling: the keys are nearness to the mean, and some of the heaviest elements, or one with much of all mass, are the farthest. */
+static void test_far_and_heavy(zl_ctx *ctx) {
+    enum { N = 70001 };
+    static float x[N], w[N], key[N];
+    static int order[N];
+    for (int kind = 0; kind < 3; kind++) {
+        for (int i = 0; i < N; i++) x[i] = kind == 1 ? normal() / 4 : normal();
+        if (kind == 1) x[N / 3] = 10.5f;                /* two fifths of the mass, and the sample does not see it */
+        if (kind == 2) x[2 * ZL_SAMPLED * 32 + 1] = 10; /* one that it sees                                       */
+        zl_row_sums sums;
+        CHECK(zl_row_weights(ctx, N, x, w, &sums) == ZL_OK && zl_row_near(ctx, N, x, (float)sums.mean, key) == ZL_OK, "a row with heavy elements");
+        for (double amount = 0.1; amount < 1; amount += 0.17) test_cut(ctx, key, w, N, order, ZL_CUT_MASS, amount);
+    }
+}
+
 static void test_near(zl_ctx *ctx, const float *x, float *out, int n) {
     CHECK(zl_row_near(ctx, n, x, 0.75f, out) == ZL_OK, "near of %d", n);
     for (int i = 0; i < n; i++) CHECK(out[i] == -fabsf(x[i] - 0.75f), "near of %d: element %d is %g", n, i, (double)out[i]);
@@ -218,7 +233,7 @@ int selftest_scan(zl_ctx *ctx) {
     failures = 0;
     test_refusals(ctx), test_masses(ctx), test_top_k(zl_ctx_kernels(ctx));
     static float misled[2][MOST];
-    test_misled(ctx, misled[0], misled[1], order);
+    test_misled(ctx, misled[0], misled[1], order), test_far_and_heavy(ctx);
     for (unsigned s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         const int n = sizes[s];
         guarded gx = guard(4 * n), gw = guard(4 * n), go = guard(4 * n), gi = guard(4 * n);
