@@ -7,7 +7,7 @@
  * With ROWS=100000 the weight does not fit a cache, and what a batch makes of the memory is seen.
  *
  * For each format: GOP/s (a multiply and an add are two) of y (T, ROWS) = x (T, COLS) W^T, the best of many repetitions, and for one row of
- * x the GB/s at which the weight is read, from the cache (2048 x 2048) and from memory (a matrix of 256 MB).
+ * x the GB/s at which the weight is read, from the cache (ROWS x COLS) and from memory (a matrix of 256 MB).
  *
  * What it is not: a figure for a whole model (`zigllama bench`), nor one to quote without the machine's ceilings beside it.
  */

@@ -36,6 +36,12 @@ static int check_row(const char *what, int64_t n, const void *a, const void *b) 
     return a && b ? ZL_OK : zl_fail(ZL_E_ARG, "%s: a null pointer", what);
 }
 
+/* A row whose masses, 2^ZL_MASS_BITS each at most, an int64 holds the sum of. */
+static int check_summed(const char *what, int64_t n, const void *a, const void *b) {
+    const int64_t most = (int64_t)1 << (62 - ZL_MASS_BITS);
+    return n > most ? zl_fail(ZL_E_SHAPE, "%s: a row of %lld, masses can be summed of %lld", what, (long long)n, (long long)most) : check_row(what, n, a, b);
+}
+
 /* The row's largest element, which has to be a number. */
 static int best_of(const char *what, const zl_kernels *k, int64_t n, const float *x, float *best) {
     *best = k->row_best(n, x);
@@ -43,7 +49,7 @@ static int best_of(const char *what, const zl_kernels *k, int64_t n, const float
 }
 
 int zl_row_weights(zl_ctx *ctx, int64_t n, const float *x, float *w, zl_row_sums *out) {
-    int status = check_row("zl_row_weights", n, x, w);
+    int status = check_summed("zl_row_weights", n, x, w);
     if (!status && !out) status = zl_fail(ZL_E_ARG, "zl_row_weights: a null pointer");
     zl_entry entry;
     if (status || (status = zl_enter(ctx, "zl_row_weights", &entry))) return status;
@@ -164,7 +170,7 @@ static int list_between(search *s, float low, float high) {
 static float edge(const search *s, int b) { return s->top - ((float)b + 0.5f) / s->per; }
 
 /* The bucket of an element, as the kernels have it but for ties */
-static int bucket_of(const search *s, int32_t id) {
+static int near_bucket(const search *s, int32_t id) {
     const float at = (s->top - s->key[id]) * s->per + 0.5f;
     return at < ZL_BUCKETS - 1 ? (int)at : ZL_BUCKETS - 1;
 }
@@ -182,9 +188,7 @@ static void take_sample(search *s, int64_t every, sample *a) {
     s->per = s->k->row_sample(s->n, s->key, s->w, s->top, every, a->number, a->mass);
     int64_t number = 0;
     a->all = 0;
-    for (int b = 0; b < ZL_BUCKETS; b++) {
-        number += a->number[b], a->all += a->mass[b];
-    }
+    for (int b = 0; b < ZL_BUCKETS; b++) number += a->number[b], a->all += a->mass[b];
     a->scale = (double)s->n / (double)number;
     take_squares(a);
 }
@@ -215,17 +219,17 @@ typedef struct {
 /* Of the sample beyond bucket `first`: the sum of its masses, and that of their squares. */
 typedef struct {
     double rest, square;
-} sums;
-static sums beyond(const sample *a, int first) {
-    sums s = {0, 0};
-    for (int b = first + 1; b < ZL_BUCKETS; b++) s.rest += a->mass[b], s.square += a->square[b];
-    return s;
+} tail;
+static tail beyond(const sample *a, int first) {
+    tail t = {0, 0};
+    for (int b = first + 1; b < ZL_BUCKETS; b++) t.rest += a->mass[b], t.square += a->square[b];
+    return t;
 }
 
 /* Where `share` of the mass beyond bucket `first` is reached, so many deviations around it. Where masses are much alike a share f of n elements has
  * the deviation sqrt(f (1 - f) / n); of sizes m, n is (sum m)^2 / sum m^2. */
-static interval by_share(const sample *a, int first, const sums *s, double share, double deviations) {
-    const double rest = s->rest, square = s->square;
+static interval by_share(const sample *a, int first, const tail *t, double share, double deviations) {
+    const double rest = t->rest, square = t->square;
     double off = 1e-9, so_far = 0;
     if (rest > 0) off += deviations * sqrt(share * (1 - share) * square + square * square / (rest * rest)) / rest;
     interval i = {first, first + 1, 0};
@@ -267,7 +271,7 @@ static int keys_are_logits(const search *s, const sample *a) {
 }
 
 /* Other keys (typical sampling's) have heavy elements at the far end too, of which a sample has few or none: in a row of deviation 1 thirteen of 8,192
- * made nine tenths of what it did not know. So the heaviest of the whole row are listed, and stand for themselves. */
+ * made nine tenths of what it did not know. So the heaviest of the whole row, by the sample some 512 at most, are listed and stand for themselves. */
 static int know_heaviest(search *s, sample *a) {
     enum { HEAVIEST = 512, STEPS = 2048 /* of weights, eight to an octave: the first bits of a float */, STEP_BITS = 20 };
     int32_t steps[STEPS] = {0};
@@ -288,24 +292,25 @@ static int know_heaviest(search *s, sample *a) {
     for (int64_t i = 0; i < found; i++) {
         const int32_t id = s->ids[i];
         if (id / ZL_SAMPLED % SAMPLE) continue;
-        const int b = bucket_of(s, id);
+        const int b = near_bucket(s, id);
         a->mass[b] -= (double)s->w[id], a->number[b]--;
     }
     take_squares(a);
-    for (int64_t i = 0; i < found; i++) a->mass[bucket_of(s, s->ids[i])] += (double)s->w[s->ids[i]] / a->scale;
+    for (int64_t i = 0; i < found; i++) a->mass[near_bucket(s, s->ids[i])] += (double)s->w[s->ids[i]] / a->scale;
     return 1;
 }
 
-/* The one of both with fewer elements; a share only where the mass beyond the list is as the sample has it, which may have missed the best. */
+/* The one of both with fewer elements; a share only where the mass beyond the list is as the sample has it, which may have missed the best. Where
+ * the interval is long, or the sample has missed much, the sample learns the heaviest first: it is changed, and s->ids with it. */
 static interval between(search *s, sample *a, int first, double target, double total, double left) {
     enum { DEVIATIONS = 2, WIDE = 4096 /* elements to list, of which the heaviest may save most */ };
     for (int known = s->w == NULL;; known = 1) {
         const interval r = by_rest(a, left / a->scale, DEVIATIONS);
-        const sums b = beyond(a, first);
-        const int missed = fabs(a->scale * b.rest - total) > 3 * a->scale * sqrt(b.square);
+        const tail t = beyond(a, first);
+        const int missed = fabs(a->scale * t.rest - total) > 3 * a->scale * sqrt(t.square);
         interval i = r;
         if (!missed) {
-            const interval share = by_share(a, first, &b, target / total, DEVIATIONS);
+            const interval share = by_share(a, first, &t, target / total, DEVIATIONS);
             if (share.between < r.between) i = share;
         }
         if (known || (!missed && i.between <= WIDE / SAMPLE) || keys_are_logits(s, a) || !know_heaviest(s, a)) return i;
@@ -350,7 +355,7 @@ static int find_list(search *s, int64_t target, int64_t total) {
     }
     /* The sample has misled: the whole row is the sample. Edges are rounded: a key at one may be in either bucket. */
     take_sample(s, 1, &a);
-    const sums all = beyond(&a, -1);
+    const tail all = beyond(&a, -1);
     interval whole = by_share(&a, -1, &all, (double)target / (double)total, 0);
     whole.from = whole.from > 0 ? whole.from - 1 : -1, whole.to++;
     if ((status = list_interval(s, &whole, INFINITY))) return status;
@@ -383,7 +388,7 @@ static int cut(search *s, int kind, int64_t total, double amount, float *least, 
 }
 
 int zl_row_cut(zl_ctx *ctx, int64_t n, const float *key, const float *w, int64_t total, int kind, double amount, float *least, int64_t *last) {
-    int status = check_row("zl_row_cut", n, key, least);
+    int status = w ? check_summed("zl_row_cut", n, key, least) : check_row("zl_row_cut", n, key, least);
     if (!status && (!last || !w != (kind == ZL_CUT_COUNT))) status = zl_fail(ZL_E_ARG, "zl_row_cut: no room for the id, or weights that do not fit the kind %d", kind);
     if (!status && (kind < ZL_CUT_MASS || kind > ZL_CUT_COUNT || !(amount >= 0 && amount <= (kind == ZL_CUT_COUNT ? (double)ZL_MOST : 1))))
         status = zl_fail(ZL_E_ARG, "zl_row_cut: kind %d, amount %g", kind, amount);

@@ -225,7 +225,7 @@ typedef struct {
     int32_t reserved;
 } zl_row_spread;
 
-/* w = exp(x - best) 2^ZL_MASS_ONE_BITS in whole units, of a row x (n), n at least 1, without a NaN, whose best is finite. -inf weighs nothing. */
+/* w = exp(x - best) 2^ZL_MASS_ONE_BITS in whole units, of a row x (n), n 1 to 2^22, without a NaN, whose best is finite. -inf weighs nothing. */
 int zl_row_weights(zl_ctx *ctx, int64_t n, const float *x, float *w, zl_row_sums *out);
 int zl_row_moments(zl_ctx *ctx, int64_t n, const float *x, zl_row_spread *out);
 /* out = -|x - middle|, keys for zl_row_cut; out may be x. */

@@ -123,6 +123,8 @@ static void test_refusals(zl_ctx *ctx) {
           "gather took a bad argument");
     CHECK(zl_row_gather(ctx, 4, x, 0, -2, ids, 4, &n) == ZL_E_ARG, "gather took an id below -1");
     CHECK(zl_row_near(ctx, 4, x, NAN, w) == ZL_E_ARG && zl_row_near(ctx, 4, x, INFINITY, w) == ZL_E_ARG && zl_row_near(ctx, 0, x, 1, w) == ZL_E_SHAPE, "near took a bad argument");
+    CHECK(zl_row_weights(ctx, 4194305, x, w, &sums) == ZL_E_SHAPE && strstr(zl_error(), "4194305"), "weights took a row whose masses have no sum");
+    CHECK(zl_row_cut(ctx, 4194305, x, x, 10, ZL_CUT_MASS, 0.5, &least, &last) == ZL_E_SHAPE, "cut took a row whose masses have no sum");
     CHECK(zl_row_cut(ctx, 4, x, x, -1, ZL_CUT_MASS, 0.5, &least, &last) == ZL_E_ARG && zl_row_cut(ctx, 4, x, x, INT64_MAX, ZL_CUT_MASS, 0.5, &least, &last) == ZL_E_ARG && strstr(zl_error(), "in a row of 4"), "cut took a mass that cannot be");
     for (int i = 0; i < 4; i++) w[i] = 0.25f;
     CHECK(zl_row_cut(ctx, 4, x, w, 0, ZL_CUT_MASS, 0.5, &least, &last) == ZL_OK && least == -INFINITY && last == 3, "a row without mass was cut at %g", (double)least);
@@ -184,7 +186,7 @@ static void test_far_and_heavy(zl_ctx *ctx) {
     static int order[N];
     for (int kind = 0; kind < 3; kind++) {
         for (int i = 0; i < N; i++) x[i] = kind == 1 ? normal() / 4 : normal();
-        if (kind == 1) x[N / 3] = 10.5f;                /* two fifths of the mass, and the sample does not see it */
+        if (kind == 1) x[N / 3] = 10.5f;                /* a third of the mass, and the sample does not see it */
         if (kind == 2) x[2 * ZL_SAMPLED * 32 + 1] = 10; /* one that it sees                                       */
         zl_row_sums sums;
         CHECK(zl_row_weights(ctx, N, x, w, &sums) == ZL_OK && zl_row_near(ctx, N, x, (float)sums.mean, key) == ZL_OK, "a row with heavy elements");

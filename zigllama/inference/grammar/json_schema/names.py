@@ -79,7 +79,7 @@ class Name:
         """Before the first character."""
         said = plan.name_text(members, plan.ways(members)) if plan.naming else None
         text = None if not plan.tracked else 0 if plans.writing else b""
-        start = 0 if plan.known else DEAD  # where no name is known, characters are alike from the first one on
+        start = 0 if plan.known else DEAD  # DEAD: there is no known name to follow
         return plans.place(Name, plan, members, start, start, (0,) * len(plan.automata), said, text)
 
     @property
