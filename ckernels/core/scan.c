@@ -3,8 +3,9 @@
  * zl_row_cut asks: with keys in falling order, at which one does the mass so far reach an amount? Top-p, typical sampling, a count and the
  * draw itself are this one question. Most often few elements hold most of the mass: a sample of the row tells where about 4,096 elements
  * are above, these are listed, and if their mass is enough the answer is among them. Where it is not, the sample's masses tell between
- * which two keys the answer should be: one pass adds up what is above both and lists what is between. The bounds are only guesses, the
- * masses are exact: a guess that was wrong is widened.
+ * which two keys the answer should be: one pass adds up what is above both and lists what is between. Where these two would be far apart the
+ * heaviest elements are looked for first, of which a sample has too few. The bounds are only guesses, the masses are exact: a guess that was
+ * wrong is widened.
  *
  *      keys   | above: added up | between: listed | below |          amount   ------------------->|
  *
