@@ -176,37 +176,45 @@ ZL_INLINE void wide_rows(const int is_long, const int codes, const int halves, c
 
 enum { AHEAD = 2048 }; /* as in linear_quant.c */
 
+/* Block i of the quant blocks at w; scales: of Q3_K. */
+ZL_INLINE void lone_part(const int type, const uint8_t *const *w, const vu (*scales)[4], int i, const int32_t *x, lone_sums *sums, vf *acc) {
+    const wide_shape s = wide_shape_of(type);
+    const int share = (s.bytes * L + s.blocks - 1) / s.blocks;
+    /* A block's share of the lines: all of a quant block's at once fill the core's miss buffers, and loads then wait behind them (IQ4_XS
+     * read 14 GB/s of memory so, 31 of the cache). */
+    UNROLL for (int p = 0; p < PAIR; p++)
+        for (int line = 0; line < share; line += 64) __builtin_prefetch(w[p] + AHEAD + i * share + line);
+    if (type == ZL_TYPE_IQ4_NL) lone_levels(w, x, acc);
+#if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
+    else if (type == ZL_TYPE_IQ2_XS || type == ZL_TYPE_IQ3_S) lone_vectors(type, w, i, x, sums);
+#endif
+    else lone_block(type, w, scales, i, x, sums);
+}
 /* One row, codes in registers. Where an instance is called, `type` is a constant. */
 ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
     const wide_shape s = wide_shape_of(type);
-    const int bytes = s.bytes * L, share = (bytes + s.blocks - 1) / s.blocks;
     const int64_t blocks = j->w->cols / BLOCK;
     const int32_t *x = j->x->blocks + t * blocks * ZL_X_WORDS;
     const uint8_t *w[PAIR] = {j->panel[0], j->panel[1]};
     vf acc[PAIR * ZL_GROUP];
     UNROLL for (int p = 0; p < PAIR; p++) acc[p] = vf_zero();
-    for (int64_t b = 0; b < blocks; b += s.blocks) {
+    for (int64_t b = 0; b < blocks; b += s.blocks, x += s.blocks * ZL_X_WORDS) {
         lone_sums sums = {{{0}}, {{0}}};
-        const int32_t *const d = x + ZL_X_D;
-        for (int i = 0; i < s.blocks; i++, x += ZL_X_WORDS) {
-            /* A block's share of the lines: all of a quant block's at once fill the core's miss buffers, and loads then wait behind them (IQ4_XS
-             * read 14 GB/s of memory so, 31 of the cache). */
-            UNROLL for (int p = 0; p < PAIR; p++)
-                for (int line = 0; line < share; line += 64) __builtin_prefetch(w[p] + AHEAD + i * share + line);
-            if (type == ZL_TYPE_IQ4_NL) lone_levels(w, x, acc);
-#if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
-            else if (type == ZL_TYPE_IQ2_XS || type == ZL_TYPE_IQ3_S) lone_vectors(type, w, i, x, &sums);
-#endif
-            else lone_block(type, w, i, x, &sums);
+        if (type == ZL_TYPE_Q3_K) { /* where a block's bits are is then known to the compiler: that and the scales at once are a quarter of the time */
+            vu scales[PAIR][4];
+            UNROLL for (int p = 0; p < PAIR; p++) q3_k_scale_bytes(w[p], scales[p]);
+            UNROLL for (int i = 0; i < 8; i++) lone_part(type, w, (const vu(*)[4])scales, i, x + i * ZL_X_WORDS, &sums, acc);
+        } else {
+            for (int i = 0; i < s.blocks; i++) lone_part(type, w, NULL, i, x + i * ZL_X_WORDS, &sums, acc);
         }
         UNROLL for (int p = 0; p < PAIR; p++) {
             if (zl_is_long(type)) {
                 const long_floats f = long_floats_of(type, w[p]);
                 vf t = vi_to_vf(sums.total[p]) * f.d;
                 if (wide_mins(type)) t = vf_fma(f.dmin, vi_to_vf(sums.least[p]), t);
-                acc[p] = vf_fma(t, x_float(d), acc[p]);
+                acc[p] = vf_fma(t, x_float(x + ZL_X_D), acc[p]);
             }
-            w[p] += bytes;
+            w[p] += s.bytes * L;
         }
     }
     store_pair(j, 1, t, acc);

@@ -22,7 +22,7 @@ ZL_INLINE vb lone_code(const int type, const uint8_t *p, int j, const int v) {
     return level(type, zl_values_iq4, p, type == ZL_TYPE_IQ4_XS ? 1 + 4 * j : 0, v) ^ ZL_SIGNED_ZERO;
 }
 ZL_INLINE long_scales lone_scales(const int type, const uint8_t *p, int j) {
-    return type == ZL_TYPE_Q2_K ? q2_k_scales(p, j) : type == ZL_TYPE_Q3_K ? q3_k_scales(p, j) : iq4_xs_scales(p, j);
+    return type == ZL_TYPE_Q2_K ? q2_k_scales(p, j) : iq4_xs_scales(p, j);
 }
 
 /* What a pair of superblocks of a long format comes to, as linear_long.h has it. */
@@ -30,13 +30,20 @@ typedef struct {
     vi total[PAIR], least[PAIR];
 } lone_sums;
 
-/* sums += block j of the superblocks at w[p] times x's. */
-ZL_INLINE void lone_block(const int type, const uint8_t *const *w, int j, const int32_t *x, lone_sums *sums) {
+/* sums += block j of the superblocks at w[p] times x's; bytes: of Q3_K, the scales of each (q3_k_scale_bytes); j is a constant then. */
+ZL_INLINE void lone_block(const int type, const uint8_t *const *w, const vu (*bytes)[4], int j, const int32_t *x, lone_sums *sums) {
     const int zero = lone_zero(type), is_signed = lone_bits(type) == 8, halves = wide_halves(type), span = halves ? 4 : 8;
     const int run = ZL_RUN(lone_bits(type)) < span ? ZL_RUN(lone_bits(type)) : span;
     const vi both = vi_set1(x[ZL_X_HALVES]);
     vi part[PAIR], sum[PAIR], factor[PAIR][2];
     UNROLL for (int p = 0; p < PAIR; p++) {
+        if (type == ZL_TYPE_Q3_K) {
+            const vu four = bytes[p][j / 2];
+            const int k = 2 * (j % 2);
+            factor[p][0] = factor_less(byte_twice(four, k), 32), factor[p][1] = factor_less(byte_twice(four, k + 1), 32);
+            sums->total[p] = dot_halves(sums->total[p], pair_of_bytes(four, k, 32, zero), both);
+            continue;
+        }
         const long_scales s = lone_scales(type, w[p], j);
         factor[p][0] = as_factor(s.sc), factor[p][1] = halves ? as_factor(s.sc2) : factor[p][0];
         if (zero) sums->total[p] = dot_halves(sums->total[p], pair_of(times(s.sc, zero), times(halves ? s.sc2 : s.sc, zero)), both);

@@ -93,6 +93,25 @@ ZL_INLINE vi byte_twice(vu v, const int k) {
     return pair_of(byte, byte);
 #endif
 }
+/* Bytes k and k + 1 of each lane, unsigned, each so much less and times a power of two, as a pair. */
+ZL_INLINE vi pair_of_bytes(vu v, const int k, const int less, const int power) {
+#if defined(ZL_ISA_avx2)
+    const int at = (int)(0x80008000u | (unsigned)k | (unsigned)(k + 1) << 16);
+    const __m128i bytes = _mm_setr_epi32(at, at + 0x40004, at + 0x80008, at + 0xc000c);
+    const __m256i words = _mm256_shuffle_epi8((__m256i)v, _mm256_broadcastsi128_si256(bytes));
+    return (vi)_mm256_slli_epi16(_mm256_sub_epi16(words, _mm256_set1_epi16((int16_t)less)), __builtin_ctz((unsigned)power));
+#else
+    return pair_of(((vi)(v >> (8 * k) & 255) - less) * power, ((vi)(v >> (8 * k + 8) & 255) - less) * power);
+#endif
+}
+/* The factor of a number that is so much less than one that is not negative, of a pair of which. */
+ZL_INLINE vi factor_less(vi twice, const int less) {
+#if defined(ZL_ISA_avx2)
+    return (vi)_mm256_sub_epi16((__m256i)twice, _mm256_set1_epi16((int16_t)less));
+#else
+    return (twice & 0xffff) - less;
+#endif
+}
 /* The factor of a number that is not negative, of a pair of it. */
 ZL_INLINE vi factor_of_pair(vi twice) {
 #if defined(ZL_ISA_avx2)

@@ -30,6 +30,14 @@ ZL_INLINE vi q3_k_scale(const uint8_t *p, int g) {
     return (vi)(low | up << 4) - 32;
 }
 ZL_INLINE long_scales q3_k_scales(const uint8_t *p, int j) { return (long_scales){.sc = q3_k_scale(p, 2 * j), .sc2 = q3_k_scale(p, 2 * j + 1)}; }
+/* All sixteen, 32 too many: of group g byte g % 4 of word g / 4. */
+ZL_INLINE void q3_k_scale_bytes(const uint8_t *p, vu bytes[4]) {
+    const vu up = word(ZL_TYPE_Q3_K, p, 26);
+    for (int q = 0; q < 4; q++) {
+        const vu low = word(ZL_TYPE_Q3_K, p, 24 + q % 2);
+        bytes[q] = ((q < 2 ? low : low >> 4) & 0x0f0f0f0fu) | ((q < 2 ? up << (4 - 2 * q) : up >> (2 * q - 4)) & 0x30303030u);
+    }
+}
 static void widen_q3_k(const uint8_t *p, uint8_t *to) {
     for (int j = 0; j < 8; j++)
         for (int v = 0; v < 8; v++) put(ZL_TYPE_Q3_K, to, j, v, (vb)q3_k_codes(p, j, v) - 4);
