@@ -11,12 +11,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from zigllama.models.code_point_sets import Set, complement, union
+from zigllama.models.code_point_sets import Set, complement
 
-from .ir import Chars
-from .nfa import End, Look, Start
-from .notation import alt
-from .regex_properties import DIGIT, EVERY, LINE_ENDS, SPACE, WORD, fold
+from .nfa import Look
+from .regex_properties import DIGIT, LINE_ENDS, SPACE, WORD, fold
 from .regex_reader import Member, Reader, word_boundary
 
 CONTROLS = {"t": 0x9, "n": 0xA, "v": 0xB, "f": 0xC, "r": 0xD}
@@ -27,19 +25,10 @@ PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 class EcmaReader(Reader):
     """The syntax, over what all have in common."""
 
+    line_ends = LINE_ENDS
+
     def folded(self, s: Set) -> Set:
         return fold(s)
-
-    def dot(self) -> Set:
-        return EVERY if self.flags.dot_all else complement(LINE_ENDS)
-
-    def caret(self, begin: int) -> Any:
-        span = (begin, self.s.at)
-        return alt((Start(span), Look(Chars(LINE_ENDS), False, False, span))) if self.flags.multiline else Start(span)
-
-    def dollar(self, begin: int) -> Any:
-        span = (begin, self.s.at)
-        return alt((End(span), Look(Chars(LINE_ENDS), True, False, span))) if self.flags.multiline else End(span)
 
     def repeatable(self) -> bool:
         return not isinstance(self.build.items[-1], Look)
@@ -56,14 +45,6 @@ class EcmaReader(Reader):
             flags = self.switched(begin)
             self.s.need(":")
             self.enter(begin, flags)
-
-    def braces(self, begin: int) -> tuple[int, int | None] | None:
-        lo = self.s.number()
-        hi: int | None = lo
-        if self.s.take(","):
-            hi = self.s.number() if self.s.peek() != "}" else None
-        self.s.need("}")
-        return lo, hi
 
     def escape(self, begin: int, in_class: bool) -> Member | Any:
         c = self.s.next()
@@ -103,10 +84,6 @@ class EcmaReader(Reader):
         """What \\w stands for: with the flag i, of what equals k and s too."""
         return self.folded(WORD) if self.flags.ignore_case else WORD
 
-    def single(self, code: int) -> Member:
-        """One character."""
-        return Member(((code, code),), code)
-
     def unicode(self, begin: int) -> int:
         """What follows \\u: four digits, or two times four for what UTF-16 has a pair for, or any number in braces."""
         if self.s.take("{"):
@@ -120,28 +97,3 @@ class EcmaReader(Reader):
             self.s.at = pair.end()
             return 0x10000 + ((high - 0xD800) << 10) + (int(pair[1], 16) - 0xDC00)
         return high
-
-    def members(self, begin: int) -> Set:
-        sets: list[Set] = []
-        while not self.s.take("]"):
-            if self.s.ended:
-                raise self.s.error("the class is not closed", begin)
-            at = self.s.at
-            first = self.member()
-            if self.s.peek() == "-" and self.s.peek(2) not in ("-]", "-"):
-                self.s.at += 1
-                sets.append(self.span_of(first, self.member(), at))
-            else:
-                sets.append(first.chars)
-        found = union(*sets)
-        return self.folded(found) if self.flags.ignore_case else found
-
-    def member(self) -> Member:
-        """One character, or an escape, of a class."""
-        begin = self.s.at
-        c = self.s.next()
-        if c != "\\":
-            return self.single(ord(c))
-        found = self.escape(begin, True)
-        assert isinstance(found, Member)
-        return found

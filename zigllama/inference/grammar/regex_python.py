@@ -14,10 +14,9 @@ from typing import Any
 
 from zigllama.models.code_point_sets import Set, complement, union
 
-from .ir import Alt, Chars, Literal, Seq
+from .ir import Alt, Literal, Seq
 from .nfa import End, Look, Start
-from .notation import alt
-from .regex_properties import ASCII_SPACE, DIGIT, EVERY, PYTHON_SPACE, WORD, category, fold
+from .regex_properties import ASCII_SPACE, DIGIT, PYTHON_SPACE, WORD, category, fold
 from .regex_reader import LETTERS, Member, Reader, word_boundary
 
 CONTROLS = {"a": 0x7, "b": 0x8, "f": 0xC, "n": 0xA, "r": 0xD, "t": 0x9, "v": 0xB}
@@ -31,21 +30,13 @@ class PythonReader(Reader):
     """The syntax, over what all have in common."""
 
     modifiers = "aiLmsux"
+    line_ends = NEWLINE
+    bracket_is_member = True
 
     def folded(self, s: Set) -> Set:
         return fold(s, self.flags.ascii, python=True)
 
-    def dot(self) -> Set:
-        return EVERY if self.flags.dot_all else complement(NEWLINE)
-
-    def caret(self, begin: int) -> Any:
-        span = (begin, self.s.at)
-        return alt((Start(span), Look(Chars(NEWLINE), False, False, span))) if self.flags.multiline else Start(span)
-
-    def dollar(self, begin: int) -> Any:
-        span = (begin, self.s.at)
-        if self.flags.multiline:
-            return alt((End(span), Look(Chars(NEWLINE), True, False, span)))
+    def end(self, span: tuple[int, int]) -> Any:
         return replace(PYTHON_END, span=span)
 
     def counted(self, begin: int) -> None:
@@ -174,35 +165,3 @@ class PythonReader(Reader):
         if c == "w":
             return union(category("L"), category("N"), ((0x5F, 0x5F),))
         return category("Nd") if c == "d" else PYTHON_SPACE
-
-    def single(self, code: int) -> Member:
-        """One character."""
-        return Member(((code, code),), code)
-
-    def members(self, begin: int) -> Set:
-        sets: list[Set] = []
-        kinds: list[Set] = []  # \w and the like, to which case is nothing
-        first_of_all = True
-        while first_of_all or not self.s.take("]"):
-            first_of_all = False
-            if self.s.ended:
-                raise self.s.error("the class is not closed", begin)
-            at = self.s.at
-            first = self.member()
-            if self.s.peek() == "-" and self.s.peek(2) not in ("-]", "-"):
-                self.s.at += 1
-                sets.append(self.span_of(first, self.member(), at))
-            else:
-                (sets if first.single is not None else kinds).append(first.chars)
-        found = union(*sets)
-        return union(self.folded(found) if self.flags.ignore_case else found, *kinds)
-
-    def member(self) -> Member:
-        """One character, or an escape, of a class."""
-        begin = self.s.at
-        c = self.s.next()
-        if c != "\\":
-            return self.single(ord(c))
-        found = self.escape(begin, True)
-        assert isinstance(found, Member)
-        return found

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from zigllama.errors import UnknownName
-from zigllama.models.code_point_sets import Set, complement
+from zigllama.models.code_point_sets import Set, complement, union
 
 from .ir import ANY_CHAR, Alt, Chars, Literal
-from .nfa import Look
-from .notation import Builder, Scanner, seq
-from .regex_properties import unicode_property
+from .nfa import End, Look, Start
+from .notation import Builder, Scanner, alt, seq
+from .regex_properties import EVERY, unicode_property
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Reader:
     """The part of reading that does not depend on the syntax."""
 
     modifiers = "ims"  # the flags that may be switched within the pattern
+    line_ends: Set = ()  # the characters that end a line
+    bracket_is_member = False  # whether a `]` at the very beginning of a class is one of it
 
     def __init__(self, pattern: str, flags: Flags) -> None:
         self.s = Scanner(pattern, "the regular expression")
@@ -69,29 +71,22 @@ class Reader:
         """What `(?` (already read) begins."""
         raise NotImplementedError
 
-    def dot(self) -> Set:
-        """The characters that `.` stands for."""
-        raise NotImplementedError
-
-    def caret(self, begin: int) -> Any:
-        """What `^` stands for."""
-        raise NotImplementedError
-
-    def dollar(self, begin: int) -> Any:
-        """What `$` stands for."""
-        raise NotImplementedError
-
     def folded(self, s: Set) -> Set:
         """The set and what equals its members, where case does not count."""
         raise NotImplementedError
 
     def braces(self, begin: int) -> tuple[int, int | None] | None:
         """What `{` (already read) says: how often; None, with nothing read, where it is itself."""
-        raise NotImplementedError
+        lo = self.s.number()
+        hi: int | None = lo
+        if self.s.take(","):
+            hi = self.s.number() if self.s.peek() != "}" else None
+        self.s.need("}")
+        return lo, hi
 
-    def members(self, begin: int) -> Set:
-        """The inside of a class, behind its `[` and perhaps `^`; the closing bracket is read."""
-        raise NotImplementedError
+    def end(self, span: tuple[int, int]) -> Any:
+        """What `$` stands for, where it is not the end of each line."""
+        return End(span)
 
     def counted(self, begin: int) -> None:
         """What may follow a count: a `?`, which changes nothing here."""
@@ -208,6 +203,57 @@ class Reader:
         else:
             item = self.literal(ord(c), begin)
         self.build.item(item)
+
+    def dot(self) -> Set:
+        """The characters that `.` stands for."""
+        return EVERY if self.flags.dot_all else complement(self.line_ends)
+
+    def caret(self, begin: int) -> Any:
+        """What `^` stands for."""
+        span = (begin, self.s.at)
+        return alt((Start(span), self.line_end(False, span))) if self.flags.multiline else Start(span)
+
+    def dollar(self, begin: int) -> Any:
+        """What `$` stands for."""
+        span = (begin, self.s.at)
+        return alt((End(span), self.line_end(True, span))) if self.flags.multiline else self.end(span)
+
+    def line_end(self, ahead: bool, span: tuple[int, int]) -> Look:
+        """The end of a line just ahead, or just behind."""
+        return Look(Chars(self.line_ends), ahead, False, span)
+
+    def members(self, begin: int) -> Set:
+        """The inside of a class, behind its `[` and perhaps `^`; the closing bracket is read."""
+        sets: list[Set] = []
+        kinds: list[Set] = []  # \w and the like: case is nothing to them, or is seen to where they are read
+        at_once = self.bracket_is_member
+        while at_once or not self.s.take("]"):
+            at_once = False
+            if self.s.ended:
+                raise self.s.error("the class is not closed", begin)
+            at = self.s.at
+            first = self.member()
+            if self.s.peek() == "-" and self.s.peek(2) not in ("-]", "-"):
+                self.s.at += 1
+                sets.append(self.span_of(first, self.member(), at))
+            else:
+                (sets if first.single is not None else kinds).append(first.chars)
+        found = union(*sets)
+        return union(self.folded(found) if self.flags.ignore_case else found, *kinds)
+
+    def member(self) -> Member:
+        """One character, or an escape, of a class."""
+        begin = self.s.at
+        c = self.s.next()
+        if c != "\\":
+            return self.single(ord(c))
+        found = self.escape(begin, True)
+        assert isinstance(found, Member)
+        return found
+
+    def single(self, code: int) -> Member:
+        """One character."""
+        return Member(((code, code),), code)
 
     def literal(self, code: int, begin: int) -> Any:
         """One character, or those that equal it."""

@@ -46,10 +46,8 @@ CONTROLS = {"n": 0xA, "r": 0xD, "t": 0x9}
 class XsdReader(Reader):
     """The syntax, over what all have in common."""
 
+    line_ends = ((0xA, 0xA), (0xD, 0xD))
     wide = False  # within a negated class or one that is taken away: sets are then better too large than too small
-
-    def dot(self) -> Set:
-        return complement(((0xA, 0xA), (0xD, 0xD)))
 
     def caret(self, begin: int) -> Any:
         return self.literal(0x5E, begin)
@@ -79,14 +77,6 @@ class XsdReader(Reader):
     def group(self, begin: int) -> None:
         raise self.s.error("`(?` is not of this syntax: there is nothing to repeat", begin)
 
-    def braces(self, begin: int) -> tuple[int, int | None] | None:
-        lo = self.s.number()
-        hi: int | None = lo
-        if self.s.take(","):
-            hi = self.s.number() if self.s.peek() != "}" else None
-        self.s.need("}")
-        return lo, hi
-
     def class_expression(self, begin: int, depth: int = 0) -> Set:
         """A class behind its `[`, up to and with its `]`."""
         if depth > 20:
@@ -105,10 +95,10 @@ class XsdReader(Reader):
                 self.s.need("]")
                 break
             at = self.s.at
-            first = self.member(bool(found))
+            first = self.bare_member(bool(found))
             if self.s.peek() == "-" and self.s.peek(2) not in ("-]", "-["):
                 self.s.at += 1
-                found.append(self.span_of(first, self.member(True), at))
+                found.append(self.span_of(first, self.bare_member(True), at))
             else:
                 found.append(first.chars)
         self.wide = outer
@@ -117,23 +107,18 @@ class XsdReader(Reader):
         chars = union(*found)
         return intersection(complement(chars) if negated else chars, complement(away))
 
-    def member(self, inner: bool) -> Member:
-        """A character, or an escape, of a class."""
-        begin = self.s.at
-        c = self.s.next()
+    def bare_member(self, inner: bool) -> Member:
+        """A member that needs no backslash, or has one; inner: not the first."""
+        begin, c = self.s.at, self.s.peek()
+        found = self.member()
         if c == "[" or (c == "-" and inner and self.s.peek() != "]"):
             raise self.s.error(f"{c!r} in a class is written with a backslash", begin)
-        if c != "\\":
-            return Member(((ord(c), ord(c)),), ord(c))
-        found = self.escape(begin, True)
-        assert isinstance(found, Member)
         return found
 
     def escape(self, begin: int, in_class: bool) -> Member | Any:
         c = self.s.next()
         if c in CONTROLS or c in "\\|.?*+(){}-[]^":
-            code = CONTROLS.get(c, ord(c))
-            return Member(((code, code),), code)
+            return self.single(CONTROLS.get(c, ord(c)))
         if c in "icIC":
             # a large \I is what is not in the small \i
             small = self.wide if c.isupper() else not self.wide
