@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from zigllama.errors import GrammarBudget
 
-from .formula import Formula, Truth, Way, atoms_of, evaluate
+from .contents import Contents
+from .formula import Formula, Way
 from .nodes import ItemCover, Schema
 from .outlook import Outlook
 from .prints import FEW, FINGERPRINTS, Identity, folded
@@ -39,18 +40,13 @@ class Items(NamedTuple):
     open: tuple[frozenset[frozenset[int]], ...]
 
 
-class ArrayPlan:
+class ArrayPlan(Contents[Items]):
     """What is to be kept of an array, and what may come next in it."""
 
     def __init__(self, plans: Plans, valued: Valued) -> None:
-        self.plans, self.valued = plans, valued
-        residues = [f for way in valued.ways for f, _ in way.residues]
-        literals = [f for way in valued.ways for f, _ in way.literals]
-        self.atoms = atoms_of([*valued.formulas, *literals, *residues])
-        self.identity = valued.plan.identity
-        sorts = {sort: [f for f in self.atoms if f.atom[0] == sort] for sort in ("items", "contains", "unevaluated")}
+        super().__init__(plans, valued)
+        sorts = {sort: [f for f in self.atoms if f.atom[0] == sort] for sort in ("items", "contains")}
         self.sequences: list[Formula] = sorts["items"]
-        self.unevaluated: list[Formula] = sorts["unevaluated"]
         self.contained: list[Schema] = list(dict.fromkeys(f.atom[1] for f in sorts["contains"]))
         self.unique = next((f for f in self.atoms if f.atom[0] == "unique"), None)
         counts: list[int] = [f.atom[1] for f in self.atoms if f.atom[0] == "count"]
@@ -60,19 +56,18 @@ class ArrayPlan:
         self.hit_cap = max(hits, default=0)
         self.cap = max([*counts, *positions, int(self.unique is not None)])
         self.positions = max([*positions, 0])  # from there on all items are alike
-        self._known: dict[Any, Any] = {}
         self.outlook = Outlook(self) if plans.writing and self._far() else None
 
     def _far(self) -> bool:
         """Whether more than the number of items decides how it can end."""
         for way in self.valued.ways:
-            wanted = way.wanted
+            wanted = self.wanted(way)
             sorts = {(f.atom[0], want) for f, want in wanted.items()}
             plain = sorts <= {("count", True), ("count", False), ("items", True), ("contains", True), ("unique", True)}
             beside = sorts & {("count", False), ("unique", True)} if ("contains", True) in sorts else ()
             if way.residues or not plain or beside or (("unique", True) in sorts and self.positions):
                 return True
-        return self.unique is not None and any(not way.wanted.get(self.unique) for way in self.valued.ways)
+        return self.unique is not None and any(not self.wanted(way).get(self.unique) for way in self.valued.ways)
 
     def none(self) -> Items:
         """Before the first item."""
@@ -86,75 +81,30 @@ class ArrayPlan:
 
     # --- what is true -------------------------------------------------------------------------------------------------
 
-    def truth(self, items: Items, f: Formula, ended: bool, assumed: dict[Formula, bool] | None = None) -> Truth:
-        """Whether an atom is true: of the whole array, or as far as it is known."""
-        sort = f.atom[0]
-        unknown: Truth = ended or None
-        if sort == "count":
-            found: Truth = items.n >= f.atom[1] or (False if ended else None)
-        elif sort == "contains":
-            hits = items.hits[self.contained.index(f.atom[1])]
-            found = hits >= f.atom[2] or (False if ended else None)
-        elif sort == "unevaluated":
-            found = self._covered(items, f, ended, assumed)
-            found = unknown if found else found
-        else:
-            found = False if f.number in items.failed else unknown
-        if found is None and assumed is not None:
-            return assumed.get(f)
-        return found
-
-    def _covered(self, items: Items, f: Formula, ended: bool, assumed: dict[Formula, bool] | None) -> Truth:
-        """Whether each item that must have been evaluated by others has been, or may have been."""
-        covers = f.atom[2]
-        found: Truth = True
-        for open_to in items.open[self.unevaluated.index(f)]:
-            best: Truth = False
-            for i in open_to:
-                path = covers[i][1]
-                value = evaluate(path, lambda g: self.truth(items, g, ended, assumed))
-                if value:
-                    best = True
-                    break
-                best = None if value is None else best
-            if best is False:
-                return False
-            found = None if best is None else found
-        return found
+    def happened(self, so_far: Items, f: Formula) -> bool:
+        """Whether there are so many items, or so many that satisfy what they are to contain."""
+        if f.atom[0] == "count":
+            return bool(so_far.n >= f.atom[1])
+        return bool(so_far.hits[self.contained.index(f.atom[1])] >= f.atom[2])
 
     def answers(self, items: Items) -> Result | None:
         """The result, if the array may end here."""
-        satisfied = tuple(evaluate(f, lambda g: self.truth(items, g, True)) is True for f in self.valued.formulas)
-        if not self.valued.plan.allows(satisfied):
+        satisfied = self.satisfied(items)
+        if satisfied is None:
             return None
         identity = folded(("a", *items.seen), self.plans.writing) if self.identity and items.seen is not None else None
         return None if identity and self.valued.plan.barred.bars(identity) else Result(satisfied, identity)
 
-    def possible(self, items: Items, way: Way) -> bool:
-        """Whether a way is still open, as far as what has been read goes."""
-        wanted = way.wanted
-        for f, want in way.literals:
-            now = self.truth(items, f, False)
-            if now is not None and now is not want:
-                return False
-        return all(
-            evaluate(f, lambda g: self.truth(items, g, False, wanted)) in (None, want) for f, want in way.residues
-        )
-
     def ways(self, items: Items) -> list[Way]:
         """The ways that are still open and can be gone to their end."""
-        key = ("ways", items)
-        if key in self._known:
-            return cast(list[Way], self._known[key])
-        before = self.plans.guessed
-        found = [w for w in self.valued.ways if self.possible(items, w) and self.reachable(items, w)]
-        if found and self.outlook is not None and not self.outlook.finishes(items):
-            found = []
-        if found and self.valued.plan.barred and not self._differs(items, found):
-            found = []
-        if self.plans.sure(before):
-            self._known[key] = found
-        return found
+
+        def look() -> list[Way]:
+            found = [w for w in self.valued.ways if self.possible(items, w) and self.reachable(items, w)]
+            if found and self.outlook is not None and not self.outlook.finishes(items):
+                return []
+            return found if not self.valued.plan.barred or self._differs(items, found) else []
+
+        return self.kept(("ways", items), look)
 
     def _differs(self, items: Items, ways: list[Way]) -> bool:
         """Whether the array can come to be another than those that must not come; as far as its items are few."""
@@ -185,7 +135,7 @@ class ArrayPlan:
         need, room = self._room(items, way)
         if room is not None and need > room:
             return False
-        if self.unique is not None and need > 1 and way.wanted.get(self.unique):
+        if self.unique is not None and need > 1 and self.wanted(way).get(self.unique):
             size = self.next_plan(items, [way]).size()
             if size is not None and need > size and items.n >= self.positions:
                 return False
@@ -238,7 +188,7 @@ class ArrayPlan:
         index = {s: i for i, s in enumerate(schemas)}
         goal: dict[tuple[frozenset[int], frozenset[int]], None] = {}
         for way in ways:
-            wanted = way.wanted
+            wanted = self.wanted(way)
             must: set[int] = set()
             must_not: set[int] = set()
             _, room = self._room(items, way)
@@ -258,14 +208,14 @@ class ArrayPlan:
                 elif sort == "unevaluated" and want and schema is f.atom[1]:
                     number = self.unevaluated.index(f)
                     covers = f.atom[2]
-                    maybe = [i for i in placed[number] if self._may_count(items, covers[i][1], wanted)]
-                    holds = any(c.schema is not None and self._may_count(items, path, wanted) for c, path in covers)
+                    maybe = [i for i in placed[number] if self.may_count(items, covers[i][1], wanted)]
+                    holds = any(c.schema is not None and self.may_count(items, path, wanted) for c, path in covers)
                     if not maybe and not holds:
                         must.add(index[schema])
             if not must & must_not:
                 goal[(frozenset(must), frozenset(must_not))] = None
         excluded: frozenset[Identity] = frozenset()
-        if items.seen and self.unique is not None and all(way.wanted.get(self.unique) for way in ways):
+        if items.seen and self.unique is not None and all(self.wanted(way).get(self.unique) for way in ways):
             excluded = frozenset(items.seen)
         wanted_goal = tuple(goal)
         ahead = None if self.outlook is None else self.outlook.goal(items)
@@ -279,10 +229,6 @@ class ArrayPlan:
         if self.plans.sure(before) or not (self.outlook or self.valued.plan.barred):
             self._known[key] = plan
         return plan
-
-    def _may_count(self, items: Items, path: Formula, wanted: dict[Formula, bool]) -> bool:
-        """Whether a cover may still count, if a way is gone."""
-        return evaluate(path, lambda g: self.truth(items, g, False, wanted)) is not False
 
     def add(self, items: Items, plan: Plan, result: Result) -> Items | None:
         """With one more item; None where no way is left."""

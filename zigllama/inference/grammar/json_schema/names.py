@@ -30,10 +30,9 @@ class Key(NamedTuple):
 class Facts:
     """What a way asks of names and their number: those that must come, that must not, how many at least and most."""
 
-    __slots__ = ("barred", "least", "most", "names", "wanted")
+    __slots__ = ("barred", "least", "most", "names")
 
     def __init__(self, way: Way) -> None:
-        self.wanted = way.wanted
         has = [(f.atom[1], want) for f, want in way.literals if f.atom[0] == "has"]
         self.names: frozenset[str] = frozenset(name for name, want in has if want)
         self.barred: frozenset[str] = frozenset(name for name, want in has if not want)

@@ -6,14 +6,15 @@ known name never comes twice. Nor does any other, except where its coming twice 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from zigllama.errors import GrammarBudget
 
+from .contents import Contents
 from .ends import can_end
-from .formula import Formula, Truth, Way, atoms_of, evaluate
+from .formula import Formula, Way, evaluate
 from .inside import Inside
 from .languages import Both, Texts, contains, every_text
 from .names import Facts, Key, Name
@@ -48,17 +49,12 @@ class Members(NamedTuple):
     identity: frozenset[object] | None
 
 
-class ObjectPlan:
+class ObjectPlan(Contents[Members]):
     """What is to be kept of an object, and what may come next in it."""
 
     def __init__(self, plans: Plans, valued: Valued) -> None:
-        self.plans, self.valued = plans, valued
-        residues = [f for way in valued.ways for f, _ in way.residues]
-        literals = [f for way in valued.ways for f, _ in way.literals]
-        self.atoms = atoms_of([*valued.formulas, *literals, *residues])
-        self.identity = valued.plan.identity
+        super().__init__(plans, valued)
         self.mappings = [f for f in self.atoms if f.atom[0] == "properties"]
-        self.unevaluated = [f for f in self.atoms if f.atom[0] == "unevaluated"]
         self.naming = [f for f in self.atoms if f.atom[0] == "names"]
         counts: list[int] = [f.atom[1] for f in self.atoms if f.atom[0] == "count"]
         self.cap = max(counts, default=0)
@@ -89,7 +85,6 @@ class ObjectPlan:
         counting = bool(counts) and (open_answer or any(facts.least > 1 for facts in self.facts.values()))
         self.tracked = self.identity or counting  # whether written or read: what is written must be read as valid
         self.careful = not self.tracked and open_answer and self._value_of_others_counts()
-        self._cache: dict[Any, Any] = {}
         few = few_names(self) if plans.writing and (self.identity or counts or open_answer) else None
         self.closed = few is not None  # all names that may ever come are known
         if few:
@@ -107,7 +102,7 @@ class ObjectPlan:
                 return True
             # What evaluates a property may be the schema of the way that was not taken: its value decides.
             covers = [c for f, want in way.literals if want and f.atom[0] == "unevaluated" for c in f.atom[2]]
-            if any(evaluate(path, way.wanted.get) is None for _, path in covers):
+            if any(evaluate(path, self.wanted(way).get) is None for _, path in covers):
                 return True
         return False
 
@@ -140,68 +135,19 @@ class ObjectPlan:
         """All objects there are, as identities, with what they satisfy; None: too many to look for."""
         return outcomes(self)
 
-    def kept(self, key: Any, make: Callable[[], T]) -> T:
-        """What has been found before, as far as it was sure."""
-        if key in self._cache:
-            return cast(T, self._cache[key])
-        before = self.plans.guessed
-        made = make()
-        if self.plans.sure(before):
-            self._cache[key] = made
-        return made
-
     # --- what is true -------------------------------------------------------------------------------------------------
 
-    def truth(self, m: Members, f: Formula, ended: bool, assumed: dict[Formula, bool] | None = None) -> Truth:
-        """Whether an atom is true: of the whole object, or as far as it is known."""
-        sort = f.atom[0]
-        found: Truth
-        if sort == "count":
-            found = m.n >= f.atom[1] or (False if ended else None)
-        elif sort == "has":
-            found = f.atom[1] in m.seen or (False if ended else None)
-        elif sort == "unevaluated":
-            found = self._covered(m, f, ended, assumed)
-            found = (ended or None) if found else found
-        else:
-            found = False if f.number in m.failed else ended or None
-        if found is None and assumed is not None:
-            return assumed.get(f)
-        return found
-
-    def _covered(self, m: Members, f: Formula, ended: bool, assumed: dict[Formula, bool] | None) -> Truth:
-        """Whether each property that must have been evaluated by others has been, or may have been."""
-        covers = f.atom[2]
-        found: Truth = True
-        for open_to in m.open[self.unevaluated.index(f)]:
-            best: Truth = False
-            for i in open_to:
-                value = evaluate(covers[i][1], lambda g: self.truth(m, g, ended, assumed))
-                if value:
-                    best = True
-                    break
-                best = None if value is None else best
-            if best is False:
-                return False
-            found = None if best is None else found
-        return found
+    def happened(self, so_far: Members, f: Formula) -> bool:
+        """Whether there are so many properties, or one of this name."""
+        return bool(so_far.n >= f.atom[1] if f.atom[0] == "count" else f.atom[1] in so_far.seen)
 
     def answers(self, m: Members) -> Result | None:
         """The result, if the object may end here."""
-        satisfied = tuple(evaluate(f, lambda g: self.truth(m, g, True)) is True for f in self.valued.formulas)
-        if not self.valued.plan.allows(satisfied):
+        satisfied = self.satisfied(m)
+        if satisfied is None:
             return None
         identity = None if m.identity is None else folded(("o", m.identity), self.plans.writing)
         return None if identity and self.valued.plan.barred.bars(identity) else Result(satisfied, identity)
-
-    def possible(self, m: Members, way: Way) -> bool:
-        """Whether a way is still open, as far as what has been read goes."""
-        wanted = self.facts[id(way)].wanted
-        for f, want in way.literals:
-            now = self.truth(m, f, False)
-            if now is not None and now is not want:
-                return False
-        return all(evaluate(f, lambda g: self.truth(m, g, False, wanted)) in (None, want) for f, want in way.residues)
 
     def ways(self, m: Members) -> list[Way]:
         """The ways that are still open and can be gone to their end."""
@@ -273,7 +219,7 @@ class ObjectPlan:
             facts = self.facts[id(way)]
             if name in facts.barred:
                 continue
-            if any(facts.wanted.get(f) and not ok for f, ok in zip(self.naming, so, strict=False)):
+            if any(self.wanted(way).get(f) and not ok for f, ok in zip(self.naming, so, strict=False)):
                 continue
             found.append(way)
         return found
@@ -326,7 +272,7 @@ class ObjectPlan:
         schemas = tuple(f.atom[1] for f in self.naming)
         goal: dict[Any, None] = {}
         for way in ways:
-            wanted = self.facts[id(way)].wanted
+            wanted = self.wanted(way)
             goal[(frozenset(i for i, f in enumerate(self.naming) if wanted.get(f)), frozenset())] = None
         if not goal:
             return None
@@ -367,15 +313,15 @@ class ObjectPlan:
         """The plan of a property's value, for some ways."""
         whole = m if m.open or self.outlook is not None or self.valued.plan.barred else None
         key = ("value", m.failed, whole, name, matches, tuple(map(id, ways)))
-        if key in self._cache:
-            return cast("Plan", self._cache[key])
+        if key in self._known:
+            return cast("Plan", self._known[key])
         before = self.plans.guessed
         asked, placed = self.asked(m, name, matches)
         schemas = tuple(sorted({s for _, s in asked}, key=lambda s: s.number))
         index = {s: i for i, s in enumerate(schemas)}
         goal: dict[tuple[frozenset[int], frozenset[int]], None] = {}
         for way in ways:
-            wanted = self.facts[id(way)].wanted
+            wanted = self.wanted(way)
             must = set()
             for f, schema in asked:
                 if not wanted.get(f):
@@ -385,7 +331,7 @@ class ObjectPlan:
                 else:
                     covers = f.atom[2]
                     here = placed[self.unevaluated.index(f)]
-                    if not any(self._may_count(m, covers[i][1], wanted) for i in here):
+                    if not any(self.may_count(m, covers[i][1], wanted) for i in here):
                         must.add(index[schema])
             goal[(frozenset(must), frozenset())] = None
         wanted_goal = tuple(goal)
@@ -398,12 +344,8 @@ class ObjectPlan:
             same = frozenset(i for i, so in found.items() if self.add(m, this, Result(so, i), plan) is None)
             plan = self.plans.plan(schemas, wanted_goal, True, same)
         if self.plans.sure(before) or not (self.outlook or self.valued.plan.barred):
-            self._cache[key] = plan
+            self._known[key] = plan
         return plan
-
-    def _may_count(self, m: Members, path: Formula, wanted: dict[Formula, bool]) -> bool:
-        """Whether a cover may still count, if a way is gone."""
-        return evaluate(path, lambda g: self.truth(m, g, False, wanted)) is not False
 
     def plan_of(self, m: Members, key: Key) -> Plan:
         """The plan of the value that comes after a name."""
