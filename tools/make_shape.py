@@ -6,7 +6,7 @@
 
 The files are models that every engine loads: norms of 1, biases of 0, matrices of deviation C^-0.5 written as blocks of
 their type directly (bench/blocks.py; no F16 stage), the mix of types that llama-quantize makes of a model of that
-shape (of Q2_K, Q3_K and the IQ types: with --pure), and a SentencePiece vocabulary of made-up pieces. Which shapes
+shape (of Q2_K, Q3_K, the IQ and TQ types: with --pure), and a SentencePiece vocabulary of made-up pieces. Which shapes
 there are says bench/shapes.py. One tensor is made and written after the other, so that memory stays at some MB. The
 same seed gives the same file. What comes out of such a model is noise.
 """
@@ -32,7 +32,8 @@ from zigllama.app import mixes
 
 # All matrices of the one type but the output, so that its own speed is seen; the mixes give some of them more bits.
 # Name -> the mix whose type and number they have.
-PURE = {"Q3_K": "Q3_K_S"} | {name: name for name in ("Q2_K", "IQ2_XS", "IQ3_S", "IQ4_NL", "IQ4_XS")}
+PURE = {"Q2_K": "Q2_K", "Q3_K": "Q3_K_S", "TQ1_0": "TQ1_0", "TQ2_0": "TQ2_0"}
+PURE |= {f"IQ{name}": f"IQ{name}" for name in ("1_S", "1_M", "2_XXS", "2_XS", "2_S", "3_XXS", "3_S", "4_NL", "4_XS")}
 MIXED = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K")
 
 

@@ -19,7 +19,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from zigllama.foundation.ggml_types import GGML_TYPES
 from zigllama.linear_algebra.iq_quantization import IQ4_VALUES, codebook
+from zigllama.linear_algebra.quantization import dequantize
 
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
@@ -109,6 +111,34 @@ def _random(at: int, rms: float, std: float) -> Callable[[U8], None]:
     return lambda b: _replace(b, at, table)
 
 
+def _of_random(kind: str, put_d: Callable[[U8, U16], None]) -> float:
+    """The same rms of a type whose values are no plain product: asked of random blocks."""
+    size, n_bytes = GGML_TYPES[kind].block_size, GGML_TYPES[kind].block_bytes
+    b = np.random.Generator(np.random.SFC64(1)).integers(0, 256, ((1 << 20) // size, n_bytes), np.uint8)
+    put_d(b, np.full(len(b), np.float16(1)).view(np.uint16))
+    return _rms(dequantize(b.reshape(-1), kind))
+
+
+def _like_most(kind: str, at: int, std: float) -> Callable[[U8], None]:
+    """Such a type with d at byte `at`."""
+
+    def put_d(b: U8, d: U16) -> None:
+        b[:, at : at + 2] = d[:, None].view(np.uint8)
+
+    return _random(at, _of_random(kind, put_d), std)
+
+
+def _iq1_m(std: float) -> Callable[[U8], None]:
+    """IQ1_M has a nibble of d on top of each of its four words of scales, from byte 48."""
+
+    def put_d(b: U8, d: U16) -> None:
+        for i in range(4):
+            b[:, 49 + 2 * i] = b[:, 49 + 2 * i] & 15 | (d >> 4 * i & 15).astype(np.uint8) << 4
+
+    table = _halves(std / _of_random("IQ1_M", put_d), signed=True)
+    return lambda b: put_d(b, table[np.ascontiguousarray(b[:, :2]).view(np.uint16)[:, 0]])
+
+
 def _q2_k(std: float) -> Callable[[U8], None]:
     """Q2_K: 16 nibbles of scale 8 to 15 below equal ones of minimum, 64 bytes of codes, d and dmin = 3/2 d at 80."""
     d = std / DEVIATION[2] / _rms(np.arange(8, 16))
@@ -162,6 +192,13 @@ FORMATS: dict[str, tuple[int, int, Callable[[float], Callable[[U8], None]]]] = {
     "IQ2_XS": (256, 74, lambda std: _random(0, _rms(codebook("IQ2_XS")) * _rms(np.arange(16) + 0.5) / 4, std)),
     "IQ3_S": (256, 110, lambda std: _random(0, _rms(codebook("IQ3_S")) * _rms(2 * np.arange(16) + 1), std)),
     "IQ4_NL": (32, 18, lambda std: _random(0, _rms(IQ4_VALUES), std)),
+    "IQ1_S": (256, 50, lambda std: _like_most("IQ1_S", 0, std)),
+    "IQ1_M": (256, 56, _iq1_m),
+    "IQ2_XXS": (256, 66, lambda std: _like_most("IQ2_XXS", 0, std)),
+    "IQ2_S": (256, 82, lambda std: _like_most("IQ2_S", 0, std)),
+    "IQ3_XXS": (256, 98, lambda std: _like_most("IQ3_XXS", 0, std)),
+    "TQ1_0": (256, 54, lambda std: _like_most("TQ1_0", 52, std)),
+    "TQ2_0": (256, 66, lambda std: _like_most("TQ2_0", 64, std)),
     "IQ4_XS": (256, 136, lambda std: _random(0, _rms(IQ4_VALUES) * SIX_BITS, std)),
 }
 

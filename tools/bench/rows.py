@@ -92,6 +92,9 @@ FAMILIES = (
     "gptneox-410m", "phi2-410m", "falcon-390m", "bloom-560m", "gpt2-355m", "mixtral-520m", "qwen2moe-490m",
     "mamba-370m", "mamba2-370m",
 )  # fmt: skip
+# Types that no floor is set for: so that there is a table of all.
+OTHERS = ("q5_1", "iq1_s", "iq1_m", "iq2_xxs", "iq2_s", "iq3_xxs", "tq1_0", "tq2_0", "bf16")
+OTHER_ROWS = (*(_prefill(f"1.1b-{t}", 1.0, 1.3) for t in OTHERS), *(_decode(f"1.1b-{t}", 1.0, 1.3) for t in OTHERS))
 FAMILY_ROWS = tuple(row for name in FAMILIES for row in _family(f"{name}-q4_0"))
 
 ROWS = (
@@ -121,8 +124,9 @@ ROWS = (
     Row("smollm2", "memory", 64.0, 48.0, special="memory"),
     Row("1.1b-q4_0", "memory", 1.1, 1.05, special="memory"),
     *FAMILY_ROWS,
+    *OTHER_ROWS,
 )
-GROUPS = {"families": FAMILY_ROWS}
+GROUPS = {"families": FAMILY_ROWS, "other types": OTHER_ROWS}
 
 
 def choose(only: list[str] | None) -> list[Row]:
