@@ -119,7 +119,7 @@ def main() -> None:
         "--only",
         action="append",
         metavar="ROW",
-        help="a row, every row with this in its name, or a group: families; may be repeated",
+        help="a row, every row with this in its name, or a group: families, others; may be repeated",
     )
     add("--pairs", type=int, default=report.PAIRS, help="pairs that are kept (default: 8)")
     add("--tries", type=int, help="pairs that are tried at most (default: 3 times --pairs)")

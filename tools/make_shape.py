@@ -32,8 +32,8 @@ from zigllama.app import mixes
 
 # All matrices of the one type but the output, so that its own speed is seen; the mixes give some of them more bits.
 # Name -> the mix whose type and number they have.
-PURE = {"Q2_K": "Q2_K", "Q3_K": "Q3_K_S", "TQ1_0": "TQ1_0", "TQ2_0": "TQ2_0"}
-PURE |= {f"IQ{name}": f"IQ{name}" for name in ("1_S", "1_M", "2_XXS", "2_XS", "2_S", "3_XXS", "3_S", "4_NL", "4_XS")}
+PURE = {"Q2_K": "Q2_K", "Q3_K": "Q3_K_S", "IQ2_S": "IQ2_M", "TQ1_0": "TQ1_0", "TQ2_0": "TQ2_0"}
+PURE |= {f"IQ{name}": f"IQ{name}" for name in ("1_S", "1_M", "2_XXS", "2_XS", "3_XXS", "3_S", "4_NL", "4_XS")}
 MIXED = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K")
 
 

@@ -176,7 +176,7 @@ ZL_INLINE void wide_rows(const int is_long, const int codes, const int halves, c
 
 enum { AHEAD = 2048 }; /* as in linear_quant.c */
 
-/* Block i of the quant blocks at w; scales: of Q3_K. */
+/* sums, or IQ4_NL's acc, += block i of the quant blocks at w times x's; scales: of Q3_K, else NULL. */
 ZL_INLINE void lone_part(const int type, const uint8_t *const *w, const vu (*scales)[4], int i, const int32_t *x, lone_sums *sums, vf *acc) {
     const wide_shape s = wide_shape_of(type);
     const int share = (s.bytes * L + s.blocks - 1) / s.blocks;
@@ -200,7 +200,7 @@ ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
     UNROLL for (int p = 0; p < PAIR; p++) acc[p] = vf_zero();
     for (int64_t b = 0; b < blocks; b += s.blocks, x += s.blocks * ZL_X_WORDS) {
         lone_sums sums = {{{0}}, {{0}}};
-        if (type == ZL_TYPE_Q3_K) { /* where a block's bits are is then known to the compiler: that and the scales at once are a quarter of the time */
+        if (type == ZL_TYPE_Q3_K) { /* unrolled, a block's shifts are constants: that and unpacking the scales at once save a third of the instructions */
             vu scales[PAIR][4];
             UNROLL for (int p = 0; p < PAIR; p++) q3_k_scale_bytes(w[p], scales[p]);
             UNROLL for (int i = 0; i < 8; i++) lone_part(type, w, (const vu(*)[4])scales, i, x + i * ZL_X_WORDS, &sums, acc);

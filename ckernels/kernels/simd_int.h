@@ -93,7 +93,7 @@ ZL_INLINE vi byte_twice(vu v, const int k) {
     return pair_of(byte, byte);
 #endif
 }
-/* Bytes k and k + 1 of each lane, unsigned, each so much less and times a power of two, as a pair. */
+/* (byte - less) * power of bytes k and k + 1 of each lane, as a pair; power is a power of two. */
 ZL_INLINE vi pair_of_bytes(vu v, const int k, const int less, const int power) {
 #if defined(ZL_ISA_avx2)
     const int at = (int)(0x80008000u | (unsigned)k | (unsigned)(k + 1) << 16);
@@ -104,7 +104,7 @@ ZL_INLINE vi pair_of_bytes(vu v, const int k, const int less, const int power) {
     return pair_of(((vi)(v >> (8 * k) & 255) - less) * power, ((vi)(v >> (8 * k + 8) & 255) - less) * power);
 #endif
 }
-/* The factor of a number that is so much less than one that is not negative, of a pair of which. */
+/* The factor of v - less, from v as a pair of itself; v is not negative. */
 ZL_INLINE vi factor_less(vi twice, const int less) {
 #if defined(ZL_ISA_avx2)
     return (vi)_mm256_sub_epi16((__m256i)twice, _mm256_set1_epi16((int16_t)less));

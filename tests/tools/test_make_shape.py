@@ -82,6 +82,11 @@ def test_types_are_those_of_llama_quantize() -> None:
     assert SHAPES["1.1b"].n_params == 1_100_048_384
 
 
+@pytest.mark.parametrize("name", PURE)
+def test_a_pure_file_is_of_the_type_it_is_named_after(name: str) -> None:
+    assert types(SHAPES["1.1b"], name)["blk.3.ffn_up.weight"] == name
+
+
 def test_types_of_a_pure_file_and_of_a_tied_one() -> None:
     """One type but for the output, which is the embedding where that is tied."""
     pure = types(SHAPES["1.1b"], "IQ4_XS")

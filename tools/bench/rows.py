@@ -92,9 +92,9 @@ FAMILIES = (
     "gptneox-410m", "phi2-410m", "falcon-390m", "bloom-560m", "gpt2-355m", "mixtral-520m", "qwen2moe-490m",
     "mamba-370m", "mamba2-370m",
 )  # fmt: skip
-# Types that no floor is set for: so that there is a table of all.
+# The types that no other row has, so that there is a table of all. At least the peer's speed is asked of them.
 OTHERS = ("q5_1", "iq1_s", "iq1_m", "iq2_xxs", "iq2_s", "iq3_xxs", "tq1_0", "tq2_0", "bf16")
-OTHER_ROWS = (*(_prefill(f"1.1b-{t}", 1.0, 1.3) for t in OTHERS), *(_decode(f"1.1b-{t}", 1.0, 1.3) for t in OTHERS))
+OTHER_ROWS = tuple(make(f"1.1b-{t}", 1.0, 1.3) for make in (_prefill, _decode) for t in OTHERS)
 FAMILY_ROWS = tuple(row for name in FAMILIES for row in _family(f"{name}-q4_0"))
 
 ROWS = (
@@ -126,7 +126,7 @@ ROWS = (
     *FAMILY_ROWS,
     *OTHER_ROWS,
 )
-GROUPS = {"families": FAMILY_ROWS, "other types": OTHER_ROWS}
+GROUPS = {"families": FAMILY_ROWS, "others": OTHER_ROWS}
 
 
 def choose(only: list[str] | None) -> list[Row]:

@@ -1,5 +1,5 @@
-"""What the readers of regular expressions share: groups, counts, classes, flags. The syntaxes are regex_ecma.py and
-regex_python.py.
+"""What the readers of regular expressions share: groups, counts, classes, flags. The syntaxes are regex_ecma.py,
+regex_python.py and xsd/patterns.py.
 
 A reader goes through the pattern once, character by character, and tells a Builder (notation.py) what comes; groups
 need no recursion. What it makes is an expression of ir.py with the assertions of nfa.py. Captures are not kept: which
@@ -75,23 +75,6 @@ class Reader:
         """The set and what equals its members, where case does not count."""
         raise NotImplementedError
 
-    def braces(self, begin: int) -> tuple[int, int | None] | None:
-        """What `{` (already read) says: how often; None, with nothing read, where it is itself."""
-        lo = self.s.number()
-        hi: int | None = lo
-        if self.s.take(","):
-            hi = self.s.number() if self.s.peek() != "}" else None
-        self.s.need("}")
-        return lo, hi
-
-    def end(self, span: tuple[int, int]) -> Any:
-        """What `$` stands for, where it is not the end of each line."""
-        return End(span)
-
-    def counted(self, begin: int) -> None:
-        """What may follow a count: a `?`, which changes nothing here."""
-        self.s.take("?")
-
     # -- what all have in common
     # -----------------------------------------------------------------------------------------
 
@@ -120,6 +103,23 @@ class Reader:
             else:
                 self.one(c, begin)
         return self.build.done()
+
+    def braces(self, begin: int) -> tuple[int, int | None] | None:
+        """What `{` (already read) says: how often; None, with nothing read, where it is itself."""
+        lo = self.s.number()
+        hi: int | None = lo
+        if self.s.take(","):
+            hi = self.s.number() if self.s.peek() != "}" else None
+        self.s.need("}")
+        return lo, hi
+
+    def end(self, span: tuple[int, int]) -> Any:
+        """What `$` stands for, where it is not the end of each line."""
+        return End(span)
+
+    def counted(self, begin: int) -> None:
+        """What may follow a count: a `?`, which changes nothing here."""
+        self.s.take("?")
 
     def repeatable(self) -> bool:
         """Whether the group that was just closed may be counted."""
@@ -226,9 +226,9 @@ class Reader:
         """The inside of a class, behind its `[` and perhaps `^`; the closing bracket is read."""
         sets: list[Set] = []
         kinds: list[Set] = []  # \w and the like: case is nothing to them, or is seen to where they are read
-        at_once = self.bracket_is_member
-        while at_once or not self.s.take("]"):
-            at_once = False
+        may_be_member = self.bracket_is_member
+        while may_be_member or not self.s.take("]"):
+            may_be_member = False
             if self.s.ended:
                 raise self.s.error("the class is not closed", begin)
             at = self.s.at

@@ -102,7 +102,9 @@ class ArrayPlan(Contents[Items]):
             found = [w for w in self.valued.ways if self.possible(items, w) and self.reachable(items, w)]
             if found and self.outlook is not None and not self.outlook.finishes(items):
                 return []
-            return found if not self.valued.plan.barred or self._differs(items, found) else []
+            if found and self.valued.plan.barred and not self._differs(items, found):
+                return []
+            return found
 
         return self.kept(("ways", items), look)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Kept(Protocol):
+class SoFar(Protocol):
     """What is kept of either.
 
     n         how many items or properties, or the plan's cap
@@ -32,10 +32,10 @@ class Kept(Protocol):
     def open(self) -> tuple[frozenset[frozenset[int]], ...]: ...
 
 
-K = TypeVar("K", bound=Kept)
+S = TypeVar("S", bound=SoFar)
 
 
-class Contents(Generic[K]):
+class Contents(Generic[S]):
     """The part of a plan that does not depend on which of the two it is."""
 
     def __init__(self, plans: Plans, valued: Valued) -> None:
@@ -45,6 +45,7 @@ class Contents(Generic[K]):
         self.atoms = atoms_of([*valued.formulas, *literals, *residues])
         self.identity = valued.plan.identity
         self.unevaluated: list[Formula] = [f for f in self.atoms if f.atom[0] == "unevaluated"]
+        # by identity: to hash a way is to hash all its formulas; `valued` keeps them alive
         self._wanted = {id(way): way.wanted for way in valued.ways}
         self._known: dict[Any, Any] = {}
 
@@ -60,14 +61,13 @@ class Contents(Generic[K]):
 
     def wanted(self, way: Way) -> dict[Formula, bool]:
         """The value that each atom must have on a way."""
-        found = self._wanted.get(id(way))
-        return way.wanted if found is None else found
+        return self._wanted[id(way)]
 
-    def happened(self, so_far: K, f: Formula) -> bool:
+    def happened(self, so_far: S, f: Formula) -> bool:
         """Whether an atom has come true for good: one that says that something is among the contents."""
         raise NotImplementedError
 
-    def truth(self, so_far: K, f: Formula, ended: bool, assumed: dict[Formula, bool] | None = None) -> Truth:
+    def truth(self, so_far: S, f: Formula, ended: bool, assumed: dict[Formula, bool] | None = None) -> Truth:
         """Whether an atom is true: of the whole, or as far as it is known; what is not, as it is assumed."""
         sort = f.atom[0]
         unknown: Truth = ended or None
@@ -83,7 +83,7 @@ class Contents(Generic[K]):
             return assumed.get(f)
         return found
 
-    def _covered(self, so_far: K, f: Formula, ended: bool, assumed: dict[Formula, bool] | None) -> Truth:
+    def _covered(self, so_far: S, f: Formula, ended: bool, assumed: dict[Formula, bool] | None) -> Truth:
         """Whether each part that must have been evaluated by others has been, or may have been."""
         covers = f.atom[2]
         found: Truth = True
@@ -100,12 +100,12 @@ class Contents(Generic[K]):
             found = None if best is None else found
         return found
 
-    def satisfied(self, so_far: K) -> tuple[bool, ...] | None:
+    def satisfied(self, so_far: S) -> tuple[bool, ...] | None:
         """Which formulas hold if it ends here; None: it may not."""
         found = tuple(evaluate(f, lambda g: self.truth(so_far, g, True)) is True for f in self.valued.formulas)
         return found if self.valued.plan.allows(found) else None
 
-    def possible(self, so_far: K, way: Way) -> bool:
+    def possible(self, so_far: S, way: Way) -> bool:
         """Whether a way is still open, as far as what has been read goes."""
         for f, want in way.literals:
             now = self.truth(so_far, f, False)
@@ -116,6 +116,6 @@ class Contents(Generic[K]):
             evaluate(f, lambda g: self.truth(so_far, g, False, wanted)) in (None, want) for f, want in way.residues
         )
 
-    def may_count(self, so_far: K, path: Formula, wanted: dict[Formula, bool]) -> bool:
+    def may_count(self, so_far: S, path: Formula, wanted: dict[Formula, bool]) -> bool:
         """Whether a cover may still count, if a way is gone."""
         return evaluate(path, lambda g: self.truth(so_far, g, False, wanted)) is not False

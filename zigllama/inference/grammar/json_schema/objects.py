@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from zigllama.errors import GrammarBudget
 
@@ -26,7 +26,6 @@ from .unknown import PATTERNS, any_named, few_names
 
 if TYPE_CHECKING:
     from .plans import Plan, Plans, Valued
-T = TypeVar("T")
 
 
 class Members(NamedTuple):

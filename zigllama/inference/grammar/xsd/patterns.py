@@ -95,10 +95,10 @@ class XsdReader(Reader):
                 self.s.need("]")
                 break
             at = self.s.at
-            first = self.bare_member(bool(found))
+            first = self.class_member(bool(found))
             if self.s.peek() == "-" and self.s.peek(2) not in ("-]", "-["):
                 self.s.at += 1
-                found.append(self.span_of(first, self.bare_member(True), at))
+                found.append(self.span_of(first, self.class_member(True), at))
             else:
                 found.append(first.chars)
         self.wide = outer
@@ -107,8 +107,8 @@ class XsdReader(Reader):
         chars = union(*found)
         return intersection(complement(chars) if negated else chars, complement(away))
 
-    def bare_member(self, inner: bool) -> Member:
-        """A member that needs no backslash, or has one; inner: not the first."""
+    def class_member(self, inner: bool) -> Member:
+        """One member of a class; inner: not the first. `[` and an inner `-` need a backslash."""
         begin, c = self.s.at, self.s.peek()
         found = self.member()
         if c == "[" or (c == "-" and inner and self.s.peek() != "]"):
