@@ -20,6 +20,8 @@ from zigllama.errors import GrammarBudget
 from .ir import MAX_CODE_POINT, Alt, Automaton, Bytes, Chars, Expr, Literal, Ranges, Ref, Repeat, Seq
 
 MAX_NODES = 40_000  # of all automata of a grammar; what is made of them fits 64 MB, and takes less than a second
+MAX_MEMBERS = 1_200_000  # of all sets of nodes that are looked at on the way, likewise
+MAX_EDGES = 250_000  # of one automaton that is merely without eps, likewise
 
 ByteEdges = list[tuple[int, int, int]]  # lowest byte, highest byte, node
 Calls = list[tuple[str, int]]  # rule, node
@@ -220,11 +222,19 @@ class Builder:
 # --- without edges that read nothing ----------------------------------------------------------------------------------
 
 
-def determinised(nodes: Nodes) -> Nodes:
+@dataclass
+class Room:
+    """How many members of sets the rules of a grammar may still look at, together."""
+
+    left: int = MAX_MEMBERS
+
+
+def determinised(nodes: Nodes, room: Room) -> Nodes:
     """An automaton of the same language without eps: deterministic (Rabin & Scott, 1959), unless that would take more
-    than four times the nodes; then merely without eps. Nodes from which no end is reached are left out; 0 stays."""
+    than four times the nodes, or more than there is room for; then merely without eps. Nodes from which no end is
+    reached are left out; 0 stays. Raises GrammarBudget where even that has too many edges."""
     n = len(nodes.edges)
-    return trimmed(_subsets(nodes, 4 * n + 64) or _without_eps(nodes))
+    return trimmed(_subsets(nodes, 4 * n + 64, room) or _without_eps(nodes))
 
 
 def closures(nodes: Nodes) -> Callable[[Iterable[int]], frozenset[int]]:
@@ -244,7 +254,7 @@ def closures(nodes: Nodes) -> Callable[[Iterable[int]], frozenset[int]]:
     return closure
 
 
-def _subsets(nodes: Nodes, most: int) -> Nodes | None:
+def _subsets(nodes: Nodes, most: int, room: Room) -> Nodes | None:
     closure = closures(nodes)
     out = Nodes()
     start = closure([0])
@@ -260,13 +270,14 @@ def _subsets(nodes: Nodes, most: int) -> Nodes | None:
                 found = once[only] = closure(targets)
         else:
             found = closure(targets)
+        room.left -= len(found)
         if found not in number:
             number[found] = out.new()
             order.append(found)
         return number[found]
 
     for i, members in enumerate(order):  # which grows on the way
-        if len(order) > most:
+        if len(order) > most or room.left < 0:
             return None
         if not members.isdisjoint(nodes.finals):
             out.finals.add(i)
@@ -307,8 +318,12 @@ def _merged(edges: ByteEdges) -> ByteEdges:
 def _without_eps(nodes: Nodes) -> Nodes:
     closure = closures(nodes)
     out = Nodes()
+    edges = 0
     for i in range(len(nodes.edges)):
         members = closure([i])
+        edges += sum(len(nodes.edges[m]) + len(nodes.calls[m]) for m in members)
+        if edges > MAX_EDGES:
+            raise GrammarBudget("edges of an automaton", edges, MAX_EDGES)
         out.new()
         out.edges[i] = sorted({e for m in members for e in nodes.edges[m]})
         out.calls[i] = sorted({c for m in members for c in nodes.calls[m]})

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from zigllama.errors import EmptyLanguage, GrammarBudget, GrammarError
 
-from .automata import MAX_NODES, Builder, Nodes, determinised, without_surrogates
+from .automata import MAX_NODES, Builder, Nodes, Room, determinised, without_surrogates
 from .ir import Alt, Automaton, Bytes, Chars, Expr, Literal, Ref, Repeat, Rules, Seq, children, place_of, walk
 
 MAX_DEPTH = 200  # of expressions within one another
@@ -63,7 +63,7 @@ def compile_rules(rules: Rules) -> Program:
     kept = {name: _pruned(e, productive) for name, e in table.items() if productive[name]}
     inline = _inlined(kept, rules.start)
     made: dict[str, Nodes] = {}
-    used = 0
+    used, room = 0, Room()
     todo = [""]  # the text itself, which calls the start rule
     while todo:
         name = todo.pop()
@@ -71,7 +71,7 @@ def compile_rules(rules: Rules) -> Program:
             continue
         e = kept[name] if name else Ref(rules.start)
         builder = Builder(nullable.__getitem__, filled.__getitem__, inline.get, used)
-        made[name] = determinised(builder.rule(e))
+        made[name] = determinised(builder.rule(e), room)
         used += max(len(builder.nodes.edges), len(made[name].edges))
         todo += {called for calls in made[name].calls for called, _ in calls}
     return _assembled(made, rules.what)
