@@ -9,7 +9,7 @@ belong together have a name too, see GROUPS.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,14 @@ FAMILIES = (
     "mamba-370m", "mamba2-370m",
 )  # fmt: skip
 # The types that no other row has, so that there is a table of all. At least the peer's speed is asked of them.
-OTHERS = ("q5_1", "iq1_s", "iq1_m", "iq2_xxs", "iq2_s", "iq3_xxs", "tq1_0", "tq2_0", "bf16")
-OTHER_ROWS = tuple(make(f"1.1b-{t}", 1.0, 1.3) for make in (_prefill, _decode) for t in OTHERS)
+OTHERS = ("q5_1", "iq1_s", "iq1_m", "iq2_xxs", "iq2_s", "iq3_xxs", "bf16", "tq1_0", "tq2_0")
+# Types that ik_llama.cpp does not have (its ggml.h).
+LLAMA_ONLY = ("tq1_0", "tq2_0")
+OTHER_ROWS = tuple(
+    replace(make(f"1.1b-{t}", 1.0, 1.3), peers=("llama.cpp",) if t in LLAMA_ONLY else ())
+    for make in (_prefill, _decode)
+    for t in OTHERS
+)
 FAMILY_ROWS = tuple(row for name in FAMILIES for row in _family(f"{name}-q4_0"))
 
 ROWS = (
