@@ -15,12 +15,14 @@
 
 static const struct format {
     const char *name;
-    int type, cols, bytes, scales; /* scales: how many f16 the block has, at its beginning; below 0: at its end (Q6_K), 0: floats */
+    int type, cols, bytes, scales; /* scales: how many f16 the block has, at its beginning; below 0: at its end (Q6_K), 0: floats, IQ1_M's among its bits */
 } formats[] = {
     {"Q4_0", ZL_TYPE_Q4_0, 32, 18, 1}, {"Q4_1", ZL_TYPE_Q4_1, 32, 20, 2}, {"Q5_0", ZL_TYPE_Q5_0, 32, 22, 1}, {"Q5_1", ZL_TYPE_Q5_1, 32, 24, 2},
     {"Q8_0", ZL_TYPE_Q8_0, 32, 34, 1}, {"Q4_K", ZL_TYPE_Q4_K, 256, 144, 2}, {"Q5_K", ZL_TYPE_Q5_K, 256, 176, 2}, {"Q6_K", ZL_TYPE_Q6_K, 256, 210, -1},
-    {"Q2_K", ZL_TYPE_Q2_K, 256, 84, -2}, {"Q3_K", ZL_TYPE_Q3_K, 256, 110, -1}, {"IQ2_XS", ZL_TYPE_IQ2_XS, 256, 74, 1}, {"IQ3_S", ZL_TYPE_IQ3_S, 256, 110, 1},
-    {"IQ4_NL", ZL_TYPE_IQ4_NL, 32, 18, 1}, {"IQ4_XS", ZL_TYPE_IQ4_XS, 256, 136, 1},
+    {"Q2_K", ZL_TYPE_Q2_K, 256, 84, -2}, {"Q3_K", ZL_TYPE_Q3_K, 256, 110, -1}, {"IQ1_S", ZL_TYPE_IQ1_S, 256, 50, 1}, {"IQ1_M", ZL_TYPE_IQ1_M, 256, 56, 0},
+    {"IQ2_XXS", ZL_TYPE_IQ2_XXS, 256, 66, 1}, {"IQ2_XS", ZL_TYPE_IQ2_XS, 256, 74, 1}, {"IQ2_S", ZL_TYPE_IQ2_S, 256, 82, 1},
+    {"IQ3_XXS", ZL_TYPE_IQ3_XXS, 256, 98, 1}, {"IQ3_S", ZL_TYPE_IQ3_S, 256, 110, 1}, {"IQ4_NL", ZL_TYPE_IQ4_NL, 32, 18, 1},
+    {"IQ4_XS", ZL_TYPE_IQ4_XS, 256, 136, 1}, {"TQ1_0", ZL_TYPE_TQ1_0, 256, 54, -1}, {"TQ2_0", ZL_TYPE_TQ2_0, 256, 66, -1},
     {"F16", ZL_TYPE_F16, 1, 2, 0}, {"BF16", ZL_TYPE_BF16, 1, 2, 0}, {"F32", ZL_TYPE_F32, 1, 4, 0},
 };
 

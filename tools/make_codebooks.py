@@ -112,11 +112,18 @@ def main() -> None:
         entry = f"FOUR(0x{table}ull, {bits}, 0x##w##ull, 0)"
         if size == 8:
             entry += f" | FOUR(0x{table}ull, {bits}, 0x##w##ull, 4)"
-        c_name = f"zl_grid_{name.lower()}"
-        declarations.append(f"extern const uint{kind}_t {c_name}[{count}]; /* {size} elements each, of {levels} */\n")
+        lower = name.lower()
+        c_name, room, first, defined = f"zl_grid_{lower}", str(count), "", ""
+        if size == 4:  # an entry can be loaded as any of four words, and what stands around it is read too
+            c_name, room, first = f"zl_words_{lower}", f"3 + {count} + 3", "0, 0, 0,\n"
+            defined = f"#define zl_grid_{lower} ({c_name} + 3) /* {count} entries; three words around them may be read */\n"
+        declared = f"extern const uint{kind}_t {c_name}[{room}]; /* {size} elements each, of {levels} */\n{defined}"
+        declarations.append(declared)
         body = "\n".join(textwrap.wrap(" ".join(f"W({w})" for w in text), 140))
         macro = f"#define W(w) (uint{kind}_t)({entry}),"
-        source.append(f"\n/* {comment} */\n{macro}\nconst uint{kind}_t {c_name}[{count}] = {{\n{body}\n}};\n#undef W\n")
+        source.append(
+            f"\n/* {comment} */\n{macro}\nconst uint{kind}_t {c_name}[{room}] = {{\n{first}{body}\n}};\n#undef W\n"
+        )
 
     sign_text = ", ".join(str(s) for s in signs())
     python.append("# seven sign bits -> eight, with an even number of ones (bit i: element i is negative)\n")

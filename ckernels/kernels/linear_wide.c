@@ -174,10 +174,32 @@ ZL_INLINE void wide_rows(const int is_long, const int codes, const int halves, c
     store_pair(j, N, t + i, acc);
 }
 
+#if defined(VECTOR_TYPES)
+/* sums += block j of the superblocks at w[p] times x's, of formats of a codebook (lone_iq.h). */
+ZL_INLINE void lone_vectors(const int type, const uint8_t *const *w, uint16_t (*numbers)[8][NUMBERS], int j, const int32_t *x, lone_sums *sums) {
+    vi sum[PAIR][2];
+    vector_sums(type, w, numbers, j, x, sum);
+    UNROLL for (int p = 0; p < PAIR; p++) {
+        const long_scales s = long_scales_of(type, w[p], j);
+        vi scaled = sum[p][0] * s.sc;
+        if (wide_halves(type)) scaled += sum[p][1] * s.sc2;
+        sums->total[p] = shifted_sum(sums->total[p], scaled, x[ZL_X_SHIFT]);
+    }
+}
+#define IS_ONE(t) || type == t
+ZL_INLINE int of_vectors(const int type) { return 0 VECTOR_TYPES(IS_ONE); }
+#undef IS_ONE
+#else
+#define VECTOR_TYPES(X)
+enum { NUMBERS = 1 };
+#endif
+typedef uint16_t vector_numbers[8][NUMBERS]; /* of a superblock */
+
 enum { AHEAD = 2048 }; /* as in linear_quant.c */
 
-/* sums, or IQ4_NL's acc, += block i of the quant blocks at w times x's; scales: of Q3_K, else NULL. */
-ZL_INLINE void lone_part(const int type, const uint8_t *const *w, const vu (*scales)[4], int i, const int32_t *x, lone_sums *sums, vf *acc) {
+/* sums, or IQ4_NL's acc, += block i of the quant blocks at w times x's. What was made of a pair before: Q3_K's scales, or a codebook's numbers. */
+ZL_INLINE void lone_part(const int type, const uint8_t *const *w, const vu (*scales)[4], vector_numbers *numbers, int i, const int32_t *x,
+                         lone_sums *sums, vf *acc) {
     const wide_shape s = wide_shape_of(type);
     const int share = (s.bytes * L + s.blocks - 1) / s.blocks;
     /* A block's share of the lines: all of a quant block's at once fill the core's miss buffers, and loads then wait behind them (IQ4_XS
@@ -186,9 +208,10 @@ ZL_INLINE void lone_part(const int type, const uint8_t *const *w, const vu (*sca
         for (int line = 0; line < share; line += 64) __builtin_prefetch(w[p] + AHEAD + i * share + line);
     if (type == ZL_TYPE_IQ4_NL) lone_levels(w, x, acc);
 #if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
-    else if (type == ZL_TYPE_IQ2_XS || type == ZL_TYPE_IQ3_S) lone_vectors(type, w, i, x, sums);
+    else if (of_vectors(type)) lone_vectors(type, w, numbers, i, x, sums);
 #endif
     else lone_block(type, w, scales, i, x, sums);
+    (void)numbers;
 }
 /* One row, codes in registers. Where an instance is called, `type` is a constant. */
 ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
@@ -203,9 +226,13 @@ ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
         if (type == ZL_TYPE_Q3_K) { /* unrolled, a block's shifts are constants: that and unpacking the scales at once save a third of the instructions */
             vu scales[PAIR][4];
             UNROLL for (int p = 0; p < PAIR; p++) q3_k_scale_bytes(w[p], scales[p]);
-            UNROLL for (int i = 0; i < 8; i++) lone_part(type, w, (const vu(*)[4])scales, i, x + i * ZL_X_WORDS, &sums, acc);
+            UNROLL for (int i = 0; i < 8; i++) lone_part(type, w, (const vu(*)[4])scales, NULL, i, x + i * ZL_X_WORDS, &sums, acc);
         } else {
-            for (int i = 0; i < s.blocks; i++) lone_part(type, w, NULL, i, x + i * ZL_X_WORDS, &sums, acc);
+            vector_numbers numbers[PAIR];
+#if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
+            if (of_vectors(type)) lone_numbers(type, w, numbers);
+#endif
+            for (int i = 0; i < s.blocks; i++) lone_part(type, w, NULL, numbers, i, x + i * ZL_X_WORDS, &sums, acc);
         }
         UNROLL for (int p = 0; p < PAIR; p++) {
             if (zl_is_long(type)) {
@@ -219,21 +246,15 @@ ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
     }
     store_pair(j, 1, t, acc);
 }
+#define LONE_TYPES(X) X(ZL_TYPE_Q2_K) X(ZL_TYPE_Q3_K) X(ZL_TYPE_IQ4_NL) X(ZL_TYPE_IQ4_XS) VECTOR_TYPES(X)
+/* A function each: in one of all, Q3_K was 12% slower, for gcc kept what others need. */
+#define LONE_FUNCTION(type) static __attribute__((noinline)) void lone_##type(const wide_job *j, int64_t t) { lone_type(type, j, t); }
+LONE_TYPES(LONE_FUNCTION)
+#define LONE_CALL(type) case type: lone_##type(j, t); return 1;
 /* Whether the type has a way of its own, and was multiplied. */
 static int lone(const wide_job *j, int64_t t) {
-#define LONE(type) case type: lone_type(type, j, t); return 1;
-    switch (j->w->type) {
-        LONE(ZL_TYPE_Q2_K)
-        LONE(ZL_TYPE_Q3_K)
-        LONE(ZL_TYPE_IQ4_NL)
-        LONE(ZL_TYPE_IQ4_XS)
-#if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
-        LONE(ZL_TYPE_IQ2_XS)
-        LONE(ZL_TYPE_IQ3_S)
-#endif
-    default: return 0;
-    }
-#undef LONE
+    switch (j->w->type) { LONE_TYPES(LONE_CALL) }
+    return 0;
 }
 
 ZL_INLINE void lone_row(const int is_long, const int codes, const int halves, const int mins, widen_ *widen, const wide_shape *s, const wide_job *j,

@@ -13,10 +13,11 @@ ZL_INLINE vu u8_lanes(const uint8_t *p) { byte_lanes v; memcpy(&v, p, sizeof v);
 ZL_INLINE vf f16_lanes(const uint8_t *p) { return vf_from_f16((const uint16_t *)(const void *)p); }
 
 /* word i of each row, of a type's quant block at p */
-ZL_INLINE vu word(const int type, const uint8_t *p, int i) {
+ZL_INLINE const uint8_t *word_at(const int type, const uint8_t *p, int i) {
     const wide_shape s = wide_shape_of(type);
-    return (vu)vb_load(p + L * s.n_leads * s.lead_size + i * VB);
+    return p + L * s.n_leads * s.lead_size + i * VB;
 }
+ZL_INLINE vu word(const int type, const uint8_t *p, int i) { return (vu)vb_load(word_at(type, p, i)); }
 
 /* Small unsigned numbers of each row as floats. */
 ZL_INLINE vf floats(vu v) { return vi_to_vf((vi)v); }

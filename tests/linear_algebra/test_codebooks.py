@@ -20,7 +20,8 @@ def c_words(name: str) -> tuple[int, list[str]]:
     """Of a table in codebooks.c: the number that holds its levels, and its words."""
     text = (KERNELS / "codebooks.c").read_text("utf-8")
     found = re.search(
-        rf"#define W\(w\) ([^\n]*),\nconst uint\d\d_t zl_grid_{name.lower()}\[(\d+)\] = \{{\n(.*?)\n\}};",
+        r"#define W\(w\) ([^\n]*),\n"
+        rf"const uint\d\d_t zl_(?:grid|words)_{name.lower()}\[(?:3 \+ )?(\d+)(?: \+ 3)?\] = \{{\n(.*?)\n\}};",
         text,
         re.DOTALL,
     )
