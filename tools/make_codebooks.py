@@ -116,7 +116,7 @@ def main() -> None:
         c_name, room, first, defined = f"zl_grid_{lower}", str(count), "", ""
         if size == 4:  # an entry can be loaded as any of four words, and what stands around it is read too
             c_name, room, first = f"zl_words_{lower}", f"3 + {count} + 3", "0, 0, 0,\n"
-            defined = f"#define zl_grid_{lower} ({c_name} + 3) /* {count} entries; three words around them may be read */\n"
+            defined = f"#define zl_grid_{lower} ({c_name} + 3) /* {count}; three words around may be read */\n"
         declared = f"extern const uint{kind}_t {c_name}[{room}]; /* {size} elements each, of {levels} */\n{defined}"
         declarations.append(declared)
         body = "\n".join(textwrap.wrap(" ".join(f"W({w})" for w in text), 140))

@@ -197,21 +197,35 @@ typedef uint16_t vector_numbers[8][NUMBERS]; /* of a superblock */
 
 enum { AHEAD = 2048 }; /* as in linear_quant.c */
 
-/* sums, or IQ4_NL's acc, += block i of the quant blocks at w times x's. What was made of a pair before: Q3_K's scales, or a codebook's numbers. */
-ZL_INLINE void lone_part(const int type, const uint8_t *const *w, const vu (*scales)[4], vector_numbers *numbers, int i, const int32_t *x,
-                         lone_sums *sums, vf *acc) {
+/* A block's share of the lines of what comes: all of a quant block's at once fill the core's miss buffers, and loads then wait behind them
+ * (IQ4_XS read 14 GB/s of memory so, 31 of the cache). */
+ZL_INLINE void fetch_share(const int type, const uint8_t *const *w, int i) {
     const wide_shape s = wide_shape_of(type);
     const int share = (s.bytes * L + s.blocks - 1) / s.blocks;
-    /* A block's share of the lines: all of a quant block's at once fill the core's miss buffers, and loads then wait behind them (IQ4_XS
-     * read 14 GB/s of memory so, 31 of the cache). */
     UNROLL for (int p = 0; p < PAIR; p++)
         for (int line = 0; line < share; line += 64) __builtin_prefetch(w[p] + AHEAD + i * share + line);
-    if (type == ZL_TYPE_IQ4_NL) lone_levels(w, x, acc);
+}
+/* sums, or acc of what is not long, += block i of the quant blocks at w times x's. What was made of a pair before: Q3_K's scales, or a codebook's
+ * numbers. */
+ZL_INLINE void lone_part(const int type, const uint8_t *const *w, const vu (*scales)[4], vector_numbers *numbers, int i, const int32_t *x,
+                         lone_sums *sums, vf *acc) {
+    fetch_share(type, w, i);
+    if (!zl_is_long(type)) lone_plain(type, w, i, x, acc);
 #if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
     else if (of_vectors(type)) lone_vectors(type, w, numbers, i, x, sums);
 #endif
     else lone_block(type, w, scales, i, x, sums);
     (void)numbers;
+}
+/* acc += a superblock of TQ1_0 times x's. */
+ZL_INLINE void lone_trits(const uint8_t *const *w, const int32_t *x, vf *acc) {
+    UNROLL for (int p = 0; p < PAIR; p++) {
+        vi sum[8];
+        tq1_0_sums(w[p], x, sum);
+        const vf d = f16_lanes(w[p]);
+        for (int j = 0; j < 8; j++) acc[p] = vf_fma(vi_to_vf(sum[j]) * d, x_float(x + j * ZL_X_WORDS + ZL_X_D), acc[p]);
+    }
+    for (int j = 0; j < 8; j++) fetch_share(ZL_TYPE_TQ1_0, w, j);
 }
 /* One row, codes in registers. Where an instance is called, `type` is a constant. */
 ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
@@ -223,9 +237,12 @@ ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
     UNROLL for (int p = 0; p < PAIR; p++) acc[p] = vf_zero();
     for (int64_t b = 0; b < blocks; b += s.blocks, x += s.blocks * ZL_X_WORDS) {
         lone_sums sums = {{{0}}, {{0}}};
-        if (type == ZL_TYPE_Q3_K) { /* unrolled, a block's shifts are constants: that and unpacking the scales at once save a third of the instructions */
+        if (type == ZL_TYPE_TQ1_0) {
+            lone_trits(w, x, acc);
+        } else if (type == ZL_TYPE_Q3_K || type == ZL_TYPE_TQ2_0) { /* unrolled, a block's shifts are constants: Q3_K's scales unpacked at once, a third
+                                                                     * of the instructions is saved */
             vu scales[PAIR][4];
-            UNROLL for (int p = 0; p < PAIR; p++) q3_k_scale_bytes(w[p], scales[p]);
+            if (type == ZL_TYPE_Q3_K) UNROLL for (int p = 0; p < PAIR; p++) q3_k_scale_bytes(w[p], scales[p]);
             UNROLL for (int i = 0; i < 8; i++) lone_part(type, w, (const vu(*)[4])scales, NULL, i, x + i * ZL_X_WORDS, &sums, acc);
         } else {
             vector_numbers numbers[PAIR];
@@ -246,7 +263,7 @@ ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
     }
     store_pair(j, 1, t, acc);
 }
-#define LONE_TYPES(X) X(ZL_TYPE_Q2_K) X(ZL_TYPE_Q3_K) X(ZL_TYPE_IQ4_NL) X(ZL_TYPE_IQ4_XS) VECTOR_TYPES(X)
+#define LONE_TYPES(X) X(ZL_TYPE_Q2_K) X(ZL_TYPE_Q3_K) X(ZL_TYPE_IQ4_NL) X(ZL_TYPE_IQ4_XS) X(ZL_TYPE_TQ1_0) X(ZL_TYPE_TQ2_0) VECTOR_TYPES(X)
 /* A function each: in one of all, Q3_K was 12% slower, for gcc kept what others need. */
 #define LONE_FUNCTION(type) static __attribute__((noinline)) void lone_##type(const wide_job *j, int64_t t) { lone_type(type, j, t); }
 LONE_TYPES(LONE_FUNCTION)

@@ -105,11 +105,13 @@ static void widen_tq1_0(const uint8_t *p, uint8_t *to) { /* words: five trits 0.
         if (t < 4) put(T, to, 7, 4 + t, trits_of(word(T, p, 12), power[t]));
     }
 }
+/* unsigned, one more than they mean */
+ZL_INLINE vu tq2_0_codes(const uint8_t *p, int j, const int v) { return word(ZL_TYPE_TQ2_0, p, 8 * (j / 4) + v) >> (2 * (j % 4)) & 0x03030303u; }
 static void widen_tq2_0(const uint8_t *p, uint8_t *to) {
     enum { T = ZL_TYPE_TQ2_0 };
     for (int j = 0; j < 8; j++) {
         put_scale(T, to, j, AT_A, f16_lanes(p));
-        for (int v = 0; v < 8; v++) put(T, to, j, v, (vb)(word(T, p, 8 * (j / 4) + v) >> (2 * (j % 4)) & 0x03030303u) - 1);
+        for (int v = 0; v < 8; v++) put(T, to, j, v, (vb)tq2_0_codes(p, j, v) - 1);
     }
 }
 static void widen_q1_0(const uint8_t *p, uint8_t *to) {
