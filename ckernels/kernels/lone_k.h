@@ -22,7 +22,7 @@ ZL_INLINE int lone_zero(const int type) {
 }
 ZL_INLINE int lone_bits(const int type) {
     switch (type) {
-    case ZL_TYPE_Q2_K: case ZL_TYPE_TQ1_0: case ZL_TYPE_TQ2_0: return 2;
+    case ZL_TYPE_Q2_K: case ZL_TYPE_TQ2_0: return 2;
     case ZL_TYPE_Q3_K: return 3;
     default: return 8;
     }
