@@ -15,7 +15,7 @@
 
 static const struct format {
     const char *name;
-    int type, cols, bytes, scales; /* scales: how many f16 the block has, at its beginning; below 0: at its end (Q6_K), 0: floats, IQ1_M's among its bits */
+    int type, cols, bytes, scales; /* scales: how many f16 the block has, at its beginning; below 0: at its end (Q6_K), 0: floats, or IQ1_M, where it is in bits */
 } formats[] = {
     {"Q4_0", ZL_TYPE_Q4_0, 32, 18, 1}, {"Q4_1", ZL_TYPE_Q4_1, 32, 20, 2}, {"Q5_0", ZL_TYPE_Q5_0, 32, 22, 1}, {"Q5_1", ZL_TYPE_Q5_1, 32, 24, 2},
     {"Q8_0", ZL_TYPE_Q8_0, 32, 34, 1}, {"Q4_K", ZL_TYPE_Q4_K, 256, 144, 2}, {"Q5_K", ZL_TYPE_Q5_K, 256, 176, 2}, {"Q6_K", ZL_TYPE_Q6_K, 256, 210, -1},
@@ -38,6 +38,7 @@ static uint8_t *random_weight(const struct format *f, int64_t n_blocks) {
         if (f->scales < 0) for (int i = 0; i < -f->scales; i++) memcpy(at + f->bytes - 2 * (i + 1), &d, 2);
         else if (f->scales) for (int i = 0; i < f->scales; i++) memcpy(at + 2 * i, &d, 2);
         else if (f->bytes == 2) at[1] = 0x24;
+        else if (f->type == ZL_TYPE_IQ1_M) for (int i = 0; i < 4; i++) at[49 + 2 * i] = (uint8_t)((at[49 + 2 * i] & 15) | (d >> (4 * i) & 15) << 4);
         else { const float v = 0.01f; memcpy(at, &v, 4); }
     }
     return p;
@@ -70,7 +71,7 @@ int main(int argc, char **argv) {
     zl_ctx *ctx;
     const char *threads = getenv("THREADS"), *only = getenv("ONLY");
     must(zl_ctx_new(threads ? atoi(threads) : 1, isa, NULL, &ctx));
-    printf("%s, %d thread(s)\n%-6s", zl_ctx_isa(ctx), zl_ctx_threads(ctx), "GOP/s");
+    printf("%s, %d thread(s)\n%-8s", zl_ctx_isa(ctx), zl_ctx_threads(ctx), "GOP/s");
     for (int i = 0; i < n_tokens; i++) printf(" %7s%-3d", "T=", tokens[i]);
     printf("   GB/s cache  memory\n");
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
@@ -82,7 +83,7 @@ int main(int argc, char **argv) {
         zl_weight *w;
         const int flags = getenv("BF16") && f->bytes == 2 ? ZL_WEIGHT_BF16 : 0;
         must(zl_weight_new(ctx, f->type, n, k, data, n * k / f->cols * f->bytes, flags, &w));
-        printf("%-6s", f->name);
+        printf("%-8s", f->name);
         double one = 0;
         for (int j = 0; j < n_tokens; j++) {
             const double s = best_time(ctx, w, n, k, tokens[j], 0.15);

@@ -94,7 +94,8 @@ def signs() -> list[int]:
     return [int(s) for s in np.frombuffer(oracle.IQ2_XXS.ksigns, np.uint8)]
 
 
-def main() -> None:
+def texts() -> dict[Path, str]:
+    """What each file is to hold."""
     found = version("gguf")
     python, source, declarations = [PYTHON_HEAD.format(version=found)], [SOURCE_HEAD.format(version=found)], []
     for name, (class_name, note) in GRIDS.items():
@@ -116,7 +117,7 @@ def main() -> None:
         c_name, room, first, defined = f"zl_grid_{lower}", str(count), "", ""
         if size == 4:  # an entry can be loaded as any of four words, and what stands around it is read too
             c_name, room, first = f"zl_words_{lower}", f"3 + {count} + 3", "0, 0, 0,\n"
-            defined = f"#define zl_grid_{lower} ({c_name} + 3) /* {count}; three words around may be read */\n"
+            defined = f"#define zl_grid_{lower} ({c_name} + 3) /* three words before and after may be read */\n"
         declared = f"extern const uint{kind}_t {c_name}[{room}]; /* {size} elements each, of {levels} */\n{defined}"
         declarations.append(declared)
         body = "\n".join(textwrap.wrap(" ".join(f"W({w})" for w in text), 140))
@@ -135,10 +136,15 @@ def main() -> None:
     values = {"iq4": oracle.IQ4_NL.kvalues, "fp4": oracle.MXFP4.kvalues}
     python.append("# what a 4-bit code stands for; of FP4 (sign, 2 bits of exponent, 1 of mantissa) twice the value\n")
     python += [f"{name.upper()}_VALUES = {tuple(v)}\n" for name, v in values.items()]
-    PYTHON.write_text("".join(python), "utf-8")
-    SOURCE.write_text("".join(source), "utf-8")
-    texts = {name: ", ".join(str(v) for v in vs) for name, vs in values.items()}
-    HEADER.write_text(HEADER_TEXT.format(version=found, declarations="".join(declarations), **texts), "utf-8")
+    small = {name: ", ".join(str(v) for v in vs) for name, vs in values.items()}
+    header = HEADER_TEXT.format(version=found, declarations="".join(declarations), **small)
+    return {PYTHON: "".join(python), SOURCE: "".join(source), HEADER: header}
+
+
+def main() -> None:
+    """Write the files."""
+    for path, text in texts().items():
+        path.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

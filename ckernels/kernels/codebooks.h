@@ -14,9 +14,9 @@ extern const uint64_t zl_grid_iq2_xxs[256]; /* 8 elements each, of (8, 25, 43) *
 extern const uint64_t zl_grid_iq2_xs[512]; /* 8 elements each, of (8, 25, 43) */
 extern const uint64_t zl_grid_iq2_s[1024]; /* 8 elements each, of (8, 25, 43) */
 extern const uint32_t zl_words_iq3_xxs[3 + 256 + 3]; /* 4 elements each, of (4, 12, 20, 28, 36, 44, 52, 62) */
-#define zl_grid_iq3_xxs (zl_words_iq3_xxs + 3) /* 256 entries; three words around them may be read */
+#define zl_grid_iq3_xxs (zl_words_iq3_xxs + 3) /* three words before and after may be read */
 extern const uint32_t zl_words_iq3_s[3 + 512 + 3]; /* 4 elements each, of (1, 3, 5, 7, 9, 11, 13, 15) */
-#define zl_grid_iq3_s (zl_words_iq3_s + 3) /* 512 entries; three words around them may be read */
+#define zl_grid_iq3_s (zl_words_iq3_s + 3) /* three words before and after may be read */
 extern const uint8_t zl_signs[128]; /* seven sign bits -> eight, an even number of ones */
 
 /* what a 4-bit code stands for */

@@ -174,9 +174,8 @@ ZL_INLINE void wide_rows(const int is_long, const int codes, const int halves, c
     store_pair(j, N, t + i, acc);
 }
 
-#if defined(VECTOR_TYPES)
 /* sums += block j of the superblocks at w[p] times x's, of formats of a codebook (lone_iq.h). */
-ZL_INLINE void lone_vectors(const int type, const uint8_t *const *w, uint16_t (*numbers)[8][NUMBERS], int j, const int32_t *x, lone_sums *sums) {
+ZL_INLINE void lone_vectors(const int type, const uint8_t *const *w, vector_numbers *numbers, int j, const int32_t *x, lone_sums *sums) {
     vi sum[PAIR][2];
     vector_sums(type, w, numbers, j, x, sum);
     UNROLL for (int p = 0; p < PAIR; p++) {
@@ -186,14 +185,6 @@ ZL_INLINE void lone_vectors(const int type, const uint8_t *const *w, uint16_t (*
         sums->total[p] = shifted_sum(sums->total[p], scaled, x[ZL_X_SHIFT]);
     }
 }
-#define IS_ONE(t) || type == t
-ZL_INLINE int of_vectors(const int type) { return 0 VECTOR_TYPES(IS_ONE); }
-#undef IS_ONE
-#else
-#define VECTOR_TYPES(X)
-enum { NUMBERS = 1 };
-#endif
-typedef uint16_t vector_numbers[8][NUMBERS]; /* of a superblock */
 
 enum { AHEAD = 2048 }; /* as in linear_quant.c */
 
@@ -211,11 +202,8 @@ ZL_INLINE void lone_part(const int type, const uint8_t *const *w, const vu (*sca
                          lone_sums *sums, vf *acc) {
     fetch_share(type, w, i);
     if (!zl_is_long(type)) lone_plain(type, w, i, x, acc);
-#if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
     else if (of_vectors(type)) lone_vectors(type, w, numbers, i, x, sums);
-#endif
     else lone_block(type, w, scales, i, x, sums);
-    (void)numbers;
 }
 /* acc += a superblock of TQ1_0 times x's. */
 ZL_INLINE void lone_trits(const uint8_t *const *w, const int32_t *x, vf *acc) {
@@ -225,7 +213,7 @@ ZL_INLINE void lone_trits(const uint8_t *const *w, const int32_t *x, vf *acc) {
         const vf d = f16_lanes(w[p]);
         for (int j = 0; j < 8; j++) acc[p] = vf_fma(vi_to_vf(sum[j]) * d, x_float(x + j * ZL_X_WORDS + ZL_X_D), acc[p]);
     }
-    for (int j = 0; j < 8; j++) fetch_share(ZL_TYPE_TQ1_0, w, j);
+    for (int j = 0; j < 8; j++) fetch_share(ZL_TYPE_TQ1_0, w, j); /* at once: it is seven lines of each, beside many instructions */
 }
 /* One row, codes in registers. Where an instance is called, `type` is a constant. */
 ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
@@ -246,9 +234,7 @@ ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
             UNROLL for (int i = 0; i < 8; i++) lone_part(type, w, (const vu(*)[4])scales, NULL, i, x + i * ZL_X_WORDS, &sums, acc);
         } else {
             vector_numbers numbers[PAIR];
-#if defined(ZL_ISA_avx2) || defined(ZL_BOOK)
             if (of_vectors(type)) lone_numbers(type, w, numbers);
-#endif
             for (int i = 0; i < s.blocks; i++) lone_part(type, w, NULL, numbers, i, x + i * ZL_X_WORDS, &sums, acc);
         }
         UNROLL for (int p = 0; p < PAIR; p++) {
@@ -264,6 +250,11 @@ ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
     store_pair(j, 1, t, acc);
 }
 #define LONE_TYPES(X) X(ZL_TYPE_Q2_K) X(ZL_TYPE_Q3_K) X(ZL_TYPE_IQ4_NL) X(ZL_TYPE_IQ4_XS) X(ZL_TYPE_TQ1_0) X(ZL_TYPE_TQ2_0) VECTOR_TYPES(X)
+#if defined(ZL_ISA_avx2)
+enum { ALL_LONG = 1 }; /* every long format that comes here with one row of x is among them: lone_row is not made for these */
+#else
+enum { ALL_LONG = 0 };
+#endif
 /* A function each: in one of all, Q3_K was 12% slower, for gcc kept what others need. */
 #define LONE_FUNCTION(type) static __attribute__((noinline)) void lone_##type(const wide_job *j, int64_t t) { lone_type(type, j, t); }
 LONE_TYPES(LONE_FUNCTION)
@@ -304,7 +295,7 @@ ZL_INLINE void wide_pairs(const int is_long, const int codes, const int halves, 
     for (j.at = begin; j.at < begin + j.half; j.at++) {
         for (int p = 0; p < PAIR; p++) j.panel[p] = panel_of(w, j.at + p * j.half < end ? j.at + p * j.half : j.at, scratch + p * w->panel_bytes);
         if (t1 - t0 == 1) {
-            if (!lone(&j, t0)) lone_row(is_long, codes, halves, mins, widen, &s, &j, t0);
+            if (!lone(&j, t0) && !(ALL_LONG && is_long)) lone_row(is_long, codes, halves, mins, widen, &s, &j, t0);
             continue;
         }
         for (int64_t b = 0; b < blocks; b += s.blocks) {

@@ -48,7 +48,8 @@ ZL_INLINE __m256i two_bytes(__m256i w, const int h) {
     const __m128i upper = _mm_setr_epi8(2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15, -1);
     return choose(w, h ? upper : lower);
 }
-/* Upper bits of the numbers that two_bytes(w, h) gives the lower eight of: of vector i `size` bits of each word from bit i * step on. */
+/* What two_bytes(w, h) leaves out of numbers of more than eight bits, where it belongs above them. Of vector i it is `size` bits of each word, from bit
+ * i * step on. */
 ZL_INLINE vu above_bytes(vu bits, const int size, const int step, const int h) {
     const uint32_t mask = ((1u << size) - 1) << 8;
     const int first = 2 * h * step, second = first + step;
@@ -140,7 +141,7 @@ ZL_INLINE void iq1_sums(const int type, const uint8_t *p, const uint16_t *made, 
                 part[r] = k ? _mm256_add_epi16(part[r], more) : more;
             }
         }
-        const vi eights = (vi)_mm256_hadd_epi32(pairs_summed(part[0]), pairs_summed(part[1])) << 3;
+        const vi eights = (vi)((vu)_mm256_hadd_epi32(pairs_summed(part[0]), pairs_summed(part[1])) << 3);
         /* the shift bits where a sign is, in each 16 bits */
         const vu minus = one_shift ? (rest & 0x8000) | rest << 16 : (rest << (12 - 8 * h) & 0xffff) | rest << (24 - 8 * h);
         const __m256i shifts = _mm256_or_si256(_mm256_srai_epi16((__m256i)minus, 15), _mm256_set1_epi16(1));
@@ -159,7 +160,7 @@ ZL_INLINE __m256i spread(__m256i v, int k) {
 }
 /* Bytes of four rows -> of four columns, in each half of the register. */
 ZL_INLINE __m256i turned(__m256i v) { return choose(v, _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)); }
-/* Made numbers of vector k: rows 4 h .. stand side by side and are read at once, for loads are what this takes. */
+/* Made numbers of vector k: rows 4 h .. stand side by side and are read at once, because loads are what limits this. */
 ZL_INLINE void four_numbers(const int type, const uint16_t *made, const int k, const int h, uint64_t *n) {
     if (type == ZL_TYPE_IQ3_XXS) {
         uint32_t four;
@@ -204,11 +205,11 @@ ZL_INLINE void iq3_sums(const int type, const uint8_t *p, const uint16_t *made, 
 
 /* ---- a superblock ---------------------------------------------------------------------------------------------------------------------- */
 
-enum { NUMBERS = 8 * L }; /* of a block, at most */
+typedef uint16_t vector_numbers[8][8 * L]; /* of a superblock's blocks: eight a row, or four */
 
 /* Numbers of a superblock, of all blocks at once: a number that is read soon after its vector was stored comes out of the store buffer, one a
  * cycle, and waits for it. Of IQ1 and IQ2 number_of says where they stand, of IQ3 four_numbers. */
-ZL_INLINE void make_numbers(const int type, const uint8_t *p, uint16_t (*to)[NUMBERS]) {
+ZL_INLINE void make_numbers(const int type, const uint8_t *p, uint16_t (*to)[8 * L]) {
     const __m256i one_a_vector = IN_HALVES(_mm_setr_epi32(0x01010101, 0x02020202, 0x04040404, 0x08080808));
     UNROLL for (int j = 0; j < 8; j++) {
         if (type == ZL_TYPE_IQ3_XXS || type == ZL_TYPE_IQ3_S) {
@@ -233,13 +234,13 @@ ZL_INLINE void make_numbers(const int type, const uint8_t *p, uint16_t (*to)[NUM
         }
     }
 }
-ZL_INLINE void lone_numbers(const int type, const uint8_t *const *w, uint16_t (*to)[8][NUMBERS]) {
+ZL_INLINE void lone_numbers(const int type, const uint8_t *const *w, vector_numbers *to) {
     if (type == ZL_TYPE_IQ2_XXS) return;
     for (int p = 0; p < PAIR; p++) make_numbers(type, w[p], to[p]);
     for (int p = 0; p < PAIR; p++) FROM_MEMORY(to[p]);
 }
 /* The sums of block j of the superblocks at w[p], with x's. */
-ZL_INLINE void vector_sums(const int type, const uint8_t *const *w, uint16_t (*numbers)[8][NUMBERS], int j, const int32_t *x, vi (*sum)[2]) {
+ZL_INLINE void vector_sums(const int type, const uint8_t *const *w, vector_numbers *numbers, int j, const int32_t *x, vi (*sum)[2]) {
     UNROLL for (int p = 0; p < PAIR; p++) {
         switch (type) {
         case ZL_TYPE_IQ1_S: case ZL_TYPE_IQ1_M: iq1_sums(type, w[p], numbers[p][j], j, x, sum[p]); break;
@@ -252,12 +253,24 @@ ZL_INLINE void vector_sums(const int type, const uint8_t *const *w, uint16_t (*n
 #define VECTOR_TYPES(X) \
     X(ZL_TYPE_IQ1_S) X(ZL_TYPE_IQ1_M) X(ZL_TYPE_IQ2_XXS) X(ZL_TYPE_IQ2_XS) X(ZL_TYPE_IQ2_S) X(ZL_TYPE_IQ3_XXS) X(ZL_TYPE_IQ3_S)
 #elif defined(ZL_BOOK)
-enum { NUMBERS = 1 }; /* they are looked up where they are made */
-ZL_INLINE void lone_numbers(const int type, const uint8_t *const *w, uint16_t (*to)[8][NUMBERS]) { (void)type, (void)w, (void)to; }
-ZL_INLINE void vector_sums(const int type, const uint8_t *const *w, uint16_t (*numbers)[8][NUMBERS], int j, const int32_t *x, vi (*sum)[2]) {
+typedef uint16_t vector_numbers[1]; /* none: they are looked up where they are made */
+ZL_INLINE void lone_numbers(const int type, const uint8_t *const *w, vector_numbers *to) { (void)type, (void)w, (void)to; }
+ZL_INLINE void vector_sums(const int type, const uint8_t *const *w, vector_numbers *numbers, int j, const int32_t *x, vi (*sum)[2]) {
     (void)numbers;
     book_sums(type, book_of(type), w, j, x, sum);
 }
 #define VECTOR_TYPES(X) X(ZL_TYPE_IQ2_XS) X(ZL_TYPE_IQ3_S)
+#else
+typedef uint16_t vector_numbers[1];
+ZL_INLINE void lone_numbers(const int type, const uint8_t *const *w, vector_numbers *to) { (void)type, (void)w, (void)to; }
+ZL_INLINE void vector_sums(const int type, const uint8_t *const *w, vector_numbers *numbers, int j, const int32_t *x, vi (*sum)[2]) {
+    (void)type, (void)w, (void)numbers, (void)j, (void)x, (void)sum;
+}
+#define VECTOR_TYPES(X)
 #endif
+
+/* Whether the type's codes number vectors, and it has a way of its own here. */
+#define IS_ONE(t) || type == t
+ZL_INLINE int of_vectors(const int type) { (void)type; return 0 VECTOR_TYPES(IS_ONE); }
+#undef IS_ONE
 #endif

@@ -22,7 +22,7 @@ ZL_INLINE int lone_zero(const int type) {
 }
 ZL_INLINE int lone_bits(const int type) {
     switch (type) {
-    case ZL_TYPE_Q2_K: case ZL_TYPE_TQ2_0: return 2;
+    case ZL_TYPE_Q2_K: case ZL_TYPE_TQ1_0: case ZL_TYPE_TQ2_0: return 2;
     case ZL_TYPE_Q3_K: return 3;
     default: return 8;
     }
@@ -60,7 +60,7 @@ ZL_INLINE void lone_block(const int type, const uint8_t *const *w, const vu (*by
         }
         const long_scales s = lone_scales(type, w[p], j);
         factor[p][0] = as_factor(s.sc), factor[p][1] = halves ? as_factor(s.sc2) : factor[p][0];
-        if (zero) sums->total[p] = dot_halves(sums->total[p], pair_of(times(s.sc, zero), times(halves ? s.sc2 : s.sc, zero)), both);
+        if (zero) sums->total[p] = dot_halves(sums->total[p], pair_of(times(s.sc, zero), times(s.sc, zero)), both);
         if (wide_mins(type)) sums->least[p] = dot_halves(sums->least[p], pair_of(s.mn, s.mn2), both);
     }
     UNROLL for (int v = 0; v < 8; v++) {
@@ -105,8 +105,8 @@ ZL_INLINE vb first_trit(vb bytes) {
     return 0 - ((vb)(bytes > 85) + (vb)(bytes > 170));
 #endif
 }
-/* The sums of a superblock of TQ1_0. The five trits of a byte belong to five blocks (below 32 bytes), to three, or to one: so all eight are summed
- * together, and a byte is read once. */
+/* The sums of a superblock of TQ1_0. The trits of a byte belong to five blocks (of the first 32 bytes), to three (16 bytes) or to one (4, of four trits
+ * each): so all eight blocks are summed together, and a byte is read once. */
 ZL_INLINE void tq1_0_sums(const uint8_t *p, const int32_t *x, vi *sum) {
     enum { T = ZL_TYPE_TQ1_0 };
     vi part[8];

@@ -20,22 +20,26 @@ static uint32_t next(void) { /* xorshift64 */
 
 static void put_half(uint8_t *p, uint16_t h) { memcpy(p, &h, 2); }
 
-/* Random codes; scales 2^-4, negative now and then, or of ordinary size. */
+/* Scales of a quant block: 2^-4, negative now and then, or of ordinary size. */
+static void put_scales(int type, uint8_t *p, int ordinary) {
+    uint16_t h = (uint16_t)(next() % 4 ? 0x2c00 : 0xac00);
+    if (ordinary) h = (uint16_t)((next() & 0x83ffu) | (8u + next() % 5u) << 10);
+    switch (type) {
+    case ZL_TYPE_Q2_K: put_half(p + 80, h), put_half(p + 82, (uint16_t)(0x2c00 | (ordinary ? next() & 0x3ff : 0))); break;
+    case ZL_TYPE_Q3_K: put_half(p + 108, h); break;
+    case ZL_TYPE_TQ1_0: put_half(p + 52, h); break;
+    case ZL_TYPE_TQ2_0: put_half(p + 64, h); break;
+    case ZL_TYPE_MXFP4: p[0] = (uint8_t)(124 + (ordinary ? next() % 8 : 0)); break;
+    case ZL_TYPE_NVFP4: for (int i = 0; i < 4; i++) p[i] = (uint8_t)(0x38 + 8 * (next() % 2) + (ordinary ? next() % 8 : 0)); break;
+    case ZL_TYPE_IQ1_M: for (int i = 0; i < 4; i++) p[49 + 2 * i] = (uint8_t)((p[49 + 2 * i] & 15) | ((h >> (4 * i)) & 15) << 4); break;
+    default: put_half(p, h);
+    }
+}
+/* Random codes. */
 static void fill(int type, const zl_format *f, uint8_t *p, int64_t blocks, int ordinary) {
     for (int64_t b = 0; b < blocks; b++, p += f->bytes) {
         for (int i = 0; i < f->bytes; i++) p[i] = (uint8_t)next();
-        uint16_t h = (uint16_t)(next() % 4 ? 0x2c00 : 0xac00);
-        if (ordinary) h = (uint16_t)((next() & 0x83ffu) | (8u + next() % 5u) << 10);
-        switch (type) {
-        case ZL_TYPE_Q2_K: put_half(p + 80, h), put_half(p + 82, (uint16_t)(0x2c00 | (ordinary ? next() & 0x3ff : 0))); break;
-        case ZL_TYPE_Q3_K: put_half(p + 108, h); break;
-        case ZL_TYPE_TQ1_0: put_half(p + 52, h); break;
-        case ZL_TYPE_TQ2_0: put_half(p + 64, h); break;
-        case ZL_TYPE_MXFP4: p[0] = (uint8_t)(124 + (ordinary ? next() % 8 : 0)); break;
-        case ZL_TYPE_NVFP4: for (int i = 0; i < 4; i++) p[i] = (uint8_t)(0x38 + 8 * (next() % 2) + (ordinary ? next() % 8 : 0)); break;
-        case ZL_TYPE_IQ1_M: for (int i = 0; i < 4; i++) p[49 + 2 * i] = (uint8_t)((p[49 + 2 * i] & 15) | ((h >> (4 * i)) & 15) << 4); break;
-        default: put_half(p, h);
-        }
+        put_scales(type, p, ordinary);
     }
 }
 
@@ -84,6 +88,37 @@ static void test_exact(zl_ctx *ctx, int f, int64_t rows, int64_t cols, int64_t t
     release(&file), release(&x), release(&y), release(&row);
 }
 
+/* Sums about as large as they come: every x is 127, with the sign that its value has in one row. Sums that 16 bits hold must not overflow then. What an
+ * integer sum loses as a float, the result has lost, and nothing else. */
+static void test_largest(zl_ctx *ctx, int f) {
+    enum { ROWS = 9, T = 9, BLOCK = 256 };
+    const int type = other_formats[f].type, block = other_formats[f].cols;
+    const zl_format *format = zl_format_of(type);
+    uint8_t file[ROWS * 256];
+    float values[ROWS * BLOCK], x[BLOCK], many[T * BLOCK], out[(1 + T) * ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        for (int i = 0; i < format->bytes; i++) file[r * format->bytes + i] = r == 0 ? 255 : r == 1 ? 0 : (uint8_t)next();
+        put_scales(type, file + r * format->bytes, 0);
+    }
+    for (int i = 0; i < ROWS * block; i++) values[i] = other_formats[f].value(file + i / block * format->bytes, i % block);
+    zl_weight *w = NULL;
+    CHECK(zl_weight_new(ctx, type, ROWS, block, file, ROWS * format->bytes, 0, &w) == ZL_OK, "type %d", type);
+    for (int r = 0; w && r < ROWS; r++) {
+        for (int k = 0; k < block; k++) x[k] = values[r * block + k] < 0 ? -127 : 127;
+        for (int i = 0; i < T * block; i++) many[i] = x[i % block];
+        run(ctx, w, x, 1, out), run(ctx, w, many, T, out + ROWS);
+        for (int i = 0; i < ROWS; i++) {
+            double want = 0;
+            for (int k = 0; k < block; k++) want += (double)values[i * block + k] * (double)x[k];
+            for (int t = 0; t <= T; t++) { /* by one row of x, and each of nine */
+                const float got = out[t * ROWS + i];
+                CHECK(got == (float)want, "type %d, signs of row %d: row %d, %d, is %a, not %a", type, r, i, t, (double)got, want);
+            }
+        }
+    }
+    zl_weight_free(w);
+}
+
 /* Rows one by one, in small and large batches, from panels and from the file: the same bits. */
 static void test_ways(zl_ctx *ctx, int f) {
     enum { ROWS = 37, T = 27 };
@@ -117,6 +152,7 @@ int selftest_wide(zl_ctx *ctx) {
         test_exact(ctx, f, 1, block, 1);
         test_exact(ctx, f, 9, block, 33);
         test_exact(ctx, f, 35, block < 256 ? 2 * block : 512, 13);
+        test_largest(ctx, f);
         test_ways(ctx, f);
     }
     return failures;

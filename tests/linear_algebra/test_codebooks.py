@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from load_tool import load_tool
 
 from zigllama.linear_algebra import codebooks
 from zigllama.linear_algebra.fp4_quantization import FP4_VALUES
@@ -91,3 +92,10 @@ def test_the_selftest_sums_ggufs_vectors(name: str) -> None:
         total = (total ^ int(byte)) * 0x100000001B3 % 2**64
     text = (KERNELS.parent / "tests" / "selftest_dequantize.c").read_text("utf-8")
     assert f'{{"{name}", zl_grid_{name.lower()}, {grid.shape[0]}, {grid.shape[1]}, {total:#018x}u}}' in text
+
+
+def test_the_files_are_what_the_generator_writes() -> None:
+    pytest.importorskip("gguf.quants", reason="gguf is not installed")
+    for path, text in load_tool("make_codebooks").texts().items():
+        have, want = (re.sub(r"from gguf \S+; do", "from gguf; do", t) for t in (path.read_text("utf-8"), text))
+        assert have == want, path.name
