@@ -15,7 +15,7 @@
 
 static const struct format {
     const char *name;
-    int type, cols, bytes, scales; /* scales: how many f16 the block has, at its beginning; below 0: at its end (Q6_K), 0: floats, or IQ1_M, where it is in bits */
+    int type, cols, bytes, scales; /* scales: how many f16 the block has, at its beginning; below 0: at its end (Q6_K), 0: floats, or IQ1_M and MXFP4, which have theirs in bits */
 } formats[] = {
     {"Q4_0", ZL_TYPE_Q4_0, 32, 18, 1}, {"Q4_1", ZL_TYPE_Q4_1, 32, 20, 2}, {"Q5_0", ZL_TYPE_Q5_0, 32, 22, 1}, {"Q5_1", ZL_TYPE_Q5_1, 32, 24, 2},
     {"Q8_0", ZL_TYPE_Q8_0, 32, 34, 1}, {"Q4_K", ZL_TYPE_Q4_K, 256, 144, 2}, {"Q5_K", ZL_TYPE_Q5_K, 256, 176, 2}, {"Q6_K", ZL_TYPE_Q6_K, 256, 210, -1},
@@ -23,6 +23,7 @@ static const struct format {
     {"IQ2_XXS", ZL_TYPE_IQ2_XXS, 256, 66, 1}, {"IQ2_XS", ZL_TYPE_IQ2_XS, 256, 74, 1}, {"IQ2_S", ZL_TYPE_IQ2_S, 256, 82, 1},
     {"IQ3_XXS", ZL_TYPE_IQ3_XXS, 256, 98, 1}, {"IQ3_S", ZL_TYPE_IQ3_S, 256, 110, 1}, {"IQ4_NL", ZL_TYPE_IQ4_NL, 32, 18, 1},
     {"IQ4_XS", ZL_TYPE_IQ4_XS, 256, 136, 1}, {"TQ1_0", ZL_TYPE_TQ1_0, 256, 54, -1}, {"TQ2_0", ZL_TYPE_TQ2_0, 256, 66, -1},
+    {"Q1_0", ZL_TYPE_Q1_0, 128, 18, 1}, {"Q2_0", ZL_TYPE_Q2_0, 64, 18, 1}, {"MXFP4", ZL_TYPE_MXFP4, 32, 17, 0},
     {"F16", ZL_TYPE_F16, 1, 2, 0}, {"BF16", ZL_TYPE_BF16, 1, 2, 0}, {"F32", ZL_TYPE_F32, 1, 4, 0},
 };
 
@@ -39,6 +40,7 @@ static uint8_t *random_weight(const struct format *f, int64_t n_blocks) {
         else if (f->scales) for (int i = 0; i < f->scales; i++) memcpy(at + 2 * i, &d, 2);
         else if (f->bytes == 2) at[1] = 0x24;
         else if (f->type == ZL_TYPE_IQ1_M) for (int i = 0; i < 4; i++) at[49 + 2 * i] = (uint8_t)((at[49 + 2 * i] & 15) | (d >> (4 * i) & 15) << 4);
+        else if (f->type == ZL_TYPE_MXFP4) at[0] = 122;
         else { const float v = 0.01f; memcpy(at, &v, 4); }
     }
     return p;

@@ -249,7 +249,9 @@ ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
     }
     store_pair(j, 1, t, acc);
 }
-#define LONE_TYPES(X) X(ZL_TYPE_Q2_K) X(ZL_TYPE_Q3_K) X(ZL_TYPE_IQ4_NL) X(ZL_TYPE_IQ4_XS) X(ZL_TYPE_TQ1_0) X(ZL_TYPE_TQ2_0) VECTOR_TYPES(X)
+#define LONE_TYPES(X)                                                                                                                         \
+    X(ZL_TYPE_Q2_K) X(ZL_TYPE_Q3_K) X(ZL_TYPE_IQ4_NL) X(ZL_TYPE_IQ4_XS) X(ZL_TYPE_TQ1_0) X(ZL_TYPE_TQ2_0) X(ZL_TYPE_Q1_0) X(ZL_TYPE_Q2_0)         \
+    X(ZL_TYPE_MXFP4) VECTOR_TYPES(X)
 #if defined(ZL_ISA_avx2)
 enum { ALL_LONG = 1 }; /* every long format that comes here with one row of x is among them: lone_row is not made for these */
 #else

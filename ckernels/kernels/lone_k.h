@@ -1,7 +1,7 @@
 /* lone_k.h - one row of x by formats of plain bits and of levels (formats_wide.h): codes are unpacked in registers and multiplied at once.
  *
- *      Q2_K  Q3_K  IQ4_NL  IQ4_XS  TQ1_0  TQ2_0        for one row the way over the wide form would be a store and a load per code vector,
- *                                                      and the stores and loads took longer than the memory does
+ *      Q2_K  Q3_K  IQ4_NL  IQ4_XS            for one row the way over the wide form would be a store and a load per code vector, and the
+ *      TQ1_0  TQ2_0  Q1_0  Q2_0  MXFP4       stores and loads took longer than the memory does
  *
  * What stands where in a quant block is said in widen_k.h. The order of operations is linear.h's, as in wide_tile.
  * What it is not: codebooks of vectors (lone_iq.h).
@@ -16,14 +16,16 @@ ZL_INLINE int lone_zero(const int type) {
     switch (type) {
     case ZL_TYPE_Q2_K: return 0;
     case ZL_TYPE_Q3_K: return 4;
-    case ZL_TYPE_TQ1_0: case ZL_TYPE_TQ2_0: return 1;
+    case ZL_TYPE_TQ1_0: case ZL_TYPE_TQ2_0: case ZL_TYPE_Q1_0: case ZL_TYPE_Q2_0: return 1;
+    case ZL_TYPE_MXFP4: return 16;
     default: return ZL_SIGNED_ZERO;
     }
 }
 ZL_INLINE int lone_bits(const int type) {
     switch (type) {
-    case ZL_TYPE_Q2_K: case ZL_TYPE_TQ1_0: case ZL_TYPE_TQ2_0: return 2;
+    case ZL_TYPE_Q2_K: case ZL_TYPE_TQ1_0: case ZL_TYPE_TQ2_0: case ZL_TYPE_Q1_0: case ZL_TYPE_Q2_0: return 2;
     case ZL_TYPE_Q3_K: return 3;
+    case ZL_TYPE_MXFP4: return 5;
     default: return 8;
     }
 }
@@ -33,6 +35,9 @@ ZL_INLINE vb lone_code(const int type, const uint8_t *p, int j, const int v) {
     if (type == ZL_TYPE_Q2_K) return (vb)q2_k_codes(p, j, v);
     if (type == ZL_TYPE_Q3_K) return (vb)q3_k_codes(p, j, v);
     if (type == ZL_TYPE_TQ2_0) return (vb)tq2_0_codes(p, j, v);
+    if (type == ZL_TYPE_Q1_0) return (vb)q1_0_codes(p, j, v);
+    if (type == ZL_TYPE_Q2_0) return (vb)q2_0_codes(p, j, v);
+    if (type == ZL_TYPE_MXFP4) return level(type, zl_values_fp4, p, 0, v) + 16;
     return level(type, zl_values_iq4, p, type == ZL_TYPE_IQ4_XS ? 1 + 4 * j : 0, v) ^ ZL_SIGNED_ZERO;
 }
 ZL_INLINE long_scales lone_scales(const int type, const uint8_t *p, int j) {
@@ -79,7 +84,7 @@ ZL_INLINE vi lone_start(const int type, const int32_t *x) {
     const int zero = lone_zero(type);
     return zero ? times(vi_set1(x[ZL_X_SUM]), zero ? zero : 1) : (vi){0};
 }
-/* acc[p] += block j of the quant blocks at w[p] times x's, of formats that have one scale and are not long: IQ4_NL, TQ2_0. */
+/* acc[p] += block j of the quant blocks at w[p] times x's, of formats that have one scale and are not long. */
 ZL_INLINE void lone_plain(const int type, const uint8_t *const *w, int j, const int32_t *x, vf *acc) {
     const vi start = lone_start(type, x);
     const int run = ZL_RUN(lone_bits(type)), is_signed = lone_bits(type) == 8;
@@ -92,7 +97,10 @@ ZL_INLINE void lone_plain(const int type, const uint8_t *const *w, int j, const 
             if ((v + 1) % run == 0) sum[p] = fold(v < run ? start : sum[p], part[p]);
         }
     }
-    UNROLL for (int p = 0; p < PAIR; p++) acc[p] = vf_fma(vi_to_vf(sum[p]) * f16_lanes(w[p]), x_float(x + ZL_X_D), acc[p]);
+    UNROLL for (int p = 0; p < PAIR; p++) {
+        const vf d = type == ZL_TYPE_MXFP4 ? mxfp4_scale(w[p]) : f16_lanes(w[p]);
+        acc[p] = vf_fma(vi_to_vf(sum[p]) * d, x_float(x + ZL_X_D), acc[p]);
+    }
 }
 
 /* The first of a byte's trits, 0 to 2: the integer part of 3 byte / 256. Times 3, the byte has the next one first. */

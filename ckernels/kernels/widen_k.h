@@ -69,9 +69,12 @@ ZL_INLINE long_scales iq4_xs_scales(const uint8_t *p, int j) { /* leads: d, uppe
 static void widen_iq4_xs(const uint8_t *p, uint8_t *to) {
     for (int j = 0; j < 8; j++) levels_of(ZL_TYPE_IQ4_XS, zl_values_iq4, p, to, j, 1 + 4 * j);
 }
-static void widen_mxfp4(const uint8_t *p, uint8_t *to) {
+ZL_INLINE vf mxfp4_scale(const uint8_t *p) { /* 2^(e - 128) */
     const vu e = u8_lanes(p);
-    put_scale(ZL_TYPE_MXFP4, to, 0, AT_A, vf_select((vi)e < 2, vi_bits((vi)((e + 1) * 0x00200000u)), vi_bits((vi)((e - 1) << 23)))); /* 2^(e - 128) */
+    return vf_select((vi)e < 2, vi_bits((vi)((e + 1) * 0x00200000u)), vi_bits((vi)((e - 1) << 23)));
+}
+static void widen_mxfp4(const uint8_t *p, uint8_t *to) {
+    put_scale(ZL_TYPE_MXFP4, to, 0, AT_A, mxfp4_scale(p));
     levels_of(ZL_TYPE_MXFP4, zl_values_fp4, p, to, 0, 0);
 }
 static void widen_nvfp4(const uint8_t *p, uint8_t *to) { /* words: scales 0, nibbles of 16 values 1 + 2 g, 2 + 2 g */
@@ -114,16 +117,19 @@ static void widen_tq2_0(const uint8_t *p, uint8_t *to) {
         for (int v = 0; v < 8; v++) put(T, to, j, v, (vb)tq2_0_codes(p, j, v) - 1);
     }
 }
+/* unsigned too: 0 and 2 */
+ZL_INLINE vu q1_0_codes(const uint8_t *p, int j, const int v) { return four_bits(word(ZL_TYPE_Q1_0, p, j) >> (4 * v)) << 1; }
 static void widen_q1_0(const uint8_t *p, uint8_t *to) {
     for (int j = 0; j < 4; j++) {
         put_scale(ZL_TYPE_Q1_0, to, j, AT_A, f16_lanes(p));
-        for (int v = 0; v < 8; v++) put(ZL_TYPE_Q1_0, to, j, v, (vb)(four_bits(word(ZL_TYPE_Q1_0, p, j) >> (4 * v)) << 1) - 1);
+        for (int v = 0; v < 8; v++) put(ZL_TYPE_Q1_0, to, j, v, (vb)q1_0_codes(p, j, v) - 1);
     }
 }
+ZL_INLINE vu q2_0_codes(const uint8_t *p, int j, const int v) { return four_pairs(word(ZL_TYPE_Q2_0, p, 2 * j + v / 4) >> (8 * (v % 4))); }
 static void widen_q2_0(const uint8_t *p, uint8_t *to) {
     for (int j = 0; j < 2; j++) {
         put_scale(ZL_TYPE_Q2_0, to, j, AT_A, f16_lanes(p));
-        for (int v = 0; v < 8; v++) put(ZL_TYPE_Q2_0, to, j, v, (vb)four_pairs(word(ZL_TYPE_Q2_0, p, 2 * j + v / 4) >> (8 * (v % 4))) - 1);
+        for (int v = 0; v < 8; v++) put(ZL_TYPE_Q2_0, to, j, v, (vb)q2_0_codes(p, j, v) - 1);
     }
 }
 #endif
