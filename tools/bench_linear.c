@@ -15,7 +15,7 @@
 
 static const struct format {
     const char *name;
-    int type, cols, bytes, scales; /* scales: how many f16 the block has, at its beginning; below 0: at its end (Q6_K), 0: floats, or IQ1_M and MXFP4, which have theirs in bits */
+    int type, cols, bytes, scales; /* scales: how many f16 the block has, at its beginning; below 0: at its end (Q6_K), 0: floats, or said below */
 } formats[] = {
     {"Q4_0", ZL_TYPE_Q4_0, 32, 18, 1}, {"Q4_1", ZL_TYPE_Q4_1, 32, 20, 2}, {"Q5_0", ZL_TYPE_Q5_0, 32, 22, 1}, {"Q5_1", ZL_TYPE_Q5_1, 32, 24, 2},
     {"Q8_0", ZL_TYPE_Q8_0, 32, 34, 1}, {"Q4_K", ZL_TYPE_Q4_K, 256, 144, 2}, {"Q5_K", ZL_TYPE_Q5_K, 256, 176, 2}, {"Q6_K", ZL_TYPE_Q6_K, 256, 210, -1},

@@ -79,6 +79,7 @@ SUITES = {
     "core/unigram": ["unigram"],
     "core/weight": ["linear", "bounds", "numa", "experts"],
     "kernels/attention": ["attention"],
+    "kernels/book_loads": ["wide"],
     "kernels/codebook_lists": ["quantize_iq"],
     "kernels/codebooks": ["dequantize"],
     "kernels/dequantize": ["linear", "dequantize"],

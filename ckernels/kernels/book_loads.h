@@ -1,4 +1,4 @@
-/* book_loads.h - vectors of a codebook by loads, for avx2: of IQ1, IQ2 and IQ3.
+/* book_loads.h - vectors of a codebook by loads, for avx2: of IQ1, IQ2 and IQ3. (iq1_rest is for every variant.)
  *
  * A gather takes 39 steps of the machine for 8 words, and loads one by one, put side by side, a third of it: a superblock's numbers are made in
  * vectors, stored, and read again as integers.

@@ -253,10 +253,12 @@ ZL_INLINE void lone_type(const int type, const wide_job *j, int64_t t) {
     X(ZL_TYPE_Q2_K) X(ZL_TYPE_Q3_K) X(ZL_TYPE_IQ4_NL) X(ZL_TYPE_IQ4_XS) X(ZL_TYPE_TQ1_0) X(ZL_TYPE_TQ2_0) X(ZL_TYPE_Q1_0) X(ZL_TYPE_Q2_0)         \
     X(ZL_TYPE_MXFP4) VECTOR_TYPES(X)
 #if defined(ZL_ISA_avx2)
-enum { ALL_LONG = 1 }; /* every long format that comes here with one row of x is among them: lone_row is not made for these */
+enum { ALL_LONG = 1 }; /* every long format that comes here with one row of x is among them */
 #else
 enum { ALL_LONG = 0 };
 #endif
+/* Forms of which a type is not among them: lone_row is made for these alone. */
+ZL_INLINE int not_all_lone(const int is_long, const int halves, const int mins) { return is_long ? !ALL_LONG && !mins : halves; }
 /* A function each: in one of all, Q3_K was 12% slower, for gcc kept what others need. */
 #define LONE_FUNCTION(type) static __attribute__((noinline)) void lone_##type(const wide_job *j, int64_t t) { lone_type(type, j, t); }
 LONE_TYPES(LONE_FUNCTION)
@@ -297,7 +299,7 @@ ZL_INLINE void wide_pairs(const int is_long, const int codes, const int halves, 
     for (j.at = begin; j.at < begin + j.half; j.at++) {
         for (int p = 0; p < PAIR; p++) j.panel[p] = panel_of(w, j.at + p * j.half < end ? j.at + p * j.half : j.at, scratch + p * w->panel_bytes);
         if (t1 - t0 == 1) {
-            if (!lone(&j, t0) && !(ALL_LONG && is_long)) lone_row(is_long, codes, halves, mins, widen, &s, &j, t0);
+            if (!lone(&j, t0) && not_all_lone(is_long, halves, mins)) lone_row(is_long, codes, halves, mins, widen, &s, &j, t0);
             continue;
         }
         for (int64_t b = 0; b < blocks; b += s.blocks) {

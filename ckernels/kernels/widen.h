@@ -42,7 +42,7 @@ typedef struct {
 ZL_INLINE vu gather(const void *table, vu index) {
 #if defined(ZL_ISA_avx512) && !defined(ZL_EMULATED_AVX512_H)
     return (vu)_mm512_i32gather_epi32((__m512i)index, table, 4);
-#else /* avx2 has an instruction for it too, which is slow: book_loads.h */
+#else /* avx2 has an instruction for it too, which is slow, and does not come here: book_loads.h */
     vu v;
     for (int i = 0; i < L; i++) v[i] = ((const uint32_t *)table)[index[i]];
     return v;

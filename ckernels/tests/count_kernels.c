@@ -72,9 +72,10 @@ static const struct {
                {ZL_TYPE_IQ3_S, "iq3_s", 256, 110, 1, 0}, {ZL_TYPE_IQ4_NL, "iq4_nl", 32, 18, 1, 0}, {ZL_TYPE_IQ4_XS, "iq4_xs", 256, 136, 1, 0},
                {ZL_TYPE_IQ1_S, "iq1_s", 256, 50, 1, 0}, {ZL_TYPE_IQ1_M, "iq1_m", 256, 56, 0, 0}, {ZL_TYPE_IQ2_XXS, "iq2_xxs", 256, 66, 1, 0},
                {ZL_TYPE_IQ2_S, "iq2_s", 256, 82, 1, 0}, {ZL_TYPE_IQ3_XXS, "iq3_xxs", 256, 98, 1, 0}, {ZL_TYPE_TQ1_0, "tq1_0", 256, 54, 1, 52},
-               {ZL_TYPE_TQ2_0, "tq2_0", 256, 66, 1, 64}};
+               {ZL_TYPE_TQ2_0, "tq2_0", 256, 66, 1, 64}, {ZL_TYPE_MXFP4, "mxfp4", 32, 17, 0, 0}, {ZL_TYPE_Q1_0, "q1_0", 128, 18, 1, 0},
+               {ZL_TYPE_Q2_0, "q2_0", 64, 18, 1, 0}};
 /* The random numbers run on from one count to the next: what was added comes last of all, so that no other figure moves. */
-enum { FORMATS = sizeof formats / sizeof formats[0], ADDED = 7 };
+enum { FORMATS = sizeof formats / sizeof formats[0], ADDED = 10 };
 
 static void products(int f) {
     enum { N = 256, K = 1024, MOST = 64 };

@@ -23,7 +23,8 @@ static void test_format(zl_ctx *ctx, int f) {
     const int64_t blocks = cols == 1 ? 1001 : 260, n = blocks * cols, bytes = blocks * size;
     guarded file = guard(bytes), values = guard(n * 4), row = guard(n / 13 * 4);
     for (int64_t i = 0; i < bytes; i++) ((uint8_t *)file.p)[i] = next();
-    if (type == ZL_TYPE_MXFP4 || type == ZL_TYPE_NVFP4) /* scales of one byte: every one */
+    const int by_bytes = type == ZL_TYPE_MXFP4 || type == ZL_TYPE_NVFP4; /* scales of one byte: every one */
+    if (by_bytes)
         for (int64_t b = 0; b < blocks; b++) ((uint8_t *)file.p)[b * size] = (uint8_t)b;
     CHECK(zl_dequantize(ctx, type, n, file.p, bytes, values.p) == ZL_OK, "type %d", type);
     int64_t wrong = 0, first = -1;
@@ -32,15 +33,17 @@ static void test_format(zl_ctx *ctx, int f) {
         if (!same(((float *)values.p)[i], want) && wrong++ == 0) first = i;
     }
     CHECK(wrong == 0, "type %d: %d of %d values are not ggml's, the first is number %d", type, (int)wrong, (int)n, (int)first);
-    zl_weight *w = NULL;
-    CHECK(zl_weight_new(ctx, type, 13, n / 13, file.p, bytes, ZL_WEIGHT_MAPPED, &w) == ZL_OK, "type %d", type);
-    wrong = 0;
-    for (int64_t r = 0; w && r < 13; r++) {
-        zl_weight_row(w, r, row.p);
-        for (int64_t k = 0; k < n / 13; k++) wrong += !same(((float *)row.p)[k], ((float *)values.p)[r * (n / 13) + k]);
+    for (int mapped = 1; mapped >= !by_bytes; mapped--) { /* from the file, and where every scale is known from panels too */
+        zl_weight *w = NULL;
+        CHECK(zl_weight_new(ctx, type, 13, n / 13, file.p, bytes, mapped ? ZL_WEIGHT_MAPPED : 0, &w) == ZL_OK, "type %d", type);
+        wrong = 0;
+        for (int64_t r = 0; w && r < 13; r++) {
+            zl_weight_row(w, r, row.p);
+            for (int64_t k = 0; k < n / 13; k++) wrong += !same(((float *)row.p)[k], ((float *)values.p)[r * (n / 13) + k]);
+        }
+        CHECK(wrong == 0, "type %d, mapped %d: %d values in rows of a weight", type, mapped, (int)wrong);
+        zl_weight_free(w);
     }
-    CHECK(wrong == 0, "type %d: %d values in rows of a weight", type, (int)wrong);
-    zl_weight_free(w);
     release(&file), release(&values), release(&row);
 }
 
