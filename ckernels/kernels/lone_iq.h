@@ -79,7 +79,7 @@ ZL_INLINE void iq1_sums(const int type, const uint8_t *p, const uint16_t *made, 
 ZL_INLINE void iq3_sums(const int type, const uint8_t *p, const uint16_t *made, int j, const int32_t *x, vi *sum) {
     const int run = type == ZL_TYPE_IQ3_XXS ? 2 : 8; /* vectors that 16 bits hold: at most 4 * 62 * 127, 16 * 15 * 127 */
     const __m256i signs = iq3_signs(type, p, j);
-    __m256i part, whole;
+    __m256i part = _mm256_setzero_si256(), whole = part;
     UNROLL for (int k = 0; k < 8; k++) {
         const __m256i more = products(eight_quads(type, made, k), _mm256_set1_epi32(x[k]), quad_signs(signs, k));
         part = k % run ? _mm256_add_epi16(part, more) : more;
