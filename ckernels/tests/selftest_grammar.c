@@ -1,6 +1,7 @@
 /* selftest_grammar.c - the pushdown machine against a recogniser written by hand, masks against reading each token alone, budgets, and
  * what is refused. Machines for masks are random tables that lean to what grammar_mask.c looks for: states that all characters of a class
  * lead back to, chains of such states, and a few bytes that lead elsewhere. */
+#include "../core/grammar_alike.h"
 #include "../core/grammar_machine.h"
 #include "selftest.h"
 
@@ -19,13 +20,13 @@ static const int32_t edge_first[] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 4, 4, 4, 5
 static const uint8_t edge_byte[] = {'+', '*', 'a', '(', ')'}, final[] = {0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0};
 static const int32_t call_first[] = {0, 1, 1, 3, 3, 4, 4, 6, 6, 7, 7, 7, 7, 8, 8}, call_rule[] = {0, 0, 1, 1, 1, 2, 2, 0};
 static const int32_t call_next[] = {1, 3, 5, 5, 7, 9, 9, 13}, rule_node[] = {2, 6, 10}, rule_group[] = {0, 1, 2};
-static uint8_t class_of[256];
+static uint8_t symbols[256];
 
 static zl_pushdown_rules sums(void) {
-    for (int i = 0; i < 5; i++) class_of[edge_byte[i]] = (uint8_t)(i + 1);
+    for (int i = 0; i < 5; i++) symbols[edge_byte[i]] = (uint8_t)(i + 1);
     return (zl_pushdown_rules){.n_nodes = 14, .edge_first = edge_first, .edge_low = edge_byte, .edge_high = edge_byte, .edge_next = edge_next,
                                .call_first = call_first, .call_rule = call_rule, .call_next = call_next, .final = final, .n_rules = 3,
-                               .rule_node = rule_node, .rule_group = rule_group, .start = 0, .n_classes = 6, .class_of = class_of};
+                               .rule_node = rule_node, .rule_group = rule_group, .start = 0, .n_classes = 6, .class_of = symbols};
 }
 
 /* Whether a text is the beginning of a sum, and a whole one: an operand is due, or what may follow one. */
@@ -297,6 +298,34 @@ static void test_forced(void) {
     zl_machine_free(&t->base);
 }
 
+/* A text between quotes: all that is no quote and no backslash leads back. And letters of which three may follow one another. */
+static void test_alike(void) {
+    table *t = calloc(1, sizeof *t);
+    if (!t) abort();
+    zl_machine *m = &t->base;
+    zl_machine_init(m, step, finished, release, NULL, 256);
+    m->n_states = STATES;
+    for (int32_t s = 0; s < STATES; s++) fill(t, s, 0, 255, ZL_DEAD);
+    fill(t, 0, 0x20, 0x7e, 0), t->to[0]['"'] = t->to[0]['\\'] = 4;
+    fill(t, 0, 0xc2, 0xdf, 8), fill(t, 0, 0xe1, 0xec, 9), fill(t, 0, 0xee, 0xef, 9), fill(t, 0, 0xf1, 0xf3, 10);
+    t->to[0][0xe0] = 5, t->to[0][0xed] = 6, t->to[0][0xf0] = 7, t->to[0][0xf4] = 11;
+    fill(t, 8, 0x80, 0xbf, 0), fill(t, 9, 0x80, 0xbf, 8), fill(t, 10, 0x80, 0xbf, 9);
+    fill(t, 5, 0xa0, 0xbf, 8), fill(t, 6, 0x80, 0x9f, 8), fill(t, 7, 0x90, 0xbf, 9), fill(t, 11, 0x80, 0x8f, 9);
+    for (int class = LOWER; class <= TEXT; class++) CHECK(zl_alike_uniform(m, 0, class) == 0, "class %d", class);
+    zl_machine_free(m);
+
+    t = calloc(1, sizeof *t);
+    if (!t) abort();
+    m = &t->base;
+    zl_machine_init(m, step, finished, release, NULL, 256);
+    m->n_states = STATES;
+    for (int32_t s = 0; s < STATES; s++) fill(t, s, 0, 255, ZL_DEAD);
+    for (int32_t s = 0; s < 3; s++) fill(t, s, 'a', 'z', s + 1);
+    CHECK(zl_alike_closed(m, 0, LOWER, 2) == 1, "two of three letters"); /* ... which says nothing of the states between */
+    CHECK(zl_alike_closed(m, 1, LOWER, 3) == 0 && zl_alike_closed(m, 2, LOWER, 3) == 0, "three of two letters, of one");
+    zl_machine_free(m);
+}
+
 int selftest_grammar(zl_ctx *ctx) {
     (void)ctx;
     test_sums();
@@ -304,5 +333,6 @@ int selftest_grammar(zl_ctx *ctx) {
     test_refused();
     test_masks();
     test_forced();
+    test_alike();
     return failures;
 }
