@@ -115,7 +115,7 @@ ZL_INLINE void vector_sums(const int type, const uint8_t *const *w, vector_numbe
     book_sums(type, book_of(type), w, j, x, sum);
 }
 #define VECTOR_TYPES(X) X(ZL_TYPE_IQ2_XS) X(ZL_TYPE_IQ3_S)
-#else
+#else /* no type is multiplied so: these are called by none, and are there for linear_wide.c to compile */
 typedef uint16_t vector_numbers[1];
 ZL_INLINE void lone_numbers(const int type, const uint8_t *const *w, vector_numbers *to) { (void)type, (void)w, (void)to; }
 ZL_INLINE void vector_sums(const int type, const uint8_t *const *w, vector_numbers *numbers, int j, const int32_t *x, vi (*sum)[2]) {
