@@ -42,9 +42,14 @@ WHAT = {
     "a contradiction": (*REGEX, "gbnf", *SCHEMAS),
     "entities": ("xsd",),
     "external entities": ("xsd",),
+    "thousands of characters": ("gbnf", "w3c", *REGEX, *SCHEMAS),
+    "thousands of large classes": (*REGEX, *SCHEMAS),
+    "thousands of looks": (*REGEX, "json_schema"),
+    "thousands of digits": ("json_schema",),
+    "thousands of parts": (*NOTATIONS, *REGEX, *SCHEMAS),
 }
 """What PRODUCT.md lists, and who can say it: a regular expression has no rules, W3C's EBNF no counts, a plain context-
-free grammar neither counts nor parentheses."""
+free grammar neither counts nor parentheses. The thousands were found one by one to take seconds, or gigabytes."""
 
 
 class Case(NamedTuple):
@@ -92,6 +97,37 @@ CIRCLE = {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}
 MUTUAL = {"a": {"items": {"$ref": "#/$defs/b"}}, "b": {"additionalProperties": {"anyOf": [{"$ref": "#/$defs/a"}] * 2}}}
 FORBIDDEN = [{"properties": {f"p{i}": False}, "required": [f"p{i}"]} for i in range(200)]
 Q = '"a"'
+APART = "".join(map(chr, range(0x10000, 0x10000 + 2 * MANY, 2)))  # characters of which no two are neighbours
+
+
+def _each(form: str, characters: str, between: str = "") -> str:
+    """The form with each of the characters in the place of its @."""
+    return between.join(form.replace("@", c) for c in characters)
+
+
+def _pattern(pattern: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": pattern}
+
+
+def _steps(n: int) -> str:
+    """Types of XML Schema, each a restriction of the one before by one more pattern."""
+    base = '<xs:simpleType name="t0"><xs:restriction base="xs:string"/></xs:simpleType>'
+    more = (
+        f'<xs:simpleType name="t{i + 1}"><xs:restriction base="t{i}"><xs:pattern value=".*a{i}.*"/></xs:restriction>'
+        "</xs:simpleType>"
+        for i in range(n)
+    )
+    return _xsd(f'<xs:element name="r" type="t{n}"/>{base}{"".join(more)}')
+
+
+def _attributes(n: int) -> str:
+    return _xsd_type("".join(f'<xs:attribute name="a{i}" type="xs:date"/>' for i in range(n)))
+
+
+def _ring(n: int, rule: str, arrow: str, letter: str) -> str:
+    """Rules that call one another all around."""
+    rules = (f"{rule}{i} {arrow} {rule}{(i * 7 + 1) % n} {rule}{(i * 3 + 2) % n} | {letter}" for i in range(n))
+    return "\n".join(rules)
 
 CASES = [
     *_cases(
@@ -185,7 +221,7 @@ CASES = [
         ecma=("(" * MANY, GrammarBudget),
         ecma2=("[" * MANY, GrammarError),
         python=("(" * MANY, GrammarBudget),
-        python2=("(?P<" * MANY, GrammarError),
+        python2=("(?P<" * (MANY // 4), GrammarError),
         json_schema=('{"items":' * MANY, GrammarBudget),
         json_schema2=({"type": "string", "pattern": "(" * MANY}, GrammarBudget),
         xsd=(_xsd_type("<xs:sequence>" * MANY), GrammarBudget),
@@ -276,6 +312,83 @@ CASES = [
         xsd=('<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>' + _xsd(ELEMENT + "&a;"), GrammarError),
         xsd2=('<!DOCTYPE x SYSTEM "http://127.0.0.1:9/x.dtd">' + _xsd(ELEMENT), GrammarError),
         xsd3=('<!DOCTYPE x [<!ENTITY % a SYSTEM "http://127.0.0.1:9/x"> %a;]>' + _xsd(ELEMENT), GrammarError),
+    ),
+    *_cases(
+        "thousands of characters",
+        gbnf=("root ::= [" + APART[:15_000] + "]*", None),
+        gbnf2=("root ::= " + _each('"@"?', APART[:1000], " "), GrammarBudget),
+        gbnf3=("root ::= " + _each("[^@]*", APART[:200], " "), GrammarBudget),
+        w3c=("s ::= [" + APART[:15_000] + "]*", None),
+        ecma=("[" + APART + "]", GrammarBudget),
+        ecma2=("(?i:" + APART + ")", GrammarBudget),
+        ecma3=(_each("@", APART[:30_000], "|"), GrammarBudget),
+        ecma4=(_each("[^@]", APART[:15_000]), GrammarBudget),
+        ecma5=(_each("(?i:[\\p{L}@])", APART[:5000]), GrammarBudget),
+        python=("(?i:[" + APART[:9000] + "])", None),
+        python2=(_each("[^@]", APART[:15_000], "|"), GrammarBudget),
+        python3=("a" * (2 * MANY), GrammarBudget),
+        json_schema=(_pattern("[" + APART[:30_000] + "]"), None),
+        json_schema2=(_pattern(_each("[^@]", APART[:15_000])), GrammarBudget),
+        json_schema3=(_pattern(APART), GrammarBudget),
+        json_schema4=(_pattern(APART[:19_000]), GrammarBudget),
+        json_schema5=(_pattern("^" + _each("(@|.)", APART[:12_000]) + "$"), GrammarBudget),
+        json_schema6=(_pattern(_each(".@", APART[:15_000])), GrammarBudget),
+        json_schema7=(_pattern(_each("[^@]", APART[:400])), GrammarBudget),
+        xsd=(_xsd_simple("string", f'<xs:pattern value="{_each("@", APART[:30_000], "|")}"/>'), GrammarBudget),
+        xsd2=(_xsd_simple("string", f'<xs:pattern value="[{APART[:30_000]}]"/>'), None),
+    ),
+    *_cases(
+        "thousands of large classes",
+        ecma=(r"[\p{L}\p{N}]" * (MANY // 14), GrammarBudget),
+        ecma2=(_each(r"[\p{L}@]", APART[: MANY // 8]), GrammarBudget),
+        python=(r"\W" * (MANY // 2), GrammarBudget),
+        python2=(r"[\w\d]" * (MANY // 6), GrammarBudget),
+        json_schema=(_pattern(r"[\p{L}\p{N}]" * (MANY // 14)), None),
+        json_schema2=(_pattern(_each(r"[\p{L}@]", APART[: MANY // 8])), GrammarBudget),
+        xsd=(_xsd_simple("string", '<xs:pattern value="' + r"\w" * (MANY // 2) + '"/>'), GrammarBudget),
+    ),
+    *_cases(
+        "thousands of looks",
+        ecma=(_each("(?=.*@)", APART[:7500]), GrammarBudget),
+        ecma2=(_each("(?!@)", APART[:10_000]) + "a", GrammarBudget),
+        ecma3=("a" + _each("(?<!@)", APART[:10_000]), GrammarBudget),
+        python=(r"\b" * (MANY // 2), EmptyLanguage),
+        python2=(r"\ba" * (MANY // 3), EmptyLanguage),
+        json_schema=(_pattern(_each("(?!.*@)", APART[:7500]) + "a"), GrammarBudget),
+    ),
+    *_cases(
+        "thousands of digits",
+        json_schema=('{"type":"integer","minimum":' + "7" * 4000 + "}", GrammarBudget),
+        json_schema2=('{"type":"number","maximum":1e4000}', GrammarBudget),
+        json_schema3=('{"const":1e999999999}', GrammarBudget),
+        json_schema4=('{"type":"number","multipleOf":1e-600,"minimum":1e300}', None),
+        json_schema5=('{"enum":[[0.' + "7" * 200_000 + "]]}", GrammarBudget),
+    ),
+    *_cases(
+        "thousands of parts",
+        gbnf=("root ::= " + '"a"{3,9} ' * 3000, None),
+        gbnf2=("root ::= r0\n" + _ring(2000, "r", "::=", '"a"'), None),
+        iso=("s = " + "{ 'a' | 'b' } - 'a' , " * 300 + "'b' ;", None),
+        w3c=("s ::= " + _each("([a-z]* - ([a-z]* '@' [a-z]*)) ", "abcdefghij" * 100), GrammarBudget),
+        cfg=(_ring(2000, "R", "->", "a"), None),
+        ecma=("(a|b)*a" + "(a|b)" * 12_000, None),
+        python=("a?" * (MANY // 2), GrammarBudget),
+        json_schema=({"const": [[[i]] for i in range(5000)]}, None),
+        json_schema2=(
+            {"$dynamicAnchor": "n", "properties": {f"p{i}": {"$dynamicRef": "#n"} for i in range(1000)}},
+            None,
+        ),
+        json_schema3=({"type": "string", "allOf": [{"pattern": f"x{i}"} for i in range(200)]}, None),
+        xsd=(_steps(40), GrammarBudget),
+        xsd2=(_attributes(1000), GrammarBudget),
+        xsd3=(
+            _xsd(
+                '<xs:element name="r"><xs:simpleType><xs:union memberTypes="'
+                + "xs:date xs:int xs:anyURI xs:duration " * 50
+                + '"/></xs:simpleType></xs:element>'
+            ),
+            None,
+        ),
     ),
 ]  # fmt: skip
 

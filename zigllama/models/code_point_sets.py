@@ -47,7 +47,17 @@ def complement(s: Set) -> Set:
 
 def intersection(a: Set, b: Set) -> Set:
     """What is in both."""
-    return complement(union(complement(a), complement(b)))
+    found: list[tuple[int, int]] = []
+    i = j = 0
+    while i < len(a) and j < len(b):
+        (first, last), (begin, end) = a[i], b[j]
+        if begin <= last and first <= end:
+            found.append((max(first, begin), min(last, end)))
+        if last < end:
+            i += 1
+        else:
+            j += 1
+    return tuple(found)
 
 
 @cache

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from itertools import pairwise
 
 from zigllama.errors import GrammarBudget
 
 from .ir import MAX_CODE_POINT, Alt, Automaton, Bytes, Chars, Expr, Literal, Ranges, Ref, Repeat, Seq
+from .utf8 import remembered
 
 MAX_NODES = 40_000  # of all automata of a grammar; what is made of them fits 64 MB, and takes less than a second
-MAX_MEMBERS = 1_000_000  # of all sets of nodes that are looked at on the way, likewise
+MAX_MEMBERS = 400_000  # of all sets of nodes that are looked at on the way, likewise
 MAX_EDGES = 150_000  # of one automaton that is merely without eps, likewise
 
 ByteEdges = list[tuple[int, int, int]]  # lowest byte, highest byte, node
@@ -61,7 +62,7 @@ def without_surrogates(ranges: Ranges) -> Ranges:
     return tuple(out)
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def utf8_sequences(ranges: Ranges) -> tuple[tuple[tuple[int, int], ...], ...]:
     """Ranges of code points as sequences of ranges of bytes: each character is in exactly one of them."""
     out: list[tuple[tuple[int, int], ...]] = []
@@ -237,19 +238,23 @@ def determinised(nodes: Nodes, room: Room) -> Nodes:
     return trimmed(_subsets(nodes, 4 * n + 64, room) or _without_eps(nodes))
 
 
-def closures(nodes: Nodes) -> Callable[[Iterable[int]], frozenset[int]]:
-    """The function that adds to nodes what eps reaches from them, less nodes that read, call and end nothing."""
+def closures(nodes: Nodes) -> Callable[[Iterable[int]], tuple[int, ...]]:
+    """The function that adds to nodes what eps reaches from them, less those that read, call and end nothing."""
+    eps = nodes.eps
     plain = [bool(e or c) or i in nodes.finals for i, (e, c) in enumerate(zip(nodes.edges, nodes.calls, strict=True))]
 
-    def closure(start: Iterable[int]) -> frozenset[int]:
+    def closure(start: Iterable[int]) -> tuple[int, ...]:
         found = set(start)
         todo = list(found)
-        while todo:
-            for to in nodes.eps[todo.pop()]:
+        kept = []
+        for at in todo:  # which grows on the way
+            if plain[at]:
+                kept.append(at)
+            for to in eps[at]:
                 if to not in found:
                     found.add(to)
                     todo.append(to)
-        return frozenset(i for i in found if plain[i])
+        return tuple(sorted(kept))
 
     return closure
 
@@ -260,7 +265,7 @@ def _subsets(nodes: Nodes, most: int, room: Room) -> Nodes | None:
     start = closure([0])
     number = {start: out.new()}
     order = [start]
-    once: dict[int, frozenset[int]] = {}
+    once: dict[int, tuple[int, ...]] = {}
 
     def node_of(targets: set[int]) -> int:
         if len(targets) == 1:
@@ -279,7 +284,7 @@ def _subsets(nodes: Nodes, most: int, room: Room) -> Nodes | None:
     for i, members in enumerate(order):  # which grows on the way
         if len(order) > most or room.left < 0:
             return None
-        if not members.isdisjoint(nodes.finals):
+        if not nodes.finals.isdisjoint(members):
             out.finals.add(i)
         called: dict[str, set[int]] = {}
         for m in members:
@@ -296,6 +301,8 @@ def disjoint(edges: Iterable[ByteEdges]) -> list[tuple[int, int, set[int]]]:
     if len(listed) == 1:
         lo, hi, to = listed[0]
         return [(lo, hi, {to})]
+    if all(one[1] < other[0] for one, other in pairwise(listed)):
+        return [(lo, hi, {to}) for lo, hi, to in listed]
     cuts = sorted({lo for lo, _, _ in listed} | {hi + 1 for _, hi, _ in listed})
     place = {cut: k for k, cut in enumerate(cuts)}
     targets: list[set[int]] = [set() for _ in cuts]
@@ -327,7 +334,7 @@ def _without_eps(nodes: Nodes) -> Nodes:
         out.new()
         out.edges[i] = sorted({e for m in members for e in nodes.edges[m]})
         out.calls[i] = sorted({c for m in members for c in nodes.calls[m]})
-        if not members.isdisjoint(nodes.finals):
+        if not nodes.finals.isdisjoint(members):
             out.finals.add(i)
     return out
 

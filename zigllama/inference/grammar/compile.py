@@ -12,6 +12,7 @@ not: it reads no notation, and runs nothing.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from zigllama.errors import EmptyLanguage, GrammarBudget, GrammarError
 
-from .automata import MAX_NODES, Builder, Nodes, Room, determinised, without_surrogates
+from .automata import MAX_NODES, Builder, Nodes, Room, determinised
 from .ir import Alt, Automaton, Bytes, Chars, Expr, Literal, Ref, Repeat, Rules, Seq, children, place_of, walk
 
 MAX_DEPTH = 200  # of expressions within one another
@@ -59,8 +60,8 @@ def compile_rules(rules: Rules) -> Program:
     if not productive[rules.start]:
         raise EmptyLanguage(rules.what)
     nullable = _least(table, _can_be_empty)
-    filled = _least(table, lambda e, known: _can_be_filled(e, known, productive))
-    kept = {name: _pruned(e, productive) for name, e in table.items() if productive[name]}
+    kept = {name: e for name, it in table.items() if (e := _pruned(it, productive)) is not None}
+    filled = _least(kept, _can_be_filled)
     inline = _inlined(kept, rules.start)
     made: dict[str, Nodes] = {}
     used, room = 0, Room()
@@ -124,12 +125,16 @@ def _least(table: Mapping[str, Expr], holds: Callable[[Expr, Known], bool]) -> d
         for part in walk(e):
             if isinstance(part, Ref):
                 users[part.name].add(name)
-    todo = list(table)
+    todo = deque(table)  # a rule that waits is looked at once, however many that it uses become known till then
+    waiting = set(table)
     while todo:
-        name = todo.pop()
-        if not known[name] and holds(table[name], known):
+        name = todo.popleft()
+        waiting.discard(name)
+        if holds(table[name], known):
             known[name] = True
-            todo += [u for u in users[name] if not known[u]]
+            more = [u for u in users[name] if not known[u] and u not in waiting]
+            todo += more
+            waiting.update(more)
     return known
 
 
@@ -144,7 +149,9 @@ def _can_be_any(e: Expr, known: Known) -> bool:
         return known[e.name]
     if isinstance(e, Automaton):
         return _accepted(e)[0]
-    return not isinstance(e, Chars | Bytes) or bool(without_surrogates(e.ranges) if isinstance(e, Chars) else e.ranges)
+    if isinstance(e, Chars):
+        return any(lo < 0xD800 or hi > 0xDFFF for lo, hi in e.ranges)  # not surrogates alone
+    return not isinstance(e, Bytes) or bool(e.ranges)
 
 
 def _can_be_empty(e: Expr, known: Known) -> bool:
@@ -159,21 +166,17 @@ def _can_be_empty(e: Expr, known: Known) -> bool:
     return (isinstance(e, Literal) and not e.text) or (isinstance(e, Automaton) and 0 in e.finals)
 
 
-def _can_be_filled(e: Expr, known: Known, productive: Known) -> bool:
-    """Whether it derives anything but the empty text."""
-    if isinstance(e, Seq):
-        return all(_can_be_any(i, productive) for i in e.items) and any(
-            _can_be_filled(i, known, productive) for i in e.items
-        )
-    if isinstance(e, Alt):
-        return any(_can_be_filled(i, known, productive) for i in e.items)
+def _can_be_filled(e: Expr, known: Known) -> bool:
+    """Whether it, of which every part derives something (`_pruned`), derives anything but the empty text."""
+    if isinstance(e, Seq | Alt):
+        return any(_can_be_filled(i, known) for i in e.items)
     if isinstance(e, Repeat):
-        return e.hi != 0 and _can_be_filled(e.item, known, productive)
+        return _can_be_filled(e.item, known)
     if isinstance(e, Ref):
         return known[e.name]
     if isinstance(e, Literal):
         return bool(e.text)
-    return _accepted(e)[1] if isinstance(e, Automaton) else _can_be_any(e, known)
+    return _accepted(e)[1] if isinstance(e, Automaton) else True
 
 
 def _accepted(e: Automaton) -> tuple[bool, bool]:
@@ -187,17 +190,25 @@ def _accepted(e: Automaton) -> tuple[bool, bool]:
     return bool(e.edges) and (0 in e.finals or bool(found & e.finals)), bool(found & e.finals)
 
 
-def _pruned(e: Expr, productive: Known) -> Expr:
-    """Without alternatives that derive nothing; so what is left can be built part by part."""
+def _pruned(e: Expr, productive: Known) -> Expr | None:
+    """Without alternatives that derive nothing; so what is left can be built part by part. None: it derives nothing."""
     if isinstance(e, Seq):
-        return Seq(tuple(_pruned(i, productive) for i in e.items), e.span)
+        items = []
+        for i in e.items:
+            kept = _pruned(i, productive)
+            if kept is None:
+                return None
+            items.append(kept)
+        return Seq(tuple(items), e.span)
     if isinstance(e, Alt):
-        return Alt(tuple(_pruned(i, productive) for i in e.items if _can_be_any(i, productive)), e.span)
+        ways = tuple(kept for i in e.items if (kept := _pruned(i, productive)) is not None)
+        return Alt(ways, e.span) if ways else None
     if isinstance(e, Repeat):
-        if e.hi == 0 or not _can_be_any(e.item, productive):
-            return Seq(())
-        return Repeat(_pruned(e.item, productive), e.lo, e.hi, e.span)
-    return e
+        kept = None if e.hi == 0 else _pruned(e.item, productive)
+        if kept is None:
+            return Seq(()) if e.lo == 0 else None
+        return Repeat(kept, e.lo, e.hi, e.span)
+    return e if _can_be_any(e, productive) else None
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------

@@ -29,16 +29,19 @@ from zigllama.errors import GrammarBudget
 from .ir import ANY_CHAR, Automaton, Repeat
 from .machine import DEAD
 from .nfa import Nfa
+from .partition import blocks
 from .subsets import MAX_WORK, Work, source_of
 from .utf8 import labelled
 
 MAX_STATES = 50_000
 MAX_EDGES = 400_000  # a row's ranges of bytes, all rows together; at about 100 bytes each
+MAX_CELLS = 1_000_000  # of a table in which bytes are compared
 MAX_MINIMISED = 300_000  # transitions, per class of bytes, up to which an automaton is made minimal unasked
 
 Row = tuple[tuple[int, int, int], ...]
 
 NOTHING = Automaton(((),), frozenset())
+AFTER = (256, 256, DEAD)  # a range behind all bytes
 
 
 class Lazy:
@@ -49,8 +52,10 @@ class Lazy:
     (`final`).
     """
 
-    def __init__(self, source: Any, max_states: int = MAX_STATES, max_edges: int = MAX_EDGES) -> None:
-        self.source, self.max_states, self.max_edges = source, max_states, max_edges
+    def __init__(
+        self, source: Any, max_states: int = MAX_STATES, max_edges: int = MAX_EDGES, tally: Work | None = None
+    ) -> None:
+        self.source, self.max_states, self.max_edges, self.tally = source, max_states, max_edges, tally
         self.start = 0
         self.keys: list[Any] = [source.initial]
         self.known: dict[Any, int] = {source.initial: 0}
@@ -83,6 +88,8 @@ class Lazy:
                 self.keys.append(key)
             made.append((lo, hi, to))
         self.edges += len(made)
+        if self.tally is not None:
+            self.tally.add(len(made))
         if self.edges > self.max_edges:
             raise GrammarBudget("transitions of an automaton", self.edges, self.max_edges)
         self.rows[state] = tuple(made)
@@ -138,17 +145,21 @@ class InBytes:
 def layout(row: dict[int, Any], nfa: Nfa) -> tuple[tuple[Any, ...], Any]:
     """A row {class: target} as targets, and a tree of bytes whose labels are numbers of targets."""
     number: dict[Any, int] = {}
-    of = tuple(number.setdefault(row[c], len(number)) if c in row else DEAD for c in range(len(nfa.symbols)))
-    if of not in nfa.trees:
-        pieces = sorted((lo, hi, n) for c, n in enumerate(of) if n != DEAD for lo, hi in nfa.symbols[c])
-        joined: list[tuple[int, int, int]] = []
-        for lo, hi, n in pieces:
-            if joined and joined[-1][1] == lo - 1 and joined[-1][2] == n:
-                joined[-1] = (joined[-1][0], hi, n)
-            else:
-                joined.append((lo, hi, n))
-        nfa.trees[of] = tuple(joined) if nfa.of_bytes else labelled(tuple(joined))
-    return tuple(number), nfa.trees[of]
+    of = np.full(nfa.symbols, DEAD, np.int64)
+    for c in sorted(row):
+        of[c] = number.setdefault(row[c], len(number))
+    first, last, classes = nfa.pieces
+    to = of[classes]
+    alive = to != DEAD
+    first, last, to = first[alive], last[alive], to[alive]
+    # neighbours that lead to the same are one
+    begins = np.ones(len(to), bool)
+    begins[1:] = (first[1:] != last[:-1] + 1) | (to[1:] != to[:-1])
+    ends = np.roll(begins, -1)
+    joined = tuple(zip(first[begins].tolist(), last[ends].tolist(), to[begins].tolist(), strict=True))
+    if joined not in nfa.trees:
+        nfa.trees[joined] = joined if nfa.of_bytes else labelled(joined)
+    return tuple(number), nfa.trees[joined]
 
 
 def lazy(e: Any) -> Lazy:
@@ -177,12 +188,13 @@ def determinise(e: Any, limit: int | Work = MAX_WORK) -> Automaton:
             row[c] = known[to]
         rows.append(row)
     finals = {i for i, key in enumerate(keys) if source.final(key)}
+    del source, known, keys  # half of what is held
     useful = _useful([list(row.values()) for row in rows], finals)
     if 0 not in useful:
         return NOTHING
     triples = [(s, c, to) for s in useful for c, to in rows[s].items() if to in useful]
     work.add(len(triples))
-    block = _blocks(len(rows), triples, finals)
+    block = blocks(len(rows), triples, finals)
     merged: dict[int, dict[int, int]] = {}
     for s, c, to in triples:
         merged.setdefault(block[s], {})[c] = block[to]
@@ -225,7 +237,8 @@ def _spelt(start: int, rows: dict[int, dict[int, int]], finals: set[int], nfa: N
 
 def _tidy(a: Automaton) -> Automaton:
     a = trim(a)
-    return minimise(a) if _transitions(a) <= MAX_MINIMISED else a
+    of = classes(a)
+    return _minimised(a, of) if _transitions(a, of) <= MAX_MINIMISED else a
 
 
 def step(a: Automaton, state: int, byte: int) -> int:
@@ -298,6 +311,7 @@ class _Product:
 
     def __init__(self, a: Automaton, b: Automaton, final: Callable[[bool, bool], bool]) -> None:
         self.a, self.b, self.of = a, b, final
+        self.alone, self.other_alone = final(True, False), final(False, True)  # whether one of them is enough
         self.initial = (0, 0)
 
     def final(self, key: Any) -> bool:
@@ -306,20 +320,27 @@ class _Product:
 
     def row(self, key: Any) -> list[tuple[int, int, Any]]:
         """Where which bytes lead, as far as the product of the two can ever be finished there."""
-        rows = [side.edges[s] if s != DEAD else () for side, s in zip((self.a, self.b), key, strict=True)]
-        cuts = sorted({c for row in rows for lo, hi, _ in row for c in (lo, hi + 1)})
-        out = []
-        for lo, end in itertools.pairwise(cuts):
-            pair = (_find(rows[0], lo), _find(rows[1], lo))
-            one, other = pair[0] != DEAD, pair[1] != DEAD
-            if (one and other) or (one and self.of(True, False)) or (other and self.of(False, True)):
-                out.append((lo, end - 1, pair))
+        first = self.a.edges[key[0]] if key[0] != DEAD else ()
+        second = self.b.edges[key[1]] if key[1] != DEAD else ()
+        out: list[tuple[int, int, Any]] = []
+        at = i = j = 0
+        while i < len(first) or j < len(second):  # from `at` on, and as far as the next range begins or ends
+            lo, hi, to = first[i] if i < len(first) else AFTER
+            begin, last, other = second[j] if j < len(second) else AFTER
+            at = max(at, min(lo, begin))
+            one, two = lo <= at, begin <= at
+            end = min(hi if one else lo - 1, last if two else begin - 1)
+            if (one and two) or (one and self.alone) or (two and self.other_alone):
+                out.append((at, end, (to if one else DEAD, other if two else DEAD)))
+            at = end + 1
+            i += hi < at
+            j += last < at
         return out
 
 
-def intersect(a: Automaton, b: Automaton) -> Automaton:
-    """What both accept."""
-    return Lazy(_Product(a, b, lambda x, y: x and y)).whole()
+def intersect(a: Automaton, b: Automaton, work: Work | None = None) -> Automaton:
+    """What both accept. `work` counts ranges of bytes while they are found."""
+    return Lazy(_Product(a, b, lambda x, y: x and y), tally=work).whole()
 
 
 def union(a: Automaton, b: Automaton) -> Automaton:
@@ -379,15 +400,18 @@ def count(a: Automaton, most: int) -> int:
 def classes(a: Automaton) -> bytes:
     """Of each of the 256 bytes, the class that it belongs to: bytes of one class lead to the same state everywhere."""
     cuts = sorted({0, 256, *(c for row in a.edges for lo, hi, _ in row for c in (lo, hi + 1))})
-    few = len(a.edges) * len(cuts) <= 200_000
-    signature = [tuple(_find(row, lo) for row in a.edges) for lo in cuts[:-1]] if few else None
+    columns: list[Any] = list(range(len(cuts) - 1))
+    if len(a.edges) * len(cuts) <= MAX_CELLS:
+        place = {cut: i for i, cut in enumerate(cuts)}
+        to = np.full((len(a.edges), len(cuts) - 1), DEAD, np.int32)
+        for cells, row in zip(to, a.edges, strict=True):
+            for lo, hi, target in row:
+                cells[place[lo] : place[hi + 1]] = target
+        columns = [column.tobytes() for column in to.T]
     known: dict[Any, int] = {}
-    columns: dict[int, int] = {}
-    for i, lo in enumerate(cuts[:-1]):
-        columns[lo] = known.setdefault(signature[i] if signature else i, len(known))
     of = bytearray(256)
-    for lo, end in itertools.pairwise(cuts):
-        of[lo:end] = bytes([columns[lo]]) * (end - lo)
+    for (lo, end), column in zip(itertools.pairwise(cuts), columns, strict=True):
+        of[lo:end] = bytes([known.setdefault(column, len(known))]) * (end - lo)
     return bytes(of)
 
 
@@ -401,95 +425,20 @@ def table(a: Automaton) -> tuple[bytes, npt.NDArray[np.int32], npt.NDArray[np.bo
     return of, np.array(rows, np.int32), np.array([s in a.finals for s in range(len(a.edges))], np.bool_)
 
 
-def _transitions(a: Automaton) -> int:
-    of = classes(a)
+def _transitions(a: Automaton, of: bytes) -> int:
     return sum(len(set(of[lo : hi + 1])) for row in a.edges for lo, hi, _ in row)
-
-
-class _Partition:
-    """A partition of 0..n-1 whose sets are split by marking some of their members."""
-
-    def __init__(self, n: int) -> None:
-        self.elements, self.location, self.set = list(range(n)), list(range(n)), [0] * n
-        self.first, self.past, self.marked = [0], [n], [0]
-        self.touched: list[int] = []
-
-    def mark(self, e: int) -> None:
-        """e goes to its set's front, among the marked."""
-        s, i = self.set[e], self.location[e]
-        j = self.first[s] + self.marked[s]
-        if i < j:
-            return
-        other = self.elements[j]
-        self.elements[i], self.location[other] = other, i
-        self.elements[j], self.location[e] = e, j
-        if not self.marked[s]:
-            self.touched.append(s)
-        self.marked[s] += 1
-
-    def split(self) -> None:
-        """Every set with marked and unmarked members becomes two; the smaller gets the new number."""
-        while self.touched:
-            s = self.touched.pop()
-            j = self.first[s] + self.marked[s]
-            if j < self.past[s]:
-                new = len(self.first)
-                if self.marked[s] <= self.past[s] - j:
-                    self.first.append(self.first[s])
-                    self.past.append(j)
-                    self.first[s] = j
-                else:
-                    self.first.append(j)
-                    self.past.append(self.past[s])
-                    self.past[s] = j
-                self.marked.append(0)
-                for i in range(self.first[new], self.past[new]):
-                    self.set[self.elements[i]] = new
-            self.marked[s] = 0
-
-    def members(self, s: int) -> list[int]:
-        """The members of a set, as they are now."""
-        return self.elements[self.first[s] : self.past[s]]
-
-
-def _blocks(n: int, triples: list[tuple[int, int, int]], finals: Iterable[int]) -> list[int]:
-    """Of each of n states, the number of its class of states that have the same language; `triples`: (state, symbol,
-    next state), trimmed. O(m log n) for m of them (Valmari and Lehtinen, 2008).
-    """
-    into: list[list[int]] = [[] for _ in range(n)]
-    by_symbol: dict[int, list[int]] = {}
-    for t, (_, symbol, to) in enumerate(triples):
-        into[to].append(t)
-        by_symbol.setdefault(symbol, []).append(t)
-    blocks, cords = _Partition(n), _Partition(len(triples))
-    for state in finals:
-        blocks.mark(state)
-    blocks.split()
-    for group in list(by_symbol.values())[1:]:
-        for t in group:
-            cords.mark(t)
-        cords.split()
-    block, cord = 1, 0
-    while cord < len(cords.first) and triples:
-        for t in cords.members(cord):
-            blocks.mark(triples[t][0])
-        blocks.split()
-        cord += 1
-        while block < len(blocks.first):
-            for state in blocks.members(block):
-                for t in into[state]:
-                    cords.mark(t)
-            cords.split()
-            block += 1
-    return blocks.set
 
 
 def minimise(a: Automaton) -> Automaton:
     """The automaton of the same language with the fewest states."""
     a = trim(a)
-    of = classes(a)
+    return _minimised(a, classes(a))
+
+
+def _minimised(a: Automaton, of: bytes) -> Automaton:
+    """The same, of one that is trimmed and has these classes."""
     triples = [(s, c, to) for s, row in enumerate(a.edges) for lo, hi, to in row for c in set(of[lo : hi + 1])]
-    block = _blocks(len(a.edges), triples, a.finals)
+    block = blocks(len(a.edges), triples, a.finals)
     number = {block[0]: 0}  # the start's is 0; trim() numbers the others anew
     for b in block:
         number.setdefault(b, len(number))

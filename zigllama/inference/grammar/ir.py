@@ -91,6 +91,7 @@ class Automaton:
 
 Expr = Literal | Chars | Bytes | Seq | Alt | Repeat | Ref | Automaton
 
+OF_SEVERAL = (Seq, Alt)  # `Seq | Alt` would be made anew at each part of a large grammar
 EMPTY = Seq(())
 NOTHING = Alt(())
 ANY_CHAR = Chars(((0, MAX_CODE_POINT),))
@@ -112,7 +113,7 @@ class Rules:
 
 def children(e: Expr) -> tuple[Expr, ...]:
     """The expressions that it is made of."""
-    if isinstance(e, Seq | Alt):
+    if isinstance(e, OF_SEVERAL):
         return e.items
     return (e.item,) if isinstance(e, Repeat) else ()
 

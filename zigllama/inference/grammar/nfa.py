@@ -18,8 +18,12 @@ subsets.py's matter.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from zigllama.errors import GrammarBudget, GrammarError, UnsupportedSyntax
 from zigllama.models.code_point_sets import Set, complement, intersection, union
@@ -28,6 +32,8 @@ from .ir import Alt, Automaton, Bytes, Chars, Literal, Repeat, Seq, Span
 from .utf8 import tree
 
 MAX_NODES = 200_000  # at 100 to 200 bytes each
+MAX_CLASSES = 20_000  # of symbols; at about a kilobyte each, while they are found
+MAX_MEMBERS = 400_000  # sets that ranges of symbols are in, for all ranges together: n sets have up to n in each
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +99,14 @@ class Nfa:
     """The automaton of an expression, and of the looks in it.
 
     kinds, data   of node i: its kind, and what belongs to it
-                      READ set, next              FORK (node, ...)                START, END next
+                      READ classes, next          FORK (node, ...)                START, END next
                       AHEAD negated, first node of its own, next                  BEHIND negated, number, next
     behinds       the first nodes of what looks behind look for, each with any text before it; one of a lower number
                   does not depend on one of a higher
     first         where the expression itself begins
-    symbols       after `classify`: the classes of symbols, each as a set; a READ's set is then one of their numbers
-    trees         dfa.py's: the bytes of the symbols, by what the classes lead to
+    symbols       how many classes of symbols there are; what a READ reads is a set of their numbers
+    pieces        the symbols: (first, last, class), ascending, in three rows
+    trees         dfa.py's: the bytes of the symbols, by where they lead
     of_bytes      whether a symbol is a byte, and not a character
     """
 
@@ -110,10 +117,11 @@ class Nfa:
         self.limit = limit
         self.of_bytes = _of_bytes(e)
         self.looks: dict[tuple[Any, bool], int] = {}  # what was looked for before: not to be built twice
+        self.sets: dict[Set, int] = {}  # numbers, which a READ has until the classes are known
+        self.by_identity: dict[Any, tuple[Any, int]] = {}  # both, of what was met before: not to be hashed again
         self.first = self.build(e, self.add(ACCEPT))
-        self.symbols: list[Set] = []
-        self.trees: dict[tuple[int, ...], Any] = {}
-        self.classify()
+        self.trees: dict[Any, Any] = {}
+        self.symbols, self.pieces = self.classify()
 
     def add(self, kind: int, data: Any = None) -> int:
         """One more node; its number."""
@@ -123,17 +131,25 @@ class Nfa:
         self.data.append(data)
         return len(self.kinds) - 1
 
+    def number(self, of: Set) -> int:
+        """The number of a set."""
+        return self.sets.setdefault(of, len(self.sets))
+
+    def read(self, of: Set, after: int) -> int:
+        """One more node, which reads a symbol of a set."""
+        return self.add(READ, (self.number(of), after))
+
     def build(self, e: Any, after: int, behind: bool = False) -> int:
         """The node from which `e` leads to `after`. `behind`: within a look behind."""
         match e:
             case Literal(text):
                 for symbol in reversed(text if self.of_bytes else [ord(c) for c in text.decode()]):
-                    after = self.add(READ, (((symbol, symbol),), after))
+                    after = self.read(((symbol, symbol),), after)
                 return after
             case Chars(ranges):
                 return self.characters(ranges, after)
             case Bytes(ranges):
-                return self.add(READ, (union(ranges), after))
+                return self.read(union(ranges), after)
             case Seq(items):
                 for item in reversed(items):
                     after = self.build(item, after, behind)
@@ -153,14 +169,18 @@ class Nfa:
     def characters(self, ranges: Set, after: int) -> int:
         """One character of a set."""
         if not self.of_bytes:
-            return self.add(READ, (intersection(union(ranges), TEXT), after))
+            known = self.by_identity.get(id(ranges))
+            if known is None:
+                known = ranges, self.number(intersection(union(ranges), TEXT))
+                self.by_identity[id(ranges)] = known
+            return self.add(READ, (known[1], after))
         made: dict[int, int] = {}
 
         def node(of: Any) -> int:
             if of is None:
                 return after
             if id(of) not in made:
-                made[id(of)] = self.add(FORK, tuple(self.add(READ, (((lo, hi),), node(child))) for lo, hi, child in of))
+                made[id(of)] = self.add(FORK, tuple(self.read(((lo, hi),), node(child)) for lo, hi, child in of))
             return made[id(of)]
 
         return node(tree(ranges))
@@ -200,7 +220,7 @@ class Nfa:
         for state in range(len(edges)):
             self.add(FORK, (after,) if state in finals else ())
         for state, row in enumerate(edges):
-            reads = tuple(self.add(READ, (((lo, hi),), first + to)) for lo, hi, to in row)
+            reads = tuple(self.read(((lo, hi),), first + to) for lo, hi, to in row)
             self.data[first + state] += reads
         return first
 
@@ -208,7 +228,8 @@ class Nfa:
         """What is looked for gets nodes of its own, from which no way leads back."""
         if e.ahead and behind:
             raise UnsupportedSyntax("a look ahead inside a look behind", "what follows the place is not yet known")
-        known = self.looks.get((e.item, e.ahead))
+        same = self.by_identity.get((id(e.item), e.ahead))
+        known = same[1] if same is not None else self.looks.get((e.item, e.ahead))
         if known is None:
             if e.ahead:
                 known = self.build(e.item, self.add(TAIL))
@@ -219,39 +240,45 @@ class Nfa:
                 known = len(self.behinds)
                 self.behinds.append(loop)
             self.looks[e.item, e.ahead] = known
+        self.by_identity[id(e.item), e.ahead] = e.item, known
         return self.add(AHEAD if e.ahead else BEHIND, (e.negated, known, after))
 
-    def classify(self) -> None:
-        """Finds the classes of symbols, and writes them into the nodes that read."""
-        sets = {data[0] for kind, data in zip(self.kinds, self.data, strict=True) if kind == READ}
-        number: dict[frozenset[Set], int] = {}
-        found: dict[int, list[tuple[int, int]]] = {}
-        for lo, hi, over in sweep((lo, hi, s) for s in sets for lo, hi in s):
-            found.setdefault(number.setdefault(over, len(number)), []).append((lo, hi))
-        members: dict[Set, set[int]] = {s: set() for s in sets}
+    def classify(self) -> tuple[int, npt.NDArray[np.int64]]:
+        """Finds the classes of symbols, and writes them into the nodes that read: `symbols` and `pieces`."""
+        number: dict[frozenset[int], int] = {}
+        pieces: list[tuple[int, int, int]] = []
+        looked_at = 0
+        for lo, hi, over in sweep((lo, hi, i) for s, i in self.sets.items() for lo, hi in s):
+            looked_at += len(over)
+            if looked_at > MAX_MEMBERS:
+                raise GrammarBudget("members of classes of characters", looked_at, MAX_MEMBERS)
+            pieces.append((lo, hi, number.setdefault(over, len(number))))
+            if len(number) > MAX_CLASSES:
+                raise GrammarBudget("classes of characters", len(number), MAX_CLASSES)
+        members: list[list[int]] = [[] for _ in self.sets]
         for over, n in number.items():
-            for s in over:
-                members[s].add(n)
-        of = {s: frozenset(m) for s, m in members.items()}
-        self.symbols = [tuple(found[n]) for n in range(len(found))]
+            for i in over:
+                members[i].append(n)
+        of = [frozenset(m) for m in members]
         for i, kind in enumerate(self.kinds):
             if kind == READ:
                 self.data[i] = (of[self.data[i][0]], self.data[i][1])
+        self.sets, self.by_identity = {}, {}
+        return len(number), np.array(pieces, np.int64).reshape(-1, 3).T
 
 
-def sweep(pieces: Any) -> list[tuple[int, int, frozenset[Any]]]:
-    """Overlapping ranges, each with something, as ranges that do not overlap, each with the set of what lies there."""
-    opening: dict[int, list[Any]] = {}
-    closing: dict[int, list[Any]] = {}
+def sweep(pieces: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, frozenset[int]]]:
+    """Overlapping ranges, each with a number, as ranges that do not overlap, each with the numbers that lie there."""
+    opening: dict[int, list[int]] = {}
+    closing: dict[int, list[int]] = {}
     for lo, hi, what in pieces:
         opening.setdefault(lo, []).append(what)
         closing.setdefault(hi + 1, []).append(what)
-    active: dict[Any, int] = {}
-    out: list[tuple[int, int, frozenset[Any]]] = []
+    active: dict[int, int] = {}
     begin = 0
     for at in sorted(opening.keys() | closing.keys()):
         if active and at > begin:
-            out.append((begin, at - 1, frozenset(active)))
+            yield begin, at - 1, frozenset(active)
         for what in closing.get(at, ()):
             active[what] -= 1
             if not active[what]:
@@ -259,7 +286,6 @@ def sweep(pieces: Any) -> list[tuple[int, int, frozenset[Any]]]:
         for what in opening.get(at, ()):
             active[what] = active.get(what, 0) + 1
         begin = at
-    return out
 
 
 __all__ = [

@@ -15,7 +15,7 @@ from zigllama.models.code_point_sets import Set, complement
 
 from .nfa import Look
 from .regex_properties import DIGIT, LINE_ENDS, SPACE, WORD, fold
-from .regex_reader import Member, Reader, word_boundary
+from .regex_reader import Member, Reader
 
 CONTROLS = {"t": 0x9, "n": 0xA, "v": 0xB, "f": 0xC, "r": 0xD}
 LOW_SURROGATE = re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})")
@@ -50,11 +50,11 @@ class EcmaReader(Reader):
         c = self.s.next()
         if c in "dDsSwW":
             chars = {"d": DIGIT, "s": SPACE, "w": self.word()}[c.lower()]
-            return Member(complement(chars) if c.isupper() else chars)
+            return Member(self.sets.of(complement, chars) if c.isupper() else chars)
         if c in "pP":
             self.s.need("{")
             found = self.property(self.s.upto("}", "\\p{"), c == "P", begin)
-            return Member(self.folded(found) if self.flags.ignore_case else found)
+            return Member(self.sets.of(self.folded, found, under=self.flags) if self.flags.ignore_case else found)
         if c in CONTROLS:
             return self.single(CONTROLS[c])
         if c == "c":
@@ -69,7 +69,7 @@ class EcmaReader(Reader):
         if c == "b" and in_class:
             return self.single(8)
         if c in "bB" and not in_class:
-            return word_boundary(self.word(), c == "B")
+            return self.boundary(self.word(), c == "B")
         if c == "0" and not self.s.peek().isdecimal():
             return self.single(0)
         if c.isdecimal() and c != "0":
@@ -82,7 +82,7 @@ class EcmaReader(Reader):
 
     def word(self) -> Set:
         """What \\w stands for: with the flag i, of what equals k and s too."""
-        return self.folded(WORD) if self.flags.ignore_case else WORD
+        return self.sets.of(self.folded, WORD, under=self.flags) if self.flags.ignore_case else WORD
 
     def unicode(self, begin: int) -> int:
         """What follows \\u: four digits, or two times four for what UTF-16 has a pair for, or any number in braces."""

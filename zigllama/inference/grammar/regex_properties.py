@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
+
 from zigllama.errors import UnknownName
 from zigllama.models.code_point_sets import TABLES, WHITE_SPACE, Set, complement, intersection, prop, union
 
@@ -29,6 +32,7 @@ LINE_ENDS: Set = ((0xA, 0xA), (0xD, 0xD), (0x2028, 0x2029))
 # Python's: str.isspace(), which knows U+001C to U+001F as well; in ASCII mode the six of C.
 PYTHON_SPACE: Set = union(WHITE_SPACE, ((0x1C, 0x1F),))
 ASCII_SPACE: Set = ((0x9, 0xD), (0x20, 0x20))
+FEW = 64  # characters up to which each is looked up by itself
 
 # Values of General_Category: the long names and aliases, and of which two-letter categories a group consists.
 LONG_CATEGORIES = {
@@ -180,9 +184,10 @@ def _equals(python: bool) -> dict[int, tuple[int, ...]]:
 
 
 @cache
-def _cased(python: bool) -> Set:
-    """The characters that equal others."""
-    return union((c, c) for c in _equals(python))
+def _pairs(python: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The characters that equal others, each beside each that equals it."""
+    pairs = np.array([(c, e) for c, members in _equals(python).items() for e in members], np.int64)
+    return pairs[:, 0], pairs[:, 1]
 
 
 def fold(s: Set, ascii_only: bool = False, python: bool = False) -> Set:
@@ -192,9 +197,12 @@ def fold(s: Set, ascii_only: bool = False, python: bool = False) -> Set:
     if ascii_only:
         lower, upper = intersection(s, ((0x61, 0x7A),)), intersection(s, ((0x41, 0x5A),))
         return union(s, ((a - 32, b - 32) for a, b in lower), ((a + 32, b + 32) for a, b in upper))
-    equals, cased = _equals(python), _cased(python)
-    more: set[int] = set()
-    for first, last in intersection(s, cased):
-        for c in range(first, last + 1):
-            more.update(equals[c])
+    if sum(last - first for first, last in s) < FEW:
+        equals = _equals(python)
+        more = {e for first, last in s for c in range(first, last + 1) for e in equals.get(c, ())}
+    else:
+        one, other = _pairs(python)
+        bounds = np.array(s, np.int64).ravel() + [0, 1] * len(s)  # first, last + 1, ...: inside, odd many are past
+        inside = np.searchsorted(bounds, (one, other), "right") % 2 == 1
+        more = set(other[inside[0] & ~inside[1]].tolist())
     return union(s, ((c, c) for c in more)) if more else s

@@ -17,7 +17,7 @@ from zigllama.models.code_point_sets import Set, complement, union
 from .ir import Alt, Literal, Seq
 from .nfa import End, Look, Start
 from .regex_properties import ASCII_SPACE, DIGIT, PYTHON_SPACE, WORD, category, fold
-from .regex_reader import LETTERS, Member, Reader, word_boundary
+from .regex_reader import LETTERS, Member, Reader
 
 CONTROLS = {"a": 0x7, "b": 0x8, "f": 0xC, "n": 0xA, "r": 0xD, "t": 0x9, "v": 0xB}
 NEWLINE: Set = ((0xA, 0xA),)
@@ -117,9 +117,9 @@ class PythonReader(Reader):
         c = self.s.next()
         if c in "dDsSwW":
             chars = self.kind(c.lower())
-            return Member(complement(chars) if c.isupper() else chars)
+            return Member(self.sets.of(complement, chars) if c.isupper() else chars)
         if c in "bB" and not in_class:
-            return word_boundary(self.kind("w"), c == "B", needs_text=True)
+            return self.boundary(self.kind("w"), c == "B", needs_text=True)
         if c in "AZ" and not in_class:
             span = (begin, self.s.at)
             return Start(span) if c == "A" else End(span)
@@ -163,5 +163,5 @@ class PythonReader(Reader):
         if self.flags.ascii:
             return {"d": DIGIT, "s": ASCII_SPACE, "w": WORD}[c]
         if c == "w":
-            return union(category("L"), category("N"), ((0x5F, 0x5F),))
+            return self.sets.of(union, category("L"), category("N"), ((0x5F, 0x5F),))
         return category("Nd") if c == "d" else PYTHON_SPACE

@@ -9,10 +9,11 @@ there is one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zigllama.errors import UnknownName
+from zigllama.errors import GrammarBudget, UnknownName
 from zigllama.models.code_point_sets import Set, complement, union
 
 from .ir import ANY_CHAR, Alt, Chars, Literal
@@ -32,6 +33,10 @@ class Flags:
     ascii: bool = False
 
 
+MAX_CHARACTERS = 100_000  # of an expression; at 5 us each
+MAX_RANGES = 100_000  # of all sets that are made while one is read, what is made again not counted; at 1 us each
+LARGE = 64  # ranges
+OPERATION = 8  # what an operation takes besides, in ranges
 LETTERS = {"i": "ignore_case", "m": "multiline", "s": "dot_all", "x": "verbose", "a": "ascii"}
 
 
@@ -45,6 +50,34 @@ class Member:
     single: int | None = None
 
 
+class Sets:
+    """Makes sets of characters of others, each only once: expressions name the same ones over and over, and `\\w` alone
+    has some 700 ranges. Equal ones are the same object. Raises GrammarBudget for more than MAX_RANGES."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Set] = {}
+        self._same: dict[Any, tuple[Set, tuple[Set, ...]]] = {}
+        self._spent = 0
+
+    def of(self, operation: Callable[..., Set], *sets: Set, under: Any = None) -> Set:
+        """operation(*sets); `under` is whatever else it depends on."""
+        ranges = sum(map(len, sets))
+        same = operation, *map(id, sets), under  # which a large set is known by sooner than by what is in it
+        if ranges > LARGE and same in self._same:
+            return self._same[same][0]
+        key = operation, sets, under
+        found = self._made.get(key)
+        if found is None:
+            found = operation(*sets)
+            self._spent += OPERATION + ranges + len(found)
+            if self._spent > MAX_RANGES:
+                raise GrammarBudget("ranges of characters in an expression", self._spent, MAX_RANGES)
+            found = self._made[key] = self._made.setdefault(found, found)
+        if ranges > LARGE:
+            self._same[same] = found, sets  # kept, or another set might come to stand where one of them was
+        return found
+
+
 class Reader:
     """The part of reading that does not depend on the syntax."""
 
@@ -53,7 +86,11 @@ class Reader:
     bracket_is_member = False  # whether a `]` at the very beginning of a class is one of it
 
     def __init__(self, pattern: str, flags: Flags) -> None:
+        if len(pattern) > MAX_CHARACTERS:
+            raise GrammarBudget("characters of a regular expression", len(pattern), MAX_CHARACTERS)
         self.s = Scanner(pattern, "the regular expression")
+        self.sets = Sets()
+        self.boundaries: dict[Any, Any] = {}
         self.flags = flags
         self.build = Builder(self.s)
         self.outer: list[Flags] = []  # the flags around each open group
@@ -185,7 +222,7 @@ class Reader:
         if c == "[":
             negated = self.s.take("^")
             inside = self.members(begin)
-            item: Any = Chars(complement(inside) if negated else inside, (begin, self.s.at))
+            item: Any = Chars(self.sets.of(complement, inside) if negated else inside, (begin, self.s.at))
         elif c == ".":
             item = Chars(self.dot(), (begin, self.s.at))
         elif c in "^$":
@@ -238,8 +275,10 @@ class Reader:
                 sets.append(self.span_of(first, self.member(), at))
             else:
                 (sets if first.single is not None else kinds).append(first.chars)
-        found = union(*sets)
-        return union(self.folded(found) if self.flags.ignore_case else found, *kinds)
+        found = self.sets.of(union, *sets)
+        if self.flags.ignore_case:
+            found = self.sets.of(self.folded, found, under=self.flags)
+        return self.sets.of(union, found, *kinds) if kinds else found
 
     def member(self) -> Member:
         """One character, or an escape, of a class."""
@@ -272,7 +311,14 @@ class Reader:
             found = unicode_property(text)
         except UnknownName as e:
             raise self.s.error(f"\\p{{{text:.60}}}: {e}", begin) from e
-        return complement(found) if negated else found
+        return self.sets.of(complement, found) if negated else found
+
+    def boundary(self, word: Set, negated: bool, needs_text: bool = False) -> Any:
+        """See `word_boundary`; the same one for the same flags."""
+        key = self.flags, negated
+        if key not in self.boundaries:
+            self.boundaries[key] = word_boundary(word, negated, needs_text)
+        return self.boundaries[key]
 
     def span_of(self, first: Member, last: Member, begin: int) -> Set:
         """The range from one character of a class to another."""

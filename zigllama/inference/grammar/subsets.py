@@ -52,14 +52,14 @@ class Work:
 
 
 class Subsets:
-    """Of an automaton without looks (the edges START and END may be there). Key: (nodes that read, whether the text
-    may end).
+    """Of an automaton without looks (the edges START and END may be there). Key: (nodes that read, ascending; whether
+    the text may end). A tuple has an eighth of what a set of the same nodes takes.
     """
 
     def __init__(self, nfa: Nfa, work: Work) -> None:
         self.nfa, self.work = nfa, work
-        self.known: dict[int, tuple[frozenset[int], bool]] = {}
-        self.joined: dict[frozenset[int], tuple[frozenset[int], bool]] = {}
+        self.known: dict[int, tuple[tuple[int, ...], bool]] = {}
+        self.joined: dict[tuple[int, ...], tuple[tuple[int, ...], bool]] = {}
         self.initial = self._closure(nfa.first, True)
 
     def final(self, key: Any) -> bool:
@@ -68,53 +68,88 @@ class Subsets:
 
     def row(self, key: Any) -> dict[int, Any]:
         """Where which classes lead."""
-        nexts: dict[int, set[int]] = {}
+        everywhere: set[int] = set()  # nodes that any symbol leads to: a search has one, and thousands of classes
+        group: dict[int, int] = {}  # of a class: classes that lead to the same nodes are one group
+        added: list[tuple[int, int]] = [(0, 0)]  # of a group: the group that it has one node more than, and that node
         for node in key[0]:
             classes, after = self.nfa.data[node]
             self.work.add(1 + len(classes))
+            if len(classes) == self.nfa.symbols:
+                everywhere.add(after)
+                continue
+            moved: dict[int, int] = {}
             for c in classes:
-                nexts.setdefault(c, set()).add(after)
-        return {c: reached for c, nodes in nexts.items() if any(reached := self._join(frozenset(nodes)))}
+                before = group.get(c, 0)
+                if before not in moved:
+                    moved[before] = len(added)
+                    added.append((before, after))
+                group[c] = moved[before]
+        row: dict[int, Any] = {}
+        if everywhere and any(reached := self._join(everywhere)):
+            row = dict.fromkeys(range(self.nfa.symbols), reached)
+        leads = {}
+        for g in set(group.values()):
+            nodes, at = set(everywhere), g
+            while at:
+                at, node = added[at]
+                nodes.add(node)
+            leads[g] = self._join(nodes)
+        row.update((c, leads[g]) for c, g in group.items() if any(leads[g]))
+        return row
 
-    def _join(self, nodes: frozenset[int]) -> tuple[frozenset[int], bool]:
-        if nodes not in self.joined:
-            closures = [self._closure(node) for node in nodes]
+    def _join(self, nodes: set[int]) -> tuple[tuple[int, ...], bool]:
+        """What several nodes lead to."""
+        if len(nodes) == 1:
+            (only,) = nodes
+            return self._closure(only)
+        key = tuple(sorted(nodes))
+        if key not in self.joined:
+            closures = [self._closure(node) for node in key]
             self.work.add(sum(len(reads) for reads, _ in closures))
-            self.joined[nodes] = (
-                frozenset().union(*(reads for reads, _ in closures)),
-                any(ends for _, ends in closures),
-            )
-        return self.joined[nodes]
+            reads = set[int]().union(*(reads for reads, _ in closures))
+            self.joined[key] = tuple(sorted(reads)), any(ends for _, ends in closures)
+        return self.joined[key]
 
-    def _closure(self, node: int, at_start: bool = False) -> tuple[frozenset[int], bool]:
+    def _closure(self, node: int, at_start: bool = False) -> tuple[tuple[int, ...], bool]:
         """The reading nodes that a node leads to without a symbol, and whether it leads to acceptance."""
         if not at_start and node in self.known:
             return self.known[node]
-        reads: set[int] = set()
-        may_end = False
-        seen = {(node, False)}
-        todo = [(node, False)]  # the second: at the end of the text, where nothing can be read any more
-        while todo:
-            at, ended = todo.pop()
-            kind, data = self.nfa.kinds[at], self.nfa.data[at]
-            if kind == READ:
-                if not ended:
-                    reads.add(at)
-                continue
-            if kind == ACCEPT:
-                may_end = True
-                continue
-            ways = data if kind == FORK else (data,) if kind == END or at_start else ()
-            for way in ways:
-                item = (way, ended or kind == END)
-                if item not in seen:
-                    seen.add(item)
-                    todo.append(item)
-        self.work.add(len(seen))
-        found = (frozenset(reads), may_end)
+        seen = {node}
+        ends = set[int]()  # what is reached at the end of the text, where nothing can be read any more
+        reads, may_end = self._walk(seen, at_start, ends)
+        if ends:
+            may_end |= self._walk(ends, at_start, ends)[1]
+        self.work.add(len(seen) + len(ends))
+        found = (tuple(sorted(reads)), may_end)
         if not at_start:
             self.known[node] = found
         return found
+
+    def _walk(self, seen: set[int], at_start: bool, ends: set[int]) -> tuple[list[int], bool]:
+        """Adds to nodes what they lead to without a symbol; to `ends` what they lead to if the text ends.
+        -> the reading ones, and whether there is acceptance"""
+        kinds, data = self.nfa.kinds, self.nfa.data
+        reads: list[int] = []
+        may_end = False
+        todo = list(seen)
+        for at in todo:
+            kind = kinds[at]
+            if kind == READ:
+                reads.append(at)
+            elif kind == FORK:
+                for way in data[at]:
+                    if way not in seen:
+                        seen.add(way)
+                        todo.append(way)
+            elif kind == ACCEPT:
+                may_end = True
+            elif kind == END or at_start:
+                into = ends if kind == END else seen
+                if data[at] not in into:
+                    into.add(data[at])
+                    if into is seen:
+                        todo.append(data[at])
+        return reads, may_end
 
 
 _Threads = frozenset[
@@ -140,7 +175,7 @@ class Looks:
         """Where which classes lead."""
         behinds, threads, _ = key
         out: dict[int, Any] = {}
-        for c in range(len(self.nfa.symbols)):
+        for c in range(self.nfa.symbols):
             after, truth = self._behinds([self._read(reads, c) for reads in behinds], False)
             moved, may_end = self._move(threads, c, truth, {})
             if moved or may_end:
@@ -230,8 +265,8 @@ class Looks:
         seen = set(begins)
         todo = list(seen)
         while todo:
-            self.work.add(3)  # conditions are sets to be joined and hashed
             at, conditions = todo.pop()
+            self.work.add(3 + len(conditions))  # sets to be joined and hashed
             kind, data = self.nfa.kinds[at], self.nfa.data[at]
             ways = [(way, conditions) for way in self._ways(kind, data, truth, at_start)]
             if kind == READ:

@@ -9,12 +9,17 @@ what is no UTF-8 is matched by nothing.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from .ir import Ranges
 
 Node = tuple[tuple[int, int, Any], ...]
+P = ParamSpec("P")
+R = TypeVar("R", bound=tuple[Any, ...])
 Labelled = tuple[
     tuple[int, int, Any], ...
 ]  # (first code point, last, label: anything that can be hashed and is no tuple)
@@ -28,6 +33,36 @@ LENGTHS = (
     (0x10000, 0x10FFFF, 0xF0, 3),
 )
 
+MOST_KEPT = 100_000  # ranges, of all sets whose results one function remembers; at about 100 bytes each
+
+
+def remembered(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, remembering what it made of which sets: of the last ones, by how many ranges they have. A number of
+    sets would be no bound, for one may have a hundred thousand ranges."""
+    known: OrderedDict[tuple[Any, ...], R] = OrderedDict()
+    lock = threading.Lock()
+    kept = 0
+
+    @wraps(function)
+    def remembering(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal kept
+        key: tuple[Any, ...] = args
+        with lock:
+            if key in known:
+                known.move_to_end(key)
+                return known[key]
+        found = function(*args, **kwargs)
+        with lock:
+            if key not in known:
+                kept += 1 + len(key[0]) + len(found)
+            known[key] = found
+            while kept > MOST_KEPT:
+                old, made = known.popitem(last=False)
+                kept -= 1 + len(old[0]) + len(made)
+        return found
+
+    return remembering
+
 
 def _append(node: list[tuple[int, int, Any]], lo: int, hi: int, what: Any) -> None:
     """One more range at the end of a node; joined with the last where it continues it."""
@@ -37,7 +72,7 @@ def _append(node: list[tuple[int, int, Any]], lo: int, hi: int, what: Any) -> No
         node.append((lo, hi, what))
 
 
-@lru_cache(8192)
+@remembered
 def _node(ranges: Labelled, base: int, follow: int) -> Node:
     """Numbers below 64^(follow + 1), as one byte (base + the highest 6 bits) and `follow` more of 6 bits each."""
     size = 64**follow
@@ -65,7 +100,7 @@ def _node(ranges: Labelled, base: int, follow: int) -> Node:
     return tuple(node)
 
 
-@lru_cache(1024)
+@remembered
 def labelled(ranges: Labelled) -> Node:
     """The tree of characters with labels; the ranges are ascending and do not overlap."""
     node: list[tuple[int, int, Any]] = []
@@ -76,7 +111,7 @@ def labelled(ranges: Labelled) -> Node:
     return tuple(node)
 
 
-@lru_cache(1024)
+@remembered
 def tree(ranges: Ranges) -> Node:
     """The tree of a set of characters, given as ranges of code points in any order; the label is None."""
     merged: list[tuple[int, int]] = []

@@ -25,6 +25,7 @@ from .whole import Whole, soon
 DEAD = -1
 KEPT = 512  # expressions
 MOST_STATES = 4_000  # of a product that is searched for a string
+MOST_CELLS = 400_000  # of its states' members together
 MOST_LENGTH = 4_000  # characters up to which lengths are told apart in such a search
 Row = Sequence[tuple[int, int, int]]
 
@@ -319,7 +320,7 @@ class Both:
                 return True
             if at in self._live:
                 continue
-            if len(came) > MOST_STATES:
+            if len(came) > min(MOST_STATES, MOST_CELLS // max(1, len(self.members))):
                 return True
             for _, _, after in reversed(self.edges(at)):
                 if after not in came:

@@ -18,10 +18,11 @@ class Schema:
     `made` keeps its formulas; None in it: being made.
     """
 
-    __slots__ = ("made", "number", "place", "scope")
+    __slots__ = ("kind", "made", "number", "place", "scope")
 
     def __init__(self, number: int, place: Place, scope: tuple[Resource, ...]) -> None:
         self.number, self.place, self.scope = number, place, scope
+        self.kind = ""  # of a member of a constant, of which there may be many: which kind of value it is
         self.made: dict[tuple[str, bool], tuple[Formula, Covers] | None] = {}
 
     def __repr__(self) -> str:

@@ -61,15 +61,14 @@ class ObjectPlan(Contents[Members]):
         patterns: dict[str, None] = {}
         self.named: dict[Formula, dict[str, Schema]] = {}
         for f in self.mappings:
-            self.named[f] = dict(f.atom[1])
+            self.named[f] = members_of(plans, f)
             known.update(self.named[f])
             patterns.update(dict.fromkeys(source for source, _ in f.atom[2]))
         for f in self.unevaluated:
             for cover, _ in f.atom[2]:
                 known.update(cover.names)
                 patterns.update(dict.fromkeys(cover.patterns))
-        self.known = {name.encode(): name for name in sorted(known) if name.isascii() or _encodable(name)}
-        self.trie = Texts(list(self.known))
+        self.known, self.trie = names_of(plans, frozenset(known))
         self.patterns = list(patterns)
         self.languages = [plans.schemas.expression(source, "", "patternProperties") for source in self.patterns]
         self.automata = [*self.languages, every_text()] if self.languages else []
@@ -87,7 +86,7 @@ class ObjectPlan(Contents[Members]):
         few = few_names(self) if plans.writing and (self.identity or counts or open_answer) else None
         self.closed = few is not None  # all names that may ever come are known
         if few:
-            self.known |= {raw: raw.decode() for raw in few}
+            self.known = self.known | {raw: raw.decode() for raw in few}
             self.trie = Texts(list(self.known))
         if plans.writing and self._far():
             self.outlook = MemberOutlook(self)
@@ -391,6 +390,22 @@ class ObjectPlan(Contents[Members]):
         if names.texts or not free or not m.others:
             return bool(names.texts or free)
         return can_end(Name.first(self.plans, self, m), self.plans.ends)
+
+
+def members_of(plans: Plans, f: Formula) -> dict[str, Schema]:
+    """The schemas of a "properties" atom by name. Objects that are alike, of which there may be as many as they have
+    properties, share them."""
+    if f not in plans.members:
+        plans.members[f] = dict(f.atom[1])
+    return plans.members[f]
+
+
+def names_of(plans: Plans, names: frozenset[str]) -> tuple[dict[bytes, str], Texts]:
+    """Names by how they are written, and as a language; shared likewise."""
+    if names not in plans.names:
+        known = {name.encode(): name for name in sorted(names) if name.isascii() or _encodable(name)}
+        plans.names[names] = known, Texts(list(known))
+    return plans.names[names]
 
 
 def _encodable(text: str) -> bool:

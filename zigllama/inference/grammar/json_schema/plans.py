@@ -17,7 +17,7 @@ from zigllama.errors import EmptyLanguage, GrammarBudget, GrammarError
 from .arrays import ArrayPlan
 from .check import check
 from .formula import FALSE, TRUE, Formula, Way, alternatives
-from .languages import Both
+from .languages import Both, Texts
 from .nodes import Schema
 from .numbers import NumberPlan
 from .objects import ObjectPlan
@@ -33,6 +33,7 @@ from .whole import Whole
 Goal = tuple[tuple[frozenset[int], frozenset[int]], ...]
 T = TypeVar("T")
 ANYTHING: Goal = ((frozenset(), frozenset()),)
+THE_ONE: Goal = ((frozenset((0,)), frozenset()),)  # the first schema, which may be the only one
 FIRST = {ord("{"): "object", ord("["): "array", ord('"'): "string", ord("-"): "number"}
 FIRST |= {ord("t"): "true", ord("f"): "false", ord("n"): "null"} | {ord(d): "number" for d in "0123456789"}
 PATIENCE = 20_000  # plans looked at to see whether a value can be finished at all; then it is taken for granted
@@ -88,6 +89,8 @@ class Plan:
         return self._kinds[kind]
 
     def _make(self, kind: str) -> Any:
+        if self.goal == THE_ONE and self.schemas[0].kind not in ("", kind):
+            return None
         valued = Valued(self, kind)
         if not valued.ways:
             return None
@@ -253,6 +256,8 @@ class Plans:
         self.ends: dict[Any, bool] = {}  # of texts that may come to one that is barred, whether they can end (ends.py)
         self.printed: dict[Whole | None, Printed] = {}  # languages with fingerprints, for C
         self.printed_cells = 0
+        self.members: dict[Formula, dict[str, Schema]] = {}  # objects.py: what objects that are alike share
+        self.names: dict[frozenset[str], tuple[dict[bytes, str], Texts]] = {}
         self.listing = 0  # plans whose values are being listed
         self._waiting: dict[int, int] = {}  # plans that are being looked at -> how deep
         self._both: dict[tuple[Any, ...], Both] = {}
@@ -342,6 +347,9 @@ class Plans:
         """
         if plan._alive is not None:
             return plan._alive
+        if plan.goal == THE_ONE and plan.schemas[0].kind and not plan.barred:
+            plan._alive = True  # a constant, which can always be written
+            return True
         depth = len(self._waiting)
         if plan.number in self._waiting:
             self._lowest = min(self._lowest, self._waiting[plan.number])

@@ -38,6 +38,7 @@ from .keywords import Reader
 from .languages import Language, found_in
 from .nodes import Covers, Schema, frozen
 from .options import DRAFTS, Json, Options
+from .values import kind_of
 from .whole import PURSE
 
 
@@ -94,6 +95,7 @@ class Schemas:
         if found is None:
             place = Place({"const": value}, self._latest, schema.place.pointer)
             found = self._constants[key] = self._new(place, ())
+            found.kind = kind_of(value, schema.place.pointer)
         return found
 
     # --- formulas -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from zigllama.errors import BadSchema, GrammarBudget
 
 from .options import Json
 
-EXPONENT = 6_000  # powers of ten beyond it are not worked out
+MOST_DIGITS = 1_000  # of a number that is reckoned with: each beginning is compared in every digit
+MOST_SPELT = 100_000  # of one that is only written
 
 
 EXACTLY = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -23,7 +24,8 @@ def normal(value: Decimal) -> Decimal:
 
 
 def spelled(value: Decimal) -> str:
-    """A number in digits, as few as it can have."""
+    """A number in digits, as few as it can have. Raises GrammarBudget for more than MOST_SPELT."""
+    _within(value, MOST_SPELT)
     text = format(normal(value), "f")
     return "0" if text in ("-0", "0") else text
 
@@ -42,12 +44,17 @@ def number(value: object) -> Decimal | None:
 
 
 def exact(value: Decimal) -> Fraction:
-    """The same as a fraction. Raises GrammarBudget for exponents beyond EXPONENT."""
-    exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int)
-    if abs(exponent) > EXPONENT:
-        raise GrammarBudget("digits in a number", abs(exponent), EXPONENT)
+    """The same as a fraction. Raises GrammarBudget for one of more than MOST_DIGITS digits."""
+    _within(value, MOST_DIGITS)
     return Fraction(value)
+
+
+def _within(value: Decimal, most: int) -> None:
+    _sign, digits, exponent = normal(value).as_tuple()
+    assert isinstance(exponent, int)
+    needs = len(digits) + exponent if exponent >= 0 else max(len(digits), -exponent)
+    if needs > most:
+        raise GrammarBudget("digits in a number", needs, most)
 
 
 def is_multiple(value: Decimal, step: Fraction) -> bool:
@@ -86,13 +93,18 @@ def kind_of(value: Json, pointer: str = "") -> str:
 
 def plain(document: Json) -> None:
     """That a document is made of what JSON has, as far as its names and texts go: names are strings, and no string has
-    half of a surrogate pair in it, which no UTF-8 text has. Raises BadSchema with the place."""
+    half of a surrogate pair in it, which no UTF-8 text has. Raises BadSchema with the place; GrammarBudget for a number
+    of more than MOST_SPELT digits. So every constant in it can be written."""
     todo: list[tuple[Json, str]] = [(document, "")]
     seen: set[int] = set()
     while todo:
         value, pointer = todo.pop()
         if isinstance(value, str):
             _whole(value, pointer)
+        elif isinstance(value, Decimal) and value.is_finite():
+            _within(value, MOST_SPELT)
+        elif isinstance(value, int) and value.bit_length() > 4 * MOST_SPELT:
+            raise GrammarBudget("bits in a number", value.bit_length(), 4 * MOST_SPELT)
         elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
             seen.add(id(value))
             if isinstance(value, dict):

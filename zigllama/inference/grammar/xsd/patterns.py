@@ -104,8 +104,10 @@ class XsdReader(Reader):
         self.wide = outer
         if not found:
             raise self.s.error("a class without characters", begin)
-        chars = union(*found)
-        return intersection(complement(chars) if negated else chars, complement(away))
+        chars = self.sets.of(union, *found)
+        if negated:
+            chars = self.sets.of(complement, chars)
+        return self.sets.of(intersection, chars, self.sets.of(complement, away)) if away else chars
 
     def class_member(self, inner: bool) -> Member:
         """One member of a class; inner: not the first. `[` and an inner `-` need a backslash."""
@@ -123,13 +125,13 @@ class XsdReader(Reader):
             # a large \I is what is not in the small \i
             small = self.wide if c.isupper() else not self.wide
             chars = {"i": (START, ANY_START), "c": (INSIDE, ANY_INSIDE)}[c.lower()][0 if small else 1]
-            return Member(complement(chars) if c.isupper() else chars)
+            return Member(self.sets.of(complement, chars) if c.isupper() else chars)
         if c in "dDsSwW":
             # symbols belong to \w, and some validators think they do not
             small = self.wide if c.isupper() else not self.wide
-            word = intersection(WORD, complement(category("S"))) if small else WORD
+            word = self.sets.of(intersection, WORD, self.sets.of(complement, category("S"))) if small else WORD
             chars = {"d": category("Nd"), "s": SPACE, "w": word}[c.lower()]
-            return Member(complement(chars) if c.isupper() else chars)
+            return Member(self.sets.of(complement, chars) if c.isupper() else chars)
         if c in "pP":
             self.s.need("{")
             name = self.s.upto("}", "\\p{")
@@ -141,7 +143,7 @@ class XsdReader(Reader):
                 chars = category(name)
             else:
                 raise self.s.error(f"\\p{{{name:.60}}} is no category", begin)
-            return Member(complement(chars) if c == "P" else chars)
+            return Member(self.sets.of(complement, chars) if c == "P" else chars)
         raise self.s.error(f"\\{c} is no escape", begin)
 
 

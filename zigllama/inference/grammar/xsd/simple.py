@@ -14,8 +14,9 @@ from functools import cache
 from urllib.parse import quote
 
 from zigllama.errors import BadSchema, EmptyLanguage, GrammarBudget, GrammarError, UnsupportedSchema, UnsupportedSyntax
-from zigllama.inference.grammar.dfa import accepts, determinise, intersect, is_empty, union
+from zigllama.inference.grammar.dfa import accepts, determinise, intersect, is_empty
 from zigllama.inference.grammar.ir import EMPTY, Alt, Automaton, Chars, Expr, Literal, Repeat, Seq
+from zigllama.inference.grammar.subsets import Work
 
 from .numbers import at_least, at_most, decimal, equal_to, integer, with_digits
 from .patterns import LEXICAL, pattern
@@ -26,6 +27,7 @@ LINE_CHARS = Chars(((0x20, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF)))
 VISIBLE = Chars(((0x21, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF)))
 MAX_STATES = 60_000  # of the automata of all simple types of a schema
 MAX_WORK = 250_000  # for one of them
+MAX_TRANSITIONS = 80_000  # of all of them while they are made, at some 10 us each
 MAX_LEVELS = 50  # of definitions within, or on top of, one another
 URI_CHARS = "!#$%&'()*+,/:;=?@~"  # that are not escaped, beside letters, digits and _.-
 BOUNDED_DIGITS = {"float": 6, "double": 15}  # so many decimal digits tell apart what binary numbers tell apart
@@ -133,6 +135,7 @@ class SimpleTypes:
         self.made: dict[Node, Simple] = {}
         self.open: list[Node] = []
         self.states = 0
+        self.work = Work(MAX_TRANSITIONS)
 
     def find(self, node: Node, value: str) -> Simple | None:
         """The type of a name, None for one that is no simple type."""
@@ -189,14 +192,12 @@ class SimpleTypes:
             item = inside[0] if inside else self.need(how, how.get("itemType"))
             if item.family == "list":
                 raise BadSchema(how.path, "a list of lists")
-            word = intersect(item.texts, determinise(Repeat(VISIBLE, 1, None)))
+            word = intersect(item.texts, determinise(Repeat(VISIBLE, 1, None)), self.work)
             return Simple("list", "collapse", self._kept(determinise(_listed(word, 0, None), MAX_WORK), how))
         members = [self.need(how, name) for name in how.get("memberTypes").split()] + inside
         if not members:
             raise BadSchema(how.path, "a union of nothing")
-        texts = members[0].texts
-        for other in members[1:]:
-            texts = union(texts, other.texts)
+        texts = determinise(Alt(tuple({id(m): m.texts for m in members}.values())), MAX_WORK)
         # what a member collapses is written collapsed, whatever the others do with white space
         return Simple("union", "collapse", self._kept(texts, how))
 
@@ -227,7 +228,7 @@ class SimpleTypes:
         value = node.get("value")
         if value not in order or order.index(value) < order.index(base.white):
             raise BadSchema(node.path, f"{value!r:.40} after {base.white!r}")
-        texts = base.texts if base.family != "string" else intersect(base.texts, _spaced(value))
+        texts = base.texts if base.family != "string" else intersect(base.texts, _spaced(value), self.work)
         return Simple(base.family, value, texts)
 
     def _one_of(self, base: Simple, name: str, nodes: list[Node]) -> Simple:
@@ -247,7 +248,7 @@ class SimpleTypes:
                 raise BadSchema(node.path, str(e)) from e
         if name == "enumeration" and base.family not in NUMBERS:  # looked at one by one
             return replace(base, texts=determinise(Alt(tuple(ways)), MAX_WORK))
-        return replace(base, texts=intersect(base.texts, determinise(Alt(tuple(ways)), MAX_WORK)))
+        return replace(base, texts=intersect(base.texts, determinise(Alt(tuple(ways)), MAX_WORK), self.work))
 
     def literal(self, base: Simple, value: str, node: Node) -> Expr:
         """The texts of the value that is written so, which must be one of the type."""
@@ -282,7 +283,7 @@ class SimpleTypes:
             counted = _octets(base.family, lo, hi)
         else:
             counted = Repeat(XML_CHARS, lo, hi)
-        return replace(base, texts=intersect(base.texts, determinise(counted, MAX_WORK)))
+        return replace(base, texts=intersect(base.texts, determinise(counted, MAX_WORK), self.work))
 
     def _numbers(self, base: Simple, facets: dict[str, list[Node]]) -> Simple:
         texts = base.texts
@@ -307,9 +308,9 @@ class SimpleTypes:
                 most = BOUNDED_DIGITS[base.family]
                 if len(value.normalize().as_tuple().digits) > most:
                     raise UnsupportedSchema(node.path, name, f"a bound of more than {most} digits")
-                texts = intersect(texts, intersect(decimal(), with_digits(most, None)))
+                texts = intersect(texts, intersect(decimal(), with_digits(most, None)), self.work)
             bound = at_least if name.startswith("min") else at_most
-            texts = intersect(texts, bound(value, name.endswith("Exclusive")))
+            texts = intersect(texts, bound(value, name.endswith("Exclusive")), self.work)
         if digits:
-            texts = intersect(texts, with_digits(digits.get("totalDigits"), digits.get("fractionDigits")))
+            texts = intersect(texts, with_digits(digits.get("totalDigits"), digits.get("fractionDigits")), self.work)
         return base if texts is base.texts else replace(base, texts=texts)
