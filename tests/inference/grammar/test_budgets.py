@@ -1,0 +1,140 @@
+"""The bounds of what reads patterns and numbers: each is met by what is little beyond it, and says its numbers."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zigllama.errors import GrammarBudget
+from zigllama.inference.grammar import nfa, regex, regex_properties, regex_reader, utf8
+from zigllama.inference.grammar.json_schema import values
+from zigllama.inference.grammar.regex_properties import fold
+from zigllama.inference.grammar_constraints import Grammar
+from zigllama.models.code_point_sets import Set, complement, intersection, union
+
+APART = "".join(map(chr, range(0x10000, 0x10000 + 2 * 60_000, 2)))  # characters of which no two are neighbours
+
+
+def _set_of(characters: set[int]) -> Set:
+    return union(tuple((c, c) for c in characters))
+
+
+few = st.sets(st.integers(0x20, 0x180), max_size=90).map(_set_of)
+many = st.tuples(few, few).map(lambda two: union(complement(two[0]), two[1]))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "need", "limit"),
+    [
+        ("a" * (regex_reader.MAX_CHARACTERS + 1), "characters of a regular expression", regex_reader.MAX_CHARACTERS),
+        (f"[{APART}]", "ranges of characters in an expression", regex_reader.MAX_RANGES),
+        ("".join(f"[^{c}]" for c in APART[:20_000]), "ranges of characters in an", regex_reader.MAX_RANGES),
+        ("|".join(APART[: nfa.MAX_CLASSES + 1]), "classes of characters", nfa.MAX_CLASSES),
+        ("".join(f"[^{c}]" for c in APART[:700]), "members of classes of characters", nfa.MAX_MEMBERS),
+    ],
+)
+def test_a_pattern_beyond_a_bound_is_refused_with_the_numbers(pattern: str, need: str, limit: int) -> None:
+    with pytest.raises(GrammarBudget, match=rf"needs \d+ {need}.*, the limit is {limit}$") as caught:
+        regex.automaton(f"^({pattern})$")
+    assert limit < caught.value.have <= limit + 50_000
+
+
+def test_what_is_made_again_is_not_counted() -> None:
+    """5,000 times the same 700 ranges, which would be 35 times what all sets may have."""
+    once, often = regex.parse(r"[\p{L}\d]"), regex.parse(r"[\p{L}\d]" * 5000)
+    assert {id(each.ranges) for each in often.items} == {id(often.items[0].ranges)}
+    assert often.items[0] == once
+
+
+def test_members_of_one_set_are_no_class_of_another() -> None:
+    """A large set is known by its identity: one that was made where another had been must not pass for it."""
+    sets = regex_reader.Sets()
+    for n in range(200):
+        large = tuple((3 * i, 3 * i + n % 2) for i in range(100 + n))  # freed, and made anew in the same place
+        assert sets.of(complement, large) == complement(large)
+
+
+@pytest.mark.parametrize(
+    ("number", "digits"), [("1e1000", 1001), ("7" * 1001, 1001), ("-1e-1001", 1001), ("0." + "3" * 1001, 1001)]
+)
+def test_a_number_of_too_many_digits_is_refused(number: str, digits: int) -> None:
+    with pytest.raises(GrammarBudget, match=f"needs {digits} digits in a number, the limit is {values.MOST_DIGITS}"):
+        Grammar.from_json_schema('{"type": "number", "minimum": ' + number + "}")
+
+
+@pytest.mark.parametrize("number", ["1e999", "7" * 1000, "-1e-1000", "1000e-3"])
+def test_one_of_as_many_as_may_be_is_not(number: str) -> None:
+    grammar = Grammar.from_json_schema('{"type": "number", "minimum": ' + number + "}")
+    assert grammar.accepts(format(Decimal(number).normalize(), "f"))
+
+
+@pytest.mark.parametrize(
+    ("schema", "need"),
+    [
+        ('{"const": 1e100000}', "needs 100001 digits"),
+        ('{"const": [{"a": [1e-999999999]}]}', "needs 999999999 digits"),
+        ({"enum": [[10**200_000]]}, "needs 664386 bits"),
+        ({"enum": [[Decimal("1e100001")]]}, "needs 100002 digits"),
+    ],
+)
+def test_a_constant_that_would_fill_memory_is_refused_when_the_grammar_is_made(schema: Any, need: str) -> None:
+    with pytest.raises(GrammarBudget, match=need):
+        Grammar.from_json_schema(schema)
+
+
+def test_a_constant_of_many_members_can_be_written() -> None:
+    value: list[Any] = [[[i], {"a": str(i)}] for i in range(300)]
+    grammar = Grammar.from_json_schema({"const": value})
+    assert grammar.accepts(json.dumps(value)) and not grammar.accepts(json.dumps([*value[:-1], [[0], {"a": "1"}]]))
+
+
+def test_results_are_remembered_up_to_a_bound() -> None:
+    asked = 0
+
+    @utf8.remembered
+    def doubled(ranges: Set) -> Set:
+        nonlocal asked
+        asked += 1
+        return ranges + ranges
+
+    small, large = ((1, 1),), tuple((i, i) for i in range(utf8.MOST_KEPT // 4))
+    assert doubled(small) == small * 2 and doubled(small) is doubled(small) and asked == 1
+    doubled(large)
+    assert doubled(small) and asked == 2  # both are kept: 3/4 of the bound
+    doubled(large[1:])
+    assert doubled(small) and asked == 3  # the large one had to go, the small one was asked for since
+    assert doubled(large) and asked == 4
+    huge = tuple((i, i) for i in range(utf8.MOST_KEPT))
+    assert len(doubled(huge)) == 2 * len(huge) and doubled(small) and asked == 6  # beyond it: nothing is left
+
+
+@given(few, many)
+def test_intersection_is_what_is_in_both(a: Set, b: Set) -> None:
+    def members(s: Set) -> set[int]:
+        return {c for first, last in s for c in range(first, min(last, 0x200) + 1)}
+
+    for one, other in ((a, b), (b, a), (b, b), (a, a)):
+        found = intersection(one, other)
+        assert members(found) == members(one) & members(other) and found == union(found)
+        assert found == complement(union(complement(one), complement(other)))
+
+
+@given(st.one_of(few, many), st.booleans())
+def test_a_large_set_is_folded_as_its_characters_are(s: Set, python: bool) -> None:
+    """Up to FEW characters each is looked up; of more all pairs of equal ones are looked at together."""
+    cased = intersection(s, union((c, c) for c in regex_properties._equals(python)))
+    each = (fold(((c, c),), python=python) for first, last in cased for c in range(first, last + 1))
+    assert fold(s, python=python) == union(s, *each)
+
+
+def test_a_rule_of_many_others_is_looked_at_a_few_times() -> None:
+    """A rule of 2,000 alternatives, each another rule: 2,000 looks at it would be four million steps."""
+    names = [f"r{i}" for i in range(2000)]
+    text = "root ::= " + " | ".join(names) + "\n" + "\n".join(f'{n} ::= "{n}" root?' for n in names)
+    grammar = Grammar.from_gbnf(text)
+    assert grammar.accepts("r5r77r1999") and not grammar.accepts("r5r2000")
