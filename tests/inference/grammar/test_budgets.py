@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zigllama.errors import GrammarBudget
-from zigllama.inference.grammar import nfa, regex, regex_properties, regex_reader, utf8
-from zigllama.inference.grammar.json_schema import values
+from zigllama.inference.grammar import nfa, notation, regex, regex_properties, regex_reader, utf8
+from zigllama.inference.grammar.json_schema import check, values
 from zigllama.inference.grammar.regex_properties import fold
 from zigllama.inference.grammar_constraints import Grammar
 from zigllama.models.code_point_sets import Set, complement, intersection, union
@@ -42,6 +42,27 @@ def test_a_pattern_beyond_a_bound_is_refused_with_the_numbers(pattern: str, need
     with pytest.raises(GrammarBudget, match=rf"needs \d+ {need}.*, the limit is {limit}$") as caught:
         regex.automaton(f"^({pattern})$")
     assert limit < caught.value.have <= limit + 50_000
+
+
+def test_a_grammar_of_too_many_characters_is_refused() -> None:
+    text = 'root ::= "a"'
+    assert Grammar.from_gbnf(text.ljust(notation.MAX_TEXT)).accepts("a")
+    with pytest.raises(GrammarBudget, match=f"{notation.MAX_TEXT + 1} characters, the limit is {notation.MAX_TEXT}"):
+        Grammar.from_gbnf(text.ljust(notation.MAX_TEXT + 1))
+
+
+@pytest.mark.parametrize("keyword", ["required", "dependentRequired"])
+def test_too_many_required_names_are_refused(keyword: str) -> None:
+    names = [f"n{i}" for i in range(check.NAMES + 1)]
+    with pytest.raises(GrammarBudget, match=f"{check.NAMES + 1} required names, the limit is {check.NAMES}"):
+        Grammar.from_json_schema({keyword: names if keyword == "required" else {"a": names}})
+
+
+def test_many_numbers_are_told_from_others() -> None:
+    """Each of 20,000 is looked for among all: by halves."""
+    grammar = Grammar.from_json_schema({"enum": [3 * i for i in range(20_000)] + [0.25]})
+    assert all(map(grammar.accepts, ("0", "3", "59997", "59997.0", "0.25")))
+    assert not any(map(grammar.accepts, ("1", "59998", "60000", "0.5", "-3")))
 
 
 def test_what_is_made_again_is_not_counted() -> None:

@@ -45,6 +45,7 @@ SINCE = {
 }  # fmt: skip
 UNTIL = {"additionalItems": 2019, "$recursiveRef": 2019}
 VALUES = 100_000  # in all enums and consts of a schema
+NAMES = 50_000  # that are required, by objects or by other names
 
 
 class Check:
@@ -52,7 +53,7 @@ class Check:
 
     def __init__(self, schemas: Schemas) -> None:
         self.schemas = schemas
-        self.values = 0
+        self.values = self.names = 0
         self.beside: dict[Schema, list[Schema]] = {}  # schemas in place
         self.todo: list[Schema] = []
 
@@ -108,7 +109,7 @@ class Check:
         elif keyword == "const":
             self._count_values(reader, [value])
         elif keyword == "required" and not (reader.draft == 4 and isinstance(value, bool)):
-            reader.names(value, keyword)
+            self._count_names(reader.names(value, keyword))
         elif keyword == "uniqueItems" and not isinstance(value, bool):
             raise reader.bad(keyword, "true or false")
         elif keyword == "format" and self.schemas.options.formats:
@@ -120,7 +121,12 @@ class Check:
             if not isinstance(value, dict):
                 raise reader.bad(keyword, "an object")
             for needs in value.values():
-                reader.names(needs, keyword)
+                self._count_names(reader.names(needs, keyword))
+
+    def _count_names(self, names: list[str]) -> None:
+        self.names += len(names)
+        if self.names > NAMES:
+            raise GrammarBudget("required names", self.names, NAMES)
 
     def _count_values(self, reader: Reader, values: list[Json]) -> None:
         """The values of an enum, all within them counted, and how deep they are nested."""

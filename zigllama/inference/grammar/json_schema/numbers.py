@@ -9,6 +9,7 @@ that must meet the bounds, and contain a multiple. Beginnings of which the same 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import OrderedDict
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
@@ -101,7 +102,8 @@ class Span:
         self.texts: Texts | None = None
         self.least = self.most = 0
         if numbers is not None:
-            kept = [v for v in numbers - excluded if all(_holds(f, v) is wanted for f, wanted in way.literals)]
+            asked = [(f, wanted) for f, wanted in way.literals if f.atom[0] != "numbers"]
+            kept = [v for v in numbers - excluded if all(_holds(f, v) is wanted for f, wanted in asked)]
             self.texts = Texts([spelled(v).encode() for v in kept])
             self.empty, self.decimals = not kept, 0
             return
@@ -297,7 +299,8 @@ def _holds(f: Formula, value: Decimal) -> bool:
     if sort == "multiple":
         return is_multiple(value, argument)
     if sort == "numbers":
-        return value in argument
+        at = bisect_left(argument, value)  # they are sorted, and may be many
+        return at < len(argument) and bool(argument[at] == value)
     return bool(value >= argument if sort == "ge" else value > argument)
 
 
