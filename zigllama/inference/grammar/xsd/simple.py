@@ -27,7 +27,7 @@ LINE_CHARS = Chars(((0x20, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF)))
 VISIBLE = Chars(((0x21, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF)))
 MAX_STATES = 60_000  # of the automata of all simple types of a schema
 MAX_WORK = 250_000  # for one of them
-MAX_TRANSITIONS = 80_000  # of all of them while they are made, at some 10 us each
+MAX_TRANSITIONS = 100_000  # of all of them while they are made: as many as fit a grammar, at some 8 us each
 MAX_LEVELS = 50  # of definitions within, or on top of, one another
 URI_CHARS = "!#$%&'()*+,/:;=?@~"  # that are not escaped, beside letters, digits and _.-
 BOUNDED_DIGITS = {"float": 6, "double": 15}  # so many decimal digits tell apart what binary numbers tell apart
