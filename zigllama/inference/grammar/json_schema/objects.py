@@ -403,10 +403,6 @@ def members_of(plans: Plans, f: Formula) -> dict[str, Schema]:
 def names_of(plans: Plans, names: frozenset[str]) -> tuple[dict[bytes, str], Texts]:
     """Names by how they are written, and as a language; shared likewise."""
     if names not in plans.names:
-        known = {name.encode(): name for name in sorted(names) if name.isascii() or _encodable(name)}
+        known = {name.encode(): name for name in sorted(names)}
         plans.names[names] = known, Texts(list(known))
     return plans.names[names]
-
-
-def _encodable(text: str) -> bool:
-    return not any(0xD800 <= ord(c) < 0xE000 for c in text)

@@ -53,14 +53,13 @@ class Acceptor:
                 for t in texts - excluded
                 if len(t) >= least
                 and (most is None or len(t) <= most)
-                and _encodable(t)
                 and not barred(t.encode())
                 and all(contains(language, t.encode()) == wanted for language, wanted in members)
             ]
             members, least, most, self.texts = [(Texts(kept), True)], 0, None, kept
             self.empty = self.empty or not kept
         elif excluded:
-            members.append((Texts([t.encode() for t in excluded if _encodable(t)]), False))
+            members.append((Texts([t.encode() for t in excluded]), False))
         self.least, self.most = least, most
         self.finite = texts is not None
         self.both = None if self.free else both_of(members, least, most)
@@ -77,11 +76,6 @@ class Acceptor:
         self.cap = max(least, most + 1 if most is not None else 0)
 
 
-def _encodable(text: str) -> bool:
-    """Whether it is text: not with half of a pair in it, which UTF-8 does not have."""
-    return not any(0xD800 <= ord(c) < 0xE000 for c in text)
-
-
 def language_of(plans: Plans, f: Formula) -> Language:
     """The language of a pattern's, a format's or a set's atom."""
     sort, argument = f.atom[0], f.atom[1]
@@ -89,7 +83,7 @@ def language_of(plans: Plans, f: Formula) -> Language:
         return plans.schemas.expression(str(argument), "", "pattern")
     if sort == "format":
         return format_language(str(argument))
-    return Texts([t.encode() for t in argument if _encodable(t)])
+    return Texts([t.encode() for t in argument])
 
 
 class TextPlan:
