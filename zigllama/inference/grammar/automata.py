@@ -21,7 +21,7 @@ from .ir import MAX_CODE_POINT, Alt, Automaton, Bytes, Chars, Expr, Literal, Ran
 from .utf8 import remembered
 
 MAX_NODES = 40_000  # of all automata of a grammar; what is made of them fits 64 MB, and takes less than a second
-MAX_MEMBERS = 400_000  # of all sets of nodes that are looked at on the way, likewise
+MAX_MEMBERS = 1_000_000  # of all sets of nodes that are looked at on the way, likewise
 MAX_EDGES = 150_000  # of one automaton that is merely without eps, likewise
 
 ByteEdges = list[tuple[int, int, int]]  # lowest byte, highest byte, node

@@ -24,6 +24,7 @@ from zigllama.errors import EmptyLanguage, GrammarBudget, GrammarError
 from .automata import MAX_NODES, Builder, Nodes, Room, determinised
 from .ir import Alt, Automaton, Bytes, Chars, Expr, Literal, Ref, Repeat, Rules, Seq, children, place_of, walk
 
+MAX_ALL_EDGES = 200_000  # of all rules; of one automata.py allows for fewer
 MAX_DEPTH = 200  # of expressions within one another
 INLINE = 24  # a rule of so many parts, or used once, is written where it is called
 I32 = npt.NDArray[np.int32]
@@ -64,7 +65,7 @@ def compile_rules(rules: Rules) -> Program:
     filled = _least(kept, _can_be_filled)
     inline = _inlined(kept, rules.start)
     made: dict[str, Nodes] = {}
-    used, room = 0, Room()
+    used, edges, room = 0, 0, Room()
     todo = [""]  # the text itself, which calls the start rule
     while todo:
         name = todo.pop()
@@ -73,6 +74,9 @@ def compile_rules(rules: Rules) -> Program:
         e = kept[name] if name else Ref(rules.start)
         builder = Builder(nullable.__getitem__, filled.__getitem__, inline.get, used)
         made[name] = determinised(builder.rule(e), room)
+        edges += sum(map(len, made[name].edges)) + sum(map(len, made[name].calls))
+        if edges > MAX_ALL_EDGES:
+            raise GrammarBudget("edges of all automata", edges, MAX_ALL_EDGES)
         used += max(len(builder.nodes.edges), len(made[name].edges))
         todo += {called for calls in made[name].calls for called, _ in calls}
     return _assembled(made, rules.what)

@@ -35,6 +35,8 @@ from .utf8 import labelled
 
 MAX_STATES = 50_000
 MAX_EDGES = 400_000  # a row's ranges of bytes, all rows together; at about 100 bytes each
+BEGUN = 300  # steps that the smallest automaton takes as long as
+FEW_PIECES = 64  # ranges of symbols, which a loop joins sooner than operations of arrays do
 MAX_CELLS = 1_000_000  # of a table in which bytes are compared
 MAX_MINIMISED = 300_000  # transitions, per class of bytes, up to which an automaton is made minimal unasked
 
@@ -145,21 +147,38 @@ class InBytes:
 def layout(row: dict[int, Any], nfa: Nfa) -> tuple[tuple[Any, ...], Any]:
     """A row {class: target} as targets, and a tree of bytes whose labels are numbers of targets."""
     number: dict[Any, int] = {}
-    of = np.full(nfa.symbols, DEAD, np.int64)
-    for c in sorted(row):
-        of[c] = number.setdefault(row[c], len(number))
+    targets = [number.setdefault(row[c], len(number)) if c in row else DEAD for c in range(nfa.symbols)]
+    if nfa.pieces.shape[1] <= FEW_PIECES:
+        joined = _joined_few(targets, nfa)
+    else:
+        joined = _joined_many(np.array(targets, np.int64), nfa)
+    if joined not in nfa.trees:
+        nfa.trees[joined] = joined if nfa.of_bytes else labelled(joined)
+    return tuple(number), nfa.trees[joined]
+
+
+def _joined_few(targets: list[int], nfa: Nfa) -> tuple[tuple[int, int, int], ...]:
+    """The symbols as (first, last, number of the target): neighbours that lead to the same are one."""
+    found: list[tuple[int, int, int]] = []
+    for first, last, c in nfa.listed:
+        to = targets[c]
+        if found and found[-1][2] == to and found[-1][1] == first - 1:
+            found[-1] = found[-1][0], last, to
+        elif to != DEAD:
+            found.append((first, last, to))
+    return tuple(found)
+
+
+def _joined_many(of: npt.NDArray[np.int64], nfa: Nfa) -> tuple[tuple[int, int, int], ...]:
+    """The same, all at once: an array's operation costs as much as a dozen turns of a loop."""
     first, last, classes = nfa.pieces
     to = of[classes]
     alive = to != DEAD
     first, last, to = first[alive], last[alive], to[alive]
-    # neighbours that lead to the same are one
     begins = np.ones(len(to), bool)
     begins[1:] = (first[1:] != last[:-1] + 1) | (to[1:] != to[:-1])
     ends = np.roll(begins, -1)
-    joined = tuple(zip(first[begins].tolist(), last[ends].tolist(), to[begins].tolist(), strict=True))
-    if joined not in nfa.trees:
-        nfa.trees[joined] = joined if nfa.of_bytes else labelled(joined)
-    return tuple(number), nfa.trees[joined]
+    return tuple(zip(first[begins].tolist(), last[ends].tolist(), to[begins].tolist(), strict=True))
 
 
 def lazy(e: Any) -> Lazy:
@@ -173,6 +192,7 @@ def determinise(e: Any, limit: int | Work = MAX_WORK) -> Automaton:
     if isinstance(e, Automaton):
         return e
     work, nfa = Work(limit) if isinstance(limit, int) else limit, e if isinstance(e, Nfa) else Nfa(e)
+    work.add(BEGUN)
     source = source_of(nfa, work)
     known: dict[Any, int] = {source.initial: 0}
     keys = [source.initial]
@@ -348,9 +368,9 @@ def union(a: Automaton, b: Automaton) -> Automaton:
     return Lazy(_Product(a, b, lambda x, y: x or y)).whole()
 
 
-def difference(a: Automaton, b: Automaton) -> Automaton:
-    """What the first accepts and the second does not."""
-    return Lazy(_Product(a, b, lambda x, y: x and not y)).whole()
+def difference(a: Automaton, b: Automaton, work: Work | None = None) -> Automaton:
+    """What the first accepts and the second does not. `work` as `intersect` has it."""
+    return Lazy(_Product(a, b, lambda x, y: x and not y), tally=work).whole()
 
 
 def complement(a: Automaton, within: Automaton | None = None) -> Automaton:

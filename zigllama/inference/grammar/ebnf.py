@@ -25,9 +25,11 @@ from zigllama.models.code_point_sets import complement, union
 from .dfa import determinise, difference, is_empty
 from .ir import Alt, Chars, Expr, Ref, Repeat, Rules, Seq
 from .notation import Builder, Definitions, Scanner, alt, repeat, seq
+from .subsets import Work
 
 NOTATIONS = ("iso", "w3c")
 NAME = re.compile(r"[^\W\d][\w.-]*")
+MAX_EDGES = 40_000  # of the automata of all exceptions
 MAX_EXPANDED = 20_000  # nodes of an exception, its rules put in the place of their names
 
 
@@ -79,6 +81,8 @@ class _Reader:
         self.found = Definitions(self.s)
         self.build = Builder(self.s, arrange=self.excepted)
         self.exceptions = 0
+        self.steps = Work(what="steps to determinise exceptions")  # of all of them together
+        self.edges = Work(MAX_EDGES, "edges of exceptions")
 
     def excepted(self, items: list[Any]) -> list[Any]:
         """A sequence in which `a - b` is one item."""
@@ -118,7 +122,8 @@ class _Reader:
         sides = [self.expanded(side, within, left, e.begin) for side in (e.of, e.without)]
         if isinstance(sides[0], Chars) and isinstance(sides[1], Chars):
             return Chars(complement(union(complement(union(sides[0].ranges)), sides[1].ranges)), (e.begin, e.begin + 1))
-        found = difference(*(determinise(side) for side in sides))
+        of, without = (determinise(side, self.steps) for side in sides)
+        found = difference(of, without, self.edges)
         if is_empty(found):
             raise self.s.error("nothing is left of this exception", e.begin)
         return found

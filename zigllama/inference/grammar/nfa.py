@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from zigllama.errors import GrammarBudget, GrammarError, UnsupportedSyntax
 from zigllama.models.code_point_sets import Set, complement, intersection, union
@@ -105,7 +104,7 @@ class Nfa:
                   does not depend on one of a higher
     first         where the expression itself begins
     symbols       how many classes of symbols there are; what a READ reads is a set of their numbers
-    pieces        the symbols: (first, last, class), ascending, in three rows
+    listed        the symbols: (first, last, class), ascending; pieces: the same as three rows
     trees         dfa.py's: the bytes of the symbols, by where they lead
     of_bytes      whether a symbol is a byte, and not a character
     """
@@ -121,7 +120,8 @@ class Nfa:
         self.by_identity: dict[Any, tuple[Any, int]] = {}  # both, of what was met before: not to be hashed again
         self.first = self.build(e, self.add(ACCEPT))
         self.trees: dict[Any, Any] = {}
-        self.symbols, self.pieces = self.classify()
+        self.symbols, self.listed = self.classify()
+        self.pieces = np.array(self.listed, np.int64).reshape(-1, 3).T
 
     def add(self, kind: int, data: Any = None) -> int:
         """One more node; its number."""
@@ -243,8 +243,8 @@ class Nfa:
         self.by_identity[id(e.item), e.ahead] = e.item, known
         return self.add(AHEAD if e.ahead else BEHIND, (e.negated, known, after))
 
-    def classify(self) -> tuple[int, npt.NDArray[np.int64]]:
-        """Finds the classes of symbols, and writes them into the nodes that read: `symbols` and `pieces`."""
+    def classify(self) -> tuple[int, list[tuple[int, int, int]]]:
+        """Finds the classes of symbols, and writes them into the nodes that read: `symbols` and `listed`."""
         number: dict[frozenset[int], int] = {}
         pieces: list[tuple[int, int, int]] = []
         looked_at = 0
@@ -264,7 +264,7 @@ class Nfa:
             if kind == READ:
                 self.data[i] = (of[self.data[i][0]], self.data[i][1])
         self.sets, self.by_identity = {}, {}
-        return len(number), np.array(pieces, np.int64).reshape(-1, 3).T
+        return len(number), pieces
 
 
 def sweep(pieces: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, frozenset[int]]]:

@@ -20,7 +20,7 @@ from zigllama.errors import GrammarBudget, GrammarError, UnsupportedSyntax
 from .ir import EMPTY, NOTHING, Alt, Expr, Literal, Ref, Repeat, Rules, Seq, Span
 
 MAX_NESTING = 200  # groups inside groups: whoever walks an expression by recursion stays far from Python's limit
-MAX_TEXT = 300_000  # characters of a grammar: most of a second, whatever they are
+MAX_TEXT = 300_000  # characters of a grammar: about a second, at what takes longest
 MAX_COUNT_DIGITS = 10  # of a number that says how often
 
 

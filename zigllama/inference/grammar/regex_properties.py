@@ -197,7 +197,7 @@ def fold(s: Set, ascii_only: bool = False, python: bool = False) -> Set:
     if ascii_only:
         lower, upper = intersection(s, ((0x61, 0x7A),)), intersection(s, ((0x41, 0x5A),))
         return union(s, ((a - 32, b - 32) for a, b in lower), ((a + 32, b + 32) for a, b in upper))
-    if sum(last - first for first, last in s) < FEW:
+    if sum(last - first + 1 for first, last in s) <= FEW:
         equals = _equals(python)
         more = {e for first, last in s for c in range(first, last + 1) for e in equals.get(c, ())}
     else:

@@ -41,14 +41,14 @@ class Source(Protocol):
 class Work:
     """Counts what has been done. Raises GrammarBudget when it is too much."""
 
-    def __init__(self, limit: int = MAX_WORK) -> None:
-        self.done, self.limit = 0, limit
+    def __init__(self, limit: int = MAX_WORK, what: str = "steps to determinise a regular expression") -> None:
+        self.done, self.limit, self.what = 0, limit, what
 
     def add(self, n: int) -> None:
         """So much more."""
         self.done += n
         if self.done > self.limit:
-            raise GrammarBudget("steps to determinise a regular expression", self.done, self.limit)
+            raise GrammarBudget(self.what, self.done, self.limit)
 
 
 class Subsets:

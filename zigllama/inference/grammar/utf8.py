@@ -45,6 +45,7 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def remembering(*args: P.args, **kwargs: P.kwargs) -> R:
+        assert not kwargs, "what is remembered is known by its place"
         nonlocal kept
         key: tuple[Any, ...] = args
         with lock:

@@ -45,6 +45,7 @@ SINCE = {
 }  # fmt: skip
 UNTIL = {"additionalItems": 2019, "$recursiveRef": 2019}
 VALUES = 100_000  # in all enums and consts of a schema
+INNER = 5  # as many of them as a member of a value costs: a plan of its own
 NAMES = 50_000  # that are required, by objects or by other names
 
 
@@ -133,7 +134,7 @@ class Check:
         todo: list[tuple[Json, int]] = [(v, 1) for v in values]
         while todo:
             value, depth = todo.pop()
-            self.values += 1
+            self.values += 1 if depth == 1 else INNER
             if self.values > VALUES:
                 raise GrammarBudget("values in enums", self.values, VALUES)
             if depth > self.schemas.options.depth:

@@ -25,7 +25,8 @@ from .whole import Whole, soon
 DEAD = -1
 KEPT = 512  # expressions
 MOST_STATES = 4_000  # of a product that is searched for a string
-MOST_CELLS = 400_000  # of its states' members together
+MOST_CELLS = 200_000  # of its states' members together: with over 50 patterns at once, fewer states
+MOST_STEPS = 800_000  # that its languages take meanwhile to make states of their own
 MOST_LENGTH = 4_000  # characters up to which lengths are told apart in such a search
 Row = Sequence[tuple[int, int, int]]
 
@@ -200,8 +201,8 @@ class Both:
     """Strings that are in some languages and not in others, of `least` to `most` characters.
 
     A state is a state of each language. It is only stepped into while a string can still be completed, which is
-    looked for among the states of all languages together; where those are more than MOST_STATES it is taken for
-    granted.
+    looked for among the states of all languages together; where those are more than MOST_STATES, their members more
+    than MOST_CELLS, or it takes the languages more than MOST_STEPS, it is taken for granted.
     """
 
     def __init__(self, members: Sequence[tuple[Language, bool]], least: int = 0, most: int | None = None) -> None:
@@ -310,6 +311,9 @@ class Both:
         """A walk from a state to one where a string may end."""
         came: dict[State, State | None] = {state: None}
         todo = [state]
+        most = min(MOST_STATES, MOST_CELLS // max(1, len(self.members)))
+        lazy = [language for language, _ in self.members if isinstance(language, dfa.Lazy)]
+        done = sum(each.source.work.done for each in lazy)
         while todo:
             at = todo.pop()
             if self._live.get(at) or self._final(at):
@@ -320,7 +324,7 @@ class Both:
                 return True
             if at in self._live:
                 continue
-            if len(came) > min(MOST_STATES, MOST_CELLS // max(1, len(self.members))):
+            if len(came) > most or sum(each.source.work.done for each in lazy) - done > MOST_STEPS:
                 return True
             for _, _, after in reversed(self.edges(at)):
                 if after not in came:

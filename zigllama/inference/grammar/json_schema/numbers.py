@@ -9,7 +9,7 @@ that must meet the bounds, and contain a multiple. Beginnings of which the same 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
@@ -132,6 +132,7 @@ class Span:
             scaled = exact(most[0]) * unit
             self.most = min(self.most, math.ceil(scaled) - 1 if most[1] else math.floor(scaled))
         self.excluded = tuple(sorted(int(exact(v) * unit) for v in excluded if (exact(v) * unit).denominator == 1))
+        self.barred = [v for v in self.excluded if v % self.step == 0]
         self.plain = not self.excluded and not self.not_steps
         self.empty = not self.any_in(self.least, self.most)
 
@@ -152,14 +153,19 @@ class Span:
         if first > high:
             return False
         count = (high - first) // self.step + 1
-        if not self.excluded and not self.not_steps:
-            return True
+        if not self.not_steps:
+            return count > bisect_right(self.barred, high) - bisect_left(self.barred, first)
         if count > ENUMERATED + len(self.excluded):
             return not any(s and self.step % s == 0 for s in self.not_steps)
         return any(
-            v not in self.excluded and not any(s and v % s == 0 for s in self.not_steps)
+            not self.bars(v) and not any(s and v % s == 0 for s in self.not_steps)
             for v in range(first, high + 1, self.step)
         )
+
+    def bars(self, v: int) -> bool:
+        """Whether a number is one that must not come."""
+        at = bisect_left(self.excluded, v)
+        return at < len(self.excluded) and self.excluded[at] == v
 
     def ranges(self, text: str) -> list[tuple[int, int]]:
         """What a beginning may become: ranges in units, by how many digits more come before the point; with a minus the
@@ -200,7 +206,8 @@ class Span:
                 continue
             alive = True
             rests = tuple(low % s if s else 0 for s in (self.step, *self.not_steps))
-            inside = tuple(v - low for v in self.excluded if low <= v <= high)
+            those = self.excluded[bisect_left(self.excluded, low) : bisect_right(self.excluded, high)]
+            inside = tuple(v - low for v in those)
             found.append((max(0, self.least - low), min(high - low, self.most - low), high - low, rests, inside))
         return tuple(found) if alive else None
 

@@ -7,6 +7,7 @@ known name never comes twice. Nor does any other, except where its coming twice 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -277,6 +278,18 @@ class ObjectPlan(Contents[Members]):
         made = self.plans.plan(schemas, tuple(goal), False).of_kind("string")
         return made if made is not None and made.can_finish() else None
 
+    @cached_property
+    def _concerned(self) -> tuple[list[Formula], dict[str | None, list[Formula]]]:
+        """The "properties" atoms that any name may concern, and those that only names of theirs do, by these: of an
+        enum of objects there may be thousands."""
+        general = [f for f in self.mappings if f.atom[2] or f.atom[3] is not None]
+        naming: dict[str | None, list[Formula]] = {}
+        for f in self.mappings:
+            if not f.atom[2] and f.atom[3] is None:
+                for name in self.named[f]:
+                    naming.setdefault(name, []).append(f)
+        return general, naming
+
     # --- values -------------------------------------------------------------------------------------------------------
 
     def asked(
@@ -287,7 +300,8 @@ class ObjectPlan(Contents[Members]):
         """
         found: list[tuple[Formula, Schema]] = []
         there = {source for source, yes in zip(self.patterns, matches, strict=True) if yes}
-        for f in self.mappings:
+        general, naming = self._concerned
+        for f in sorted([*general, *naming.get(name, ())], key=lambda f: f.number) if naming else general:
             if f.number in m.failed:
                 continue
             mine = [s for source, s in f.atom[2] if source in there]

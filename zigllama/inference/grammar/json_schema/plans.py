@@ -33,7 +33,7 @@ from .whole import Whole
 Goal = tuple[tuple[frozenset[int], frozenset[int]], ...]
 T = TypeVar("T")
 ANYTHING: Goal = ((frozenset(), frozenset()),)
-THE_ONE: Goal = ((frozenset((0,)), frozenset()),)  # the first schema, which may be the only one
+THE_ONE: Goal = ((frozenset((0,)), frozenset()),)  # that schema 0 holds, and nothing else
 FIRST = {ord("{"): "object", ord("["): "array", ord('"'): "string", ord("-"): "number"}
 FIRST |= {ord("t"): "true", ord("f"): "false", ord("n"): "null"} | {ord(d): "number" for d in "0123456789"}
 PATIENCE = 20_000  # plans looked at to see whether a value can be finished at all; then it is taken for granted

@@ -48,7 +48,7 @@ def integer() -> Automaton:
 
 def _parts(value: Decimal) -> tuple[str, str]:
     """The digits of a magnitude before and after the point, as few as it has."""
-    value = abs(value)
+    value = value.copy_abs()  # abs() rounds, and overflows
     if value.adjusted() > 1000 or (value and value.adjusted() < -1000):
         raise GrammarBudget("digits of a bound", abs(value.adjusted()), 1000)
     whole, _, fraction = format(value, "f").partition(".")

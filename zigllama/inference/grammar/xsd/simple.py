@@ -26,8 +26,8 @@ XML_CHARS = Chars(((0x9, 0xA), (0xD, 0xD), (0x20, 0xD7FF), (0xE000, 0xFFFD), (0x
 LINE_CHARS = Chars(((0x20, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF)))
 VISIBLE = Chars(((0x21, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF)))
 MAX_STATES = 60_000  # of the automata of all simple types of a schema
-MAX_WORK = 250_000  # for one of them
-MAX_TRANSITIONS = 100_000  # of all of them while they are made: as many as fit a grammar, at some 8 us each
+MAX_STEPS = 800_000  # of all of them
+MAX_TRANSITIONS = 150_000  # of their intersections, at some 8 us each
 MAX_LEVELS = 50  # of definitions within, or on top of, one another
 URI_CHARS = "!#$%&'()*+,/:;=?@~"  # that are not escaped, beside letters, digits and _.-
 BOUNDED_DIGITS = {"float": 6, "double": 15}  # so many decimal digits tell apart what binary numbers tell apart
@@ -135,7 +135,10 @@ class SimpleTypes:
         self.made: dict[Node, Simple] = {}
         self.open: list[Node] = []
         self.states = 0
-        self.work = Work(MAX_TRANSITIONS)
+        self.transitions = Work(MAX_TRANSITIONS, "transitions of simple types")
+        self.steps = Work(MAX_STEPS, "steps to determinise simple types")
+        self.counted: dict[tuple[int, int, int | None], tuple[Automaton, Automaton]] = {}  # of lengths: base, texts
+        self.seen: dict[int, Automaton] = {}  # whose states have been counted
 
     def find(self, node: Node, value: str) -> Simple | None:
         """The type of a name, None for one that is no simple type."""
@@ -175,7 +178,9 @@ class SimpleTypes:
         """Counted; refused where nothing is left."""
         if is_empty(texts):
             raise EmptyLanguage(f"the type at {node.path}")
-        self.states += len(texts.edges)
+        if id(texts) not in self.seen:
+            self.seen[id(texts)] = texts
+            self.states += len(texts.edges)
         if self.states > MAX_STATES:
             raise GrammarBudget("states of simple types", self.states, MAX_STATES)
         return texts
@@ -192,12 +197,13 @@ class SimpleTypes:
             item = inside[0] if inside else self.need(how, how.get("itemType"))
             if item.family == "list":
                 raise BadSchema(how.path, "a list of lists")
-            word = intersect(item.texts, determinise(Repeat(VISIBLE, 1, None)), self.work)
-            return Simple("list", "collapse", self._kept(determinise(_listed(word, 0, None), MAX_WORK), how))
+            word = intersect(item.texts, determinise(Repeat(VISIBLE, 1, None)), self.transitions)
+            return Simple("list", "collapse", self._kept(determinise(_listed(word, 0, None), self.steps), how))
         members = [self.need(how, name) for name in how.get("memberTypes").split()] + inside
         if not members:
             raise BadSchema(how.path, "a union of nothing")
-        texts = determinise(Alt(tuple({id(m): m.texts for m in members}.values())), MAX_WORK)
+        once = {id(m.texts): m.texts for m in members}  # a type may be named many times
+        texts = determinise(Alt(tuple(once.values())), self.steps)
         # what a member collapses is written collapsed, whatever the others do with white space
         return Simple("union", "collapse", self._kept(texts, how))
 
@@ -228,7 +234,7 @@ class SimpleTypes:
         value = node.get("value")
         if value not in order or order.index(value) < order.index(base.white):
             raise BadSchema(node.path, f"{value!r:.40} after {base.white!r}")
-        texts = base.texts if base.family != "string" else intersect(base.texts, _spaced(value), self.work)
+        texts = base.texts if base.family != "string" else intersect(base.texts, _spaced(value), self.transitions)
         return Simple(base.family, value, texts)
 
     def _one_of(self, base: Simple, name: str, nodes: list[Node]) -> Simple:
@@ -247,8 +253,8 @@ class SimpleTypes:
             except GrammarError as e:
                 raise BadSchema(node.path, str(e)) from e
         if name == "enumeration" and base.family not in NUMBERS:  # looked at one by one
-            return replace(base, texts=determinise(Alt(tuple(ways)), MAX_WORK))
-        return replace(base, texts=intersect(base.texts, determinise(Alt(tuple(ways)), MAX_WORK), self.work))
+            return replace(base, texts=determinise(Alt(tuple(ways)), self.steps))
+        return replace(base, texts=intersect(base.texts, determinise(Alt(tuple(ways)), self.steps), self.transitions))
 
     def literal(self, base: Simple, value: str, node: Node) -> Expr:
         """The texts of the value that is written so, which must be one of the type."""
@@ -283,7 +289,12 @@ class SimpleTypes:
             counted = _octets(base.family, lo, hi)
         else:
             counted = Repeat(XML_CHARS, lo, hi)
-        return replace(base, texts=intersect(base.texts, determinise(counted, MAX_WORK), self.work))
+        key = id(base.texts), lo, hi  # lengths are the commonest facet, and the same ones come again and again
+        if key not in self.counted:
+            made = determinise(counted, self.steps)
+            free = base.texts is _spaced("preserve")
+            self.counted[key] = base.texts, made if free else intersect(base.texts, made, self.transitions)
+        return replace(base, texts=self.counted[key][1])
 
     def _numbers(self, base: Simple, facets: dict[str, list[Node]]) -> Simple:
         texts = base.texts
@@ -302,15 +313,18 @@ class SimpleTypes:
                 value = Decimal(node.get("value"))
             except InvalidOperation as e:
                 raise BadSchema(node.path, f"{node.get('value')!r:.40} is no number") from e
+            if "_" in node.get("value"):  # which Python reads past
+                raise BadSchema(node.path, f"{node.get('value')!r:.40} is no number")
             if not value.is_finite():
                 raise UnsupportedSchema(node.path, name, "the bound is no finite number")
             if binary:
                 most = BOUNDED_DIGITS[base.family]
                 if len(value.normalize().as_tuple().digits) > most:
                     raise UnsupportedSchema(node.path, name, f"a bound of more than {most} digits")
-                texts = intersect(texts, intersect(decimal(), with_digits(most, None)), self.work)
+                texts = intersect(texts, intersect(decimal(), with_digits(most, None)), self.transitions)
             bound = at_least if name.startswith("min") else at_most
-            texts = intersect(texts, bound(value, name.endswith("Exclusive")), self.work)
+            texts = intersect(texts, bound(value, name.endswith("Exclusive")), self.transitions)
         if digits:
-            texts = intersect(texts, with_digits(digits.get("totalDigits"), digits.get("fractionDigits")), self.work)
+            few = with_digits(digits.get("totalDigits"), digits.get("fractionDigits"))
+            texts = intersect(texts, few, self.transitions)
         return base if texts is base.texts else replace(base, texts=texts)
