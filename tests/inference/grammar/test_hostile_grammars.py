@@ -13,7 +13,7 @@ from grammar_judge import READERS
 from hostile_grammars import CASES, WHAT
 
 SCRIPT = Path(__file__).resolve().parents[2] / "hostile_grammars.py"
-SECONDS = 10.0  # the bound is 1 s where nothing else runs; a busy machine was seen to take five times the CPU time
+LOOPS = 60  # of hostile_grammars.py; the bound of 1 s is some 20 of them, busy or not, and the costliest case takes 21
 BYTES = 64 << 20
 
 
@@ -27,7 +27,7 @@ def test_within_the_bounds(kind: str) -> None:
     assert len(found) == len(cases)
     for case, it in zip(cases, found, strict=True):
         assert it["error"] == (case.error.__name__ if case.error else None), it
-        assert it["cpu"] < SECONDS and it["peak"] < BYTES and not it["touched"], it
+        assert it["loops"] < LOOPS and it["peak"] < BYTES and not it["touched"], it
 
 
 def test_every_front_end_has_a_case_of_whatever_it_can_say() -> None:

@@ -224,6 +224,8 @@ HOSTILE: dict[str, tuple[str | bytes, type[GrammarError]]] = {
     "pattern's count": (simple("string", '<xs:pattern value="(a{1000}){1000}"/>'), GrammarBudget),
     "exponential pattern": (simple("string", '<xs:pattern value="(a|b)*a(a|b){40}"/>'), GrammarBudget),
     "a large bound": (simple("decimal", '<xs:minInclusive value="1e999999"/>'), GrammarBudget),
+    "a larger bound": (simple("decimal", '<xs:maxInclusive value="1e99999999"/>'), GrammarBudget),
+    "a bound as Python spells it": (simple("decimal", '<xs:maxInclusive value="1_0"/>'), BadSchema),
     "long extensions": (chain(5000, "extension"), GrammarBudget),
     "long restrictions": (chain(5000, "simple"), GrammarBudget),
     "long groups": (chain(5000, "group"), GrammarBudget),
@@ -239,6 +241,37 @@ HOSTILE: dict[str, tuple[str | bytes, type[GrammarError]]] = {
     "unknown type": (schema('<xs:element name="r" type="nothing"/>'), BadSchema),
     "unknown facet": (simple("string", '<xs:assertion value="x"/>'), BadSchema),
 }  # fmt: skip
+
+
+def test_lengths_that_are_alike_are_made_and_counted_once() -> None:
+    """Sixty types of 1 to 255 characters: each by itself, they would come to more states than all types may have."""
+    facets = '<xs:minLength value="1"/><xs:maxLength value="255"/>'
+    types = "".join(
+        f'<xs:simpleType name="T{i}"><xs:restriction base="xs:string">{facets}</xs:restriction></xs:simpleType>'
+        for i in range(60)
+    )
+    elements = "".join(f'<xs:element name="e{i}" type="T{i}"/>' for i in range(60))
+    grammar = Grammar.from_xsd(schema(types + '<xs:element name="r"><xs:complexType><xs:sequence>' + elements
+                                      + "</xs:sequence></xs:complexType></xs:element>"))  # fmt: skip
+    inside = "".join(f"<e{i}>{'ä' * (1 + 254 * (i % 2))}</e{i}>" for i in range(60))
+    assert grammar.accepts(f"<r>{inside}</r>") and not grammar.accepts(f"<r>{inside.replace('<e0>', '<e0>' + 'ä' * 255)}</r>")
+
+
+def test_what_simple_types_come_to_is_bounded() -> None:
+    more = "".join(
+        f'<xs:simpleType name="T{i + 1}"><xs:restriction base="T{i}"><xs:pattern value=".*a{i}.*"/></xs:restriction></xs:simpleType>'
+        for i in range(20)
+    )  # each doubles the states of the one before
+    first = '<xs:simpleType name="T0"><xs:restriction base="xs:string"/></xs:simpleType>'
+    with pytest.raises(GrammarBudget, match="transitions of simple types, the limit is 150000"):
+        Grammar.from_xsd(schema(first + more + '<xs:element name="r" type="T20"/>'))
+    many = "".join(
+        f'<xs:simpleType name="T{i}"><xs:restriction base="xs:string"><xs:pattern value="a{i}"/></xs:restriction></xs:simpleType>'
+        for i in range(3000)
+    )
+    union = f'<xs:simpleType><xs:union memberTypes="{" ".join(f"T{i}" for i in range(3000))}"/></xs:simpleType>'
+    with pytest.raises(GrammarBudget, match="steps to determinise simple types, the limit is 800000"):
+        Grammar.from_xsd(schema(f'{many}<xs:element name="r">{union}</xs:element>'))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
