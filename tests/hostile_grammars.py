@@ -390,6 +390,7 @@ CASES = [
         json_schema4=({"enum": [{f"k{i}": 1} for i in range(5000)]}, None),
         json_schema5=({"type": "integer", "minimum": 0, "maximum": 40_000, "not": {"enum": list(range(40_000))}}, None),
         json_schema6=({"const": list(range(30_000))}, GrammarBudget),
+        json_schema7=({"type": "string", "allOf": [{"pattern": f"a{{{i}}}"} for i in (*range(1, 400), 1201)]}, None),
         xsd=(_steps(40), GrammarBudget),
         xsd2=(_attributes(1000), GrammarBudget),
         xsd3=(

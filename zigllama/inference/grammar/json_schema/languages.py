@@ -11,7 +11,7 @@ import itertools
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Protocol
@@ -26,7 +26,7 @@ DEAD = -1
 KEPT = 512  # expressions
 MOST_STATES = 4_000  # of a product that is searched for a string
 MOST_CELLS = 200_000  # of its states' members together: with over 50 patterns at once, fewer states
-MOST_STEPS = 800_000  # that its languages take meanwhile to make states of their own
+MOST_STEPS = 800_000  # that its languages take to make states of their own, in all searches
 MOST_LENGTH = 4_000  # characters up to which lengths are told apart in such a search
 Row = Sequence[tuple[int, int, int]]
 
@@ -215,6 +215,7 @@ class Both:
         self._edges: dict[State, list[tuple[int, int, State]]] = {}
         self._lengths: dict[State, int] | None = None
         self._live: dict[State, bool] = {}
+        self._patience = MOST_STEPS
         self._searched = False
         self.bounded = least > 0 or most is not None
 
@@ -308,12 +309,18 @@ class Both:
         return found
 
     def _search(self, state: State) -> bool:
-        """A walk from a state to one where a string may end."""
+        """A walk from a state to one where a string may end, as long as there is patience for it: what the languages
+        take to make states of their own is taken off that, for all walks together."""
+        lazy = [language for language, _ in self.members if isinstance(language, dfa.Lazy)]
+        until = sum(each.source.work.done for each in lazy) + self._patience
+        found = self._walk(state, lambda: sum(each.source.work.done for each in lazy) > until)
+        self._patience = until - sum(each.source.work.done for each in lazy)
+        return found
+
+    def _walk(self, state: State, tired: Callable[[], bool]) -> bool:
         came: dict[State, State | None] = {state: None}
         todo = [state]
         most = min(MOST_STATES, MOST_CELLS // max(1, len(self.members)))
-        lazy = [language for language, _ in self.members if isinstance(language, dfa.Lazy)]
-        done = sum(each.source.work.done for each in lazy)
         while todo:
             at = todo.pop()
             if self._live.get(at) or self._final(at):
@@ -324,7 +331,7 @@ class Both:
                 return True
             if at in self._live:
                 continue
-            if len(came) > most or sum(each.source.work.done for each in lazy) - done > MOST_STEPS:
+            if len(came) > most or tired():
                 return True
             for _, _, after in reversed(self.edges(at)):
                 if after not in came:
