@@ -132,7 +132,7 @@ class Subsets:
         reads: list[int] = []
         may_end = False
         todo = list(seen)
-        for at in todo:
+        for at in todo:  # which grows on the way
             kind = kinds[at]
             if kind == READ:
                 reads.append(at)
