@@ -6,12 +6,14 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from zigllama.errors import GrammarBudget
-from zigllama.inference.grammar import nfa, notation, regex, regex_properties, regex_reader, utf8
+from zigllama.inference.grammar import dfa, nfa, notation, regex, regex_properties, regex_reader, utf8
+from zigllama.inference.grammar.ir import Alt, Literal
 from zigllama.inference.grammar.json_schema import check, values
 from zigllama.inference.grammar.regex_properties import fold
 from zigllama.inference.grammar_constraints import Grammar
@@ -63,6 +65,30 @@ def test_many_numbers_are_told_from_others() -> None:
     grammar = Grammar.from_json_schema({"enum": [3 * i for i in range(20_000)] + [0.25]})
     assert all(map(grammar.accepts, ("0", "3", "59997", "59997.0", "0.25")))
     assert not any(map(grammar.accepts, ("1", "59998", "60000", "0.5", "-3")))
+
+
+@pytest.mark.parametrize(
+    ("make", "text", "need"),
+    [
+        (
+            Grammar.from_cfg,
+            "S -> R0\n" + "\n".join(f"R{i} -> x R{i} | {' '.join(f'R{j}' for j in range(100))} |" for i in range(100)),
+            "edges of all automata, the limit is 200000",
+        ),
+        (Grammar.from_ebnf, "s = " + "{ 'a' } - 'b' , " * 3000 + "'c' ;", "steps to determinise exceptions"),
+    ],
+)
+def test_what_all_parts_of_a_grammar_come_to_is_bounded(make: Any, text: str, need: str) -> None:
+    with pytest.raises(GrammarBudget, match=need):
+        make(text)
+
+
+@given(st.lists(st.integers(-1, 3), min_size=1, max_size=40))
+def test_symbols_are_joined_by_a_loop_as_by_operations_of_arrays(targets: list[int]) -> None:
+    characters = "".join(chr(0x4E00 + i + i // 5) for i in range(len(targets)))  # a gap after each fifth
+    machine = nfa.Nfa(Alt(tuple(Literal(c.encode()) for c in characters)))
+    by_class = targets[: machine.symbols]
+    assert dfa._joined_few(by_class, machine) == dfa._joined_many(np.array(by_class, np.int64), machine)
 
 
 def test_what_is_made_again_is_not_counted() -> None:

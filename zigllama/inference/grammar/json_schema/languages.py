@@ -320,7 +320,7 @@ class Both:
     def _walk(self, state: State, tired: Callable[[], bool]) -> bool:
         came: dict[State, State | None] = {state: None}
         todo = [state]
-        most = min(MOST_STATES, MOST_CELLS // max(1, len(self.members)))
+        most = min(MOST_STATES, MOST_CELLS // len(self.members))
         while todo:
             at = todo.pop()
             if self._live.get(at) or self._final(at):

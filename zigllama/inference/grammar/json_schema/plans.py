@@ -268,7 +268,7 @@ class Plans:
         self.guessed = 0  # answers so far that may be others at another time
         self.spaces = options.whitespace if options.writing else -1
         check(self.schemas)
-        root = self.root = self.plan((self.schemas.root,), ((frozenset((0,)), frozenset()),), False)
+        root = self.root = self.plan((self.schemas.root,), THE_ONE, False)
         if not root.alive():
             raise EmptyLanguage("the schema") if self.short is None else self.short
         self.first = self.place(Document, root, False, self.spaces)
